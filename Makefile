@@ -1,0 +1,40 @@
+# Everything a person needs: `make run` to see it, `make test` to trust it.
+# Needs Python 3.11 or later and a network that reaches the package index; the end-to-end tests
+# use Node and Chromium where they are there and skip, saying so, where they are not.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: run test lint types e2e fuzz bench format clean
+
+run: $(READY)
+	$(BIN)/sipws demo
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+# The clients that are not ours, from npm; the tests themselves are part of `make test`.
+e2e: $(READY)
+	npm ci --prefix tests/e2e --no-audit --no-fund
+	$(BIN)/pytest -m e2e
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) tests/e2e/node_modules
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""HEP: the Homer Encapsulation Protocol, on its own."""

@@ -1,0 +1,53 @@
+"""SIP over WebSocket (RFC 7118) with every connection traced to Homer.
+
+A server in a few lines::
+
+    import asyncio
+    import sipws
+
+    def answer(flow: sipws.Flow, message: bytes) -> None:
+        print(flow.connection.peer, message[:40])
+
+    async def main() -> None:
+        async with sipws.Server(["ws:127.0.0.1:8080"], answer) as server:
+            server.bus.closed.subscribe(print)
+            await asyncio.sleep(3600)
+
+    asyncio.run(main())
+
+What happens on its connections is published on ``server.bus`` as the events of `sipws.events`.
+The tracing plugin is in `sipws.tracing`.
+"""
+
+__version__ = "0.1.0"
+
+from sipws import events
+from sipws.address import Address, Listener
+from sipws.bus import Bus, EventStream
+from sipws.errors import (
+    AddressError,
+    ConfigurationError,
+    ConnectionClosedError,
+    SipwsError,
+    TransportError,
+)
+from sipws.flow import Flow
+from sipws.limits import Limits
+from sipws.server import Server
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "Bus",
+    "ConfigurationError",
+    "ConnectionClosedError",
+    "EventStream",
+    "Flow",
+    "Limits",
+    "Listener",
+    "Server",
+    "SipwsError",
+    "TransportError",
+    "__version__",
+    "events",
+]
