@@ -1,0 +1,232 @@
+"""All that can happen to a connection: the whole vocabulary of the bus.
+
+Events are plain values. Nothing here knows a socket, a tracer or a configuration, so an event
+can be kept, compared in a test or handed to another thread. The life of an accepted connection::
+
+    ConnectionOpened ─► HandshakeRequest ─► HandshakeReply ─► Accepted ─► Message* ─► Closed
+                   └──────────┴───────────► HandshakeReply ─► HandshakeFailed ──────► Closed
+
+Every `ConnectionOpened` is followed by exactly one `Closed`, and nothing comes after it.
+`ErrorOccurred` may stand anywhere between the two.
+
+Events are slotted but not ``frozen=True``: freezing costs about 0.4 µs an event at run time.
+`value` makes the type checker refuse an assignment at the price of none.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeVar, dataclass_transform
+
+from sipws.address import Address, Listener
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def value(cls: type[T]) -> type[T]:
+    """Make a slotted dataclass that is immutable to the type checker."""
+    return dataclass(slots=True)(cls)
+
+
+class Side(StrEnum):
+    """One of the two ends of a connection."""
+
+    LOCAL = "local"
+    PEER = "peer"
+
+
+class ErrorKind(StrEnum):
+    """What went wrong, as one word that counters, traces and scripts can rely on."""
+
+    NOT_HTTP = "not-http"
+    """The first bytes are no HTTP request (answered 400)."""
+    BAD_REQUEST = "bad-request"
+    """An HTTP request that breaks HTTP or RFC 6455 section 4.2.1 (400, 405 or 505)."""
+    NO_UPGRADE = "no-upgrade"
+    """An HTTP request that does not ask for a WebSocket (426)."""
+    BAD_VERSION = "bad-version"
+    """A WebSocket version other than 13 (426, RFC 6455 section 4.4)."""
+    NO_SUBPROTOCOL = "no-subprotocol"
+    """The subprotocol ``sip`` is not offered (400, RFC 7118 section 4)."""
+    REQUEST_TOO_LARGE = "request-too-large"
+    """The upgrade request exceeds its limit (431)."""
+    HANDSHAKE_TIMEOUT = "handshake-timeout"
+    """The upgrade request did not arrive in time (408)."""
+    HANDSHAKE_ABORTED = "handshake-aborted"
+    """The peer left in the middle of its upgrade request (no answer is possible)."""
+
+    PROTOCOL_ERROR = "protocol-error"
+    """The peer broke RFC 6455 after the handshake (close code 1002)."""
+    BAD_UTF8 = "bad-utf8"
+    """A text message or a close reason is not UTF-8 (close code 1007)."""
+    MESSAGE_TOO_BIG = "message-too-big"
+    """A message exceeds the size limit (close code 1009)."""
+    SEND_TIMEOUT = "send-timeout"
+    """The peer did not take our bytes in time (OpenSIPS ``ws_send_timeout``)."""
+    CLOSE_TIMEOUT = "close-timeout"
+    """The peer did not finish the closing handshake or the TCP close in time."""
+    CONNECTION_LOST = "connection-lost"
+    """The peer vanished without a closing handshake (close code 1006)."""
+    HANDLER_FAILED = "handler-failed"
+    """The application raised while it handled a message."""
+
+
+NO_STATUS: Final = 1005
+"""Close code of a close frame without a code (RFC 6455 section 7.4.1); never sent."""
+
+ABNORMAL: Final = 1006
+"""Close code of a connection that ended without a close frame; never sent."""
+
+
+@value
+class Connection:
+    """The identity of a connection: what every event about it carries."""
+
+    id: int
+    """Unique in this process and, for all practical purposes, across restarts."""
+
+    listener: Listener
+    """The definition that the connection was accepted on."""
+
+    local: Address
+    """Our end of the socket; a real address also where the listener says ``*``."""
+
+    peer: Address
+    """The other end of the socket."""
+
+    started: float
+    """When the TCP (or TLS) connection stood, in seconds since the epoch."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+@value
+class ConnectionEvent:
+    """What all events have."""
+
+    connection: Connection
+    time: float
+    """When it happened, in seconds since the epoch."""
+
+
+@value
+class ConnectionOpened(ConnectionEvent):
+    """A peer's TCP (for ``wss``: TLS) connection was accepted; no byte of HTTP has come yet."""
+
+
+@value
+class HandshakeRequest(ConnectionEvent):
+    """The upgrade request arrived, complete."""
+
+    raw: bytes
+    """The request byte for byte, blank line included."""
+
+
+@value
+class HandshakeReply(ConnectionEvent):
+    """The answer to the upgrade request was sent."""
+
+    status: int
+    """101, or the HTTP status of the refusal."""
+
+    raw: bytes
+    """The answer byte for byte, with its body."""
+
+
+@value
+class Accepted(ConnectionEvent):
+    """The handshake is done: a SIP over WebSocket connection is open."""
+
+    request: bytes
+    """The upgrade request byte for byte."""
+
+    reply: bytes
+    """The 101 answer byte for byte."""
+
+
+@value
+class HandshakeFailed(ConnectionEvent):
+    """The handshake came to nothing."""
+
+    request: bytes
+    """What the peer sent, byte for byte, up to the limit for upgrade requests; may be empty."""
+
+    reply: bytes
+    """The refusal byte for byte; empty where none could be sent."""
+
+    kind: ErrorKind
+    detail: str
+    """What was wrong, for a person to read."""
+
+
+@value
+class MessageReceived(ConnectionEvent):
+    """The peer sent a WebSocket message, reassembled: one SIP message or a keep-alive."""
+
+    data: bytes
+    is_text: bool
+    """Whether it came as text (which is valid UTF-8) or as binary."""
+
+
+@value
+class MessageSent(ConnectionEvent):
+    """A WebSocket message was handed to the socket."""
+
+    data: bytes
+    is_text: bool
+
+
+@value
+class ErrorOccurred(ConnectionEvent):
+    """Something went wrong on a connection whose handshake had succeeded."""
+
+    kind: ErrorKind
+    detail: str
+    """What was wrong, for a person to read."""
+
+
+@value
+class Closed(ConnectionEvent):
+    """The connection is gone."""
+
+    code: int
+    """The WebSocket close code: of the first close frame, 1005 for one without a code, 1006 where
+    there was none."""
+
+    reason: str
+    """The reason in that close frame, or ours for a connection that ended without one."""
+
+    closed_by: Side
+    """Who ended it: who sent the first close frame, or who dropped the connection."""
+
+    clean: bool
+    """Whether the closing handshake was completed (both close frames, RFC 6455 section 7.1.4)."""
+
+    accepted: bool
+    """Whether the opening handshake had succeeded."""
+
+    duration: float
+    """Seconds from the TCP connection to its end."""
+
+    messages_in: int
+    messages_out: int
+    bytes_in: int
+    """Bytes read from the peer, handshake and frame headers included, before TLS."""
+
+    bytes_out: int
+    """Bytes written to the peer, counted likewise."""
+
+
+Event = (
+    ConnectionOpened
+    | HandshakeRequest
+    | HandshakeReply
+    | Accepted
+    | HandshakeFailed
+    | MessageReceived
+    | MessageSent
+    | ErrorOccurred
+    | Closed
+)
+"""Any event."""

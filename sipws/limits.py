@@ -1,0 +1,24 @@
+"""What a connection may take, in bytes and seconds, each with its reason."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that hold for every connection of a server."""
+
+    handshake_timeout: float = 5.0
+    """Seconds from the TCP connection to the last byte of the upgrade request. A phone on a slow
+    mobile network needs about two; a slow-loris attacker gets no more than this."""
+
+    request_size: int = 16 * 1024
+    """Bytes of an upgrade request. Browsers with large cookies send 8 KiB."""
+
+    message_size: int = 64 * 1024
+    """Bytes of a message: what SIP servers and HEP datagrams take."""
+
+    send_timeout: float = 0.1
+    """Seconds that a connection may be unable to take our bytes (OpenSIPS ``ws_send_timeout``)."""
+
+    close_timeout: float = 5.0
+    """Seconds for the peer to answer a close frame and to close its side of the TCP connection."""
