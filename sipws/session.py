@@ -1,0 +1,386 @@
+"""One accepted WebSocket connection, without I/O: bytes in, events and bytes out.
+
+A `ServerSession` owns the bytes of the opening handshake, so that requests and refusals are known
+to the byte, and wraps websockets' sans-I/O engine for the frames after it. It has no socket, no
+clock and no logger: time comes in as ``now`` (seconds since the epoch), what happened comes out as
+events, what is to be written as bytes from `ServerSession.take_writes`.
+
+After every call the caller publishes the events, writes what `take_writes` returns, and looks at
+`ServerSession.phase`: when it changed, `ServerSession.timeout` is the new time limit. Nothing the
+peer sends raises.
+"""
+
+import codecs
+import logging
+from enum import Enum, auto
+from typing import Final
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import SEND_EOF, State
+from websockets.server import ServerProtocol
+
+from sipws import handshake
+from sipws.errors import ConnectionClosedError
+from sipws.events import (
+    ABNORMAL,
+    Accepted,
+    Closed,
+    Connection,
+    ErrorKind,
+    ErrorOccurred,
+    Event,
+    HandshakeFailed,
+    HandshakeReply,
+    HandshakeRequest,
+    MessageReceived,
+    Side,
+)
+from sipws.handshake import Refusal
+from sipws.limits import Limits
+
+_engine_log: Final = logging.getLogger("sipws.engine")
+_Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
+_DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+_ERROR_OF_CODE: Final = {
+    1002: ErrorKind.PROTOCOL_ERROR,
+    1007: ErrorKind.BAD_UTF8,
+    1009: ErrorKind.MESSAGE_TOO_BIG,
+}
+"""What the engine's close codes mean when it fails a connection (RFC 6455 section 7.4.1)."""
+
+
+class Phase(Enum):
+    """Where a session stands; each has its own time limit."""
+
+    HANDSHAKE = auto()
+    OPEN = auto()
+    CLOSING = auto()
+    """A close frame or a refusal was sent; the peer is to close its side."""
+    CLOSED = auto()
+
+
+class ServerSession:
+    """The server's side of one connection."""
+
+    __slots__ = (
+        "_bytes_in",
+        "_bytes_out",
+        "_closed_by",
+        "_engine",
+        "_eof_to_send",
+        "_is_text",
+        "_limits",
+        "_message",
+        "_messages_in",
+        "_messages_out",
+        "_reason",
+        "_received",
+        "_reply",
+        "_request",
+        "_utf8",
+        "_writes",
+        "accepted",
+        "connection",
+        "phase",
+    )
+
+    def __init__(self, connection: Connection, limits: Limits) -> None:
+        self.connection = connection
+        self.phase = Phase.HANDSHAKE
+        self.accepted = False
+        """Whether the opening handshake succeeded."""
+        self._limits = limits
+        self._engine = ServerProtocol(
+            subprotocols=[handshake.SUBPROTOCOL],
+            max_size=limits.message_size,
+            logger=_engine_log,
+        )
+        self._received = bytearray()
+        self._request = self._reply = b""
+        self._writes: list[bytes] = []
+        self._eof_to_send = False
+        # The message under way: fragments are joined as they come, so that a message of many
+        # small fragments costs no more memory than its bytes.
+        self._message = bytearray()
+        self._is_text = False
+        self._utf8 = _Utf8Decoder()
+        self._closed_by: Side | None = None
+        self._reason = ""
+        self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
+
+    # What comes in.
+
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """Take bytes that the peer sent.
+
+        Returns:
+            what happened, in order.
+        """
+        self._bytes_in += len(data)
+        if self.phase is Phase.OPEN:
+            return self._receive_frames(data, now)
+        if self.phase is Phase.HANDSHAKE:
+            return self._receive_request(data, now)
+        if self.phase is Phase.CLOSING and self.accepted:
+            # The peer's close frame may still come.
+            return self._receive_frames(data, now)
+        return []
+
+    def receive_eof(self, now: float, detail: str = "") -> list[Event]:
+        """The peer closed its side of the TCP connection, or the connection broke.
+
+        Args:
+            now: the time, in seconds since the epoch.
+            detail: what the system said of it, for a connection that broke.
+        """
+        return self._close(now, Side.PEER, detail)
+
+    def handle_timeout(self, now: float) -> list[Event]:
+        """The time limit of this phase has passed."""
+        if self.phase is Phase.HANDSHAKE:
+            limit = self._limits.handshake_timeout
+            refusal = Refusal(
+                ErrorKind.HANDSHAKE_TIMEOUT,
+                f"no complete upgrade request within {limit:g} s",
+            )
+            return self._refuse(refusal, now)
+        if self.phase is Phase.CLOSING:
+            if not self.accepted:
+                return self._close(now, Side.LOCAL)
+            detail = f"the peer did not close within {self._limits.close_timeout:g} s"
+            return self._abort(ErrorKind.CLOSE_TIMEOUT, detail, now)
+        return []
+
+    # What goes out.
+
+    def send(self, data: bytes, *, text: bool) -> None:
+        """Send a message.
+
+        Raises:
+            ConnectionClosedError: the connection is not open.
+        """
+        if self.phase is not Phase.OPEN:
+            raise ConnectionClosedError(
+                f"connection {self.connection.id} with {self.connection.peer} is"
+                f" {self.phase.name.lower()}: nothing can be sent on it"
+            )
+        if text:
+            self._engine.send_text(data)
+        else:
+            self._engine.send_binary(data)
+        self._messages_out += 1
+
+    def close(
+        self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
+    ) -> list[Event]:
+        """Start the closing handshake; before the opening handshake, just end the connection.
+
+        Args:
+            now: the time, in seconds since the epoch.
+            code: 1000 to 4999, as far as RFC 6455 section 7.4 lets an endpoint send it.
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            ProtocolError: (of websockets) the code or the reason may not be sent.
+        """
+        if self.phase is Phase.HANDSHAKE:
+            self._eof_to_send = True
+            return self._close(now, Side.LOCAL, reason)
+        if self.phase is Phase.OPEN:
+            self._engine.send_close(code, reason)
+            self._start_closing(Side.LOCAL, reason)
+        return []
+
+    def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
+        """Give the connection up; the caller drops the socket."""
+        return [] if self.phase is Phase.CLOSED else self._abort(kind, detail, now)
+
+    def take_writes(self) -> tuple[list[bytes], bool]:
+        """What is to be written.
+
+        Returns:
+            the bytes in order, and whether our side of the TCP connection ends behind them.
+        """
+        writes, self._writes = self._writes, []
+        if self.accepted:
+            for data in self._engine.data_to_send():
+                # The engine's sentinel for the end is an empty string: joining would swallow it.
+                if data == SEND_EOF:
+                    self._eof_to_send = True
+                else:
+                    writes.append(bytes(data))
+        eof, self._eof_to_send = self._eof_to_send, False
+        self._bytes_out += sum(map(len, writes))
+        return writes, eof
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that this phase may last before `handle_timeout` is due; None for ever."""
+        if self.phase is Phase.HANDSHAKE:
+            return self._limits.handshake_timeout
+        if self.phase is Phase.CLOSING:
+            return self._limits.close_timeout
+        return None
+
+    # The opening handshake.
+
+    def _receive_request(self, data: bytes, now: float) -> list[Event]:
+        received = self._received
+        received += data
+        if problem := handshake.no_http(received):
+            return self._refuse(Refusal(ErrorKind.NOT_HTTP, problem), now)
+        end = handshake.end_of_request(received)
+        limit = self._limits.request_size
+        if (len(received) if end is None else end) > limit:
+            detail = f"the upgrade request exceeds {limit} bytes"
+            return self._refuse(Refusal(ErrorKind.REQUEST_TOO_LARGE, detail), now)
+        if end is None:
+            return []
+        self._request = bytes(received[:end])
+        behind = bytes(received[end:])
+        received.clear()
+        response, refusal = handshake.answer(self._engine, self._request)
+        happened: list[Event] = [HandshakeRequest(self.connection, now, self._request)]
+        if refusal is not None:
+            return happened + self._refuse(refusal, now)
+        self._engine.send_response(response)
+        self._reply = b"".join(self._engine.data_to_send())
+        self._writes.append(self._reply)
+        self.phase = Phase.OPEN
+        self.accepted = True
+        happened.append(HandshakeReply(self.connection, now, 101, self._reply))
+        happened.append(Accepted(self.connection, now, self._request, self._reply))
+        if behind:
+            # A client may send frames right behind its request, before it has seen the answer.
+            happened += self._receive_frames(behind, now)
+        return happened
+
+    def _refuse(self, refusal: Refusal, now: float) -> list[Event]:
+        response = handshake.refuse(self._engine, refusal)
+        self._reply = response.serialize()
+        # A request that is being refused may be endless: keep no more of it than its limit.
+        self._request = self._request or bytes(self._received[: self._limits.request_size])
+        self._received.clear()
+        self._writes.append(self._reply)
+        self._eof_to_send = True
+        self._start_closing(Side.LOCAL, refusal.detail)
+        return [
+            HandshakeReply(self.connection, now, response.status_code, self._reply),
+            HandshakeFailed(
+                self.connection, now, self._request, self._reply, refusal.kind, refusal.detail
+            ),
+        ]
+
+    # Frames.
+
+    def _receive_frames(self, data: bytes, now: float) -> list[Event]:
+        engine = self._engine
+        engine.receive_data(data)
+        happened: list[Event] = []
+        # Good frames that came before a bad one in the same read are delivered all the same.
+        for frame in engine.events_received():
+            if isinstance(frame, Frame) and frame.opcode in _DATA and self.phase is Phase.OPEN:
+                try:
+                    message = self._receive_data_frame(frame, now)
+                except UnicodeDecodeError as exc:
+                    detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
+                    return happened + self._fail(
+                        ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now
+                    )
+                if message is not None:
+                    happened.append(message)
+        if self.phase is Phase.OPEN and engine.state is not State.OPEN:
+            happened += self._leave_open(now)
+        return happened
+
+    def _receive_data_frame(self, frame: Frame, now: float) -> MessageReceived | None:
+        """Take a frame of a message; raises `UnicodeDecodeError` on text that is not UTF-8."""
+        if frame.opcode is not Opcode.CONT:
+            self._is_text = frame.opcode is Opcode.TEXT
+            self._message.clear()
+        if self._is_text:
+            # Decoding as the fragments come finds bad text before the rest of it has come.
+            self._utf8.decode(frame.data, final=frame.fin)
+        self._message += frame.data
+        if not frame.fin:
+            return None
+        self._messages_in += 1
+        message = bytes(self._message)
+        self._message.clear()
+        return MessageReceived(self.connection, now, message, self._is_text)
+
+    def _leave_open(self, now: float) -> list[Event]:
+        """The engine answered a close frame, or gave up on what the peer sent."""
+        engine = self._engine
+        if engine.parser_exc is None:
+            self._start_closing(Side.PEER, engine.close_rcvd.reason if engine.close_rcvd else "")
+            return []
+        code = engine.close_sent.code if engine.close_sent else CloseCode.PROTOCOL_ERROR
+        kind = _ERROR_OF_CODE.get(code, ErrorKind.PROTOCOL_ERROR)
+        self._start_closing(Side.LOCAL, str(engine.parser_exc))
+        return [ErrorOccurred(self.connection, now, kind, str(engine.parser_exc))]
+
+    def _fail(self, kind: ErrorKind, code: CloseCode, detail: str, now: float) -> list[Event]:
+        """Fail the connection (RFC 6455 section 7.1.7) for a reason that the engine did not see."""
+        self._engine.fail(code, detail)
+        self._start_closing(Side.LOCAL, detail)
+        return [ErrorOccurred(self.connection, now, kind, detail)]
+
+    # The end.
+
+    def _start_closing(self, closed_by: Side, reason: str) -> None:
+        self.phase = Phase.CLOSING
+        self._closed_by = closed_by
+        self._reason = reason
+
+    def _abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
+        happened: list[Event] = []
+        if not self._clean:
+            happened.append(ErrorOccurred(self.connection, now, kind, detail))
+        return happened + self._close(now, Side.LOCAL, detail)
+
+    def _close(self, now: float, closed_by: Side, detail: str = "") -> list[Event]:
+        """The TCP connection is over, or is to be dropped; a second call does nothing."""
+        if self.phase is Phase.CLOSED:
+            return []
+        happened: list[Event] = []
+        if self.phase is Phase.OPEN and closed_by is Side.PEER:
+            detail = detail or "the connection ended without a close frame"
+            happened.append(ErrorOccurred(self.connection, now, ErrorKind.CONNECTION_LOST, detail))
+        elif self.phase is Phase.HANDSHAKE and self._received:
+            detail = detail or "the peer left before its upgrade request was complete"
+            happened.append(
+                HandshakeFailed(
+                    self.connection,
+                    now,
+                    bytes(self._received),
+                    b"",
+                    ErrorKind.HANDSHAKE_ABORTED,
+                    detail,
+                )
+            )
+        closed_by = self._closed_by or closed_by
+        first = self._engine.close_rcvd if closed_by is Side.PEER else self._engine.close_sent
+        self.phase = Phase.CLOSED
+        happened.append(
+            Closed(
+                self.connection,
+                now,
+                code=int(first.code) if first else ABNORMAL,
+                reason=first.reason if first else self._reason or detail,
+                closed_by=closed_by,
+                clean=self._clean,
+                accepted=self.accepted,
+                duration=now - self.connection.started,
+                messages_in=self._messages_in,
+                messages_out=self._messages_out,
+                bytes_in=self._bytes_in,
+                bytes_out=self._bytes_out,
+            )
+        )
+        return happened
+
+    @property
+    def _clean(self) -> bool:
+        return self._engine.close_rcvd is not None and self._engine.close_sent is not None

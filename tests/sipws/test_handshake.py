@@ -1,0 +1,152 @@
+"""Which upgrade requests are accepted, and what each mistake is answered with."""
+
+from pathlib import Path
+
+import pytest
+
+from sipws.events import Accepted, ErrorKind, HandshakeFailed, HandshakeReply
+from sipws.session import ServerSession
+
+HANDSHAKES = sorted((Path(__file__).parents[1] / "data" / "handshakes").glob("*.txt"))
+
+
+def without(request: bytes, header: bytes) -> bytes:
+    lines = request.split(b"\r\n")
+    return b"\r\n".join(line for line in lines if not line.startswith(header + b":"))
+
+
+def refusal(session: ServerSession, request: bytes) -> tuple[HandshakeReply, HandshakeFailed]:
+    *_, reply, failed = session.receive(request, 1000.5)
+    assert isinstance(reply, HandshakeReply)
+    assert isinstance(failed, HandshakeFailed)
+    assert failed.reply == reply.raw
+    assert session.take_writes() == ([reply.raw], True)
+    return reply, failed
+
+
+def test_there_are_recorded_handshakes() -> None:
+    assert len(HANDSHAKES) == 19
+
+
+@pytest.mark.parametrize("recording", HANDSHAKES, ids=lambda path: path.stem)
+def test_real_clients_are_accepted(session: ServerSession, recording: Path) -> None:
+    request = recording.read_bytes()
+    *_, accepted = session.receive(request, 1000.5)
+    assert isinstance(accepted, Accepted)
+    assert accepted.request == request
+    assert b"\r\nSec-WebSocket-Protocol: sip\r\n" in accepted.reply
+    assert b"Sec-WebSocket-Extensions" not in accepted.reply
+
+
+@pytest.mark.parametrize(
+    "protocols",
+    [
+        pytest.param(b"chat, sip", id="in a list"),
+        pytest.param(b"chat\r\nSec-WebSocket-Protocol: sip", id="in a second header"),
+    ],
+)
+def test_sip_may_be_one_of_several_subprotocols(
+    session: ServerSession, upgrade: bytes, protocols: bytes
+) -> None:
+    request = upgrade.replace(b"Protocol: sip", b"Protocol: " + protocols)
+    *_, accepted = session.receive(request, 1000.5)
+    assert isinstance(accepted, Accepted)
+
+
+def test_no_subprotocol_sip_is_a_400_that_names_it(session: ServerSession, upgrade: bytes) -> None:
+    reply, failed = refusal(session, without(upgrade, b"Sec-WebSocket-Protocol"))
+    assert (reply.status, failed.kind) == (400, ErrorKind.NO_SUBPROTOCOL)
+    assert b"\r\nSec-WebSocket-Protocol: sip\r\n" in reply.raw
+    assert failed.request == without(upgrade, b"Sec-WebSocket-Protocol")
+
+
+def test_another_subprotocol_is_a_400(session: ServerSession, upgrade: bytes) -> None:
+    reply, failed = refusal(session, upgrade.replace(b"Protocol: sip", b"Protocol: mqtt"))
+    assert (reply.status, failed.kind) == (400, ErrorKind.NO_SUBPROTOCOL)
+
+
+@pytest.mark.parametrize("version", [b"8", b"14", b"x"])
+def test_another_version_is_a_426_that_names_13(
+    session: ServerSession, upgrade: bytes, version: bytes
+) -> None:
+    reply, failed = refusal(session, upgrade.replace(b"Version: 13", b"Version: " + version))
+    assert (reply.status, failed.kind) == (426, ErrorKind.BAD_VERSION)
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in reply.raw
+
+
+def test_a_plain_page_request_is_a_426(session: ServerSession) -> None:
+    reply, failed = refusal(session, b"GET / HTTP/1.1\r\nHost: sip.example.com\r\n\r\n")
+    assert (reply.status, failed.kind) == (426, ErrorKind.NO_UPGRADE)
+    assert b"\r\nUpgrade: websocket\r\n" in reply.raw
+
+
+@pytest.mark.parametrize(
+    ("first_bytes", "detail"),
+    [
+        pytest.param(b"\x16\x03\x01\x02\x00", "a TLS handshake on a plain ws listener", id="TLS"),
+        pytest.param(b"\x00\x01\x02", "not an HTTP request", id="binary"),
+        pytest.param(b"hello\r\n", "not an HTTP request", id="text"),
+        pytest.param(
+            b"REGISTER sip:example.com SIP/2.0\r\n", "SIP without a WebSocket around it", id="SIP"
+        ),
+        pytest.param(b"GET /\r\n", "no HTTP request line", id="HTTP/0.9"),
+    ],
+)
+def test_what_is_no_http_is_a_400_at_once(
+    session: ServerSession, first_bytes: bytes, detail: str
+) -> None:
+    reply, failed = refusal(session, first_bytes)
+    assert (reply.status, failed.kind) == (400, ErrorKind.NOT_HTTP)
+    assert failed.detail.startswith(detail)
+
+
+@pytest.mark.parametrize(
+    ("header", "replacement"),
+    [
+        pytest.param(b"Host: sip.example.com\r\n", b"", id="no Host"),
+        pytest.param(b"Host: ", b"Host: a\r\nHost: ", id="two Hosts"),
+        pytest.param(b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZQ", id="a bad key"),
+        pytest.param(b"dGhlIHNhbXBsZSBub25jZQ==", b"c2hvcnQ=", id="a short key"),
+        pytest.param(b"Sec-WebSocket-Version: 13\r\n", b"", id="no version"),
+        pytest.param(b"Upgrade: websocket", b"Upgrade websocket", id="a header without a colon"),
+        pytest.param(b"Host: ", b"Transfer-Encoding: chunked\r\nHost: ", id="a body"),
+        pytest.param(b"\r\n", b"\n", id="bare line feeds"),
+    ],
+)
+def test_a_request_that_breaks_the_rules_is_a_400(
+    session: ServerSession, upgrade: bytes, header: bytes, replacement: bytes
+) -> None:
+    reply, failed = refusal(session, upgrade.replace(header, replacement))
+    assert (reply.status, failed.kind) == (400, ErrorKind.BAD_REQUEST)
+
+
+def test_another_method_is_a_405_that_names_get(session: ServerSession, upgrade: bytes) -> None:
+    reply, _ = refusal(session, upgrade.replace(b"GET ", b"POST "))
+    assert reply.status == 405
+    assert b"\r\nAllow: GET\r\n" in reply.raw
+
+
+def test_http_1_0_is_a_505(session: ServerSession, upgrade: bytes) -> None:
+    reply, _ = refusal(session, upgrade.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert reply.status == 505
+
+
+@pytest.mark.parametrize(
+    "filler",
+    [
+        pytest.param(b"X-Filler: " + b"x" * 20_000, id="one endless header"),
+        pytest.param(b"\r\n".join(b"X-%d: x" % n for n in range(2000)), id="too many headers"),
+    ],
+)
+def test_too_large_a_request_is_a_431_before_it_ends(session: ServerSession, filler: bytes) -> None:
+    reply, failed = refusal(session, b"GET / HTTP/1.1\r\n" + filler)
+    assert (reply.status, failed.kind) == (431, ErrorKind.REQUEST_TOO_LARGE)
+    assert len(failed.request) <= 16 * 1024
+
+
+def test_a_long_header_within_the_limit_is_a_431_too(
+    session: ServerSession, upgrade: bytes
+) -> None:
+    request = upgrade.replace(b"Host:", b"Cookie: " + b"x" * 9000 + b"\r\nHost:")
+    reply, failed = refusal(session, request)
+    assert (reply.status, failed.kind) == (431, ErrorKind.REQUEST_TOO_LARGE)
