@@ -1,0 +1,283 @@
+"""One live connection as an asyncio protocol: the thin shell around a `ServerSession`.
+
+A flow (RFC 5626 section 3) is the connection that SIP answers go back on. What the peer sends goes
+into the session; the events that come out go on the bus and to the application's handler; the
+bytes that come out go into the socket, all those of one read in one write.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from websockets.exceptions import ProtocolError
+
+from sipws.address import Address, Listener
+from sipws.bus import Bus
+from sipws.errors import ConnectionClosedError, TransportError
+from sipws.events import (
+    Connection,
+    ConnectionOpened,
+    ErrorKind,
+    ErrorOccurred,
+    Event,
+    MessageReceived,
+    MessageSent,
+)
+from sipws.limits import Limits
+from sipws.registry import Registry
+from sipws.session import Phase, ServerSession
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[["Flow", bytes], object]
+"""The application's end: called with each SIP message and the flow it came in on."""
+
+KEEP_ALIVE: Final = b"\r\n\r\n"
+"""The ping of RFC 5626 section 3.5.1, sent as a message of its own."""
+
+KEEP_ALIVE_ANSWER: Final = b"\r\n"
+"""The pong to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all flows of a server share."""
+
+    bus: Bus
+    handler: Handler
+    limits: Limits
+    registry: "Registry[Flow]"
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch."""
+
+
+class Flow(asyncio.Protocol):
+    """A connection that SIP messages come in on and go out on.
+
+    Everything here is to be called from the event loop's thread, and nothing blocks.
+    """
+
+    __slots__ = (
+        "_listener",
+        "_loop",
+        "_receiving",
+        "_session",
+        "_shared",
+        "_stalled",
+        "_timed_phase",
+        "_timer",
+        "_transport",
+    )
+
+    def __init__(self, listener: Listener, shared: Surroundings) -> None:
+        self._listener = listener
+        self._shared = shared
+        self._loop = asyncio.get_running_loop()
+        self._session: ServerSession
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed_phase: Phase | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._receiving = False
+
+    # For the application.
+
+    @property
+    def connection(self) -> Connection:
+        """Who this is: id, listener, both addresses, start."""
+        return self._session.connection
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._session.phase is Phase.OPEN
+
+    def send(self, message: bytes, *, text: bool | None = None) -> None:
+        """Send one SIP message as one WebSocket message.
+
+        Args:
+            message: the whole message.
+            text: as text or as binary. Unless told, what is UTF-8 goes as text; anything else
+                must go as binary (RFC 7118 section 5.1).
+
+        Raises:
+            ConnectionClosedError: the connection is closing or closed.
+        """
+        if text is None:
+            text = _is_utf8(message)
+        self._session.send(message, text=text)
+        hook = self._shared.bus.message_sent
+        if hook.subscribers:
+            hook.publish(MessageSent(self.connection, self._shared.clock(), message, text))
+        # What a handler sends while a read is being handled leaves together at its end.
+        if not self._receiving:
+            self._flush()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Start the closing handshake; the peer has `Limits.close_timeout` to complete it.
+
+        Args:
+            code: a close code that an endpoint may send (RFC 6455 section 7.4).
+            reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            TransportError: the code or the reason is not of that kind.
+        """
+        try:
+            events = self._session.close(self._shared.clock(), code, reason)
+        except ProtocolError as exc:
+            raise TransportError(f"close code {code} with reason {reason!r}: {exc}") from exc
+        self._act(events)
+
+    def abort(self, kind: ErrorKind, detail: str) -> None:
+        """Drop the connection at once, without a closing handshake."""
+        self._act(self._session.abort(kind, detail, self._shared.clock()))
+        self._transport.abort()
+
+    # For asyncio.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the session."""
+        self._transport = cast("asyncio.Transport", transport)
+        now = self._shared.clock()
+        connection = Connection(
+            id=self._shared.registry.next_id(),
+            listener=self._listener,
+            local=_address(transport.get_extra_info("sockname")),
+            peer=_address(transport.get_extra_info("peername")),
+            started=now,
+        )
+        self._session = ServerSession(connection, self._shared.limits)
+        self._shared.registry.add(self)
+        self._act([ConnectionOpened(connection, now)])
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the session."""
+        self._receiving = True
+        try:
+            self._act(self._session.receive(data, self._shared.clock()))
+        finally:
+            self._receiving = False
+        self._flush()
+
+    def eof_received(self) -> bool:
+        """End the session; asyncio closes the socket when what is written has gone out."""
+        self._act(self._session.receive_eof(self._shared.clock()))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the session where nothing else has, and forget the connection."""
+        self._stop_timers()
+        self._act(self._session.receive_eof(self._shared.clock(), str(exc or "")))
+        self._shared.registry.remove(self)
+
+    def pause_writing(self) -> None:
+        """Start the clock of `Limits.send_timeout`: the peer does not keep up.
+
+        Reading stops too, so that a peer cannot make us queue answers that it does not take.
+        """
+        self._transport.pause_reading()
+        timeout = self._shared.limits.send_timeout
+        self._stalled = self._loop.call_later(timeout, self._send_timed_out)
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # Between the two.
+
+    def _act(self, events: Sequence[Event]) -> None:
+        """Publish what happened, write what is to be written, keep the time limit."""
+        for event in events:
+            self._shared.bus.publish(event)
+            if type(event) is MessageReceived:
+                self._deliver(event)
+        if not self._receiving:
+            self._flush()
+        if self._session.phase is not self._timed_phase:
+            self._start_timer()
+
+    def _deliver(self, event: MessageReceived) -> None:
+        message = event.data
+        try:
+            if message.strip(b"\r\n"):
+                self._shared.handler(self, message)
+            elif message == KEEP_ALIVE:
+                self.send(KEEP_ALIVE_ANSWER)
+        except ConnectionClosedError as exc:
+            # The peer closed behind its last message: nothing is left to answer on.
+            log.debug("answer not sent: %s", exc)
+        except Exception as exc:
+            log.exception("the handler raised on a message from %s", self.connection.peer)
+            detail = f"{type(exc).__name__}: {exc}"
+            self._shared.bus.publish(
+                ErrorOccurred(self.connection, event.time, ErrorKind.HANDLER_FAILED, detail)
+            )
+
+    def _flush(self) -> None:
+        writes, eof = self._session.take_writes()
+        transport = self._transport
+        if writes:
+            transport.write(writes[0] if len(writes) == 1 else b"".join(writes))
+        if eof and not transport.is_closing():
+            # A half-close lets the peer read our last bytes even when more of its own are on
+            # their way, which a close would answer with a reset. TLS has no half-close.
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:
+                transport.close()
+
+    def _start_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timed_phase = self._session.phase
+        if (timeout := self._session.timeout) is not None:
+            self._timer = self._loop.call_later(timeout, self._phase_timed_out)
+
+    def _phase_timed_out(self) -> None:
+        self._timer = None
+        self._act(self._session.handle_timeout(self._shared.clock()))
+        if self._session.phase is Phase.CLOSED:
+            self._transport.abort()
+
+    def _send_timed_out(self) -> None:
+        self._stalled = None
+        timeout = self._shared.limits.send_timeout
+        self.abort(ErrorKind.SEND_TIMEOUT, f"the peer took no bytes for {timeout * 1000:g} ms")
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._stalled = None
+
+
+def _is_utf8(message: bytes) -> bool:
+    if message.isascii():
+        return True
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _address(socket_name: Any) -> Address:
+    """What the system calls a socket, as an address.
+
+    A peer that was gone before it was looked at has no name any more.
+    """
+    if not socket_name:
+        return Address("0.0.0.0", 0)
+    ip, port = socket_name[:2]
+    ip = ip.partition("%")[0]
+    # A dual-stack socket shows IPv4 peers as mapped addresses; nobody filters on those.
+    return Address(ip.removeprefix("::ffff:") if "." in ip else ip, port)

@@ -1,0 +1,148 @@
+"""A SIP over WebSocket server: listeners, their connections, and an orderly end."""
+
+import asyncio
+import errno
+import os
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, Self
+
+from sipws.address import Address, Listener
+from sipws.bus import Bus
+from sipws.errors import ConfigurationError, TransportError
+from sipws.events import ErrorKind
+from sipws.flow import Flow, Handler, Surroundings
+from sipws.limits import Limits
+from sipws.registry import Registry
+
+EVERY_ADDRESS: Final = ("0.0.0.0", "::")
+"""What ``*`` in a listener definition stands for."""
+
+NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""How the system says that it has no IPv6."""
+
+GOING_AWAY: Final = 1001
+"""Close code of a server that shuts down (RFC 6455 section 7.4.1)."""
+
+
+class Server:
+    """Accepts connections on listeners and hands each SIP message to a handler.
+
+    Example::
+
+        def answer(flow: Flow, message: bytes) -> None:
+            print(flow.connection.peer, message)
+
+        async with Server(["ws:127.0.0.1:8080"], answer) as server:
+            await asyncio.sleep(3600)
+
+    Args:
+        listeners: definitions, as text or parsed.
+        handler: called with the flow and the message, for each message that is no keep-alive. It
+            must not block; an exception is logged and published as `ErrorOccurred`.
+        bus: where events go; one of its own unless given.
+        limits: what a connection may take.
+        tls: the context of ``wss`` listeners; see `sipws.tls.server_context`.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[Listener | str],
+        handler: Handler,
+        *,
+        bus: Bus | None = None,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.listeners = [
+            Listener.parse(listener) if isinstance(listener, str) else listener
+            for listener in listeners
+        ]
+        """As configured; once started, with the real ports."""
+        self.bus = bus or Bus()
+        self.flows: Registry[Flow] = Registry()
+        """The connections that are alive."""
+        self._shared = Surroundings(self.bus, handler, limits or Limits(), self.flows)
+        self._tls = tls
+        self._servers: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigurationError: a ``wss`` listener, and no certificate.
+            TransportError: an address cannot be listened on; the message says which and why.
+        """
+        if self._tls is None and (wss := [x for x in self.listeners if x.proto == "wss"]):
+            raise ConfigurationError(f"listener {wss[0]} needs a TLS certificate, and none is set")
+        try:
+            for index, listener in enumerate(self.listeners):
+                self.listeners[index] = await self._listen(listener)
+        except TransportError:
+            await self.aclose(grace=0)
+            raise
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        """Stop listening and close every connection with 1001.
+
+        Args:
+            grace: seconds that peers have to complete the closing handshake; what is left then is
+                dropped.
+        """
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for flow in self.flows:
+            flow.close(GOING_AWAY, "server shutdown")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self.flows.wait_empty()
+        for flow in self.flows:
+            flow.abort(ErrorKind.CLOSE_TIMEOUT, "server shutdown: the peer did not close in time")
+        # A dropped connection leaves the registry on the next turn of the event loop.
+        await self.flows.wait_empty()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def _listen(self, listener: Listener) -> Listener:
+        """Open one listener; returns it with the port that it got."""
+        # The flows are to carry the real port, known only when the socket is bound.
+        bound = listener
+
+        def accept() -> Flow:
+            return Flow(bound, self._shared)
+
+        tls = self._tls if listener.proto == "wss" else None
+        for host in EVERY_ADDRESS if listener.host == "*" else (listener.host,):
+            try:
+                server = await asyncio.get_running_loop().create_server(
+                    accept, host, bound.port, ssl=tls
+                )
+            except OSError as exc:
+                if host == "::" and exc.errno in NO_IPV6 and self._servers:
+                    # Every address that there is, then.
+                    continue
+                # asyncio's own text repeats the address; a name that does not resolve has no errno.
+                known = exc.errno is not None and exc.errno > 0
+                reason = os.strerror(exc.errno) if known else exc.strerror
+                raise TransportError(
+                    f"cannot listen on {listener}: {reason};"
+                    " choose another address or port, or stop what uses this one"
+                ) from exc
+            self._servers.append(server)
+            if bound.port == 0:
+                bound = replace(listener, port=server.sockets[0].getsockname()[1])
+        return bound
+
+
+def address_of(listener: Listener) -> Address:
+    """Where a client on this machine reaches a listener."""
+    host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
+    return Address(host, listener.port)
