@@ -1,0 +1,129 @@
+"""The built-in responder: enough SIP to see a phone register, and no more.
+
+It answers REGISTER and OPTIONS with 200 and everything else with 501, keeps no state, and gives
+a retransmission the same answer (RFC 3261 section 8.2.7). It is no registrar: nothing that it
+answers is remembered.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+from sipws import __version__
+from sipws.address import Address
+from sipws.flow import Flow
+from sipws.sip import Message, split_values
+
+DEFAULT_EXPIRES: Final = 3600
+"""Seconds of a registration that asks for no time (RFC 3261 section 10.2.1.1)."""
+
+_MANDATORY: Final = ("via", "from", "to", "call-id", "cseq")
+"""What a response copies from its request (RFC 3261 section 8.2.6.2)."""
+
+_ALLOW: Final = ("Allow", "OPTIONS, REGISTER")
+_REASONS: Final = {
+    200: "OK",
+    400: "Bad Request",
+    501: "Not Implemented",
+    505: "Version Not Supported",
+}
+_EXPIRES: Final = re.compile(r";\s*expires\s*=\s*(\d+)", re.IGNORECASE)
+_RECEIVED: Final = re.compile(r";\s*received\s*=[^;]*", re.IGNORECASE)
+_RPORT: Final = re.compile(r";\s*rport\s*(?=;|$)", re.IGNORECASE)
+_TAG: Final = re.compile(r";\s*tag\s*=", re.IGNORECASE)
+_SECRET: Final = secrets.token_bytes(16)
+
+Headers = Iterable[tuple[str, str]]
+
+
+def answer(flow: Flow, message: bytes) -> None:
+    """Answer a message on the flow that it came in on: a `sipws.flow.Handler`."""
+    if response := respond(message, flow.connection.peer):
+        flow.send(response)
+
+
+def respond(message: bytes, source: Address) -> bytes | None:
+    """The response to a message.
+
+    Args:
+        message: what came in.
+        source: where it came from, for ``received`` and ``rport``.
+
+    Returns:
+        the response; None for what gets none: a response, an ACK, what is no SIP, and a request
+        without the headers that a response needs to find its way.
+    """
+    request = Message.parse(message)
+    if request is None or not request.is_request or request.method == "ACK":
+        return None
+    if any(request.get(name) is None for name in _MANDATORY):
+        return None
+    if not request.start_line.endswith(" SIP/2.0"):
+        return _response(505, request, source)
+    number, _, method = (request.get("cseq") or "").partition(" ")
+    if not number.isdecimal() or method.strip() != request.method:
+        return _response(400, request, source, [("Warning", '399 sipws "CSeq does not match"')])
+    if request.method == "OPTIONS":
+        return _response(200, request, source, [_ALLOW])
+    if request.method == "REGISTER":
+        return _register(request, source)
+    return _response(501, request, source, [_ALLOW])
+
+
+def _register(request: Message, source: Address) -> bytes:
+    contacts = [c for header in request.get_all("contact") for c in split_values(header)]
+    asked = request.get("expires")
+    expires = int(asked) if asked and asked.isdecimal() else DEFAULT_EXPIRES
+    if "*" in contacts:
+        # RFC 3261 section 10.3 step 6: a star stands alone, and only with Expires: 0.
+        if contacts != ["*"] or asked != "0":
+            warning = ("Warning", '399 sipws "Contact: * goes alone and with Expires: 0"')
+            return _response(400, request, source, [warning])
+        return _response(200, request, source, [("Expires", "0")])
+    headers = []
+    for contact in contacts:
+        match = _EXPIRES.search(contact.rpartition(">")[2])
+        if match is None:
+            contact = f"{contact};expires={expires}"
+        if (int(match[1]) if match else expires) > 0:
+            headers.append(("Contact", contact))
+    if asked is not None:
+        headers.append(("Expires", str(expires)))
+    return _response(200, request, source, headers)
+
+
+def _response(status: int, request: Message, source: Address, extra: Headers = ()) -> bytes:
+    lines = [f"SIP/2.0 {status} {_REASONS[status]}"]
+    vias = request.get_all("via")
+    lines += [f"Via: {via}" for via in (_mark(vias[0], source), *vias[1:])]
+    to = request.get("to") or ""
+    if not _TAG.search(to.rpartition(">")[2]):
+        to = f"{to};tag={_tag(request)}"
+    lines.append(f"From: {request.get('from')}")
+    lines.append(f"To: {to}")
+    lines.append(f"Call-ID: {request.get('call-id')}")
+    lines.append(f"CSeq: {request.get('cseq')}")
+    lines += [f"{name}: {value}" for name, value in extra]
+    lines += [f"Server: sipws/{__version__}", "Content-Length: 0", "", ""]
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _mark(via: str, source: Address) -> str:
+    """The topmost Via with where the request really came from.
+
+    RFC 7118 section 5.3 lets clients write an ``.invalid`` host, so ``received`` is always
+    needed (RFC 3261 section 18.2.1); ``rport`` is filled in where it is asked for (RFC 3581).
+    """
+    first, *others = split_values(via)
+    first = _RPORT.sub(f";rport={source.port}", _RECEIVED.sub("", first), count=1)
+    marked = f"{first};received={source.ip}"
+    return ", ".join([marked, *others])
+
+
+def _tag(request: Message) -> str:
+    # The same for a retransmission, another for another request, and nothing to guess.
+    seed = "\n".join([request.get("call-id") or "", request.get("from") or "", request.method])
+    seed_bytes = seed.encode("utf-8", "surrogateescape")
+    return hashlib.blake2s(seed_bytes, digest_size=8, key=_SECRET).hexdigest()

@@ -1,0 +1,62 @@
+"""A look at SIP messages."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sipws.sip import Message, call_id, split_values
+
+MESSAGE = (
+    b"REGISTER sip:example.com SIP/2.0\r\n"
+    b"v: SIP/2.0/WS a.invalid;branch=z9hG4bK1\r\n"
+    b"f: <sip:a@example.com>;tag=1\r\n"
+    b"To : <sip:a@example.com>\r\n"
+    b"i:  abc@a.invalid \r\n"
+    b"CSeq: 1\r\n"
+    b"  REGISTER\r\n"
+    b"\r\n"
+    b"Call-ID: in the body\r\n"
+)
+
+
+def test_headers_are_found_by_their_long_name() -> None:
+    message = Message.parse(MESSAGE)
+    assert message is not None
+    assert message.is_request
+    assert message.method == "REGISTER"
+    assert message.get("via") == "SIP/2.0/WS a.invalid;branch=z9hG4bK1"
+    assert message.get("to") == "<sip:a@example.com>"
+    assert message.get("cseq") == "1 REGISTER"
+    assert message.get("contact") is None
+    assert message.get_all("call-id") == ["abc@a.invalid"]
+
+
+def test_what_is_no_sip_is_none() -> None:
+    for data in (b"", b"\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x00\xff", b"hello"):
+        assert Message.parse(data) is None
+
+
+def test_the_call_id_is_found_without_parsing() -> None:
+    assert call_id(MESSAGE) == b"abc@a.invalid"
+    assert call_id(b"SIP/2.0 200 OK\r\nCALL-ID: x\r\n\r\n") == b"x"
+    assert call_id(b"SIP/2.0 200 OK\nCall-ID:x\n\n") == b"x"
+
+
+def test_a_call_id_in_the_body_is_none() -> None:
+    assert call_id(b"MESSAGE sip:a SIP/2.0\r\nTo: a\r\n\r\nx\r\nCall-ID: no\r\n") is None
+    assert call_id(b"no sip at all") is None
+
+
+def test_values_are_split_outside_quotes_and_brackets() -> None:
+    assert split_values('"a, b" <sip:c@d;x="1,2">, <sip:e,f@g>;q=1 , *') == [
+        '"a, b" <sip:c@d;x="1,2">',
+        "<sip:e,f@g>;q=1",
+        "*",
+    ]
+    assert split_values(r'"a\", b" <sip:c>') == [r'"a\", b" <sip:c>']
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_it_raise(data: bytes) -> None:
+    Message.parse(data)
+    Message.parse(b"REGISTER sip:a SIP/2.0\r\n" + data)
+    call_id(data)
