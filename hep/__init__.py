@@ -1,1 +1,52 @@
-"""HEP: the Homer Encapsulation Protocol, on its own."""
+"""HEP, the Homer Encapsulation Protocol: packets, senders and collectors.
+
+A packet to bytes and back::
+
+    >>> import hep
+    >>> packet = hep.Packet(
+    ...     src_ip="192.0.2.5",
+    ...     src_port=50123,
+    ...     dst_ip="192.0.2.1",
+    ...     dst_port=8080,
+    ...     seconds=1700000000,
+    ...     microseconds=0,
+    ...     payload=b"OPTIONS sip:example.com SIP/2.0",
+    ...     correlation_id=b"call-1",
+    ... )
+    >>> hep.decode(hep.encode(packet)).correlation_id
+    b'call-1'
+
+To send packets see `open_sender`, to receive them `Collector`.
+"""
+
+from hep.chunks import Chunk, ProtocolType
+from hep.codec import decode, encode
+from hep.collector import Collector, Source
+from hep.errors import HepDecodeError, HepEncodeError, HepError, HepIdError
+from hep.framing import Splitter
+from hep.hep_id import HepId
+from hep.outbox import Outbox
+from hep.packet import Packet
+from hep.prepared import PreparedEncoder
+from hep.senders import Sender, SenderSettings, open_sender
+
+__all__ = [
+    "Chunk",
+    "Collector",
+    "HepDecodeError",
+    "HepEncodeError",
+    "HepError",
+    "HepId",
+    "HepIdError",
+    "Outbox",
+    "Packet",
+    "PreparedEncoder",
+    "ProtocolType",
+    "Sender",
+    "SenderSettings",
+    "Source",
+    "Splitter",
+    "decode",
+    "encode",
+    "open_sender",
+]

@@ -1,0 +1,82 @@
+"""HEP destinations as OpenSIPS writes them (proto_hep parameter ``hep_id``). Pure."""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from hep.errors import HepIdError
+
+Transport = Literal["udp", "tcp", "tls"]
+
+PORT: Final = 9060
+"""The port of HEP collectors."""
+
+FORM: Final = "[name]host[:port][; transport=udp|tcp|tls][; version=1|2|3]"
+
+_NAME: Final = re.compile(r"\s*\[\s*([^\]\s]+)\s*\]\s*(?=\S)")
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:;\s]+))(?::([0-9]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class HepId:
+    """Where to send HEP, and how."""
+
+    host: str
+    """Address or name; IPv6 without brackets."""
+    port: int = PORT
+    transport: Transport = "tcp"
+    version: int = 3
+    name: str | None = None
+    """What other settings call it (OpenSIPS ``trace_destination``)."""
+
+    @classmethod
+    def parse(cls, text: str) -> "HepId":
+        """Read ``[name]host[:port][; transport=udp|tcp|tls][; version=1|2|3]``.
+
+        Spaces are allowed, the parameters may come in any order, and a ``;`` may end it. IPv6
+        hosts are in brackets; what is in the first brackets is the name unless it has a colon.
+        Without a transport it is tcp, and udp for versions 1 and 2, which know no other.
+
+        Raises:
+            HepIdError: it does not have that form; the message says what is wrong.
+        """
+        name = None
+        rest = text
+        if (match := _NAME.match(text)) and ":" not in match[1]:
+            name, rest = match[1], text[match.end() :]
+        where, *parameters = (part.strip() for part in rest.split(";"))
+        if (match := _HOST.fullmatch(where)) is None:
+            raise _refused(text, f"{where!r} is no host[:port]")
+        port = int(match[3]) if match[3] else PORT
+        if not 0 < port <= 0xFFFF:
+            raise _refused(text, f"port {port} is not from 1 to 65535")
+        values: dict[str, str] = {}
+        for index, parameter in enumerate(parameters, 1):
+            key, equals, value = (part.strip().lower() for part in parameter.partition("="))
+            if not parameter and index == len(parameters):
+                continue
+            if key not in _VALUES or not equals:
+                raise _refused(text, f"{parameter!r} is neither transport=… nor version=…")
+            if value not in _VALUES[key]:
+                raise _refused(text, f"{key} {value!r} is none of {', '.join(_VALUES[key])}")
+            if key in values:
+                raise _refused(text, f"{key} is given twice")
+            values[key] = value
+        version = int(values.get("version", "3"))
+        transport = values.get("transport", "tcp" if version == 3 else "udp")
+        if version != 3 and transport != "udp":
+            raise _refused(text, f"version {version} goes over udp only, not over {transport}")
+        host = match[1] or match[2]
+        return cls(host, port, transport, version, name)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        name = f"[{self.name}]" if self.name is not None else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{name}{host}:{self.port};transport={self.transport};version={self.version}"
+
+
+_VALUES: Final = {"transport": ("udp", "tcp", "tls"), "version": ("1", "2", "3")}
+
+
+def _refused(text: str, problem: str) -> HepIdError:
+    return HepIdError(f"hep_id {text!r}: {problem}; it is written {FORM}")
