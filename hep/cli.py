@@ -1,0 +1,204 @@
+"""The command ``hep``.
+
+Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wrong.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from hep import display
+from hep.chunks import protocol_name
+from hep.codec import decode
+from hep.collector import Collector, Source
+from hep.errors import HepDecodeError
+from hep.framing import Splitter
+from hep.packet import Packet
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_INPUT: Final = 2
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:9060"
+"""Where ``hep listen`` listens unless told: the port of HEP, on loopback."""
+
+
+class _WrongInputError(Exception):
+    """What the user gave is wrong; the message says what and what to do."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments, without the program's name; those of the process unless given.
+
+    Returns:
+        the exit status.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except _WrongInputError as exc:
+        print(f"hep: {exc}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        return DONE
+    except BrokenPipeError:
+        # Whoever read our output has had enough. What is still buffered would fail once more
+        # when Python flushes it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hep", description="Receive and read HEP, the Homer Encapsulation Protocol."
+    )
+    parser.add_argument("--version", action="version", version=f"hep {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listen = commands.add_parser(
+        "listen",
+        help="receive packets and print each as a line",
+        description="Receive packets and print each as a line, until Ctrl-C; then the totals."
+        f" Without an address: UDP and TCP on {DEFAULT_ADDRESS}.",
+    )
+    listen.add_argument("--udp", metavar="HOST:PORT", help="listen on UDP")
+    listen.add_argument("--tcp", metavar="HOST:PORT", help="listen on TCP")
+    listen.add_argument("--json", action="store_true", help="print each packet as a JSON object")
+    listen.add_argument("--count", type=int, metavar="N", help="end after N packets")
+    listen.add_argument(
+        "--auth", metavar="KEY", help="take only packets with this authenticate key"
+    )
+    listen.set_defaults(run=_listen)
+
+    read = commands.add_parser(
+        "decode",
+        help="print the packets in files",
+        description="Print the packets in files: one or more HEPv3 packets one behind the other,"
+        " or one of version 1 or 2, as bytes or as hexadecimal text.",
+    )
+    read.add_argument("files", nargs="+", metavar="FILE", help="file; - for standard input")
+    read.add_argument("--json", action="store_true", help="one JSON object a packet, a line each")
+    read.set_defaults(run=_decode)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("sipws")
+    except PackageNotFoundError:
+        return "from a source tree"
+
+
+def _listen(args: argparse.Namespace) -> int:
+    if args.count is not None and args.count < 1:
+        raise _WrongInputError(f"--count {args.count}: how many packets, from 1")
+    udp, tcp = args.udp, args.tcp
+    if udp is None and tcp is None:
+        udp = tcp = DEFAULT_ADDRESS
+    asyncio.run(_receive(udp, tcp, args))
+    return DONE
+
+
+async def _receive(udp: str | None, tcp: str | None, args: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    colour = sys.stdout.isatty()
+    by_protocol: Counter[str] = Counter()
+
+    def show(packet: Packet, source: Source) -> None:
+        if stop.is_set():
+            return
+        by_protocol[protocol_name(packet.protocol_type)] += 1
+        try:
+            print(_as_text(packet, args.json, colour), flush=True)
+        except BrokenPipeError:
+            stop.set()
+        if args.count is not None and by_protocol.total() >= args.count:
+            stop.set()
+
+    auth_key = args.auth.encode() if args.auth is not None else None
+    collector = Collector(show, udp=udp, tcp=tcp, auth_key=auth_key)
+    try:
+        await collector.start()
+    except ValueError as exc:
+        raise _WrongInputError(str(exc)) from exc
+    except OSError as exc:
+        where = " and ".join(f"{name} {at}" for name, at in (("udp", udp), ("tcp", tcp)) if at)
+        raise _WrongInputError(f"cannot listen on {where}: {exc.strerror or exc}") from exc
+    try:
+        for name in ("udp", "tcp"):
+            if {"udp": udp, "tcp": tcp}[name] is not None:
+                ip, port = getattr(collector, f"{name}_address")
+                print(f"listening on {name} {ip}:{port}", file=sys.stderr, flush=True)
+        await stop.wait()
+    finally:
+        await collector.aclose()
+    kinds = ", ".join(f"{count} {name}" for name, count in by_protocol.most_common()) or "none"
+    counters = collector.counters
+    refused = counters["bad"] + counters["unauthenticated"]
+    print(f"\n{by_protocol.total()} packets ({kinds}), {refused} refused", file=sys.stderr)
+
+
+def _decode(args: argparse.Namespace) -> int:
+    status = DONE
+    for name in args.files:
+        for packet in _packets(_read(name)):
+            if isinstance(packet, HepDecodeError):
+                print(f"hep: {name}: {packet}", file=sys.stderr)
+                status = FAILED
+            elif args.json:
+                print(json.dumps(display.as_json(packet)))
+            else:
+                print(display.describe(packet))
+    return status
+
+
+def _read(name: str) -> bytes:
+    if name == "-":
+        data = sys.stdin.buffer.read()
+    else:
+        try:
+            data = Path(name).read_bytes()
+        except OSError as exc:
+            raise _WrongInputError(f"{name}: cannot be read: {exc.strerror}") from exc
+    if re.fullmatch(rb"[0-9A-Fa-f\s]+", data):
+        try:
+            return bytes.fromhex(data.decode())
+        except ValueError as exc:
+            raise _WrongInputError(f"{name}: hexadecimal text with half a byte") from exc
+    return data
+
+
+def _packets(data: bytes) -> Iterator[Packet | HepDecodeError]:
+    """The packets of a file, or what is wrong where there is none."""
+    splitter = Splitter()
+    found = splitter.feed(data) if data[:1] not in (b"\x01", b"\x02") else []
+    for each in found or [data]:
+        try:
+            yield decode(each)
+        except HepDecodeError as exc:
+            yield exc
+    if found and splitter.skipped:
+        yield HepDecodeError(f"{splitter.skipped} bytes of the file are no HEP", 0)
+
+
+def _as_text(packet: Packet, as_json: bool, colour: bool) -> str:
+    return json.dumps(display.as_json(packet)) if as_json else display.line(packet, colour=colour)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
