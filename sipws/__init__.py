@@ -28,6 +28,7 @@ from sipws.errors import (
     AddressError,
     ConfigurationError,
     ConnectionClosedError,
+    FilterRouteError,
     SipwsError,
     TransportError,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectionClosedError",
     "EventStream",
+    "FilterRouteError",
     "Flow",
     "Limits",
     "Listener",

@@ -32,3 +32,22 @@ class TransportError(SipwsError):
 
 class ConnectionClosedError(TransportError):
     """Something was to be sent on a connection that is closing or closed."""
+
+
+class FilterRouteError(ConfigurationError):
+    """A filter-route script is refused: OpenSIPS would not start with it."""
+
+    def __init__(self, filename: str, line: int, column: int, problem: str, excerpt: str) -> None:
+        super().__init__(filename, line, column, problem, excerpt)
+        self.filename = filename
+        self.line = line
+        """From 1."""
+        self.column = column
+        """From 1."""
+        self.problem = problem
+        """What is wrong."""
+        self.excerpt = excerpt
+        """The line, and a caret under the place."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.line}:{self.column}: error: {self.problem}\n{self.excerpt}"
