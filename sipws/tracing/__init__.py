@@ -1,0 +1,1 @@
+"""The tracing plugin: listens on the bus, decides, and sends HEP."""

@@ -1,0 +1,133 @@
+"""What each event of a connection becomes in Homer: a table of parts, and two ways to write them.
+
+The parts of OpenSIPS come first, with its names, texts and order (proto_ws with proto_hep, 3.6.8);
+what OpenSIPS leaves out follows in the same style. ``homer5`` text keeps to the OpenSIPS parts.
+
+To change what a packet says, change its function here; to trace another event, add a row.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from sipws.events import (
+    ABNORMAL,
+    Accepted,
+    Closed,
+    Connection,
+    ConnectionEvent,
+    ErrorOccurred,
+    HandshakeFailed,
+)
+
+Part = tuple[str, str]
+
+
+class Parts(NamedTuple):
+    """The parts of one packet's payload."""
+
+    opensips: tuple[Part, ...]
+    """What OpenSIPS sends, in its order."""
+
+    more: tuple[Part, ...] = ()
+    """What it leaves out."""
+
+
+def _accepted(event: Accepted) -> Parts:
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "ACCEPTED"),
+            ("Ws-Request", _text(event.request)),
+            ("Status", "SUCCESS"),
+            ("Ws-Reply", _text(event.reply)),
+            ("Message", "Connection accepted..."),
+        )
+    )
+
+
+def _handshake_failed(event: HandshakeFailed) -> Parts:
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "ACCEPTED"),
+            ("Ws-Request", _text(event.request)),
+            ("Status", "FAILURE"),
+            ("Ws-Reply", _text(event.reply)),
+            ("Message", "Failed to accept connection..."),
+        ),
+        (("Error", event.kind), ("Error-Detail", event.detail)),
+    )
+
+
+def _error_occurred(event: ErrorOccurred) -> Parts:
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "ERROR"),
+            ("Status", "FAILURE"),
+            ("Message", event.detail),
+        ),
+        (("Error", event.kind),),
+    )
+
+
+def _closed(event: Closed) -> Parts:
+    message = event.reason or f"closed by {_CLOSED_BY[event.closed_by]} with code {event.code}"
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "CLOSED"),
+            ("Status", "SUCCESS" if event.clean else "FAILURE"),
+            ("Message", message),
+        ),
+        (
+            ("Close-Code", str(event.code)),
+            # Without a close frame the reason is ours: it is the message, and nothing to quote.
+            ("Close-Reason", event.reason if event.code != ABNORMAL else ""),
+            ("Closed-By", event.closed_by),
+            ("Duration", f"{event.duration:.3f}"),
+            ("Messages-In", str(event.messages_in)),
+            ("Messages-Out", str(event.messages_out)),
+            ("Bytes-In", str(event.bytes_in)),
+            ("Bytes-Out", str(event.bytes_out)),
+        ),
+    )
+
+
+_CLOSED_BY: Final = {"peer": "the peer", "local": "us"}
+
+PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {
+    Accepted: _accepted,
+    HandshakeFailed: _handshake_failed,
+    ErrorOccurred: _error_occurred,
+    Closed: _closed,
+}
+"""The events that are traced as network events (HEP protocol type 0x59), and their parts."""
+
+
+def as_json(parts: Parts) -> bytes:
+    """One JSON object, written as OpenSIPS writes it with ``homer5_on=0`` (cJSON's layout)."""
+    members = (f"{_quote(name)}:\t{_quote(text)}" for name, text in parts.opensips + parts.more)
+    return ("{\n\t" + ",\n\t".join(members) + "\n}").encode("utf-8", "replace")
+
+
+def as_homer5(parts: Parts, delimiter: str = ":") -> bytes:
+    """The values of OpenSIPS' parts, joined as it does with ``homer5_on=1`` (``homer5_delim``)."""
+    return delimiter.join(text for _, text in parts.opensips).encode("utf-8", "replace")
+
+
+def _protocol(connection: Connection) -> str:
+    return connection.listener.proto.upper()
+
+
+def _text(raw: bytes) -> str:
+    """Bytes of a handshake as text: UTF-8, or else one character a byte."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

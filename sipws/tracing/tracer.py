@@ -1,0 +1,192 @@
+"""The tracer: switch, filter and destination, on one screen.
+
+It listens on the bus. A connection that opens while tracing is on is a candidate; when the first
+packet about it would be sent, the filter decides once; what passes is encoded and handed to the
+sender, which never blocks. Switched off, nothing is sent and no filter runs; switched on again,
+the connections chosen before go on, and those opened in between are never traced.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from hep import HepEncodeError
+from sipws.bus import Bus
+from sipws.events import (
+    Closed,
+    Connection,
+    ConnectionEvent,
+    ConnectionOpened,
+    MessageReceived,
+    MessageSent,
+)
+from sipws.tracing.packets import ConnectionPackets, PacketSettings
+from sipws.tracing.payloads import PAYLOADS, as_homer5, as_json
+
+log = logging.getLogger(__name__)
+
+Decide = Callable[[Connection], bool]
+"""A filter: whether a connection is traced (OpenSIPS ``trace_filter_route``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """How events are written."""
+
+    packets: PacketSettings = field(default_factory=PacketSettings)
+    homer5: bool = False
+    """Payloads as colon-joined text rather than as JSON (OpenSIPS ``homer5_on``)."""
+    homer5_delimiter: str = ":"
+    trace_sip: bool = False
+    """Whether SIP messages are traced too."""
+
+
+class _Untraced(Enum):
+    """What a connection without packets of its own is."""
+
+    CANDIDATE = "the filter has not been asked about it"
+    EXCLUDED = "the filter dropped it"
+
+
+CANDIDATE: Final = _Untraced.CANDIDATE
+EXCLUDED: Final = _Untraced.EXCLUDED
+
+
+class Tracer:
+    """Turns the events of a bus into HEP packets.
+
+    Args:
+        bus: where the events come from.
+        send: takes an encoded packet; must neither block nor raise (`hep.Sender.send`).
+        settings: how events are written.
+        decide: the filter; without one, every connection is traced.
+        on: whether tracing is on at the start (OpenSIPS ``trace_on``).
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        send: Callable[[bytes], object],
+        settings: TraceSettings,
+        *,
+        decide: Decide | None = None,
+        on: bool = True,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        """Connections ``traced`` and ``excluded`` by the filter, filters that ``failed``, packets
+        ``offered`` to the sender, and packets ``too_long`` for HEP."""
+        self._bus = bus
+        self._send = send
+        self._settings = settings
+        self._decide = decide
+        self._on = False
+        # A connection that is not in here was opened while tracing was off.
+        self._traces: dict[int, ConnectionPackets | _Untraced] = {}
+        bus.closed.subscribe(self._closed)
+        self.switch(on=on)
+
+    @property
+    def on(self) -> bool:
+        """Whether tracing is on."""
+        return self._on
+
+    def switch(self, *, on: bool) -> None:
+        """Turn tracing on or off (OpenSIPS ``ws_trace``); takes effect with the next event."""
+        if on == self._on:
+            return
+        self._on = on
+        # Off, the tracer is not subscribed: the SIP path then pays for a test of an empty hook.
+        for event_type, subscriber in self._subscriptions():
+            hook = self._bus.hook(event_type)
+            (hook.subscribe if on else hook.unsubscribe)(subscriber)
+
+    def close(self) -> None:
+        """Take the tracer off the bus for good."""
+        self.switch(on=False)
+        self._bus.closed.unsubscribe(self._closed)
+        self._traces.clear()
+
+    def _subscriptions(self) -> Iterator[tuple[type[Any], Callable[[Any], None]]]:
+        yield ConnectionOpened, self._opened
+        for event_type in PAYLOADS:
+            if event_type is not Closed:
+                yield event_type, self._network_event
+        if self._settings.trace_sip:
+            yield MessageReceived, self._message_received
+            yield MessageSent, self._message_sent
+
+    # Subscribers.
+
+    def _opened(self, event: ConnectionOpened) -> None:
+        self._traces[event.connection.id] = CANDIDATE
+
+    def _closed(self, event: Closed) -> None:
+        if self._on:
+            self._network_event(event)
+        # Always, or connections that close while tracing is off would stay here for ever.
+        self._traces.pop(event.connection.id, None)
+
+    def _network_event(self, event: ConnectionEvent) -> None:
+        if (packets := self._packets_of(event.connection)) is not None:
+            parts = PAYLOADS[type(event)](event)
+            settings = self._settings
+            if settings.homer5:
+                payload = as_homer5(parts, settings.homer5_delimiter)
+            else:
+                payload = as_json(parts)
+            self._offer(packets.network_event, event.time, payload)
+
+    def _message_received(self, event: MessageReceived) -> None:
+        if (packets := self._packets_of(event.connection)) is not None and _is_sip(event.data):
+            self._offer(packets.message_received, event.time, event.data)
+
+    def _message_sent(self, event: MessageSent) -> None:
+        if (packets := self._packets_of(event.connection)) is not None and _is_sip(event.data):
+            self._offer(packets.message_sent, event.time, event.data)
+
+    # Decisions.
+
+    def _packets_of(self, connection: Connection) -> ConnectionPackets | None:
+        """The packets of a connection; None where it is not traced."""
+        trace = self._traces.get(connection.id)
+        if isinstance(trace, ConnectionPackets):
+            return trace
+        if trace is not CANDIDATE:
+            return None
+        if self._passes(connection):
+            self.counters["traced"] += 1
+            packets = ConnectionPackets(connection, self._settings.packets)
+            self._traces[connection.id] = packets
+            return packets
+        self.counters["excluded"] += 1
+        self._traces[connection.id] = EXCLUDED
+        return None
+
+    def _passes(self, connection: Connection) -> bool:
+        if self._decide is None:
+            return True
+        try:
+            return self._decide(connection)
+        except Exception:
+            # A filter that fails excludes nothing: rather a trace too many than a blind spot.
+            self.counters["failed"] += 1
+            log.exception("the trace filter failed on %s; traced", connection.peer)
+            return True
+
+    def _offer(self, encode: Callable[[float, bytes], bytes], time: float, payload: bytes) -> None:
+        try:
+            packet = encode(time, payload)
+        except HepEncodeError as exc:
+            self.counters["too_long"] += 1
+            log.warning("not traced: %s", exc)
+            return
+        self.counters["offered"] += 1
+        self._send(packet)
+
+
+def _is_sip(message: bytes) -> bool:
+    """Whether a message is more than a keep-alive (RFC 5626 section 3.5.1)."""
+    return bool(message.strip(b"\r\n"))
