@@ -130,8 +130,8 @@ class Server:
                     # Every address that there is, then.
                     continue
                 # asyncio's own text repeats the address; a name that does not resolve has no errno.
-                known = exc.errno is not None and exc.errno > 0
-                reason = os.strerror(exc.errno) if known else exc.strerror
+                number = exc.errno or 0
+                reason = os.strerror(number) if number > 0 else exc.strerror
                 raise TransportError(
                     f"cannot listen on {listener}: {reason};"
                     " choose another address or port, or stop what uses this one"
