@@ -1,0 +1,7 @@
+"""``python -m sipws``."""
+
+import sys
+
+from sipws.cli import main
+
+sys.exit(main())

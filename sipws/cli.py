@@ -1,0 +1,162 @@
+"""The command ``sipws``.
+
+Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wrong.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from sipws import __version__, console
+from sipws.app import Plan
+from sipws.config import DEFAULT_LISTENER, Config
+from sipws.errors import SipwsError
+
+DONE: Final = 0
+WRONG_INPUT: Final = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments, without the program's name; those of the process unless given.
+
+    Returns:
+        the exit status.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except SipwsError as exc:
+        print(f"sipws: {exc}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        return DONE
+    except BrokenPipeError:
+        # Whoever read our output has had enough. What is still buffered would fail once more
+        # when Python flushes it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sipws",
+        description="SIP over WebSocket (RFC 7118) with every connection traced to Homer.",
+    )
+    parser.add_argument("--version", action="version", version=f"sipws {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run",
+        help="serve, as configured",
+        description="Serve, as configured. Without -c and without a trace destination, traces go"
+        " to a collector in this process that prints them.",
+    )
+    run.add_argument("-c", "--config", type=Path, metavar="FILE.toml", help="configuration file")
+    _add_serving(run)
+    run.set_defaults(run=_run)
+
+    demo = commands.add_parser(
+        "demo",
+        help="listener, responder, collector and a scripted client in one process",
+        description="Serve on loopback, let a scripted client show what is traced, and go on"
+        " serving until Ctrl-C.",
+    )
+    demo.add_argument(
+        "--listen",
+        metavar="DEF",
+        help=f"listener (default: {DEFAULT_LISTENER}, or a free port where that is taken)",
+    )
+    demo.set_defaults(run=_demo)
+
+    config = commands.add_parser("config", help="check or show a configuration")
+    actions = config.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="say whether a configuration file is right")
+    check.add_argument("config", type=Path, metavar="FILE")
+    check.set_defaults(run=_config_check)
+    show = actions.add_parser("show", help="print every setting and its value as JSON")
+    show.add_argument("-c", "--config", type=Path, metavar="FILE")
+    show.set_defaults(run=_config_show)
+
+    return parser
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    flag = argparse.BooleanOptionalAction
+    parser.add_argument(
+        "--listen",
+        action="append",
+        metavar="DEF",
+        help="listener, PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]; may be repeated"
+        f" (default: {DEFAULT_LISTENER})",
+    )
+    parser.add_argument(
+        "--trace-destination",
+        metavar="HEP_ID",
+        help="name of a configured hep_id, or HOST[:PORT][;transport=udp|tcp|tls]; the latter"
+        " turns tracing on",
+    )
+    parser.add_argument("--trace-on", action=flag, help="trace from the start (default: off)")
+    parser.add_argument("--script", type=Path, metavar="FILE", help="file with the filter route")
+    parser.add_argument(
+        "--trace-filter-route", metavar="NAME", help="route that decides what is traced"
+    )
+    parser.add_argument("--trace-sip", action=flag, help="trace SIP messages too (default: off)")
+
+
+def _run(args: argparse.Namespace) -> int:
+    embedded = args.config is None and args.trace_destination is None
+    trace_on = args.trace_on
+    if trace_on is None and args.trace_destination is not None:
+        # Who names a destination on the command line wants to see something there.
+        trace_on = True
+    config = Config() if args.config is None else Config.load(args.config)
+    tracing: dict[str, Any] = {
+        "script": args.script,
+        "trace_filter_route": args.trace_filter_route,
+    }
+    if not embedded:
+        tracing |= {
+            "trace_destination": args.trace_destination,
+            "trace_on": trace_on,
+            "trace_sip": args.trace_sip,
+        }
+    config = config.changed("command line", transport={"listen": args.listen}, tracing=tracing)
+    if embedded:
+        # Here everything is shown unless it is switched off.
+        shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
+        return _loop(console.serve_embedded(config, **shown))
+    return _loop(console.serve(Plan.of(config)))
+
+
+def _demo(args: argparse.Namespace) -> int:
+    config = Config().changed("--listen", transport={"listen": args.listen})
+    return _loop(console.serve_demo(config, may_move=args.listen is None))
+
+
+def _config_check(args: argparse.Namespace) -> int:
+    plan = Plan.of(Config.load(args.config))
+    for warning in plan.warnings:
+        print(f"{args.config}: warning: {warning}", file=sys.stderr)
+    print(f"{args.config}: ok")
+    return DONE
+
+
+def _config_show(args: argparse.Namespace) -> int:
+    config = Config() if args.config is None else Config.load(args.config)
+    print(config.model_dump_json(indent=2))
+    return DONE
+
+
+def _loop(serve: Coroutine[Any, Any, None]) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve)
+    return DONE

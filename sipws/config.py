@@ -1,0 +1,275 @@
+"""Configuration: a TOML file, and nothing else, becomes frozen settings.
+
+Names are OpenSIPS' where OpenSIPS has the parameter. Constructing a configuration reads files but
+starts nothing; what is wrong is reported all at once as a `ConfigurationError`.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from hep import HepId, HepIdError
+from sipws.address import WS_PORT, WSS_PORT, Listener
+from sipws.errors import AddressError, ConfigurationError
+from sipws.limits import Limits
+
+DEFAULT_LISTENER: Final = "ws:127.0.0.1:8080"
+"""Where ``sipws run`` listens when nobody says otherwise: loopback, and no privileged port."""
+
+IP_PROTOCOLS: Final = {"tcp": 6, "opensips": 50}
+"""What ``hep_ip_protocol`` puts into chunk 0x0002 for ws and wss."""
+
+_DEFAULT_LIMITS: Final = Limits()
+
+
+def _hep_id(text: object) -> HepId:
+    if isinstance(text, HepId):
+        return text
+    if not isinstance(text, str):
+        raise ValueError("a hep_id is text such as '[homer]10.0.0.2:9060;transport=udp'")
+    try:
+        return HepId.parse(text)
+    except HepIdError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def _listed(value: object) -> object:
+    """One value where a list is expected stands for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+ParsedHepId = Annotated[HepId, BeforeValidator(_hep_id), PlainSerializer(str)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, strict=False
+    )
+
+
+class Transport(_Section):
+    """``[transport]``: where connections are taken, and what one may cost."""
+
+    listen: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(DEFAULT_LISTENER,), min_length=1
+    )
+    """Listener definitions: ``PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]``."""
+
+    ws_port: Port = WS_PORT
+    """Port of a ``ws`` listener that names none."""
+
+    wss_port: Port = WSS_PORT
+    """Port of a ``wss`` listener that names none."""
+
+    ws_send_timeout: int = Field(default=round(_DEFAULT_LIMITS.send_timeout * 1000), ge=1)
+    """Milliseconds that a connection may be unable to take our bytes before it is closed."""
+
+    ws_handshake_timeout: int = Field(default=round(_DEFAULT_LIMITS.handshake_timeout * 1000), ge=1)
+    """Milliseconds that a peer has for its upgrade request."""
+
+    ws_close_timeout: int = Field(default=round(_DEFAULT_LIMITS.close_timeout * 1000), ge=1)
+    """Milliseconds that a peer has to complete a closing handshake."""
+
+    max_request_size: int = Field(default=_DEFAULT_LIMITS.request_size, ge=256)
+    """Bytes of an upgrade request."""
+
+    max_message_size: int = Field(default=_DEFAULT_LIMITS.message_size, ge=256)
+    """Bytes of a message."""
+
+    tls_certificate: Path | None = None
+    """PEM file with the certificate chain of the ``wss`` listeners."""
+
+    tls_key: Path | None = None
+    """PEM file with its private key, where the certificate's file does not hold it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            listeners = self.listeners
+        except AddressError as exc:
+            raise ValueError(str(exc)) from exc
+        wss = next((x for x in listeners if x.proto == "wss"), None)
+        if wss is not None and self.tls_certificate is None:
+            raise ValueError(f"listener {wss} needs tls_certificate (and tls_key)")
+        return self
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The listener definitions, parsed."""
+        return tuple(
+            Listener.parse(text, ws_port=self.ws_port, wss_port=self.wss_port)
+            for text in self.listen
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """The limits, in the transport's units."""
+        return Limits(
+            handshake_timeout=self.ws_handshake_timeout / 1000,
+            request_size=self.max_request_size,
+            message_size=self.max_message_size,
+            send_timeout=self.ws_send_timeout / 1000,
+            close_timeout=self.ws_close_timeout / 1000,
+        )
+
+
+class Hep(_Section):
+    """``[hep]``: the destinations that exist, and how packets are written."""
+
+    hep_id: Annotated[tuple[ParsedHepId, ...], BeforeValidator(_listed)] = ()
+    """Destinations: ``[name]host[:port][; transport=udp|tcp|tls][; version=1|2|3]``."""
+
+    hep_capture_id: int = Field(default=1, ge=0, le=0xFFFFFFFF)
+    """Capture agent id (chunk 0x000c)."""
+
+    hep_ip_protocol: Literal["tcp", "opensips"] = "tcp"
+    """IP protocol of ws and wss packets (chunk 0x0002): 6, or 50 as OpenSIPS sends it."""
+
+    hep_auth_key: str | None = None
+    """Authenticate key (chunk 0x000e)."""
+
+    homer5_on: bool = False
+    """Payloads as OpenSIPS' colon-joined text rather than as JSON."""
+
+    homer5_delim: str = ":"
+    """What joins the values with ``homer5_on``."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [hep_id.name for hep_id in self.hep_id]
+        for name in names:
+            if name is not None and names.count(name) > 1:
+                raise ValueError(f"hep_id {name!r} is defined twice; names are to be unique")
+        return self
+
+
+class Tracing(_Section):
+    """``[tracing]``: what is traced, and to where."""
+
+    trace_destination: str | None = None
+    """The name of a hep_id; without one, nothing is traced."""
+
+    trace_on: bool = False
+    """Whether tracing is on at the start."""
+
+    trace_filter_route: str | None = None
+    """The route that decides, once a connection, whether it is traced."""
+
+    script: Path | None = None
+    """The file that holds the route."""
+
+    trace_sip: bool = False
+    """Whether SIP messages are traced too, besides what happens to connections."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.trace_filter_route is not None and self.script is None:
+            raise ValueError(
+                f"trace_filter_route {self.trace_filter_route!r} needs script, the file that holds"
+                " the route"
+            )
+        if self.trace_on and self.trace_destination is None:
+            raise ValueError("trace_on needs trace_destination, the name of a hep_id")
+        return self
+
+
+class Config(_Section):
+    """A whole configuration."""
+
+    transport: Transport = Transport()
+    hep: Hep = Hep()
+    tracing: Tracing = Tracing()
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a TOML file; paths in it are relative to it.
+
+        Raises:
+            ConfigurationError: the file cannot be read, is no TOML, or says something that is not
+                allowed; the message names every place and value.
+        """
+        try:
+            with path.open("rb") as file:
+                table = tomllib.load(file)
+        except OSError as exc:
+            raise ConfigurationError(f"{path}: cannot be read: {exc.strerror}") from exc
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise ConfigurationError(f"{path}: not TOML: {exc}") from exc
+        for section, key in _PATHS:
+            settings = table.get(section)
+            if isinstance(settings, dict) and isinstance(settings.get(key), str):
+                settings[key] = path.parent / settings[key]
+        return cls.of(table, str(path))
+
+    @classmethod
+    def of(cls, table: dict[str, Any], source: str) -> Self:
+        """Check a table of settings.
+
+        Args:
+            table: sections, each a table of settings.
+            source: where it comes from, for messages.
+
+        Raises:
+            ConfigurationError: see `load`.
+        """
+        try:
+            return cls.model_validate(table)
+        except ValidationError as exc:
+            raise ConfigurationError("\n".join(_problems(exc, source))) from exc
+
+    def changed(self, source: str, **sections: dict[str, Any]) -> Self:
+        """A copy with some settings replaced, checked like the original.
+
+        Args:
+            source: where the new values come from, for messages.
+            sections: settings by section; a value of None leaves the old one.
+        """
+        table = self.model_dump()
+        for section, settings in sections.items():
+            table[section] |= {key: new for key, new in settings.items() if new is not None}
+        return type(self).of(table, source)
+
+
+_PATHS: Final = (
+    ("transport", "tls_certificate"),
+    ("transport", "tls_key"),
+    ("tracing", "script"),
+)
+
+
+def _problems(exc: ValidationError, source: str) -> Iterable[str]:
+    for error in exc.errors(include_url=False):
+        where = ".".join(map(str, error["loc"])) or "configuration"
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            yield f"{source}: {where}: no such setting{_nearest(error['loc'])}"
+        elif isinstance(error["input"], dict | BaseModel):
+            yield f"{source}: {where}: {message}"
+        else:
+            yield f"{source}: {where} = {error['input']!r}: {message}"
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """The known name that a misspelt one comes closest to, as a question."""
+    import difflib
+
+    model: type[BaseModel] = Config
+    for step in location[:-1]:
+        field = model.model_fields.get(str(step))
+        if field is None or not isinstance(field.annotation, type):
+            return ""
+        model = field.annotation
+    near = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
+    return f"; do you mean {near[0]!r}?" if near else f"; known: {', '.join(model.model_fields)}"

@@ -1,0 +1,151 @@
+"""The serving commands as a person at a terminal sees them: from the first line to Ctrl-C."""
+
+import asyncio
+import logging
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+from sipws import __version__, log
+from sipws.app import Application, Plan
+from sipws.config import DEFAULT_LISTENER, Config
+from sipws.embedded import EmbeddedCollector
+from sipws.errors import TransportError
+from sipws.server import address_of
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(plan: Plan) -> None:
+    """``sipws run`` with a configuration: a service, which logs and prints nothing.
+
+    Raises:
+        TransportError: a listener cannot be opened.
+    """
+    log.setup()
+    stop = _stop_on_signals()
+    async with Application(plan) as application:
+        _warn(plan)
+        for listener in application.server.listeners:
+            logger.info("listening on %s", listener)
+        if plan.destination is not None:
+            state = "on" if plan.config.tracing.trace_on else "off"
+            logger.info("tracing is %s, to %s", state, plan.destination)
+        await stop.wait()
+        logger.info("stopping, %d connections open", len(application.server.flows))
+    logger.info("stopped: %s", _totals(application))
+
+
+async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> None:
+    """``sipws run`` without a configuration: traces go to a collector that prints them.
+
+    Raises:
+        TransportError: a listener cannot be opened.
+    """
+    log.setup()
+    stop = _stop_on_signals()
+    async with EmbeddedCollector() as collector:
+        plan = Plan.of(collector.traced_by(config, trace_on=trace_on, trace_sip=trace_sip))
+        async with Application(plan) as application:
+            _warn(plan)
+            _say(_banner(application, collector))
+            _say("Ctrl-C ends it.\n")
+            await stop.wait()
+        await _show_last_traces(application, collector)
+    _say(f"\nStopped: {_totals(application)}.")
+
+
+async def serve_demo(config: Config, *, may_move: bool) -> None:
+    """``sipws demo``: play the scenes, say what to try, and go on serving.
+
+    Args:
+        config: where to listen.
+        may_move: whether a free port will do where that one is taken.
+
+    Raises:
+        TransportError: a listener cannot be opened.
+    """
+    # The scripted client is of use here alone, and its library takes a while to import.
+    from sipws import demo
+
+    log.setup(logging.WARNING)
+    stop = _stop_on_signals()
+    async with EmbeddedCollector() as collector:
+        config = collector.traced_by(config)
+        async with AsyncExitStack() as stack:
+            try:
+                application = await stack.enter_async_context(Application(Plan.of(config)))
+            except TransportError:
+                if not may_move:
+                    raise
+                _say(f"{DEFAULT_LISTENER} is taken, so this demo listens on a free port.\n")
+                config = config.changed("demo", transport={"listen": ("ws:127.0.0.1:0",)})
+                application = await stack.enter_async_context(Application(Plan.of(config)))
+            _say(_banner(application, collector))
+            await demo.play(application, collector, _say)
+            _say(_what_to_try(application))
+            await stop.wait()
+        await _show_last_traces(application, collector)
+    _say(f"\nStopped: {_totals(application)}.")
+
+
+def _banner(application: Application, collector: EmbeddedCollector) -> str:
+    rows = [
+        (str(listener), "SIP over WebSocket; answers REGISTER and OPTIONS")
+        for listener in application.server.listeners
+    ]
+    rows.append((f"udp:{collector.address}", "HEP collector; prints every packet that it gets"))
+    width = max(len(where) for where, _ in rows)
+    lines = (f"  {where:<{width}}  {what}" for where, what in rows)
+    return f"sipws {__version__}: SIP over WebSocket, traced\n\n" + "\n".join(lines) + "\n"
+
+
+def _what_to_try(application: Application) -> str:
+    address = address_of(application.server.listeners[0])
+    return f"""
+Serving until Ctrl-C. What you do now is traced here too:
+
+  - a browser: open examples/phone.html, connect it to ws://{address} and register
+  - a phone: any SIP over WebSocket client (JsSIP, SIP.js, baresip) with server ws://{address}
+  - a mistake: curl -i http://{address}/
+
+Then: sipws run --trace-destination 'HOST:9060;transport=udp' sends it all to your Homer.
+"""
+
+
+async def _show_last_traces(application: Application, collector: EmbeddedCollector) -> None:
+    if application.tracer is not None:
+        await collector.settle(application.tracer.counters["offered"])
+
+
+def _totals(application: Application) -> str:
+    """What was traced, and what was lost, in a few words."""
+    tracer, sender = application.tracer, application.sender
+    if tracer is None or sender is None:
+        return "nothing was traced"
+    connections = tracer.counters["traced"]
+    sent, lost = sender.counters.sent, sender.counters.dropped.total()
+    return f"{connections} connections traced, {sent} HEP packets sent, {lost} dropped"
+
+
+def _warn(plan: Plan) -> None:
+    for warning in plan.warnings:
+        logger.warning("%s", warning)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event that the first SIGINT or SIGTERM sets; a second one ends the program at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first(number: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, first, number)
+    return stop
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stdout, flush=True)
