@@ -1,0 +1,144 @@
+"""The program as a process, a collector beside it, and clients that are not ours."""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+import hep
+
+HERE = Path(__file__).parent
+
+
+def missing(what: str, remedy: str) -> NoReturn:
+    """Skip a test whose client is not there; where they are required, fail it."""
+    reason = f"{what} is missing: {remedy}"
+    if os.environ.get("SIPWS_E2E") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node, with the packages of package.json."""
+    node = shutil.which("node")
+    if node is None:
+        missing("node", "install Node 18 or later")
+    if not (HERE / "node_modules" / "jssip").exists():
+        missing("npm's jssip", "run 'make e2e' once")
+    return node
+
+
+@pytest.fixture(scope="session")
+def chromium(node: str) -> str:
+    """Chromium, driven through Node."""
+    return (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+        or missing("chromium", "install Debian's package chromium")
+    )
+
+
+@pytest.fixture
+def run_client() -> Callable[..., Awaitable[list[dict[str, Any]]]]:
+    """Run a client to its end: ``told = await run_client(command, argument, …)``."""
+    return _run_client
+
+
+async def _run_client(*command: str) -> list[dict[str, Any]]:
+    """Run a client to its end; it must succeed. Returns what it told, an object a line."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=HERE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode == 0, f"{command} failed:\n{out.decode()}\n{err.decode()}"
+    return [json.loads(line) for line in out.decode().splitlines()]
+
+
+@dataclass
+class Collected:
+    """What a collector has received."""
+
+    collector: hep.Collector
+    packets: list[hep.Packet] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, packet: hep.Packet, source: object) -> None:
+        self.packets.append(packet)
+        self.arrived.set()
+
+    async def wait_for(self, wanted: Callable[[hep.Packet], bool]) -> hep.Packet:
+        """Wait until a packet of some kind has come."""
+        async with asyncio.timeout(10):
+            while not (found := [packet for packet in self.packets if wanted(packet)]):
+                self.arrived.clear()
+                await self.arrived.wait()
+        return found[0]
+
+
+@pytest.fixture
+async def collected() -> AsyncIterator[Collected]:
+    """A HEP collector on free UDP and TCP ports."""
+    box: list[Collected] = []
+    collector = hep.Collector(
+        lambda packet, source: box[0].take(packet, source), udp="127.0.0.1:0", tcp="127.0.0.1:0"
+    )
+    async with collector:
+        box.append(Collected(collector))
+        yield box[0]
+
+
+@dataclass
+class Program:
+    """``sipws run`` as a process."""
+
+    process: asyncio.subprocess.Process
+    url: str
+
+    async def stop(self) -> str:
+        """End it as an operator does; returns what it logged."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        async with asyncio.timeout(15):
+            _, err = await self.process.communicate()
+        return err.decode()
+
+
+Run = Callable[[str], Any]
+
+
+@pytest.fixture
+async def sipws_run(tmp_path: Path) -> AsyncIterator[Run]:
+    """Start the program on a free port with a configuration: ``await sipws_run(toml)``."""
+    async with AsyncExitStack() as stack:
+
+        async def start(toml: str) -> Program:
+            config = tmp_path / "sipws.toml"
+            config.write_text(f'[transport]\nlisten = ["ws:127.0.0.1:0"]\n{toml}')
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-X", "dev", "-m", "sipws", "run", "-c", str(config),
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            assert process.stderr is not None
+            while b"listening on ws:" not in (line := await process.stderr.readline()):
+                assert line, "the program ended before it listened"
+            program = Program(process, f"ws://{line.decode().split('ws:')[-1].strip()}/")
+            stack.push_async_callback(program.stop)
+            return program
+
+        yield start

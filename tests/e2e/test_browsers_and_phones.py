@@ -1,0 +1,1 @@
+"""Real SIP stacks register through the real program, and a collector receives the traces."""

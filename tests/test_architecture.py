@@ -1,0 +1,116 @@
+"""The directions between the rooms, kept by walking the imports.
+
+hep knows nothing of sipws; tracing knows events, the bus and hep, never the transport's shells;
+cores know neither shells nor the bus; nothing imports the application.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in ("hep", "sipws")
+    for path in (ROOT / package).rglob("*.py")
+}
+
+LONGEST_FILE = 400
+"""Lines. A longer file is two files."""
+
+CORES = ["address", "errors", "events", "limits", "handshake", "session", "sip"]
+SHELLS = ["sipws.flow", "sipws.server", "sipws.tls"]
+APPLICATION = [
+    "sipws.app",
+    "sipws.cli",
+    "sipws.config",
+    "sipws.console",
+    "sipws.demo",
+    "sipws.embedded",
+    "sipws.filter_cli",
+    "sipws.log",
+    "sipws.responder",
+    "sipws.__main__",
+]
+
+
+def imports(module: str) -> set[str]:
+    """The modules that a module names in its import statements, wherever they stand."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively: write the room's whole name"
+            assert node.module is not None
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def within(module: str, *rooms: str) -> bool:
+    return any(module == room or module.startswith(room + ".") for room in rooms)
+
+
+def rooms(prefix: str) -> list[str]:
+    return sorted(module for module in MODULES if within(module, prefix))
+
+
+@pytest.mark.parametrize("module", rooms("hep"))
+def test_hep_knows_nothing_of_sipws(module: str) -> None:
+    assert not {name for name in imports(module) if within(name, "sipws")}
+
+
+@pytest.mark.parametrize("module", [f"sipws.{name}" for name in CORES])
+def test_cores_know_no_sockets_no_bus_and_no_shells(module: str) -> None:
+    forbidden = ("asyncio", "socket", "sipws.bus", "sipws.tracing", "hep", *SHELLS, *APPLICATION)
+    assert not {name for name in imports(module) if within(name, *forbidden)}
+
+
+@pytest.mark.parametrize("module", [*SHELLS, "sipws.bus", "sipws.registry"])
+def test_the_transport_knows_neither_tracing_nor_hep(module: str) -> None:
+    forbidden = ("sipws.tracing", "hep", *APPLICATION)
+    assert not {name for name in imports(module) if within(name, *forbidden)}
+
+
+@pytest.mark.parametrize("module", rooms("sipws.tracing"))
+def test_tracing_knows_events_and_hep_but_no_shells(module: str) -> None:
+    forbidden = ("asyncio", "websockets", "sipws.session", "sipws.handshake", *SHELLS, *APPLICATION)
+    assert not {name for name in imports(module) if within(name, *forbidden)}
+
+
+@pytest.mark.parametrize("module", rooms("sipws.tracing.filter"))
+def test_the_filter_language_stands_alone(module: str) -> None:
+    allowed = ("sipws.tracing.filter", "sipws.errors", "sipws.address")
+    ours = {name for name in imports(module) if within(name, "sipws", "hep")}
+    assert not {name for name in ours if not within(name, *allowed)}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - set(APPLICATION)))
+def test_nobody_but_the_application_imports_the_application(module: str) -> None:
+    assert not {name for name in imports(module) if within(name, *APPLICATION)}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_file_is_short_enough_to_read(module: str) -> None:
+    assert len(MODULES[module].read_text().splitlines()) <= LONGEST_FILE
+
+
+@pytest.mark.parametrize(
+    ("module", "slow"),
+    [
+        ("hep", {"scapy"}),
+        ("hep.cli", {"scapy"}),
+        ("sipws", {"lark", "scapy", "pydantic", "hep"}),
+        ("sipws.cli", {"lark", "scapy"}),
+    ],
+)
+def test_what_is_slow_to_import_is_imported_when_it_is_used(module: str, slow: set[str]) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not slow & set(loaded)
