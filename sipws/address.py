@@ -78,7 +78,7 @@ class Listener:
         proto, colon, where = words[0].partition(":")
         proto = proto.lower()
         if proto not in ("ws", "wss") or not colon:
-            raise _refused(definition, f"{words[0]!r} does not start with 'ws:' or 'wss:'")
+            raise _refused(definition, "it does not start with 'ws:' or 'wss:'")
         host, port = split_host_port(where)
         tag = advertised_ip = None
         advertised_port: int | None = None

@@ -35,8 +35,12 @@ class Plan:
     """What is allowed but most likely not meant."""
 
     @classmethod
-    def of(cls, config: Config) -> Self:
+    def of(cls, config: Config, source: str = "configuration") -> Self:
         """Resolve and compile what a configuration names.
+
+        Args:
+            config: the settings.
+            source: where they come from, for messages.
 
         Raises:
             ConfigurationError: a destination that does not exist, a script that cannot be read.
@@ -46,13 +50,16 @@ class Plan:
         destination = None
         warnings: list[str] = []
         if tracing.trace_destination is not None:
-            destination = resolve(tracing.trace_destination, settings.hep_id)
+            try:
+                destination = resolve(tracing.trace_destination, settings.hep_id)
+            except ConfigurationError as exc:
+                raise ConfigurationError(f"{source}: tracing.{exc}") from exc
             if not tracing.trace_on:
                 warnings.append(
                     f"trace_destination {tracing.trace_destination!r} is set but trace_on is"
                     " false: nothing is traced"
                 )
-        decide, more = _filter(config)
+        decide, more = _filter(config, source)
         auth_key = settings.hep_auth_key
         return cls(
             config=config,
@@ -62,7 +69,7 @@ class Plan:
                     version=destination.version if destination else 3,
                     capture_id=settings.hep_capture_id,
                     ip_protocol=IP_PROTOCOLS[settings.hep_ip_protocol],
-                    auth_key=auth_key.encode() if auth_key is not None else None,
+                    auth_key=auth_key.get_secret_value().encode() if auth_key is not None else None,
                 ),
                 homer5=settings.homer5_on,
                 homer5_delimiter=settings.homer5_delim,
@@ -73,7 +80,7 @@ class Plan:
         )
 
 
-def _filter(config: Config) -> tuple[Decide | None, tuple[str, ...]]:
+def _filter(config: Config, source: str) -> tuple[Decide | None, tuple[str, ...]]:
     """The configured filter route, and what its script may not mean."""
     path, route = config.tracing.script, config.tracing.trace_filter_route
     if path is None or route is None:
@@ -84,8 +91,12 @@ def _filter(config: Config) -> tuple[Decide | None, tuple[str, ...]]:
 
     try:
         text = path.read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"tracing.script {path}: cannot be read: {exc}") from exc
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{source}: tracing.script = {str(path)!r}: cannot be read: {exc.strerror}"
+        ) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigurationError(f"{source}: tracing.script = {str(path)!r}: not UTF-8") from exc
     script = Script.parse(text, filename=str(path))
     warnings: tuple[str, ...] = ()
     if route not in script.routes:

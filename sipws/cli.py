@@ -119,6 +119,7 @@ def _run(args: argparse.Namespace) -> int:
         # Who names a destination on the command line wants to see something there.
         trace_on = True
     config = Config() if args.config is None else Config.load(args.config)
+    source = "command line" if args.config is None else f"{args.config} and command line"
     tracing: dict[str, Any] = {
         "script": args.script,
         "trace_filter_route": args.trace_filter_route,
@@ -129,12 +130,12 @@ def _run(args: argparse.Namespace) -> int:
             "trace_on": trace_on,
             "trace_sip": args.trace_sip,
         }
-    config = config.changed("command line", transport={"listen": args.listen}, tracing=tracing)
+    config = config.changed(source, transport={"listen": args.listen}, tracing=tracing)
     if embedded:
         # Here everything is shown unless it is switched off.
         shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
         return _loop(console.serve_embedded(config, **shown))
-    return _loop(console.serve(Plan.of(config)))
+    return _loop(console.serve(Plan.of(config, source)))
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -143,7 +144,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _config_check(args: argparse.Namespace) -> int:
-    plan = Plan.of(Config.load(args.config))
+    plan = Plan.of(Config.load(args.config), str(args.config))
     for warning in plan.warnings:
         print(f"{args.config}: warning: {warning}", file=sys.stderr)
     print(f"{args.config}: ok")

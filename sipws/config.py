@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -44,12 +46,21 @@ def _hep_id(text: object) -> HepId:
         raise ValueError(str(exc)) from exc
 
 
+def _listener(text: str) -> str:
+    try:
+        Listener.parse(text)
+    except AddressError as exc:
+        raise ValueError(str(exc)) from exc
+    return text
+
+
 def _listed(value: object) -> object:
     """One value where a list is expected stands for a list of one."""
     return (value,) if isinstance(value, str) else value
 
 
 ParsedHepId = Annotated[HepId, BeforeValidator(_hep_id), PlainSerializer(str)]
+ListenerDefinition = Annotated[str, AfterValidator(_listener)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -62,7 +73,7 @@ class _Section(BaseModel):
 class Transport(_Section):
     """``[transport]``: where connections are taken, and what one may cost."""
 
-    listen: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+    listen: Annotated[tuple[ListenerDefinition, ...], BeforeValidator(_listed)] = Field(
         default=(DEFAULT_LISTENER,), min_length=1
     )
     """Listener definitions: ``PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]``."""
@@ -96,11 +107,7 @@ class Transport(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        try:
-            listeners = self.listeners
-        except AddressError as exc:
-            raise ValueError(str(exc)) from exc
-        wss = next((x for x in listeners if x.proto == "wss"), None)
+        wss = next((x for x in self.listeners if x.proto == "wss"), None)
         if wss is not None and self.tls_certificate is None:
             raise ValueError(f"listener {wss} needs tls_certificate (and tls_key)")
         return self
@@ -137,7 +144,7 @@ class Hep(_Section):
     hep_ip_protocol: Literal["tcp", "opensips"] = "tcp"
     """IP protocol of ws and wss packets (chunk 0x0002): 6, or 50 as OpenSIPS sends it."""
 
-    hep_auth_key: str | None = None
+    hep_auth_key: SecretStr | None = None
     """Authenticate key (chunk 0x000e)."""
 
     homer5_on: bool = False
@@ -253,6 +260,9 @@ def _problems(exc: ValidationError, source: str) -> Iterable[str]:
     for error in exc.errors(include_url=False):
         where = ".".join(map(str, error["loc"])) or "configuration"
         message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "too_short" and error["input"]:
+            # A list whose items are all wrong counts as empty; the items are named themselves.
+            continue
         if error["type"] == "extra_forbidden":
             yield f"{source}: {where}: no such setting{_nearest(error['loc'])}"
         elif isinstance(error["input"], dict | BaseModel):

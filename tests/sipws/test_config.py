@@ -1,0 +1,159 @@
+"""Configuration files: what they say, and how mistakes in them are told."""
+
+from pathlib import Path
+
+import pytest
+
+from hep import HepId
+from sipws import ConfigurationError, FilterRouteError, Listener
+from sipws.app import Plan
+from sipws.config import Config
+
+EXAMPLE = """
+[transport]
+listen = ["ws:127.0.0.1:8080 tag edge", "ws:10.0.0.1"]
+ws_port = 8081
+ws_send_timeout = 250
+ws_handshake_timeout = 2000
+
+[hep]
+hep_id = ["[homer]10.0.0.2:9060; transport=udp; version=3", "[old]10.0.0.3; version=2"]
+hep_capture_id = 2001
+hep_ip_protocol = "opensips"
+homer5_on = true
+homer5_delim = "#"
+hep_auth_key = "s3cr3t"
+
+[tracing]
+trace_destination = "old"
+trace_on = true
+trace_filter_route = "ws_filter"
+script = "filter.cfg"
+trace_sip = true
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "filter.cfg").write_text("route[ws_filter] { drop; }")
+    path = tmp_path / "sipws.toml"
+    path.write_text(EXAMPLE)
+    return path
+
+
+def mistakes(path: Path, toml: str) -> list[str]:
+    path.write_text(toml)
+    with pytest.raises(ConfigurationError) as refused:
+        Plan.of(Config.load(path), str(path))
+    return [line.removeprefix(f"{path}: ") for line in str(refused.value).splitlines()]
+
+
+def test_a_file_is_read(file: Path) -> None:
+    config = Config.load(file)
+    assert config.transport.listeners == (
+        Listener("ws", "127.0.0.1", 8080, tag="edge"),
+        Listener("ws", "10.0.0.1", 8081),
+    )
+    assert config.transport.limits.send_timeout == 0.25
+    assert config.transport.limits.handshake_timeout == 2.0
+    assert config.tracing.script == file.parent / "filter.cfg"
+
+
+def test_a_plan_knows_destination_filter_and_form(file: Path) -> None:
+    plan = Plan.of(Config.load(file))
+    assert plan.destination == HepId("10.0.0.3", 9060, "udp", 2, "old")
+    assert plan.decide is not None
+    settings = plan.settings
+    assert (settings.homer5, settings.homer5_delimiter, settings.trace_sip) == (True, "#", True)
+    packets = settings.packets
+    assert (packets.version, packets.capture_id, packets.ip_protocol) == (2, 2001, 50)
+    assert packets.auth_key == b"s3cr3t"
+
+
+def test_the_defaults_serve_on_loopback_and_trace_nothing() -> None:
+    plan = Plan.of(Config())
+    assert plan.config.transport.listeners == (Listener("ws", "127.0.0.1", 8080),)
+    assert (plan.destination, plan.decide) == (None, None)
+    assert (plan.settings.packets.ip_protocol, plan.settings.homer5) == (6, False)
+
+
+def test_one_value_stands_for_a_list_of_one(file: Path) -> None:
+    file.write_text('[transport]\nlisten = "ws:*"\n[hep]\nhep_id = "[a]10.0.0.2"')
+    config = Config.load(file)
+    assert config.transport.listen == ("ws:*",)
+    assert config.hep.hep_id == (HepId("10.0.0.2", name="a"),)
+
+
+def test_secrets_are_not_shown(file: Path) -> None:
+    config = Config.load(file)
+    assert "s3cr3t" not in config.model_dump_json()
+    assert "s3cr3t" not in repr(config)
+    assert Plan.of(config.changed("test")).settings.packets.auth_key == b"s3cr3t"
+
+
+def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
+    found = mistakes(
+        file,
+        """
+        [transport]
+        listen = ["ws:127.0.0.1:99999", "udp:10.0.0.1"]
+        ws_send_timout = 100
+        ws_handshake_timeout = 0
+        [hep]
+        hep_id = ["10.0.0.2;version=9"]
+        [tracng]
+        """,
+    )
+    assert [line.partition(" = ")[0].partition(": no")[0] for line in found] == [
+        "transport.listen.0",
+        "transport.listen.1",
+        "transport.ws_handshake_timeout",
+        "transport.ws_send_timout",
+        "hep.hep_id.0",
+        "tracng",
+    ]
+    assert "'ws:127.0.0.1:99999': '99999' is no port" in found[0]
+    assert found[3].endswith("no such setting; do you mean 'ws_send_timeout'?")
+    assert "version '9' is none of 1, 2, 3" in found[4]
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[transport\n", "not TOML: "),
+        (
+            '[tracing]\ntrace_destination = "homer"',
+            "tracing.trace_destination 'homer' is no hep_id",
+        ),
+        ("[tracing]\ntrace_on = true", "tracing: trace_on needs trace_destination"),
+        ('[tracing]\ntrace_filter_route = "f"', "trace_filter_route 'f' needs script"),
+        (
+            '[tracing]\ntrace_filter_route = "f"\nscript = "none.cfg"',
+            "none.cfg': cannot be read: No such file or directory",
+        ),
+        ('[transport]\nlisten = ["wss:*"]', "listener wss:*:443 needs tls_certificate"),
+        ('[hep]\nhep_id = ["[a]10.0.0.2", "[a]10.0.0.3"]', "hep_id 'a' is defined twice"),
+        ('[hep]\nhep_ip_protocol = "udp"', "hep_ip_protocol = 'udp': "),
+    ],
+)
+def test_a_mistake_is_told_with_its_remedy(file: Path, toml: str, message: str) -> None:
+    assert message in "\n".join(mistakes(file, toml))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.toml: cannot be read: No such file"):
+        Config.load(tmp_path / "none.toml")
+
+
+def test_a_script_that_is_refused_is_told_with_its_place(file: Path) -> None:
+    (file.parent / "filter.cfg").write_text("route[ws_filter] { t_relay(); }")
+    with pytest.raises(FilterRouteError, match=r"filter\.cfg:1:20: error: "):
+        Plan.of(Config.load(file))
+
+
+def test_what_is_allowed_but_hardly_meant_is_a_warning(file: Path) -> None:
+    file.write_text(EXAMPLE.replace('"ws_filter"', '"filter"').replace("= true", "= false"))
+    first, second = Plan.of(Config.load(file)).warnings
+    assert first == "trace_destination 'old' is set but trace_on is false: nothing is traced"
+    assert "trace_filter_route 'filter' is not in" in second
+    assert "(routes there: ws_filter): every connection is traced" in second
