@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint types e2e fuzz bench format clean
+.PHONY: run test lint types e2e fuzz format clean
 
 run: $(READY)
 	$(BIN)/sipws demo
@@ -26,6 +26,11 @@ types: $(READY)
 e2e: $(READY)
 	npm ci --prefix tests/e2e --no-audit --no-fund
 	$(BIN)/pytest -m e2e
+
+# The property tests of parsers and codecs, with many more examples than a test run has.
+fuzz: $(READY)
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -q -k "no_ or makes_no_difference or damage or Ledger" \
+	    tests/property tests/hep tests/tracing tests/sipws
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

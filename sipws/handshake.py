@@ -81,7 +81,7 @@ def no_http(received: bytes | bytearray) -> str | None:
     """
     if received[:1] == b"\x16":
         return "a TLS handshake on a plain ws listener; use a ws: URL or a wss listener"
-    if not _METHOD.match(received):
+    if received and not _METHOD.match(received):
         return "not an HTTP request"
     if b"\n" in received and not _REQUEST_LINE.match(received):
         if received.partition(b"\n")[0].rstrip().endswith(b"SIP/2.0"):

@@ -1,9 +1,9 @@
 """One accepted WebSocket connection, without I/O: bytes in, events and bytes out.
 
-A `ServerSession` owns the bytes of the opening handshake, so that requests and refusals are known
-to the byte, and wraps websockets' sans-I/O engine for the frames after it. It has no socket, no
-clock and no logger: time comes in as ``now`` (seconds since the epoch), what happened comes out as
-events, what is to be written as bytes from `ServerSession.take_writes`.
+A `ServerSession` owns the bytes that come in: it collects the upgrade request, so that requests
+and refusals are known to the byte, and then hands whole frames to websockets' sans-I/O engine. It
+has no socket and no clock: time comes in as ``now`` (seconds since the epoch), what happened
+comes out as events, what is to be written as bytes from `ServerSession.take_writes`.
 
 After every call the caller publishes the events, writes what `take_writes` returns, and looks at
 `ServerSession.phase`: when it changed, `ServerSession.timeout` is the new time limit. Nothing the
@@ -35,6 +35,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
+from sipws.frames import next_frame
 from sipws.handshake import Refusal
 from sipws.limits import Limits
 
@@ -251,10 +252,8 @@ class ServerSession:
         self.accepted = True
         happened.append(HandshakeReply(self.connection, now, 101, self._reply))
         happened.append(Accepted(self.connection, now, self._request, self._reply))
-        if behind:
-            # A client may send frames right behind its request, before it has seen the answer.
-            happened += self._receive_frames(behind, now)
-        return happened
+        # A client may send frames right behind its request, before it has seen the answer.
+        return happened + self._receive_frames(behind, now)
 
     def _refuse(self, refusal: Refusal, now: float) -> list[Event]:
         response = handshake.refuse(self._engine, refusal)
@@ -275,24 +274,38 @@ class ServerSession:
     # Frames.
 
     def _receive_frames(self, data: bytes, now: float) -> list[Event]:
-        engine = self._engine
-        engine.receive_data(data)
+        """Hand the engine one whole frame at a time, until it has had enough."""
+        buffer, engine = self._received, self._engine
+        buffer += data
         happened: list[Event] = []
-        # Good frames that came before a bad one in the same read are delivered all the same.
-        for frame in engine.events_received():
-            if isinstance(frame, Frame) and frame.opcode in _DATA and self.phase is Phase.OPEN:
-                try:
-                    message = self._receive_data_frame(frame, now)
-                except UnicodeDecodeError as exc:
-                    detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
-                    return happened + self._fail(
-                        ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now
-                    )
-                if message is not None:
-                    happened.append(message)
-        if self.phase is Phase.OPEN and engine.state is not State.OPEN:
-            happened += self._leave_open(now)
+        start = 0
+        while not engine.eof_sent:
+            end = next_frame(buffer, start, self._limits.message_size)
+            if end is None:
+                break
+            engine.receive_data(bytes(buffer[start:end]))
+            start = end
+            for frame in engine.events_received():
+                if isinstance(frame, Frame) and self.phase is Phase.OPEN:
+                    happened += self._take_frame(frame, now)
+            if self.phase is Phase.OPEN and engine.state is not State.OPEN:
+                happened += self._leave_open(now)
+        if engine.eof_sent:
+            # RFC 6455 section 7.1.7: what comes now is not looked at any more.
+            buffer.clear()
+        else:
+            del buffer[:start]
         return happened
+
+    def _take_frame(self, frame: Frame, now: float) -> list[Event]:
+        if frame.opcode not in _DATA:
+            return []
+        try:
+            message = self._receive_data_frame(frame, now)
+        except UnicodeDecodeError as exc:
+            detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
+            return self._fail(ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now)
+        return [] if message is None else [message]
 
     def _receive_data_frame(self, frame: Frame, now: float) -> MessageReceived | None:
         """Take a frame of a message; raises `UnicodeDecodeError` on text that is not UTF-8."""

@@ -1,10 +1,12 @@
 """What tests of every room share."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 
 def pytest_asyncio_loop_factories(
@@ -18,3 +20,9 @@ def pytest_asyncio_loop_factories(
     if "/e2e/" in item.nodeid:
         del factories["uvloop"]
     return factories
+
+
+# `make fuzz` looks much further than a test run has time for.
+settings.register_profile("fuzz", max_examples=20_000, deadline=None)
+settings.register_profile("default", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
