@@ -5,6 +5,9 @@ import logging
 import signal
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
+from shutil import which
+from typing import Final
 
 from sipws import __version__, log
 from sipws.app import Application, Plan
@@ -14,6 +17,9 @@ from sipws.errors import TransportError
 from sipws.server import address_of
 
 logger = logging.getLogger(__name__)
+
+PHONE: Final = Path("examples/phone.html")
+"""The page that comes with a clone."""
 
 
 async def serve(plan: Plan) -> None:
@@ -101,16 +107,27 @@ def _banner(application: Application, collector: EmbeddedCollector) -> str:
 
 
 def _what_to_try(application: Application) -> str:
-    address = address_of(application.server.listeners[0])
-    return f"""
-Serving until Ctrl-C. What you do now is traced here too:
+    server = f"ws://{address_of(application.server.listeners[0])}/"
+    lines = [
+        f"a phone: any SIP over WebSocket client (JsSIP, SIP.js, baresip) with server {server}",
+        f"a mistake: curl -i {server.replace('ws:', 'http:')}",
+    ]
+    if PHONE.exists():
+        lines.insert(0, f"a browser: open {PHONE}, connect it to {server} and register")
+    return "\n".join(
+        [
+            "\nServing until Ctrl-C. What you do now is traced here too:\n",
+            *(f"  - {line}" for line in lines),
+            "\nTo send it all to your Homer:\n",
+            f"  {_program()} run --trace-destination 'HOST:9060;transport=udp'\n",
+        ]
+    )
 
-  - a browser: open examples/phone.html, connect it to ws://{address} and register
-  - a phone: any SIP over WebSocket client (JsSIP, SIP.js, baresip) with server ws://{address}
-  - a mistake: curl -i http://{address}/
 
-Then: sipws run --trace-destination 'HOST:9060;transport=udp' sends it all to your Homer.
-"""
+def _program() -> str:
+    """How this program was called, for examples that can be copied."""
+    called = sys.argv[0]
+    return called if Path(called).name == "sipws" and called != which("sipws") else "sipws"
 
 
 async def _show_last_traces(application: Application, collector: EmbeddedCollector) -> None:

@@ -64,7 +64,7 @@ async def start() -> AsyncIterator[Start]:
 
 async def test_the_demo_shows_a_registration_a_refusal_and_an_accident(start: Start) -> None:
     demo = await start("demo", "--listen", "ws:127.0.0.1:0")
-    await demo.line_with("sends it all to your Homer")
+    await demo.line_with("run --trace-destination")
     shown = demo.seen
     scenes = re.split(r"\n\d\. ", shown)
     assert len(scenes) == 4
@@ -76,7 +76,7 @@ async def test_the_demo_shows_a_registration_a_refusal_and_an_accident(start: St
     assert "Error=connection-lost" in scenes[3]
     assert "Close-Code=1006" in scenes[3]
     # It goes on serving.
-    [url] = set(re.findall(r"ws://127\.0\.0\.1:\d+", shown))
+    [url] = set(re.findall(r"ws://127\.0\.0\.1:\d+/", shown))
     async with connect(url, subprotocols=[Subprotocol("sip")]):
         await demo.line_with("ACCEPTED SUCCESS")
     await demo.line_with("Close-Code=1000")
