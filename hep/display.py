@@ -68,10 +68,10 @@ def describe(packet: Packet) -> str:
     """All of a packet over several lines, chunk by chunk."""
     lines = [line(packet)]
     if packet.version == 3:
-        lines += [f"  {chunk.name}: {_value(chunk)}" for chunk in chunks(packet)]
+        lines += [f"  {chunk.name}:{_value(chunk)}" for chunk in chunks(packet)]
     else:
         lines.append(f"  HEPv{packet.version}, capture agent id {packet.capture_id}")
-        lines.append(f"  payload: {_printable(_text(packet.payload))}")
+        lines.append(f"  payload:{_lines(packet.payload)}")
     return "\n".join(lines)
 
 
@@ -134,6 +134,12 @@ def _chunk(chunk: Chunk) -> list[Any]:
 def _value(chunk: Chunk) -> str:
     row = GENERIC.get(chunk.type) if chunk.vendor == GENERIC_VENDOR else None
     if row is None:
-        return chunk.data.hex()
+        return f" {chunk.data.hex()}"
     value = row.form.unpack(chunk.data)
-    return _printable(_text(value)) if isinstance(value, bytes) else str(value)
+    return _lines(value) if isinstance(value, bytes) else f" {value}"
+
+
+def _lines(data: bytes) -> str:
+    """Text behind its name, or indented below where it has more than one line."""
+    lines = [_printable(each.expandtabs(4)) for each in _text(data).splitlines()]
+    return f" {''.join(lines)}" if len(lines) <= 1 else "".join(f"\n    {each}" for each in lines)

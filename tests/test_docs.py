@@ -1,0 +1,101 @@
+"""The documents tell the truth: what they show is run."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+import hep
+import sipws
+from sipws.config import Config
+from sipws.tracing.filter import Script
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+OPTIONS = (
+    "OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid\r\nFrom: <sip:a@b>;tag=1\r\n"
+    "To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n"
+)
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_code_in_the_readme_is_that_of_the_examples() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    examples = [path.read_text() for path in sorted((ROOT / "examples").glob("*.py"))]
+    assert len(blocks) == len(examples) == 2
+    for block in blocks:
+        assert any(block.strip() in text for text in examples)
+
+
+async def test_the_server_example_answers_and_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    module = example("server")
+    async with sipws.Server(["ws:127.0.0.1:0"], module.answer) as server:
+        server.bus.accepted.subscribe(module.came)
+        server.bus.closed.subscribe(module.went)
+        url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+        async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+            await client.send(OPTIONS)
+            answer = str(await client.recv())
+        await server.flows.wait_empty()
+    assert answer.startswith("SIP/2.0 200 OK\r\nVia: ")
+    assert "\r\nCSeq: 1 OPTIONS\r\n" in answer
+    assert re.fullmatch(
+        r"127\.0\.0\.1:\d+ connected\n127\.0\.0\.1:\d+ left after 0\.\d s with code 1000\n",
+        capsys.readouterr().out,
+    )
+
+
+async def test_the_hep_example_sends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    received = []
+    collector = hep.Collector(lambda packet, source: received.append(packet), tcp="127.0.0.1:0")
+    async with collector:
+        ip, port = collector.tcp_address
+        monkeypatch.setattr(hep.HepId, "parse", lambda text: hep.HepId(ip, port))
+        await example("send_hep").main()
+    assert capsys.readouterr().out == "1 sent, 0 dropped\n"
+
+
+def test_every_setting_is_documented_with_its_name() -> None:
+    documented = (ROOT / "docs" / "configuration.md").read_text()
+    for section, model in Config.model_fields.items():
+        assert f"## [{section}]" in documented
+        for setting in model.annotation.model_fields:  # type: ignore[union-attr]
+            assert f"`{setting}`" in documented, setting
+
+
+def test_the_configuration_in_the_readme_is_right() -> None:
+    import tomllib
+
+    [toml] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert Config.of(tomllib.loads(toml), "README").tracing.trace_destination == "homer"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/filter-routes.md"])
+def test_the_filter_routes_in_the_documents_are_accepted(document: str) -> None:
+    text = (ROOT / document).read_text()
+    routes = re.findall(r"```\n(route\[.*?)```", text, re.DOTALL)
+    assert routes
+    for route in routes:
+        assert Script.parse(route).routes == ("ws_filter",)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md"], ids=lambda path: path.name
+)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
