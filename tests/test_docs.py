@@ -94,7 +94,7 @@ def test_the_filter_routes_in_the_documents_are_accepted(document: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md"], ids=lambda path: path.name
+    "path", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda path: path.name
 )
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
