@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -167,11 +168,24 @@ def open_sender(destination: HepId, settings: SenderSettings | None = None) -> S
 
 async def _connect(destination: HepId, settings: SenderSettings) -> _Link:
     if destination.transport == "udp":
-        return _Datagrams(await asyncio_dgram.connect((destination.host, destination.port)))
+        return _Datagrams(await _open_endpoint(destination.host, destination.port))
     context = None
     if destination.transport == "tls":
         context = settings.tls or ssl.create_default_context()
     return _Stream(*await asyncio.open_connection(destination.host, destination.port, ssl=context))
+
+
+async def _open_endpoint(host: str, port: int) -> DatagramClient:
+    """A connected UDP socket; a cancelled call leaves none behind."""
+    # Resolving may take long and may be cancelled; what comes after it takes a moment and may not:
+    # a socket abandoned half-open keeps uvloop from ever closing its loop.
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    opening = asyncio.ensure_future(asyncio_dgram.connect(found[0][4][:2]))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        (await opening).close()
+        raise
 
 
 class _Datagrams:

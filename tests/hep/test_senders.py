@@ -1,6 +1,7 @@
 """Sending over real sockets, to collectors that come and go."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -167,3 +168,15 @@ async def test_a_name_that_does_not_resolve_is_tried_on(packet) -> None:
     sender.send(numbered(packet, 1)[0])
     await until(lambda: sender.failures > 1)
     await sender.aclose(timeout=0)
+
+
+async def test_closing_at_any_moment_leaves_no_socket_behind() -> None:
+    # A UDP socket abandoned half-open keeps uvloop from ever closing its loop.
+    before = len(os.listdir("/proc/self/fd"))
+    for turns in range(8):
+        sender = hep.open_sender(hep.HepId("127.0.0.1", free_port(), "udp"), QUICK)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await sender.aclose(timeout=0)
+    await asyncio.sleep(0.01)  # closing takes effect on a later turn of the event loop
+    assert len(os.listdir("/proc/self/fd")) <= before
