@@ -17,46 +17,30 @@ class PreparedEncoder:
     """Writes version 3 packets between two addresses, byte for byte as `hep.encode` does.
 
     Args:
-        src_ip: source address as text.
-        src_port: 0 to 65535.
-        dst_ip: destination address as text.
-        dst_port: 0 to 65535.
-        ip_protocol: 6 TCP, 17 UDP.
-        protocol_type: what the payloads are; see `hep.ProtocolType`.
-        capture_id: capture agent id.
-        auth_key: authenticate key.
+        flow: a packet with all that its packets share: addresses, ports, ids. Its payload, time,
+            correlation id, extra chunks and layout are not looked at.
 
     Raises:
-        HepEncodeError: a value does not fit its chunk.
+        HepEncodeError: a value does not fit its chunk, or an address is missing.
     """
 
     __slots__ = ("_after_time", "_before_time", "_length")
 
-    def __init__(
-        self,
-        *,
-        src_ip: str,
-        src_port: int,
-        dst_ip: str,
-        dst_port: int,
-        ip_protocol: int,
-        protocol_type: int,
-        capture_id: int,
-        auth_key: bytes | None = None,
-    ) -> None:
-        blank = Packet(
-            src_ip=src_ip,
-            src_port=src_port,
-            dst_ip=dst_ip,
-            dst_port=dst_port,
-            ip_protocol=ip_protocol,
-            protocol_type=protocol_type,
-            capture_id=capture_id,
-            auth_key=auth_key,
-            seconds=0,
-            microseconds=0,
+    def __init__(self, flow: Packet) -> None:
+        if flow.src_ip is None or flow.dst_ip is None:
+            raise HepEncodeError("a flow has two addresses, src_ip and dst_ip")
+        written = v3.encode(
+            replace(
+                flow,
+                payload=b"",
+                seconds=0,
+                microseconds=0,
+                correlation_id=None,
+                extra=(),
+                layout=(),
+                magic=b"HEP3",
+            )
         )
-        written = v3.encode(replace(blank, payload=b""))
         # The general encoder has the last word on what a packet looks like: its work is cut
         # where the time stands, and before the payload's header, which is the last chunk.
         time = written.index(_CHUNK.pack(GENERIC_VENDOR, 0x09, 10))

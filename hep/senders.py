@@ -194,6 +194,7 @@ class _Datagrams:
     def __init__(self, endpoint: DatagramClient) -> None:
         self._endpoint = endpoint
         self._outbox: Outbox | None = None
+        self._refused = False
 
     async def send(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -206,7 +207,7 @@ class _Datagrams:
             except OSError:
                 # It concerns a packet sent before; this one has not been tried.
                 outbox.undo()
-                outbox.lost(REFUSED)
+                self._note_refusal(outbox)
                 return
             outbox.done()
 
@@ -217,7 +218,14 @@ class _Datagrams:
                 await self._endpoint.recv()
             except OSError:
                 if self._outbox is not None:
-                    self._outbox.lost(REFUSED)
+                    self._note_refusal(self._outbox)
+
+    def _note_refusal(self, outbox: Outbox) -> None:
+        outbox.lost(REFUSED)
+        if not self._refused:
+            # Once: the counters tell the rest.
+            self._refused = True
+            log.warning("nobody receives HEP on udp %s:%d", *self._endpoint.peername[:2])
 
     def close(self) -> None:
         self._endpoint.close()

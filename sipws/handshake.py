@@ -90,7 +90,7 @@ def no_http(received: bytes | bytearray) -> str | None:
     return None
 
 
-def answer(engine: ServerProtocol, raw: bytes) -> tuple[Response, Refusal | None]:
+def answer(engine: ServerProtocol, raw: bytes) -> Response | Refusal:
     """Decide on a complete upgrade request.
 
     Args:
@@ -98,20 +98,18 @@ def answer(engine: ServerProtocol, raw: bytes) -> tuple[Response, Refusal | None
         raw: the upgrade request, up to and including its blank line.
 
     Returns:
-        the answer to send, and why it is a refusal (None for a 101).
+        the 101 to send with the engine, or why there is none; see `refuse`.
     """
     engine.receive_data(raw)
     request = next(iter(engine.events_received()), None)
-    if isinstance(request, Request):
-        refusal = _examine(request)
-        if refusal is None:
-            response = engine.accept(request)
-            if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-                return response, None
-            refusal = _refusal(engine.handshake_exc, response)
-    else:
-        refusal = _refusal(engine.handshake_exc, None)
-    return refuse(engine, refusal), refusal
+    if not isinstance(request, Request):
+        return _refusal(engine.handshake_exc, None)
+    if refusal := _examine(request):
+        return refusal
+    response = engine.accept(request)
+    if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+        return response
+    return _refusal(engine.handshake_exc, response)
 
 
 def refuse(engine: ServerProtocol, refusal: Refusal) -> Response:

@@ -77,8 +77,6 @@ class ServerSession:
         "_messages_out",
         "_reason",
         "_received",
-        "_reply",
-        "_request",
         "_utf8",
         "_writes",
         "accepted",
@@ -98,7 +96,6 @@ class ServerSession:
             logger=_engine_log,
         )
         self._received = bytearray()
-        self._request = self._reply = b""
         self._writes: list[bytes] = []
         self._eof_to_send = False
         # The message under way: fragments are joined as they come, so that a message of many
@@ -238,37 +235,37 @@ class ServerSession:
             return self._refuse(Refusal(ErrorKind.REQUEST_TOO_LARGE, detail), now)
         if end is None:
             return []
-        self._request = bytes(received[:end])
-        behind = bytes(received[end:])
+        request, behind = bytes(received[:end]), bytes(received[end:])
         received.clear()
-        response, refusal = handshake.answer(self._engine, self._request)
-        happened: list[Event] = [HandshakeRequest(self.connection, now, self._request)]
-        if refusal is not None:
-            return happened + self._refuse(refusal, now)
-        self._engine.send_response(response)
-        self._reply = b"".join(self._engine.data_to_send())
-        self._writes.append(self._reply)
+        happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
+        verdict = handshake.answer(self._engine, request)
+        if isinstance(verdict, Refusal):
+            return happened + self._refuse(verdict, now, request)
+        self._engine.send_response(verdict)
+        reply = b"".join(self._engine.data_to_send())
+        self._writes.append(reply)
         self.phase = Phase.OPEN
         self.accepted = True
-        happened.append(HandshakeReply(self.connection, now, 101, self._reply))
-        happened.append(Accepted(self.connection, now, self._request, self._reply))
+        happened.append(HandshakeReply(self.connection, now, 101, reply))
+        happened.append(Accepted(self.connection, now, request, reply))
         # A client may send frames right behind its request, before it has seen the answer.
         return happened + self._receive_frames(behind, now)
 
-    def _refuse(self, refusal: Refusal, now: float) -> list[Event]:
+    def _refuse(self, refusal: Refusal, now: float, request: bytes | None = None) -> list[Event]:
+        """Refuse a request, or what came in the place of one."""
+        if request is None:
+            # What is refused before its end may be endless: no more of it is told than is allowed.
+            request = bytes(self._received[: self._limits.request_size])
+            self._received.clear()
         response = handshake.refuse(self._engine, refusal)
-        self._reply = response.serialize()
-        # A request that is being refused may be endless: keep no more of it than its limit.
-        self._request = self._request or bytes(self._received[: self._limits.request_size])
-        self._received.clear()
-        self._writes.append(self._reply)
+        reply = response.serialize()
+        self._writes.append(reply)
         self._eof_to_send = True
         self._start_closing(Side.LOCAL, refusal.detail)
+        kind, detail = refusal.kind, refusal.detail
         return [
-            HandshakeReply(self.connection, now, response.status_code, self._reply),
-            HandshakeFailed(
-                self.connection, now, self._request, self._reply, refusal.kind, refusal.detail
-            ),
+            HandshakeReply(self.connection, now, response.status_code, reply),
+            HandshakeFailed(self.connection, now, request, reply, kind, detail),
         ]
 
     # Frames.

@@ -64,40 +64,29 @@ def _encoder(
     source: Address, destination: Address, protocol_type: int, settings: PacketSettings
 ) -> _Encode:
     """A function from time, payload and correlation id to a packet."""
+    flow = hep.Packet(
+        version=settings.version,
+        src_ip=source.ip,
+        src_port=source.port,
+        dst_ip=destination.ip,
+        dst_port=destination.port,
+        ip_protocol=settings.ip_protocol,
+        protocol_type=protocol_type,
+        capture_id=settings.capture_id,
+        auth_key=settings.auth_key,
+    )
     if settings.version == 3:
-        prepared = hep.PreparedEncoder(
-            src_ip=source.ip,
-            src_port=source.port,
-            dst_ip=destination.ip,
-            dst_port=destination.port,
-            ip_protocol=settings.ip_protocol,
-            protocol_type=protocol_type,
-            capture_id=settings.capture_id,
-            auth_key=settings.auth_key,
-        )
+        prepared = hep.PreparedEncoder(flow)
 
         def encode(time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
-            seconds, microseconds = _split(time)
-            return prepared.encode(seconds, microseconds, payload, correlation_id)
+            return prepared.encode(*_split(time), payload, correlation_id)
 
     else:
         # Versions 1 and 2 are for collectors of another age: no flow of them is worth preparing.
-        blank = hep.Packet(
-            version=settings.version,
-            src_ip=source.ip,
-            src_port=source.port,
-            dst_ip=destination.ip,
-            dst_port=destination.port,
-            ip_protocol=settings.ip_protocol,
-            protocol_type=protocol_type,
-            capture_id=settings.capture_id,
-        )
-
         def encode(time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
             seconds, microseconds = _split(time)
-            return hep.encode(
-                replace(blank, seconds=seconds, microseconds=microseconds, payload=payload)
-            )
+            packet = replace(flow, seconds=seconds, microseconds=microseconds, payload=payload)
+            return hep.encode(packet)
 
     return encode
 

@@ -279,7 +279,7 @@ def test_the_prepared_encoder_writes_what_the_general_one_writes(
         payload=payload,
         correlation_id=correlation_id,
     )
-    encoder = hep.PreparedEncoder(**flow)  # type: ignore[arg-type]
+    encoder = hep.PreparedEncoder(hep.Packet(**flow))  # type: ignore[arg-type]
     written = encoder.encode(seconds, microseconds, payload, correlation_id)
     assert written == hep.encode(packet)
     again = hep.decode(written)
@@ -287,10 +287,11 @@ def test_the_prepared_encoder_writes_what_the_general_one_writes(
     assert ip_address(str(again.src_ip)) == ip_address(str(flow["src_ip"]))
 
 
-def test_the_prepared_encoder_refuses_what_is_too_long() -> None:
-    encoder = hep.PreparedEncoder(
-        src_ip="192.0.2.5", src_port=1, dst_ip="192.0.2.1", dst_port=2,
-        ip_protocol=6, protocol_type=1, capture_id=1,
-    )  # fmt: skip
+def test_the_prepared_encoder_refuses_what_is_too_long(packet: hep.Packet) -> None:
     with pytest.raises(hep.HepEncodeError, match="HEPv3 ends at 65535"):
-        encoder.encode(1, 1, bytes(65_500))
+        hep.PreparedEncoder(packet).encode(1, 1, bytes(65_500))
+
+
+def test_a_flow_has_two_addresses() -> None:
+    with pytest.raises(hep.HepEncodeError, match="src_ip and dst_ip"):
+        hep.PreparedEncoder(hep.Packet(src_ip="192.0.2.5"))
