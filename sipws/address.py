@@ -156,6 +156,14 @@ def parse_port(text: str) -> int:
     raise AddressError(f"{text!r} is no port: a port is a number from 0 to 65535")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _bracketed(ip: str) -> str:
     return f"[{ip}]" if ":" in ip else ip
 

@@ -129,17 +129,22 @@ class Server:
                 if host == "::" and exc.errno in NO_IPV6 and self._servers:
                     # Every address that there is, then.
                     continue
-                # asyncio's own text repeats the address; a name that does not resolve has no errno.
-                number = exc.errno or 0
-                reason = os.strerror(number) if number > 0 else exc.strerror
-                raise TransportError(
-                    f"cannot listen on {listener}: {reason};"
-                    " choose another address or port, or stop what uses this one"
-                ) from exc
+                raise cannot_listen(str(listener), exc) from exc
             self._servers.append(server)
             if bound.port == 0:
                 bound = replace(listener, port=server.sockets[0].getsockname()[1])
         return bound
+
+
+def cannot_listen(where: str, exc: OSError) -> TransportError:
+    """The error for an address that cannot be listened on, with the system's reason."""
+    # asyncio's own text repeats the address; a name that does not resolve has no error number.
+    number = exc.errno or 0
+    reason = os.strerror(number) if number > 0 else exc.strerror
+    return TransportError(
+        f"cannot listen on {where}: {reason}; choose another address or port, or stop what uses"
+        " this one"
+    )
 
 
 def address_of(listener: Listener) -> Address:

@@ -1,0 +1,46 @@
+"""What the control interface can be asked: MI methods by name, as OpenSIPS names them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sipws.errors import ConfigurationError
+from sipws.mi import MiError
+
+if TYPE_CHECKING:
+    from sipws.app import Application
+
+
+def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
+    """The MI methods of a running application."""
+
+    def which() -> list[str]:
+        """The methods there are."""
+        return sorted(methods)
+
+    def ws_trace(trace_mode: str | None = None) -> Any:
+        """Say whether tracing is on, or turn it on or off (OpenSIPS proto_ws)."""
+        tracer = application.tracer
+        if trace_mode is None:
+            return {"WS tracing": "on" if tracer is not None and tracer.on else "off"}
+        if trace_mode not in ("on", "off"):
+            raise MiError("Bad parameter value")
+        if tracer is None:
+            raise MiError("No trace_destination is set")
+        tracer.switch(on=trace_mode == "on")
+        return "OK"
+
+    def reload_routes() -> str:
+        """Read the filter route anew; one with mistakes is refused, and the old one stays."""
+        try:
+            application.reload()
+        except ConfigurationError as exc:
+            raise MiError(str(exc)) from exc
+        return "OK"
+
+    methods: dict[str, Callable[..., Any]] = {
+        "which": which,
+        "ws_trace": ws_trace,
+        "ws:trace": ws_trace,
+        "reload_routes": reload_routes,
+    }
+    return methods

@@ -1,0 +1,90 @@
+"""OpenSIPS' management interface: JSON-RPC 2.0 requests in, replies out, as mi_http has them. Pure.
+
+Methods are a table of names and functions. A function gets the request's parameters, by name or in
+order, and returns what JSON can say.
+"""
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sipws.errors import SipwsError
+
+log = logging.getLogger(__name__)
+
+Methods = Mapping[str, Callable[..., Any]]
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+"""Error codes of JSON-RPC 2.0, section 5.1."""
+
+FAILED: Final = 500
+"""OpenSIPS' error code for a method that says no."""
+
+
+class MiError(SipwsError):
+    """A method says no; the message reaches whoever asked."""
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def reply(body: bytes, methods: Methods) -> bytes:
+    """Answer one request.
+
+    Args:
+        body: the request as JSON.
+        methods: the functions that can be called, by name.
+
+    Returns:
+        the reply as JSON; empty for a notification, which is a request without an id.
+    """
+    identity: Any = None
+    try:
+        request = _parse(body)
+        identity = request.get("id")
+        content: dict[str, Any] = {"result": _call(request, methods)}
+    except MiError as exc:
+        content = {"error": {"code": exc.code, "message": str(exc)}}
+    else:
+        if "id" not in request:
+            return b""
+    return json.dumps({"jsonrpc": "2.0", **content, "id": identity}).encode()
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        raise MiError("Parse error", PARSE_ERROR) from None
+    if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+        raise MiError("Invalid Request", INVALID_REQUEST)
+    return request
+
+
+def _call(request: dict[str, Any], methods: Methods) -> Any:
+    function = methods.get(request["method"])
+    if function is None:
+        raise MiError("Method not found", METHOD_NOT_FOUND)
+    params = request.get("params") or {}
+    try:
+        signature = inspect.signature(function)
+        if isinstance(params, list):
+            arguments = signature.bind(*params)
+        else:
+            arguments = signature.bind(**params)
+    except TypeError:
+        raise MiError("Invalid params", INVALID_PARAMS) from None
+    try:
+        return function(*arguments.args, **arguments.kwargs)
+    except MiError:
+        raise
+    except Exception as exc:
+        log.exception("MI method %s failed", request["method"])
+        raise MiError("Internal error", INTERNAL_ERROR) from exc
