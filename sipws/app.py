@@ -4,13 +4,16 @@ Nothing imports this but the commands. Everything that can be wrong with a confi
 by `Plan.of`, before a socket is opened.
 """
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
 import hep
 from sipws import responder, tls
 from sipws.bus import Bus
+from sipws.commands import methods_of
 from sipws.config import IP_PROTOCOLS, Config
+from sipws.control import ControlServer
 from sipws.errors import ConfigurationError
 from sipws.flow import Handler
 from sipws.server import Server
@@ -30,7 +33,8 @@ class Plan:
     destination: hep.HepId | None
     """Where traces go; None: nothing is traced."""
     settings: TraceSettings
-    decide: Decide | None
+    filter: "Filter"
+    """What decides about connections."""
     warnings: tuple[str, ...] = ()
     """What is allowed but most likely not meant."""
 
@@ -59,7 +63,7 @@ class Plan:
                     f"trace_destination {tracing.trace_destination!r} is set but trace_on is"
                     " false: nothing is traced"
                 )
-        decide, more = _filter(config, source)
+        chosen = Filter.of(config, source)
         auth_key = settings.hep_auth_key
         return cls(
             config=config,
@@ -75,37 +79,57 @@ class Plan:
                 homer5_delimiter=settings.homer5_delim,
                 trace_sip=tracing.trace_sip,
             ),
-            decide=decide,
-            warnings=(*warnings, *more),
+            filter=chosen,
+            warnings=(*warnings, *chosen.warnings),
         )
 
 
-def _filter(config: Config, source: str) -> tuple[Decide | None, tuple[str, ...]]:
-    """The configured filter route, and what its script may not mean."""
-    path, route = config.tracing.script, config.tracing.trace_filter_route
-    if path is None or route is None:
-        return None, ()
-    # The grammar's parser takes a while to import: only those who have a script pay for it.
-    from sipws.tracing.filter import Script
-    from sipws.tracing.routes import decide_by
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The configured filter."""
 
-    try:
-        text = path.read_text()
-    except OSError as exc:
-        raise ConfigurationError(
-            f"{source}: tracing.script = {str(path)!r}: cannot be read: {exc.strerror}"
-        ) from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigurationError(f"{source}: tracing.script = {str(path)!r}: not UTF-8") from exc
-    script = Script.parse(text, filename=str(path))
+    decide: Decide | None = None
+    """None: every connection is traced."""
     warnings: tuple[str, ...] = ()
-    if route not in script.routes:
-        routes = ", ".join(script.routes) or "none"
-        warnings = (
-            f"trace_filter_route {route!r} is not in {path} (routes there: {routes}):"
-            " every connection is traced",
-        )
-    return decide_by(script, route), warnings
+    passed_over: tuple[str, ...] = ()
+    """What an ``opensips.cfg`` holds beside the filter route, in words."""
+
+    @classmethod
+    def of(cls, config: Config, source: str = "configuration") -> Self:
+        """Read, check and compile the filter.
+
+        Args:
+            config: the settings.
+            source: where they come from, for messages.
+
+        Raises:
+            ConfigurationError: the script cannot be read, or the function not imported.
+            FilterRouteError: the script is refused.
+        """
+        tracing = config.tracing
+        if tracing.script is None and tracing.trace_filter is None:
+            return cls()
+        # Who has no filter need not wait for its import.
+        from sipws.tracing.filter import Script, load_callable
+        from sipws.tracing.routes import decide_by_function, decide_by_route
+
+        if tracing.script is None:
+            return cls(decide_by_function(load_callable(tracing.trace_filter or "")))
+        script = Script.load(tracing.script)
+        warnings = [str(warning) for warning in script.warnings]
+        # An opensips.cfg says itself which of its routes is the filter.
+        route = tracing.trace_filter_route or next(iter(script.filters), None)
+        if route is None:
+            warnings.append(
+                f"{source}: tracing.script is set but trace_filter_route is not: every connection"
+                " is traced"
+            )
+            return cls(None, tuple(warnings), script.passed_over)
+        if missing := script.missing(route):
+            warnings.append(str(missing))
+        own = [listener.address for listener in config.transport.listeners]
+        decide = decide_by_route(script, route, own)
+        return cls(decide, tuple(warnings), script.passed_over)
 
 
 class Application:
@@ -128,6 +152,8 @@ class Application:
         )
         self.sender: hep.Sender | None = None
         self.tracer: Tracer | None = None
+        self.control: ControlServer | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Start.
@@ -135,29 +161,44 @@ class Application:
         Raises:
             TransportError: a listener cannot be opened.
         """
-        plan = self.plan
-        # Tracing comes first, or it would miss the first connections.
-        if plan.destination is not None:
-            self.sender = hep.open_sender(plan.destination)
-            self.tracer = Tracer(
-                self.bus,
-                self.sender.send,
-                plan.settings,
-                decide=plan.decide,
-                on=plan.config.tracing.trace_on,
-            )
-        try:
-            await self.server.start()
-        except BaseException:
-            await self._close_sender()
-            raise
+        async with AsyncExitStack() as stack:
+            # Tracing comes first, or it would miss the first connections; it ends last, when
+            # the last connection has been closed and there is nothing left to trace.
+            self._start_tracing(stack)
+            await stack.enter_async_context(self.server)
+            control = self.plan.config.control
+            if control.address is not None:
+                token = control.token.get_secret_value() if control.token else None
+                self.control = ControlServer(control.address, methods_of(self), token)
+                await stack.enter_async_context(self.control)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Close every connection, then send what is left to trace."""
-        await self.server.aclose()
-        await self._close_sender()
+        await self._stack.aclose()
 
-    async def _close_sender(self) -> None:
-        if self.sender is not None:
-            await self.sender.aclose(timeout=FLUSH_TIMEOUT)
+    def _start_tracing(self, stack: AsyncExitStack) -> None:
+        plan = self.plan
+        if plan.destination is None:
+            return
+        self.sender = hep.open_sender(plan.destination)
+        stack.push_async_callback(self.sender.aclose, timeout=FLUSH_TIMEOUT)
+        self.tracer = Tracer(
+            self.bus,
+            self.sender.send,
+            plan.settings,
+            decide=plan.filter.decide,
+            on=plan.config.tracing.trace_on,
+        )
+
+    def reload(self) -> Filter:
+        """Read the filter anew; connections that were decided about keep their decision.
+
+        Raises:
+            ConfigurationError: the new filter is wrong; the old one stays.
+        """
+        chosen = Filter.of(self.plan.config)
+        if self.tracer is not None:
+            self.tracer.decide = chosen.decide
+        return chosen

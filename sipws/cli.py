@@ -13,12 +13,14 @@ from typing import Any, Final
 
 import uvloop
 
-from sipws import __version__, console
+from sipws import __version__, console, ctl_client
 from sipws.app import Plan
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
+from sipws.mi import MiError
 
 DONE: Final = 0
+FAILED: Final = 1
 WRONG_INPUT: Final = 2
 
 
@@ -77,6 +79,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
+    ctl = commands.add_parser(
+        "ctl",
+        help="steer a running sipws",
+        description="Steer a running sipws through its control interface.",
+    )
+    ctl.add_argument(
+        "--url", default=ctl_client.URL, help="control interface (default: %(default)s)"
+    )
+    ctl.add_argument("--token", help="its token, where it has one")
+    orders = ctl.add_subparsers(required=True, metavar="ORDER")
+    trace = orders.add_parser("trace", help="say whether tracing is on, or turn it on or off")
+    trace.add_argument("mode", nargs="?", choices=("on", "off"))
+    trace.set_defaults(run=_ctl_trace)
+    reload = orders.add_parser("reload", help="read the filter route anew")
+    reload.set_defaults(run=_ctl_reload)
+
     config = commands.add_parser("config", help="check or show a configuration")
     actions = config.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser("check", help="say whether a configuration file is right")
@@ -109,6 +127,14 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trace-filter-route", metavar="NAME", help="route that decides what is traced"
     )
+    parser.add_argument(
+        "--trace-filter",
+        metavar="MODULE:FUNCTION",
+        help="Python function that decides what is traced, instead of a route",
+    )
+    parser.add_argument(
+        "--control", metavar="HOST:PORT", help="address of the control interface (default: none)"
+    )
     parser.add_argument("--trace-sip", action=flag, help="trace SIP messages too (default: off)")
 
 
@@ -123,6 +149,7 @@ def _run(args: argparse.Namespace) -> int:
     tracing: dict[str, Any] = {
         "script": args.script,
         "trace_filter_route": args.trace_filter_route,
+        "trace_filter": args.trace_filter,
     }
     if not embedded:
         tracing |= {
@@ -130,7 +157,12 @@ def _run(args: argparse.Namespace) -> int:
             "trace_on": trace_on,
             "trace_sip": args.trace_sip,
         }
-    config = config.changed(source, transport={"listen": args.listen}, tracing=tracing)
+    config = config.changed(
+        source,
+        transport={"listen": args.listen},
+        tracing=tracing,
+        control={"listen": args.control},
+    )
     if embedded:
         # Here everything is shown unless it is switched off.
         shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
@@ -141,6 +173,27 @@ def _run(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     config = Config().changed("--listen", transport={"listen": args.listen})
     return _loop(console.serve_demo(config, may_move=args.listen is None))
+
+
+def _ctl_trace(args: argparse.Namespace) -> int:
+    params = {} if args.mode is None else {"trace_mode": args.mode}
+    return _ask(args, "ws_trace", params)
+
+
+def _ctl_reload(args: argparse.Namespace) -> int:
+    return _ask(args, "reload_routes", {})
+
+
+def _ask(args: argparse.Namespace, method: str, params: dict[str, str]) -> int:
+    try:
+        answer = ctl_client.ask(args.url, method, params, args.token)
+    except MiError as exc:
+        print(f"sipws: {method}: {exc}", file=sys.stderr)
+        return FAILED
+    if isinstance(answer, dict):
+        answer = "\n".join(f"{name}: {value}" for name, value in answer.items())
+    print(answer)
+    return DONE
 
 
 def _config_check(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from hep import HepId, HepIdError
-from sipws.address import WS_PORT, WSS_PORT, Listener
+from sipws.address import WS_PORT, WSS_PORT, Address, Listener, is_loopback, split_host_port
 from sipws.errors import AddressError, ConfigurationError
 from sipws.limits import Limits
 
@@ -175,7 +175,10 @@ class Tracing(_Section):
     """The route that decides, once a connection, whether it is traced."""
 
     script: Path | None = None
-    """The file that holds the route."""
+    """The file that holds the route: a script of routes, or an ``opensips.cfg``."""
+
+    trace_filter: str | None = None
+    """A filter in Python instead of a route: ``MODULE:FUNCTION``, called with the connection."""
 
     trace_sip: bool = False
     """Whether SIP messages are traced too, besides what happens to connections."""
@@ -187,9 +190,41 @@ class Tracing(_Section):
                 f"trace_filter_route {self.trace_filter_route!r} needs script, the file that holds"
                 " the route"
             )
+        if self.trace_filter is not None and self.script is not None:
+            raise ValueError("trace_filter and script are both set; one filter decides")
         if self.trace_on and self.trace_destination is None:
             raise ValueError("trace_on needs trace_destination, the name of a hep_id")
         return self
+
+
+class Control(_Section):
+    """``[control]``: how the running program is steered."""
+
+    listen: str | None = None
+    """``HOST:PORT`` of the control interface (``POST /mi``); none without it."""
+
+    token: SecretStr | None = None
+    """What requests must carry as ``Authorization: Bearer``; needed beyond loopback."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            address = self.address
+        except AddressError as exc:
+            raise ValueError(f"listen = {self.listen!r}: {exc}") from exc
+        if address is not None and self.token is None and not is_loopback(address.ip):
+            raise ValueError(f"listen = {self.listen!r} is no loopback address: set token as well")
+        return self
+
+    @property
+    def address(self) -> Address | None:
+        """Where to listen."""
+        if self.listen is None:
+            return None
+        host, port = split_host_port(self.listen)
+        if port is None:
+            raise AddressError("the port is missing; it is written HOST:PORT")
+        return Address(host, port)
 
 
 class Config(_Section):
@@ -198,6 +233,7 @@ class Config(_Section):
     transport: Transport = Transport()
     hep: Hep = Hep()
     tracing: Tracing = Tracing()
+    control: Control = Control()
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import which
@@ -13,7 +14,7 @@ from sipws import __version__, log
 from sipws.app import Application, Plan
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.embedded import EmbeddedCollector
-from sipws.errors import TransportError
+from sipws.errors import ConfigurationError, TransportError
 from sipws.server import address_of
 
 logger = logging.getLogger(__name__)
@@ -31,9 +32,14 @@ async def serve(plan: Plan) -> None:
     log.setup()
     stop = _stop_on_signals()
     async with Application(plan) as application:
-        _warn(plan)
+        _warn(plan.warnings)
+        _reload_on_hangup(application)
+        if plan.filter.passed_over:
+            logger.info("%s: passed over %s", plan.config.tracing.script, _listed(plan))
         for listener in application.server.listeners:
             logger.info("listening on %s", listener)
+        if application.control is not None:
+            logger.info("control is on http://%s/mi", application.control.address)
         if plan.destination is not None:
             state = "on" if plan.config.tracing.trace_on else "off"
             logger.info("tracing is %s, to %s", state, plan.destination)
@@ -53,7 +59,8 @@ async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bo
     async with EmbeddedCollector() as collector:
         plan = Plan.of(collector.traced_by(config, trace_on=trace_on, trace_sip=trace_sip))
         async with Application(plan) as application:
-            _warn(plan)
+            _warn(plan.warnings)
+            _reload_on_hangup(application)
             _say(_banner(application, collector))
             _say("Ctrl-C ends it.\n")
             await stop.wait()
@@ -145,9 +152,28 @@ def _totals(application: Application) -> str:
     return f"{connections} connections traced, {sent} HEP packets sent, {lost} dropped"
 
 
-def _warn(plan: Plan) -> None:
-    for warning in plan.warnings:
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
         logger.warning("%s", warning)
+
+
+def _listed(plan: Plan) -> str:
+    return ", ".join(plan.filter.passed_over)
+
+
+def _reload_on_hangup(application: Application) -> None:
+    """Let SIGHUP read the filter anew; one with mistakes is refused, and the old one stays."""
+
+    def reload() -> None:
+        try:
+            chosen = application.reload()
+        except ConfigurationError as exc:
+            logger.error("the new filter is refused, the old one stays:\n%s", exc)
+        else:
+            _warn(chosen.warnings)
+            logger.info("the filter is read anew")
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 def _stop_on_signals() -> asyncio.Event:

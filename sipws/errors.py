@@ -13,6 +13,10 @@ Faults of the network are events on the bus, never exceptions. What is raised he
 mistake (the message names the thing, its value and the remedy) or a call that cannot be honoured.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 
 class SipwsError(Exception):
     """The root: ``except SipwsError`` catches all that sipws raises."""
@@ -34,20 +38,33 @@ class ConnectionClosedError(TransportError):
     """Something was to be sent on a connection that is closing or closed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing in a file of the user's that is wrong, or allowed but most likely not meant."""
+
+    filename: str
+    line: int
+    """From 1."""
+    column: int
+    """From 1."""
+    severity: Literal["error", "warning"]
+    problem: str
+    """What is wrong, and where there is one, the remedy."""
+    excerpt: str
+    """The line, and carets under the place."""
+
+    def __str__(self) -> str:
+        place = f"{self.filename}:{self.line}:{self.column}"
+        return f"{place}: {self.severity}: {self.problem}\n{self.excerpt}"
+
+
 class FilterRouteError(ConfigurationError):
     """A filter-route script is refused: OpenSIPS would not start with it."""
 
-    def __init__(self, filename: str, line: int, column: int, problem: str, excerpt: str) -> None:
-        super().__init__(filename, line, column, problem, excerpt)
-        self.filename = filename
-        self.line = line
-        """From 1."""
-        self.column = column
-        """From 1."""
-        self.problem = problem
-        """What is wrong."""
-        self.excerpt = excerpt
-        """The line, and a caret under the place."""
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(*diagnostics)
+        self.diagnostics = tuple(diagnostics)
+        """All that is wrong, in the order of the script."""
 
     def __str__(self) -> str:
-        return f"{self.filename}:{self.line}:{self.column}: error: {self.problem}\n{self.excerpt}"
+        return "\n".join(str(diagnostic) for diagnostic in self.diagnostics)

@@ -26,8 +26,11 @@ SHELLS = ["sipws.flow", "sipws.server", "sipws.tls"]
 APPLICATION = [
     "sipws.app",
     "sipws.cli",
+    "sipws.commands",
     "sipws.config",
     "sipws.console",
+    "sipws.control",
+    "sipws.ctl_client",
     "sipws.demo",
     "sipws.embedded",
     "sipws.filter_cli",

@@ -32,6 +32,10 @@ class Parts(NamedTuple):
     more: tuple[Part, ...] = ()
     """What it leaves out."""
 
+    def with_part(self, name: str, text: str) -> "Parts":
+        """These parts, and one more."""
+        return self._replace(more=(*self.more, (name, text)))
+
 
 def _accepted(event: Accepted) -> Parts:
     return Parts(

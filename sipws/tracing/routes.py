@@ -1,19 +1,37 @@
-"""A filter route as the tracer's filter: what a script sees of a connection."""
+"""Filters for the tracer: a route of a script, or a function."""
 
+import logging
+from collections.abc import Callable, Collection
+
+from sipws.address import Address
 from sipws.events import Connection
 from sipws.tracing.filter import Script, Subject
-from sipws.tracing.tracer import Decide
+from sipws.tracing.tracer import Decide, Verdict
+
+log = logging.getLogger(__name__)
 
 
-def decide_by(script: Script, route: str) -> Decide:
+def decide_by_route(script: Script, route: str, own: Collection[Address] = ()) -> Decide:
     """The filter that a route of a script is (OpenSIPS ``trace_filter_route``).
 
     Args:
         script: the parsed script.
         route: the name of the route; one that the script does not have excludes nothing.
+        own: the addresses of our listeners, for ``is_myself``.
     """
-    decide = script.decider(route)
-    return lambda connection: decide(subject_of(connection))
+
+    def decide(connection: Connection) -> Verdict:
+        outcome = script.evaluate(route, subject_of(connection), own)
+        for message in outcome.messages:
+            log.info("xlog: %s", message.rstrip())
+        return Verdict(outcome.traced, outcome.stopped or "")
+
+    return decide
+
+
+def decide_by_function(function: Callable[[Connection], object]) -> Decide:
+    """The filter that a function is: what it returns for a connection is taken as a truth value."""
+    return lambda connection: Verdict(bool(function(connection)))
 
 
 def subject_of(connection: Connection) -> Subject:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hep import HepEncodeError
 from sipws.bus import Bus
@@ -28,7 +28,16 @@ from sipws.tracing.payloads import PAYLOADS, as_homer5, as_json
 
 log = logging.getLogger(__name__)
 
-Decide = Callable[[Connection], bool]
+
+class Verdict(NamedTuple):
+    """What a filter says of a connection."""
+
+    traced: bool
+    remark: str = ""
+    """What is to be known about the decision; it goes into the connection's first packet."""
+
+
+Decide = Callable[[Connection], Verdict]
 """A filter: whether a connection is traced (OpenSIPS ``trace_filter_route``)."""
 
 
@@ -51,6 +60,7 @@ class _Untraced(Enum):
     EXCLUDED = "the filter dropped it"
 
 
+TRACED: Final = Verdict(True)
 CANDIDATE: Final = _Untraced.CANDIDATE
 EXCLUDED: Final = _Untraced.EXCLUDED
 
@@ -76,12 +86,14 @@ class Tracer:
         on: bool = True,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        """Connections ``traced`` and ``excluded`` by the filter, filters that ``failed``, packets
-        ``offered`` to the sender, and packets ``too_long`` for HEP."""
+        """Connections ``traced`` and ``excluded`` by the filter, decisions that ``failed`` or were
+        ``remarked`` on, packets ``offered`` to the sender, and packets ``too_long`` for HEP."""
         self._bus = bus
         self._send = send
         self._settings = settings
-        self._decide = decide
+        self.decide = decide
+        """The filter. It may be replaced at any time: decisions that were made stay."""
+        self._remarks: dict[int, str] = {}
         self._on = False
         # A connection that is not in here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
@@ -128,10 +140,13 @@ class Tracer:
             self._network_event(event)
         # Always, or connections that close while tracing is off would stay here for ever.
         self._traces.pop(event.connection.id, None)
+        self._remarks.pop(event.connection.id, None)
 
     def _network_event(self, event: ConnectionEvent) -> None:
         if (packets := self._packets_of(event.connection)) is not None:
             parts = PAYLOADS[type(event)](event)
+            if self._remarks and (remark := self._remarks.pop(event.connection.id, "")):
+                parts = parts.with_part("Filter-Remark", remark)
             settings = self._settings
             if settings.homer5:
                 payload = as_homer5(parts, settings.homer5_delimiter)
@@ -156,25 +171,30 @@ class Tracer:
             return trace
         if trace is not CANDIDATE:
             return None
-        if self._passes(connection):
-            self.counters["traced"] += 1
-            packets = ConnectionPackets(connection, self._settings.packets)
-            self._traces[connection.id] = packets
-            return packets
-        self.counters["excluded"] += 1
-        self._traces[connection.id] = EXCLUDED
-        return None
+        verdict = self._ask(connection)
+        if not verdict.traced:
+            self.counters["excluded"] += 1
+            self._traces[connection.id] = EXCLUDED
+            return None
+        self.counters["traced"] += 1
+        if verdict.remark:
+            self.counters["remarked"] += 1
+            self._remarks[connection.id] = verdict.remark
+            log.warning("trace filter on %s: %s", connection.peer, verdict.remark)
+        packets = ConnectionPackets(connection, self._settings.packets)
+        self._traces[connection.id] = packets
+        return packets
 
-    def _passes(self, connection: Connection) -> bool:
-        if self._decide is None:
-            return True
+    def _ask(self, connection: Connection) -> Verdict:
+        if self.decide is None:
+            return TRACED
         try:
-            return self._decide(connection)
-        except Exception:
+            return self.decide(connection)
+        except Exception as exc:
             # A filter that fails excludes nothing: rather a trace too many than a blind spot.
             self.counters["failed"] += 1
-            log.exception("the trace filter failed on %s; traced", connection.peer)
-            return True
+            log.exception("the trace filter failed on %s", connection.peer)
+            return Verdict(True, f"the filter failed ({type(exc).__name__}: {exc})")
 
     def _offer(self, encode: Callable[[float, bytes], bytes], time: float, payload: bytes) -> None:
         try:

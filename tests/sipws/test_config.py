@@ -62,7 +62,7 @@ def test_a_file_is_read(file: Path) -> None:
 def test_a_plan_knows_destination_filter_and_form(file: Path) -> None:
     plan = Plan.of(Config.load(file))
     assert plan.destination == HepId("10.0.0.3", 9060, "udp", 2, "old")
-    assert plan.decide is not None
+    assert plan.filter.decide is not None
     settings = plan.settings
     assert (settings.homer5, settings.homer5_delimiter, settings.trace_sip) == (True, "#", True)
     packets = settings.packets
@@ -73,7 +73,7 @@ def test_a_plan_knows_destination_filter_and_form(file: Path) -> None:
 def test_the_defaults_serve_on_loopback_and_trace_nothing() -> None:
     plan = Plan.of(Config())
     assert plan.config.transport.listeners == (Listener("ws", "127.0.0.1", 8080),)
-    assert (plan.destination, plan.decide) == (None, None)
+    assert (plan.destination, plan.filter.decide) == (None, None)
     assert (plan.settings.packets.ip_protocol, plan.settings.homer5) == (6, False)
 
 
@@ -129,11 +129,18 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ('[tracing]\ntrace_filter_route = "f"', "trace_filter_route 'f' needs script"),
         (
             '[tracing]\ntrace_filter_route = "f"\nscript = "none.cfg"',
-            "none.cfg': cannot be read: No such file or directory",
+            "none.cfg: cannot be read: ",
         ),
         ('[transport]\nlisten = ["wss:*"]', "listener wss:*:443 needs tls_certificate"),
         ('[hep]\nhep_id = ["[a]10.0.0.2", "[a]10.0.0.3"]', "hep_id 'a' is defined twice"),
         ('[hep]\nhep_ip_protocol = "udp"', "hep_ip_protocol = 'udp': "),
+        ('[control]\nlisten = "0.0.0.0:8888"', "is no loopback address: set token as well"),
+        ('[control]\nlisten = "localhost"', "the port is missing; it is written HOST:PORT"),
+        ('[tracing]\ntrace_filter = "os:path"', "'path' is nothing that can be called"),
+        (
+            '[tracing]\ntrace_filter = "os:getcwd"\nscript = "filter.cfg"',
+            "trace_filter and script are both set",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_remedy(file: Path, toml: str, message: str) -> None:
@@ -155,5 +162,24 @@ def test_what_is_allowed_but_hardly_meant_is_a_warning(file: Path) -> None:
     file.write_text(EXAMPLE.replace('"ws_filter"', '"filter"').replace("= true", "= false"))
     first, second = Plan.of(Config.load(file)).warnings
     assert first == "trace_destination 'old' is set but trace_on is false: nothing is traced"
-    assert "trace_filter_route 'filter' is not in" in second
-    assert "(routes there: ws_filter): every connection is traced" in second
+    assert "warning: there is no route 'filter': every connection is traced" in second
+    assert "ws_filter" in second
+
+
+def test_an_opensips_cfg_says_itself_which_route_is_the_filter(file: Path) -> None:
+    (file.parent / "opensips.cfg").write_text(
+        'socket=ws:127.0.0.1:8080\nloadmodule "proto_ws.so"\n'
+        'modparam("proto_ws", "trace_filter_route", "mine")\n'
+        "route { t_relay(); }\nroute[mine] { drop; }\n"
+    )
+    file.write_text('[tracing]\nscript = "opensips.cfg"\n')
+    plan = Plan.of(Config.load(file))
+    assert plan.filter.decide is not None
+    assert plan.filter.warnings == ()
+    assert plan.filter.passed_over
+
+
+def test_a_script_without_a_route_to_ask_is_a_warning(file: Path) -> None:
+    file.write_text('[tracing]\nscript = "filter.cfg"\n')
+    [warning] = Plan.of(Config.load(file), "sipws.toml").filter.warnings
+    assert warning.startswith("sipws.toml: tracing.script is set but trace_filter_route is not")

@@ -20,7 +20,7 @@ from sipws.events import (
     Side,
 )
 from sipws.tracing.packets import PacketSettings
-from sipws.tracing.tracer import Tracer, TraceSettings
+from sipws.tracing.tracer import Tracer, TraceSettings, Verdict
 
 MESSAGE = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: c1\r\n\r\n"
 
@@ -196,9 +196,9 @@ def test_the_filter_is_asked_once_a_connection_and_not_before_there_is_something
 ) -> None:
     asked: list[Connection] = []
 
-    def decide(connection: Connection) -> bool:
+    def decide(connection: Connection) -> Verdict:
         asked.append(connection)
-        return True
+        return Verdict(True)
 
     tracer(decide=decide)
     life.open()
@@ -213,7 +213,7 @@ def test_the_filter_is_asked_once_a_connection_and_not_before_there_is_something
 def test_a_dropped_connection_is_left_out_to_its_end(
     tracer: Make, life: Life, sent: list[bytes]
 ) -> None:
-    control = tracer(TraceSettings(trace_sip=True), decide=lambda connection: False)
+    control = tracer(TraceSettings(trace_sip=True), decide=lambda connection: Verdict(False))
     life.open()
     life.accept()
     life.receive()
@@ -226,7 +226,7 @@ def test_each_connection_gets_its_own_decision(
     tracer: Make, life: Life, bus: Bus, sent: list[bytes]
 ) -> None:
     other = Life(bus, replace(life.connection, id=2))
-    tracer(decide=lambda connection: connection.id == 2)
+    tracer(decide=lambda connection: Verdict(connection.id == 2))
     for each in (life, other):
         each.open()
         each.accept()
@@ -242,6 +242,36 @@ def test_a_filter_that_fails_excludes_nothing(
     assert events_of(sent) == ["ACCEPTED"]
     assert control.counters["failed"] == 1
     assert "the trace filter failed" in caplog.text
+    remark = json.loads(hep.decode(sent[0]).payload)["Filter-Remark"]
+    assert remark == "the filter failed (ZeroDivisionError: division by zero)"
+
+
+def test_what_a_filter_remarks_is_said_once_in_the_first_packet(
+    tracer: Make, life: Life, sent: list[bytes]
+) -> None:
+    control = tracer(decide=lambda connection: Verdict(True, "stopped after 10000 rounds"))
+    life.open()
+    life.accept()
+    life.close()
+    first, last = (json.loads(hep.decode(data).payload) for data in sent)
+    assert first["Filter-Remark"] == "stopped after 10000 rounds"
+    assert "Filter-Remark" not in last
+    assert control.counters["remarked"] == 1
+    assert not control._remarks
+
+
+def test_a_filter_may_be_replaced_and_decisions_stay(
+    tracer: Make, life: Life, bus: Bus, sent: list[bytes]
+) -> None:
+    control = tracer(decide=lambda connection: Verdict(True))
+    other = Life(bus, replace(life.connection, id=2))
+    life.open()
+    life.accept()
+    control.decide = lambda connection: Verdict(False)
+    other.open()
+    other.accept()
+    life.close()
+    assert events_of(sent) == ["ACCEPTED", "CLOSED"]
 
 
 # SIP messages.

@@ -1,257 +1,375 @@
-"""From a syntax tree to a function: closures, made once a script. Pure.
+"""From a route's syntax tree to a closure: made once a script, called once a connection.
 
-A body is a tuple of steps; a step returns the decision, or None where the route goes on. All that
-can be known beforehand is settled here, so that a decision costs a few calls.
+A statement gives its return code, or how it changes the flow (`run`). What OpenSIPS does with
+codes is kept to the letter, because scripts can ask for them: 0 ends the script, ``break`` leaves
+-5 behind, an ``if`` that takes no branch leaves its condition in ``$rc`` and yet returns 1.
 """
 
-import difflib
-import operator
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 from sipws.tracing.filter import nodes
-from sipws.tracing.filter.nodes import Place
-from sipws.tracing.filter.subject import Subject
+from sipws.tracing.filter.expressions import Ended, Expressions
+from sipws.tracing.filter.functions import compile_call, compile_format, compile_log
+from sipws.tracing.filter.run import (
+    BREAK,
+    DROP,
+    EXIT,
+    LAST_CODE,
+    MAX_ROUTE_DEPTH,
+    MAX_WHILE_ROUNDS,
+    RETURN,
+    Getter,
+    Run,
+    Scope,
+    Step,
+    Test,
+)
+from sipws.tracing.filter.source import nearest
+from sipws.tracing.filter.values import FAILED, Value, change, kept, number_of, text_of
+from sipws.tracing.filter.variables import compile_target, compile_variable
 
-Step = Callable[[Subject], bool | None]
-Test = Callable[[Subject], bool]
-Getter = Callable[[Subject], Any]
-
-TRACED: Final = True
-DROPPED: Final = False
-
-_VERDICTS: Final = {"drop": DROPPED, "exit": TRACED, "return": TRACED}
-"""``drop`` excludes a connection; any other end of a route traces it."""
-
-_ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-
-class Unknown(Exception):  # noqa: N818 - becomes a FilterRouteError where the text is known
-    """A script names or does something that there is not."""
-
-    def __init__(self, place: Place, problem: str) -> None:
-        super().__init__(problem)
-        self.place = place
-        self.problem = problem
+_BUG: Final = -5
+"""What ``break``, ``assert`` and an unknown route return (``E_BUG``)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """How an operand is read: as text, and as a number where it has one too."""
-
-    text: Getter
-    number: Getter | None = None
-
-
-def _number(get: Callable[[Subject], int | None]) -> Value:
-    def text(subject: Subject) -> str | None:
-        number = get(subject)
-        return None if number is None else str(number)
-
-    return Value(text, get)
+def compile_route(route: nodes.Route, scope: Scope) -> None:
+    """Add the closure of a route to its scope. Errors are reported there."""
+    scope.route = route.name
+    step = _Statements(scope).body(route.body) if route.body else (lambda run: 1)
+    scope.steps[route.name] = (step, weight(route.body))
 
 
-def _in_full(ip: str) -> str:
-    """An address as OpenSIPS writes it: every group of an IPv6 address, without leading zeros."""
-    if ":" not in ip:
-        return ip
-    packed = ip_address(ip).packed
-    groups = (packed[index : index + 2] for index in range(0, len(packed), 2))
-    return ":".join(f"{int.from_bytes(group, 'big'):x}" for group in groups)
+def weight(body: nodes.Body) -> int:
+    """The number of statements in a body, those within them included."""
+    total = 0
+    for statement in body:
+        total += 1
+        match statement:
+            case nodes.If(branches, otherwise):
+                total += sum(weight(inner) for _, inner in branches) + weight(otherwise or ())
+            case nodes.While(_, inner) | nodes.For(_, _, inner):
+                total += weight(inner)
+            case nodes.Switch(_, cases, default):
+                total += sum(weight(case.body) for case in cases) + weight(default or ())
+    return total
 
 
-def _in_brackets(ip: str) -> str:
-    return f"[{_in_full(ip)}]" if ":" in ip else ip
+class _Statements:
+    def __init__(self, scope: Scope, in_loop: bool = False) -> None:
+        self._scope = scope
+        self._in_loop = in_loop
+        self._expressions = Expressions(scope, lambda body, scope: self.body(body))
+
+    def body(self, body: Sequence[nodes.Statement]) -> Step:
+        """The closure of statements, of which there is at least one."""
+        if len(body) == 1:
+            return self._kept(body[0])
+        made = tuple(map(self._guarded, body))
+
+        def run_all(run: Run) -> int:
+            code = 1
+            for test, step in made:
+                if test is not None:
+                    held = test(run)
+                    if held != 1:
+                        if held > 1:
+                            return held
+                        code = 1
+                        continue
+                code = step(run)
+                if code > LAST_CODE:
+                    return code
+            return code
+
+        return run_all
+
+    def _guarded(self, statement: nodes.Statement) -> tuple[Test | None, Step]:
+        """A statement, and the test before it: a plain ``if`` is taken apart to save its call."""
+        match statement:
+            case nodes.If(((condition, body),), None) if body and not self._scope.tracks_rc:
+                return self._expressions.condition(condition), self.body(body)
+        return None, self._kept(statement)
+
+    def _kept(self, statement: nodes.Statement) -> Step:
+        """A statement that leaves its code in ``$rc``, if the script ever looks there."""
+        step: Step = self._scope.watch(statement, self._statement(statement))
+        if not self._scope.tracks_rc or isinstance(statement, (nodes.If, nodes.RouteCall)):
+            return step
+
+        def keep(run: Run) -> int:
+            code = step(run)
+            if code <= LAST_CODE:
+                run.rc = code
+            return code
+
+        return keep
+
+    def _loop(self, body: nodes.Body) -> Step:
+        outside, self._in_loop = self._in_loop, True
+        made = self.body(body) if body else (lambda run: 1)
+        self._in_loop = outside
+        return made
+
+    def _statement(self, node: nodes.Statement) -> Step:
+        match node:
+            case nodes.Drop():
+                return lambda run: DROP
+            case nodes.Exit():
+                return lambda run: EXIT
+            case nodes.Break():
+                if not self._in_loop:
+                    self._scope.error(node.at, "'break' stands outside of every loop and switch")
+                return lambda run: BREAK
+            case nodes.Return():
+                return self._return(node)
+            case nodes.If():
+                return self._if(node)
+            case nodes.While(condition, body):
+                return self._while(self._expressions.condition(condition), body)
+            case nodes.For():
+                return self._for(node)
+            case nodes.Switch():
+                return self._switch(node)
+            case nodes.Assignment():
+                return self._assignment(node)
+            case nodes.RouteCall():
+                return self._route_call(node)
+            case nodes.Call():
+                return compile_call(node, self._scope)
+            case nodes.Log():
+                return compile_log(node, self._scope)
+            case nodes.Assert(condition):
+                self._expressions.condition(condition)
+                return lambda run: _BUG
+
+    def _if(self, node: nodes.If) -> Step:
+        tests = [self._expressions.condition(condition) for condition, _ in node.branches]
+        bodies = [self.body(body) if body else None for _, body in node.branches]
+        otherwise = self.body(node.otherwise) if node.otherwise else None
+        if self._scope.tracks_rc:
+            return _remembering_if(tests, bodies, otherwise)
+        test, then = tests[0], bodies[0]
+        if len(tests) == 1 and then is not None and otherwise is None:
+
+            def plain_if(run: Run) -> int:
+                held = test(run)
+                if held > 0:
+                    return then(run) if held == 1 else held
+                return 1
+
+            return plain_if
+        branches = tuple(zip(tests, bodies, strict=True))
+
+        def full_if(run: Run) -> int:
+            for test, body in branches:
+                held = test(run)
+                if held > 0:
+                    if held > 1:
+                        return held
+                    return body(run) if body is not None else 1
+            return otherwise(run) if otherwise is not None else 1
+
+        return full_if
+
+    def _while(self, test: Test, body: nodes.Body) -> Step:
+        step, cost = self._loop(body), 1 + weight(body)
+        if not body:
+            # OpenSIPS looks once and goes on.
+            return lambda run: held if (held := test(run)) > 1 else 1
+
+        def loop(run: Run) -> int:
+            code = 1
+            for _ in range(MAX_WHILE_ROUNDS):
+                held = test(run)
+                if held != 1:
+                    return held if held > 1 else 1
+                run.spend(cost)
+                code = step(run)
+                if code > LAST_CODE:
+                    return _BUG if code == BREAK else code
+            return code
+
+        return loop
+
+    def _for(self, node: nodes.For) -> Step:
+        if node.item.name not in ("var", "avp") or node.item.problem:
+            self._scope.error(node.item.at, "the item of a 'for' is a $var(…) or an $avp(…)")
+        if node.values.index != "*":
+            shown = f"$({node.values.name}(…)[*])"
+            self._scope.error(node.values.at, f"a 'for' goes through all values: write {shown}")
+        put, name = compile_target(node.item, self._scope), f"@{node.values.inner}"
+        compile_variable(node.values, self._scope)
+        step, cost = self._loop(node.body), 1 + weight(node.body)
+        is_list, has_body = node.values.name == "avp", bool(node.body)
+
+        def loop(run: Run) -> int:
+            code, index = 1, 0
+            values: list[Value] = run.variables.get(name, []) if is_list and has_body else []
+            while index < len(values):
+                run.spend(cost)
+                put(run, values[index], "=")
+                code = step(run)
+                if code > LAST_CODE:
+                    return _BUG if code == BREAK else code
+                index += 1
+            return code
+
+        return loop
+
+    def _switch(self, node: nodes.Switch) -> Step:
+        get, _ = compile_variable(node.operand, self._scope)
+        labels = [case.label.value for case in node.cases]
+        bodies = [self._loop(case.body) if case.body else None for case in node.cases]
+        default = self._loop(node.default) if node.default else None
+
+        def choose(run: Run) -> int:
+            value = get(run)
+            if value is FAILED:
+                return _BUG
+            number, text = number_of(value), text_of(value)
+            folded = None if text is None else text.lower()
+            code, start = 1, len(labels)
+            for index, label in enumerate(labels):
+                if label == number if isinstance(label, int) else label.lower() == folded:
+                    start = index
+                    break
+            # What a case does not break out of goes on in the next, and at last in the default.
+            for body in (*bodies[start:], default):
+                if body is not None:
+                    code = body(run)
+                    if code > LAST_CODE:
+                        return _BUG if code == BREAK else code
+            return code
+
+        return choose
+
+    def _assignment(self, node: nodes.Assignment) -> Step:
+        target, sign = node.target, node.operator
+        put = compile_target(target, self._scope)
+        if isinstance(node.value, nodes.Null):
+            if sign == ":=" and target.name != "avp":
+                self._scope.error(node.at, "only an $avp(…) takes NULL with ':='")
+            return lambda run: 1 if put(run, None, sign) else -1
+        get = self._expressions.value(node.value)
+        old = compile_variable(target, self._scope)[0] if sign not in ("=", ":=") else None
+        decides = isinstance(node.value, nodes.Comparison)
+
+        def assign(run: Run) -> int:
+            try:
+                value = get(run)
+            except Ended as ended:
+                return ended.signal
+            if value is FAILED or (decides and value == -1):
+                return -1
+            if old is not None:
+                value = change(sign[:-1], old(run), value)
+                if value is FAILED:
+                    return -1
+            return 1 if put(run, value, sign) else -1
+
+        return assign
+
+    def _return(self, node: nodes.Return) -> Step:
+        values = tuple(self._parameter(value) for value in node.values)
+        if isinstance(node.code, nodes.Variable):
+            get, _ = compile_variable(node.code, self._scope)
+
+            def give_back(run: Run) -> int:
+                value = get(run)
+                number = number_of(value)
+                code = (-1 if value is None or value is FAILED else 1) if number is None else number
+                run.code, run.values = code, tuple(kept(get(run)) for get in values)
+                return RETURN if code else EXIT
+
+            return give_back
+        code = 1 if node.code is None else node.code.value
+        if code == 0:
+            return lambda run: EXIT
+
+        def give(run: Run) -> int:
+            run.code = code
+            if values:
+                run.values = tuple(kept(get(run)) for get in values)
+            return RETURN
+
+        return give
+
+    def _parameter(self, argument: nodes.Argument) -> Getter:
+        match argument:
+            case nodes.Variable():
+                return compile_variable(argument, self._scope)[0]
+            case nodes.Text(text):
+                return lambda run: text
+            case nodes.Number(number):
+                return lambda run: number
+        return lambda run: None
+
+    def _route_call(self, node: nodes.RouteCall) -> Step:
+        scope, name = self._scope, node.name
+        getters = tuple(self._parameter(argument) for argument in node.arguments)
+        dynamic: Getter | None = None
+        if isinstance(name, nodes.Variable):
+            dynamic = compile_variable(name, scope)[0]
+        elif "$" in name:
+            dynamic = compile_format(name, scope, node.at)
+        else:
+            scope.calls.append((name, node.at))
+            if name not in scope.routes:
+                scope.error(node.at, f"there is no route {name!r}{nearest(name, scope.routes)}")
+        routes = scope.steps
+
+        def call(run: Run) -> int:
+            called = name if dynamic is None else text_of(dynamic(run))
+            found = routes.get(called) if isinstance(called, str) else None
+            if found is None:
+                return _BUG
+            if run.depth >= MAX_ROUTE_DEPTH:
+                run.rc = -1
+                return -1
+            step, cost = found
+            run.spend(cost + 1)
+            caller = run.arguments
+            run.arguments, run.values = (getters, caller), ()
+            run.depth += 1
+            code = step(run)
+            run.depth -= 1
+            run.arguments = caller
+            if code > LAST_CODE:
+                if code != RETURN:
+                    return code
+                code = run.code
+            run.rc = code
+            return code
+
+        return call
 
 
-VARIABLES: Final[dict[str, Value]] = {
-    "$si": Value(lambda subject: _in_full(subject.si)),
-    "$sp": _number(lambda subject: subject.sp),
-}
-"""Pseudo-variables without a field."""
+def _remembering_if(tests: list[Test], bodies: list[Step | None], otherwise: Step | None) -> Step:
+    """An ``if`` that leaves in ``$rc`` what OpenSIPS leaves there."""
+    branches = tuple(zip(tests, bodies, strict=True))
 
-SOCKET_FIELDS: Final[dict[str, Value]] = {
-    "ip": Value(lambda subject: _in_brackets(subject.socket_ip)),
-    "port": _number(lambda subject: subject.socket_port),
-    "proto": Value(lambda subject: subject.proto),
-    "tag": Value(lambda subject: subject.tag),
-    "advertised_ip": Value(lambda subject: subject.advertised_ip),
-    "advertised_port": _number(lambda subject: subject.advertised_port),
-}
-"""The fields of ``$socket_in``."""
+    def remembering_if(run: Run) -> int:
+        held = 0
+        for test, body in branches:
+            held = test(run)
+            if held > 1:
+                return held
+            if held == 1:
+                return _taken(run, body, len(branches))
+        if otherwise is not None:
+            return _taken(run, otherwise, 1)
+        run.rc = int(held) if len(branches) == 1 else 1
+        return 1
 
-
-def compile_route(route: nodes.Route) -> Callable[[Subject], bool]:
-    """The decision of a route: True traces the connection.
-
-    Raises:
-        Unknown: it names a variable or a field that there is not, or compares what cannot be.
-    """
-    steps = _body(route.body)
-
-    def decide(subject: Subject) -> bool:
-        verdict = steps(subject)
-        return TRACED if verdict is None else verdict
-
-    return decide
+    return remembering_if
 
 
-def _body(statements: Sequence[nodes.Statement]) -> Step:
-    steps = tuple(_statement(statement) for statement in statements)
-    if len(steps) == 1:
-        return steps[0]
-
-    def run(subject: Subject) -> bool | None:
-        for step in steps:
-            verdict = step(subject)
-            if verdict is not None:
-                return verdict
-        return None
-
-    return run
-
-
-def _statement(statement: nodes.Statement) -> Step:
-    if isinstance(statement, nodes.Decision):
-        verdict = _VERDICTS[statement.verb]
-        return lambda subject: verdict
-    test = _condition(statement.condition)
-    then, otherwise = _body(statement.then), _body(statement.otherwise)
-    return lambda subject: then(subject) if test(subject) else otherwise(subject)
-
-
-def _condition(condition: nodes.Condition) -> Test:
-    match condition:
-        case nodes.And(left, right):
-            first, second = _condition(left), _condition(right)
-            return lambda subject: first(subject) and second(subject)
-        case nodes.Or(left, right):
-            first, second = _condition(left), _condition(right)
-            return lambda subject: first(subject) or second(subject)
-        case nodes.Not(inner):
-            test = _condition(inner)
-            return lambda subject: not test(subject)
-        case nodes.Truth(operand):
-            return _truth(operand)
-        case nodes.Comparison():
-            return _comparison(condition)
-    raise AssertionError(condition)
-
-
-def _truth(operand: nodes.Operand) -> Test:
-    if isinstance(operand, nodes.Network):
-        raise Unknown(operand.place, "an address alone is no condition; compare it with == or !=")
-    value = _value(operand)
-    get = value.number or value.text
-    return lambda subject: bool(get(subject))
-
-
-def _comparison(comparison: nodes.Comparison) -> Test:
-    left, right, sign = comparison.left, comparison.right, comparison.operator
-    if not isinstance(left, nodes.Variable):
-        raise Unknown(left.place, "the left side of a comparison is a variable; turn it around")
-    if isinstance(right, nodes.Network):
-        return _network(left, right, sign)
-    if isinstance(right, nodes.Null):
-        return _null(left, comparison)
-    if sign in ("=~", "!~"):
-        return _pattern(left, right, comparison)
-    first, second, order = _value(left), _value(right), _ORDERS[sign]
-    if first.number is not None and second.number is not None:
-        return _ordered(first.number, second.number, order)
-    if isinstance(right, nodes.Number):
-        # A text against a number is false for every operator, != included.
-        return lambda subject: False
-    if sign in ("==", "!="):
-        return _ordered(_folded(first.text), _folded(second.text), order)
-    return _ordered(first.text, second.text, order)
-
-
-def _ordered(first: Getter, second: Getter, order: Callable[[Any, Any], bool]) -> Test:
-    def test(subject: Subject) -> bool:
-        a, b = first(subject), second(subject)
-        if a is None or b is None:
-            # NULL is equal to nothing else, and neither less nor greater.
-            return order is operator.ne
-        return order(a, b)
-
-    return test
-
-
-def _folded(get: Getter) -> Getter:
-    """Text for a comparison that ignores case."""
-
-    def folded(subject: Subject) -> str | None:
-        text: str | None = get(subject)
-        return None if text is None else text.lower()
-
-    return folded
-
-
-def _null(operand: nodes.Variable, comparison: nodes.Comparison) -> Test:
-    if comparison.operator not in ("==", "!="):
-        raise Unknown(comparison.place, "NULL is compared with == or != only")
-    get, wanted = _value(operand).text, comparison.operator == "=="
-    return lambda subject: (get(subject) is None) is wanted
-
-
-def _network(operand: nodes.Variable, network: nodes.Network, sign: str) -> Test:
-    if sign not in ("==", "!="):
-        raise Unknown(network.place, "an address is compared with == or != only")
-    get, wanted, inside = _value(operand).text, sign == "==", network.value
-
-    def test(subject: Subject) -> bool:
-        text = get(subject)
-        try:
-            address = ip_address(text.strip("[]") if text else "")
-        except ValueError:
-            return not wanted
-        return (address in inside) is wanted
-
-    return test
-
-
-def _pattern(left: nodes.Variable, right: nodes.Operand, comparison: nodes.Comparison) -> Test:
-    if not isinstance(right, nodes.Text):
-        raise Unknown(comparison.place, f"{comparison.operator} needs a string as its pattern")
-    try:
-        search = re.compile(right.value, re.IGNORECASE).search
-    except re.error as exc:
-        raise Unknown(right.place, f"the pattern {right.value!r} is not valid: {exc}") from exc
-    get, wanted = _value(left).text, comparison.operator == "=~"
-    return lambda subject: (search(get(subject) or "") is not None) is wanted
-
-
-def _value(operand: nodes.Operand) -> Value:
-    match operand:
-        case nodes.Text(text):
-            return Value(lambda subject: text)
-        case nodes.Number(number):
-            return Value(lambda subject: str(number), lambda subject: number)
-        case nodes.Null():
-            return Value(lambda subject: None)
-        case nodes.Variable("$socket_in", field, place):
-            return _known(SOCKET_FIELDS, field or "", "$socket_in field", place)
-        case nodes.Variable(name, None, place):
-            return _known(VARIABLES, name, "variable", place)
-        case nodes.Variable(name, field, place):
-            raise Unknown(place, f"{name} has no fields, and so no {field!r}")
-    raise AssertionError(operand)
-
-
-def _known(table: dict[str, Value], name: str, kind: str, place: Place) -> Value:
-    if name in table:
-        return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
-    hint = f"; do you mean {near[0]!r}?" if near else f"; there are: {', '.join(table)}"
-    raise Unknown(place, f"unknown {kind} {name!r}{hint}")
+def _taken(run: Run, body: Step | None, branches: Literal[1] | int) -> int:
+    if body is None:
+        run.rc = 1
+        return 1
+    code = body(run)
+    if code <= LAST_CODE:
+        run.rc = code
+    return code

@@ -1,130 +1,261 @@
-"""The syntax tree of a filter route: what a script says, before it means anything."""
+"""The syntax tree: what a script says, before it means anything.
 
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
-from typing import NamedTuple
+Two nodes are equal when they say the same, wherever they stand.
+"""
 
-
-class Place(NamedTuple):
-    """Where something stands in a script."""
-
-    line: int
-    """From 1."""
-    column: int
-    """From 1."""
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
-    """A pseudo-variable, such as ``$si`` or ``$socket_in(port)``."""
+class Node:
+    """What all nodes have."""
+
+    at: int = field(compare=False, repr=False, kw_only=True, default=0)
+    """Its position (`Source.place`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transformation(Node):
+    """``{kind.name,arguments}`` of a variable."""
+
+    kind: str
+    """``s``, ``ip``, …"""
+    name: str
+    arguments: tuple[str, ...]
+    """As written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable(Node):
+    """``$name``, ``$name(inner)`` or ``$(name(inner)[index]{transformation}…)``."""
 
     name: str
-    """With its dollar sign."""
-    field: str | None
-    place: Place
+    inner: str | None = None
+    index: str | None = None
+    transformations: tuple[Transformation, ...] = ()
+    junk: str = field(default="", compare=False)
+    """What OpenSIPS loses: characters that were run into the variable (``$sp]``)."""
+    problem: str = field(default="", compare=False)
+    """Why it is no variable at all; "": it is one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(Node):
     """A quoted string, its escapes resolved."""
 
     value: str
-    place: Place
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
-    """An integer."""
+class Number(Node):
+    """An integer of 32 bits."""
 
     value: int
-    place: Place
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """An unquoted address or network; an address is a network of one."""
+class Network(Node):
+    """An unquoted address or network, as written."""
 
-    value: IPv4Network | IPv6Network
-    place: Place
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Null:
+class Null(Node):
     """``NULL``."""
 
-    place: Place
 
-
-Operand = Variable | Text | Number | Network | Null
+Constant = Text | Number | Network | Null
+Operand = Variable | Constant
+Argument = Variable | Text | Number | Null | None
+"""Of a function or a route; None is one left out, as in ``f(, 1)``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """``left OPERATOR right``."""
+class Comparison(Node):
+    """``left operator right``."""
 
     operator: str
-    left: Operand
+    left: Variable
     right: Operand
-    place: Place
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """An operand alone as a condition."""
+class Arithmetic(Node):
+    """``first operator operand …``, from left to right, all of one rank."""
 
-    operand: Operand
+    first: "Value"
+    rest: tuple[tuple[str, "Value"], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Invert(Node):
+    """``~operand``."""
+
+    operand: "Value"
+
+
+@dataclass(frozen=True, slots=True)
+class Truth(Node):
+    """A variable or a number as a condition."""
+
+    operand: Variable | Number
+
+
+@dataclass(frozen=True, slots=True)
+class Bracketed(Node):
+    """``[ value ]``: a calculation as a condition."""
+
+    value: "Value"
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Node):
     """``!condition``."""
 
     condition: "Condition"
 
 
 @dataclass(frozen=True, slots=True)
-class And:
-    """``left && right``."""
+class Group(Node):
+    """``(condition)``."""
 
-    left: "Condition"
-    right: "Condition"
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    """``left || right``."""
-
-    left: "Condition"
-    right: "Condition"
-
-
-Condition = Comparison | Truth | Not | And | Or
+    condition: "Condition"
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """``drop``, ``exit`` or ``return``: the route ends."""
+class Chain(Node):
+    """``first && condition || …``: equal rank, from left to right."""
 
-    verb: str
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
-class If:
-    """``if (condition) then else otherwise``."""
-
-    condition: Condition
-    then: tuple["Statement", ...]
-    otherwise: tuple["Statement", ...]
-
-
-Statement = Decision | If
+    first: "Condition"
+    rest: tuple[tuple[str, "Condition"], ...]
+    """Each with ``&&`` or ``||`` before it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """``route[name] { … }``."""
+class Done(Node):
+    """Statements as a condition: they run, and what the last one returns decides."""
+
+    body: "Body"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(Node):
+    """``drop``: not traced, and the end of the script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit(Node):
+    """``exit``: the end of the script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Break(Node):
+    """``break``: the end of a loop or a ``switch``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Return(Node):
+    """``return(code, values…)``: the end of a route."""
+
+    code: Variable | Number | None
+    values: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment(Node):
+    """``target operator value``."""
+
+    operator: str
+    target: Variable
+    value: "Value | Null"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCall(Node):
+    """``route(name, arguments…)``."""
+
+    name: str | Variable
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """``function(arguments…)``."""
+
+    function: str
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Log(Node):
+    """``xlog``, ``xdbg``, ``log`` or ``error``: something is written."""
+
+    function: str
+    level: Text | Number | None
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Assert(Node):
+    """``assert(condition, "text")``: nothing, unless OpenSIPS is told to mind."""
+
+    condition: "Condition"
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class If(Node):
+    """``if … else if … else …``."""
+
+    branches: tuple[tuple["Condition", "Body"], ...]
+    otherwise: "Body | None"
+
+
+@dataclass(frozen=True, slots=True)
+class While(Node):
+    """``while (condition) body``."""
+
+    condition: "Condition"
+    body: "Body"
+
+
+@dataclass(frozen=True, slots=True)
+class For(Node):
+    """``for (item in list) body``."""
+
+    item: Variable
+    values: Variable
+    body: "Body"
+
+
+@dataclass(frozen=True, slots=True)
+class Case(Node):
+    """``case label: body``."""
+
+    label: Text | Number
+    body: "Body"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch(Node):
+    """``switch (operand) { case …: … default: … }``."""
+
+    operand: Variable
+    cases: tuple[Case, ...]
+    default: "Body | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Node):
+    """``route[name] { body }``; the one without a name is called ``0``."""
 
     name: str
-    body: tuple[Statement, ...]
-    place: Place
+    body: "Body"
+
+
+Command = Drop | Exit | Return | RouteCall | Call | Log | Assert
+Value = Variable | Text | Number | Comparison | Arithmetic | Invert | Command
+Condition = Comparison | Truth | Bracketed | Not | Group | Chain | Done
+Statement = Command | Break | Assignment | If | While | For | Switch
+Body = tuple[Statement, ...]

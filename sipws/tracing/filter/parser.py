@@ -1,230 +1,276 @@
-"""From a script's text to its syntax tree. Pure; the only importer of lark."""
+"""From the tokens of a route to its syntax tree, with an error for each statement that is wrong.
 
-import re
+The only importer of lark (with `builder`). A statement that does not parse is reported and taken
+out, and the rest is parsed again: so one run finds many errors.
+"""
+
+from collections.abc import Sequence
 from functools import cache
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from lark import Lark, Token, Transformer, UnexpectedInput, v_args
-from lark.exceptions import UnexpectedCharacters, VisitError
+import lark
+from lark.exceptions import UnexpectedToken
+from lark.lexer import Lexer
 
-from sipws.errors import FilterRouteError
 from sipws.tracing.filter import nodes
-from sipws.tracing.filter.nodes import Place
+from sipws.tracing.filter.builder import Builder
+from sipws.tracing.filter.lexer import KEYWORDS, Report, Token
+
+MAX_ERRORS: Final = 20
+"""Syntax errors that are looked for in a route; what follows so many is mostly their echo."""
+
+MAX_NESTING: Final = 100
+"""Brackets within brackets; OpenSIPS evaluates no expression that is deeper."""
 
 _GRAMMAR: Final = Path(__file__).with_name("grammar.lark")
 
-_SKIPPED: Final = re.compile(
-    r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*') | (?P<line>\#[^\n]*) | (?P<open>/\*)""",
-    re.VERBOSE | re.DOTALL,
-)
-_COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
-_ESCAPE: Final = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
-_ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "a": "\a"}
-
 _EXPECTED: Final = {
-    "COMPARISON": "a comparison",
-    "DECISION": "drop, exit or return",
-    "IF": "if",
-    "LBRACE": "'{'",
-    "LPAR": "'('",
-    "LSQB": "'['",
+    "AND": "'&&'",
+    "EQUAL": "'='",
+    "EQUALITY": "a comparison",
+    "IN": "'in'",
+    "CASE": "'case'",
+    "NAME": "a name",
     "NULL": "NULL",
-    "RBRACE": "'}'",
-    "ROUTE": "route",
-    "RPAR": "')'",
-    "RSQB": "']'",
-    "SEMICOLON": "';'",
+    "NUMBER": "a number",
     "STRING": "a string",
-    "INTEGER": "a number",
-    "NETWORK": "an address",
     "VARIABLE": "a variable",
-    "WORD": "a name",
+    "ADDRESS": "an address",
+    "_COLON": "':'",
+    "_COMMA": "','",
+    "_LBRACE": "'{'",
+    "_LPAR": "'('",
+    "_RBRACE": "'}'",
+    "_RPAR": "')'",
+    "_RSQB": "']'",
+    "_SEMICOLON": "';'",
 }
-"""How the terminals of the grammar are called in messages; the rest need no mention."""
+"""How terminals are called in messages; those that are not here go without saying."""
+
+_STATEMENT: Final = frozenset({"IF", "WHILE", "_SEMICOLON"})
+"""Where all of these are expected, a statement is."""
+
+_VALUE: Final = frozenset({"NUMBER", "VARIABLE", "STRING"})
+
+_COMPARISONS: Final = ("EQUALITY", "ORDER", "MATCH")
+
+_OLD: Final = {
+    "src_ip": "$si",
+    "src_port": "$sp",
+    "dst_ip": "$socket_in(ip)",
+    "dst_port": "$socket_in(port)",
+    "proto": "$socket_in(proto)",
+    "af": "$socket_in(af)",
+    "method": "$rm",
+}
+"""Words of scripts for OpenSIPS 1, and what they are called now."""
 
 
-def parse(text: str, filename: str) -> tuple[nodes.Route, ...]:
-    """Read a script.
+class _NoLexer(Lexer):
+    """lark wants one; tokens are fed by hand."""
 
-    Raises:
-        FilterRouteError: it breaks the grammar; the message has place, line and caret.
-    """
-    blanked = _without_comments(text, filename)
-    try:
-        tree = _lark().parse(blanked)
-        routes: tuple[nodes.Route, ...] = _Builder().transform(tree)
-    except UnexpectedInput as exc:
-        token = getattr(exc, "token", None)
-        at_end = token is not None and token.type == "$END"
-        place = _end_of(text) if at_end else Place(exc.line, exc.column)
-        raise error(text, filename, place, _what_is_wrong(exc)) from exc
-    except VisitError as exc:
-        if isinstance(exc.orig_exc, _Refused):
-            raise error(text, filename, exc.orig_exc.place, exc.orig_exc.problem) from exc
-        raise
-    return routes
+    def __init__(self, conf: Any) -> None: ...
 
-
-def error(text: str, filename: str, place: Place, problem: str) -> FilterRouteError:
-    """An error at a place of a script."""
-    lines = text.splitlines()
-    line = lines[place.line - 1] if place.line <= len(lines) else ""
-    # Tabs stay tabs, so that the caret stands under its character in any terminal.
-    indent = "".join(c if c == "\t" else " " for c in line[: place.column - 1])
-    return FilterRouteError(filename, place.line, place.column, problem, f"{line}\n{indent}^")
+    def lex(self, *args: Any) -> Any:
+        raise NotImplementedError
 
 
 @cache
-def _lark() -> Lark:
-    return Lark(
-        _GRAMMAR.read_text(), parser="lalr", propagate_positions=True, maybe_placeholders=False
+def _grammar() -> lark.Lark:
+    return lark.Lark(
+        _GRAMMAR.read_text(),
+        start="route",
+        parser="lalr",
+        lexer=_NoLexer,
+        transformer=Builder(),
+        maybe_placeholders=False,
     )
 
 
-def _without_comments(text: str, filename: str) -> str:
-    """The text with every ``/* … */`` blanked out, nested ones too; all places stay the same."""
-    parts, start = [], 0
-    while match := _SKIPPED.search(text, start):
-        parts.append(text[start : match.start()])
-        if match["open"] is None:
-            end = match.end()
-            parts.append(match[0])
-        else:
-            end = _end_of_comment(text, match.start(), filename)
-            parts.append(re.sub(r"[^\n]", " ", text[match.start() : end]))
-        start = end
-    return "".join([*parts, text[start:]])
+def parse_route(tokens: Sequence[Token], error: Report) -> nodes.Route | None:
+    """Read the tokens of one route, from ``route`` to its last bracket.
 
+    Args:
+        tokens: what the scanner cut.
+        error: called for each error.
 
-def _end_of_comment(text: str, start: int, filename: str) -> int:
-    depth = 0
-    for edge in _COMMENT_EDGE.finditer(text, start):
-        depth += 1 if edge[0] == "/*" else -1
-        if depth == 0:
-            return edge.end()
-    before = text[:start].splitlines() or [""]
-    place = Place(text.count("\n", 0, start) + 1, len(before[-1]) + 1)
-    raise error(text, filename, place, "this comment is never closed")
-
-
-def _what_is_wrong(exc: UnexpectedInput) -> str:
-    known: set[str] = getattr(exc, "allowed", None) or getattr(exc, "expected", None) or set()
-    expected = sorted({_EXPECTED[name] for name in known if name in _EXPECTED})
-    hint = f"; expected {_either(expected)}" if expected else ""
-    if isinstance(exc, UnexpectedCharacters):
-        return f"{exc.char!r} does not belong here{hint}"
-    token = getattr(exc, "token", None)
-    if token is None or token.type == "$END":
-        return f"the script ends too early{hint}"
-    return f"{str(token)!r} does not belong here{hint}"
-
-
-def _either(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def _end_of(text: str) -> Place:
-    lines = text.splitlines() or [""]
-    return Place(len(lines), len(lines[-1]) + 1)
-
-
-class _Refused(Exception):  # noqa: N818 - not an error of its own, but carries one out of lark
-    def __init__(self, place: Place, problem: str) -> None:
-        super().__init__(problem)
-        self.place = place
-        self.problem = problem
-
-
-def _place(token: Token) -> Place:
-    return Place(token.line or 1, token.column or 1)
-
-
-@v_args(inline=True)
-class _Builder(Transformer[Token, Any]):
-    """Turns lark's tree into ours, a method a rule."""
-
-    def start(self, *routes: nodes.Route) -> tuple[nodes.Route, ...]:
-        return routes
-
-    def route(self, name: Token, *statements: nodes.Statement | None) -> nodes.Route:
-        text = _unquote(name) if name.type == "STRING" else str(name)
-        return nodes.Route(text, self.block(*statements), _place(name))
-
-    def route_name(self, name: Token) -> Token:
-        return name
-
-    def block(self, *statements: nodes.Statement | None) -> tuple[nodes.Statement, ...]:
-        return tuple(statement for statement in statements if statement is not None)
-
-    def nothing(self) -> None:
+    Returns:
+        its tree; None when there were errors.
+    """
+    if (deep := _too_deep(tokens)) is not None:
+        error(deep.at, f"this is nested deeper than {MAX_NESTING} brackets; simplify it")
         return None
-
-    def if_(self, condition: nodes.Condition, then: Any) -> nodes.If:
-        return nodes.If(condition, _body(then), ())
-
-    def if_else(self, condition: nodes.Condition, then: Any, otherwise: Any) -> nodes.If:
-        return nodes.If(condition, _body(then), _body(otherwise))
-
-    def decision(self, verb: Token, *arguments: Any) -> nodes.Decision:
-        return nodes.Decision(str(verb), _place(verb))
-
-    def arguments(self, *operands: nodes.Operand) -> tuple[nodes.Operand, ...]:
-        return operands
-
-    def connected(
-        self, left: nodes.Condition, operator: Token, right: nodes.Condition
-    ) -> nodes.Condition:
-        return (nodes.And if operator.type == "AND" else nodes.Or)(left, right)
-
-    def negated(self, operator: Token, condition: nodes.Condition) -> nodes.Not:
-        return nodes.Not(condition)
-
-    def comparison(
-        self, left: nodes.Operand, operator: Token, right: nodes.Operand
-    ) -> nodes.Comparison:
-        return nodes.Comparison(str(operator), left, right, _place(operator))
-
-    def truth(self, operand: nodes.Operand) -> nodes.Truth:
-        return nodes.Truth(operand)
-
-    def variable(self, name: Token, field: str | None = None) -> nodes.Variable:
-        return nodes.Variable(str(name), field, _place(name))
-
-    def field(self, name: Token) -> str:
-        return str(name)
-
-    def string(self, text: Token) -> nodes.Text:
-        return nodes.Text(_unquote(text), _place(text))
-
-    def integer(self, digits: Token) -> nodes.Number:
-        return nodes.Number(int(digits, 0 if "x" in digits.lower() else 10), _place(digits))
-
-    def network(self, written: Token) -> nodes.Network:
-        text = written.replace("[", "").replace("]", "")
-        try:
-            return nodes.Network(ip_network(text, strict=False), _place(written))
-        except ValueError:
-            raise _Refused(_place(written), f"{str(written)!r} is no address or network") from None
-
-    def null(self, word: Token) -> nodes.Null:
-        return nodes.Null(_place(word))
+    left = list(tokens)
+    found = _attempt(left)
+    if isinstance(found, nodes.Route):
+        return found
+    for _ in range(MAX_ERRORS):
+        error(*_say(found, left))
+        if not _repair(found, left):
+            break
+        again = _attempt(left)
+        if isinstance(again, nodes.Route) or again.is_echo_of(left):
+            break
+        found = again
+    return None
 
 
-def _body(statement: Any) -> tuple[nodes.Statement, ...]:
-    if isinstance(statement, tuple):
-        return statement
-    return () if statement is None else (statement,)
+class _Mistake(NamedTuple):
+    place: int
+    """Of the token that does not belong there; the number of tokens: there is one too few."""
+    allowed: frozenset[str]
+    """The terminals that would have done."""
+
+    def is_echo_of(self, tokens: list[Token]) -> bool:
+        """Whether it is our own repair that does not fit."""
+        return self.place < len(tokens) and not tokens[self.place].text
 
 
-def _unquote(token: Token) -> str:
-    def resolve(match: re.Match[str]) -> str:
-        escape = match[1]
-        if escape[0] == "x":
-            return chr(int(escape[1:], 16))
-        if escape.isdecimal():
-            return chr(int(escape, 8))
-        return _ESCAPES.get(escape, escape)
+def _attempt(tokens: list[Token]) -> nodes.Route | _Mistake:
+    parser = _grammar().parse_interactive()
+    index = 0
+    try:
+        for index, token in enumerate(tokens):  # noqa: B007 - the index outlives the loop
+            parser.feed_token(lark.Token(token.kind, token.text, token.at))
+        index = len(tokens)
+        route = parser.feed_token(lark.Token("$END", ""))
+    except UnexpectedToken:
+        allowed = parser.accepts()  # type: ignore[no-untyped-call]
+        return _Mistake(index, frozenset(allowed))
+    made: nodes.Route = route
+    return made
 
-    return _ESCAPE.sub(resolve, token[1:-1])
+
+def _too_deep(tokens: Sequence[Token]) -> Token | None:
+    """Where brackets, signs and statements without brackets are nested too deep."""
+    runs, before = [0], ""
+    total = 0
+    for token in tokens:
+        kind = token.kind
+        if kind in ("_LPAR", "_LSQB", "_LBRACE"):
+            runs.append(0)
+            total += 1
+        elif kind in ("_RPAR", "_RSQB", "_RBRACE") and len(runs) > 1:
+            total -= runs.pop() + 1
+        elif kind in ("NOT", "INVERT") or (kind in ("IF", "WHILE", "FOR") and before == "_RPAR"):
+            runs[-1] += 1
+            total += 1
+        if kind in ("_SEMICOLON", "AND", "OR", "_RBRACE"):
+            total -= runs[-1]
+            runs[-1] = 0
+        if total > MAX_NESTING:
+            return token
+        before = kind
+    return None
+
+
+def _repair(mistake: _Mistake, tokens: list[Token]) -> bool:
+    """Take the wrong statement out, or put a missing ``;`` in; False: that cannot be done."""
+    index = mistake.place
+    body = next((i for i, token in enumerate(tokens) if token.kind == "_LBRACE"), len(tokens))
+    if index >= len(tokens) or index <= body:
+        return False
+    if "_SEMICOLON" in mistake.allowed and "IF" not in mistake.allowed:
+        tokens.insert(index, Token("_SEMICOLON", "", tokens[index].at))
+        return True
+    start = index
+    while tokens[start - 1].kind not in ("_SEMICOLON", "_LBRACE", "_RBRACE"):
+        start -= 1
+    end = _end_of_statement(tokens, start, index)
+    tokens[start:end] = [Token("_SEMICOLON", "", tokens[start].at)]
+    return True
+
+
+def _end_of_statement(tokens: list[Token], start: int, at_least: int) -> int:
+    depth, end = 0, start
+    while end < len(tokens) - 1:
+        kind = tokens[end].kind
+        if kind == "_RBRACE" and depth == 0 and end > at_least:
+            return end
+        depth += (kind == "_LBRACE") - (kind == "_RBRACE")
+        depth = max(depth, 0)
+        end += 1
+        over = kind == "_SEMICOLON" or kind == "_RBRACE"
+        if over and depth == 0 and end > at_least and tokens[end].kind != "ELSE":
+            return end
+    return end
+
+
+def _say(mistake: _Mistake, tokens: list[Token]) -> tuple[int, str]:
+    """Where a mistake is, and what to say of it."""
+    index, allowed = mistake
+    before = tokens[index - 1] if index else Token("", "", 0)
+    if index >= len(tokens):
+        return before.at + len(before.text), f"the script ends too early{_expected(allowed)}"
+    token = tokens[index]
+    if shouted := _shouted(tokens, index):
+        return shouted.at, f"keywords are lower case: write {shouted.text.lower()!r}"
+    if before.kind == "NAME" and before.text in _OLD:
+        return before.at, f"there is no {before.text!r} any more: write {_OLD[before.text]}"
+    if before.kind == "NAME" and "_LPAR" in allowed:
+        return before.at, f"{before.text!r} says nothing alone: a function is called with brackets"
+    if before.kind == "VARIABLE" and before.text[-1] in "[]{}\"'":
+        return before.at, f"{before.text!r} is one word: put a blank before {before.text[-1]!r}"
+    if token.kind in _COMPARISONS and before.kind in ("NUMBER", "STRING"):
+        return before.at, "the left side of a comparison is a variable; turn it around"
+    following = tokens[index + 1] if index + 1 < len(tokens) else Token("", "", 0)
+    if hint := _hint(token, before, following, allowed):
+        return token.at, hint
+    if "_SEMICOLON" in allowed and "IF" not in allowed:
+        return before.at + len(before.text) - 1, "expected ';' after this"
+    return token.at, f"{token.text!r} does not belong here{_expected(allowed)}"
+
+
+def _shouted(tokens: list[Token], index: int) -> Token | None:
+    """A keyword in capitals that the wrong statement begins with, or that stands at the place."""
+    for token in reversed(tokens[: index + 1]):
+        if token.kind in ("_SEMICOLON", "_LBRACE", "_RBRACE") and token is not tokens[index]:
+            return None
+        if token.kind == "NAME" and token.text.lower() in KEYWORDS:
+            return token
+    return None
+
+
+def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) -> str | None:
+    """A word on what people who know other languages write."""
+    kind, word = token.kind, token.text
+    if word == "/" == after.text and after.at == token.at + 1:
+        return "'//' begins no comment here; use '#' or '/* … */'"
+    if kind == "DOT" and before.kind == "NUMBER":
+        return "there are no fractions; write a whole number"
+    if kind == "_LBRACE" and allowed >= _STATEMENT:
+        return "a block alone is no statement; take the brackets away"
+    if kind == "_RBRACE" and allowed >= _STATEMENT and "_RBRACE" not in allowed:
+        return "a route needs a statement, were it 'exit;'"
+    if kind == "_RBRACE" and "CASE" in allowed and "DEFAULT" not in allowed:
+        return "a switch needs a 'case'"
+    if kind == "ELSE" and allowed >= _STATEMENT:
+        return "this 'else' belongs to no 'if'"
+    if kind == "_RPAR" and before.kind == "_LPAR" and {"VARIABLE", "NOT"} <= allowed:
+        return "a condition is expected between these brackets"
+    if kind == "STRING" and "VARIABLE" in allowed and "STRING" not in allowed:
+        return "the left side of a comparison is a variable; turn it around"
+    if kind == "EQUAL" and before.kind in ("EQUALITY", "ORDER", "EQUAL"):
+        return f"there is no operator {before.text + word!r}"
+    if kind in ("ADDRESS", "NETWORK") and before.kind in ("ORDER", "MATCH"):
+        return "an address is compared with '==' or '!=' only"
+    if kind == "NULL" and before.kind in ("ORDER", "MATCH"):
+        return "NULL is compared with '==' or '!=' only"
+    if kind == "NUMBER" and before.kind == "MATCH":
+        return f"{before.text!r} needs a pattern: a string or a variable"
+    return None
+
+
+def _expected(allowed: frozenset[str]) -> str:
+    if allowed >= _STATEMENT:
+        closing = " or '}'" if "_RBRACE" in allowed else ""
+        return f"; expected a statement{closing}"
+    if allowed >= _VALUE:
+        return "; expected a value"
+    words = sorted({_EXPECTED[kind] for kind in allowed if kind in _EXPECTED})
+    if {"VARIABLE", "NOT"} <= allowed:
+        return "; expected a condition"
+    if not words:
+        return ""
+    return "; expected " + (", ".join(words[:-1]) + " or " if len(words) > 1 else "") + words[-1]

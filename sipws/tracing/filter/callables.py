@@ -1,0 +1,43 @@
+"""A filter in Python instead of a route."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from sipws.errors import ConfigurationError
+
+
+def load_callable(path: str) -> Callable[[Any], bool]:
+    """Import a filter: ``def ws_filter(connection) -> bool``.
+
+    It is called once per connection, as a route is, with the connection; what it gives is taken
+    for a truth value: true traces the connection.
+
+    Args:
+        path: ``module:function``; the function may be an attribute of something in the module
+            (``module:filters.office``).
+
+    Raises:
+        ConfigurationError: it cannot be imported, or is nothing that can be called.
+    """
+    module_name, colon, names = path.partition(":")
+    if not colon or not module_name or not names:
+        raise ConfigurationError(
+            f"filter {path!r}: a filter in Python is written MODULE:FUNCTION, as in"
+            " 'filters:ws_filter'"
+        )
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"filter {path!r}: the module {module_name!r} cannot be imported ({exc}); is it on"
+            " PYTHONPATH?"
+        ) from exc
+    for name in names.split("."):
+        if not hasattr(found, name):
+            raise ConfigurationError(f"filter {path!r}: there is no {name!r} in it")
+        found = getattr(found, name)
+    if not callable(found):
+        raise ConfigurationError(f"filter {path!r}: {names!r} is nothing that can be called")
+    result: Callable[[Any], bool] = found
+    return result

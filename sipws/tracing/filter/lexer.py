@@ -1,0 +1,200 @@
+"""From text to tokens, as the scanner of OpenSIPS (``cfg.lex``) cuts them.
+
+Three of its habits need a scanner of our own: comments nest, a variable runs on to the next
+operator, bracket or blank (``$sp]`` is one token, its ``]`` lost), and a character that begins
+nothing is passed over in silence.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+
+class Token(NamedTuple):
+    """A word of the language."""
+
+    kind: str
+    """A terminal of the grammar."""
+    text: str
+    at: int
+    """Its position."""
+
+
+_IP4: Final = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+_H: Final = r"[0-9A-Fa-f]{1,4}"
+_IP6: Final = (
+    rf"(?:(?:{_H}:){{7}}{_H}|(?:{_H}:){{1,7}}(?::{_H}){{1,7}}"
+    rf"|:(?::{_H}){{1,7}}|(?:{_H}:){{1,7}}:|::)"
+)
+
+_TOKEN: Final = re.compile(
+    rf"""
+      (?P<SKIP> [ \t\x08\r\n]+ | \#[^\n]* | \\\n )
+    | (?P<VARIABLE> \$(?: (?!and|or|not)[^ \t\r\n();,=+\-*/%&|^~<>!:] | :(?!=) )* )
+    | (?P<STRING> "(?:[^"\\]|\\.)*" | '[^']*' )
+    | (?P<NETWORK> {_IP4}/(?:{_IP4}|[0-9]{{1,2}}) | {_IP6}/(?:{_IP6}|[0-9]{{1,3}}) )
+    | (?P<ADDRESS> {_IP4} | {_IP6} )
+    | (?P<NUMBER> 0x[0-9A-Fa-f]+ | 0[0-7]+ | 0 | [1-9][0-9]* )
+    | (?P<NAME> [A-Za-z][A-Za-z0-9_]* )
+    | (?P<COMMENT> /\* )
+    | (?P<SIGN> && | \|\| | [=!]~ | [=!<>]= | << | >> | [:+\-*/%&|^]=
+              | [=<>!&|^~+\-*/%:;,(){{}}\[\].] )
+    | (?P<UNCLOSED> ["'] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+KEYWORDS: Final = {
+    word: word.upper()
+    for word in """
+        and assert async break case default drop else error exit for if in launch log not or
+        return route switch while xdbg xlog
+        """.split()  # noqa: SIM905 - words read better without quotes
+}
+"""Lower case only, as in OpenSIPS; the value is the terminal."""
+
+_WORDS: Final = KEYWORDS | dict.fromkeys(("&&", "and"), "AND") | dict.fromkeys(("||", "or"), "OR")
+
+CONSTANTS: Final = {
+    **dict.fromkeys(("yes", "true", "on", "enable"), 1),
+    **dict.fromkeys(("no", "false", "off", "disable"), 0),
+    **dict.fromkeys(("inet", "INET"), 2),
+    **dict.fromkeys(("inet6", "INET6"), 10),
+}
+"""Words that are numbers: truth values, and the system's numbers of the address families."""
+
+SIGNS: Final = {
+    "&&": "AND", "||": "OR", "!": "NOT",
+    "==": "EQUALITY", "!=": "EQUALITY", "=~": "MATCH", "!~": "MATCH",
+    "<": "ORDER", ">": "ORDER", "<=": "ORDER", ">=": "ORDER",
+    "=": "EQUAL", ":=": "COLONEQ",
+    "+": "PLUS", "-": "MINUS", "*": "TIMES", "/": "TIMES", "%": "TIMES",
+    "&": "BIT", "|": "BIT", "^": "BIT", "<<": "BIT", ">>": "BIT", "~": "INVERT",
+    ":": "_COLON", ";": "_SEMICOLON", ",": "_COMMA", ".": "DOT",
+    "(": "_LPAR", ")": "_RPAR", "{": "_LBRACE", "}": "_RBRACE", "[": "_LSQB", "]": "_RSQB",
+}  # fmt: skip
+"""The terminals of the signs; the other assignments (``+=`` …) are ``CHANGE``."""
+
+_EDGE: Final = re.compile(r"/\*|\*/")
+_BRACKET: Final = re.compile(r"[()]")
+
+Report = Callable[[int, str], None]
+"""Takes a position and what is wrong there."""
+
+
+def tokenize(text: str, start: int, error: Report, ignored: Report) -> list[Token]:
+    """Cut a text into tokens.
+
+    Args:
+        text: a file.
+        start: the position of its first character.
+        error: called for what is never closed; the rest of the text is lost then.
+        ignored: called for characters that OpenSIPS passes over.
+    """
+    tokens: list[Token] = []
+    add, match, offset, size = tokens.append, _TOKEN.match, 0, len(text)
+    while offset < size:
+        found = match(text, offset)
+        if found is None:
+            if text[offset] not in "\f\v\ufeff":
+                ignored(start + offset, f"OpenSIPS passes over {text[offset]!r} here")
+            offset += 1
+            continue
+        kind, word, begin = found.lastgroup, found[0], offset
+        offset = found.end()
+        match kind:
+            case "SKIP":
+                continue
+            case "NAME":
+                kind = _WORDS.get(word, "NAME")
+                if kind == "NAME":
+                    if word in CONSTANTS:
+                        kind = "NUMBER"
+                    elif word.lower() == "null":
+                        kind = "NULL"
+            case "SIGN":
+                kind = SIGNS.get(word, "CHANGE")
+            case "VARIABLE":
+                if text.startswith("(", offset):
+                    offset = _closing(text, offset)
+                    if offset < 0:
+                        error(start + begin, "the bracket of this variable is never closed")
+                        break
+                    word = text[begin:offset]
+            case "COMMENT":
+                offset = _end_of_comment(text, begin)
+                if offset < 0:
+                    error(start + begin, "this comment is never closed (comments nest here)")
+                    break
+                continue
+            case "UNCLOSED":
+                error(start + begin, "this string is never closed")
+                break
+        add(Token(kind or "", word, start + begin))
+    return tokens
+
+
+def _closing(text: str, offset: int) -> int:
+    depth = 0
+    for bracket in _BRACKET.finditer(text, offset):
+        depth += 1 if bracket[0] == "(" else -1
+        if depth == 0:
+            return bracket.end()
+    return -1
+
+
+def _end_of_comment(text: str, offset: int) -> int:
+    depth = 0
+    for edge in _EDGE.finditer(text, offset):
+        depth += 1 if edge[0] == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return -1
+
+
+_ESCAPE: Final = re.compile(r'\\(x[0-9A-Fa-f]{1,2}|[0-7]{2,3}|[nrat"\\\n])')
+_ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", '"': '"', "\\": "\\", "\n": ""}
+
+
+def unquote(word: str) -> str:
+    r"""The text that a quoted string stands for.
+
+    Between ``"`` these are resolved: ``\n \r \t \a \" \\ \xHH \OOO`` and a backslash at the end of
+    a line; any other backslash stays, so that ``"\."`` is a pattern for a dot. Between ``'``
+    nothing is.
+    """
+    if word[0] == "'":
+        return word[1:-1]
+
+    def resolve(found: re.Match[str]) -> str:
+        escape = found[1]
+        if escape[0] == "x":
+            return chr(int(escape[1:], 16))
+        if escape.isdecimal():
+            return chr(int(escape, 8) & 0xFF)
+        return _ESCAPES[escape]
+
+    # A string of OpenSIPS ends at a NUL, however that got into it.
+    return _ESCAPE.sub(resolve, word[1:-1]).split("\0", 1)[0]
+
+
+def quote(text: str) -> str:
+    """A quoted string that stands for a text: the opposite of `unquote`."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    for letter, char in (("n", "\n"), ("r", "\r"), ("t", "\t"), ("a", "\a")):
+        text = text.replace(char, f"\\{letter}")
+    return f'"{text}"'
+
+
+def number(word: str) -> int:
+    """The value of a number as written, in the 32 bits that OpenSIPS has for it."""
+    if word in CONSTANTS:
+        return CONSTANTS[word]
+    base = 16 if word[:2] == "0x" else 8 if word[0] == "0" and len(word) > 1 else 10
+    # The C library stops at the largest long; only then is it cut to an int.
+    return wrap(min(int(word[:4300], base), 0x7FFFFFFFFFFFFFFF))
+
+
+def wrap(value: int) -> int:
+    """An integer cut to 32 bits with a sign, as C does."""
+    return ((value + 0x80000000) & 0xFFFFFFFF) - 0x80000000

@@ -1,0 +1,291 @@
+"""A script: its routes found, checked and compiled."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Self
+
+from sipws.errors import ConfigurationError, Diagnostic, FilterRouteError
+from sipws.tracing.filter import nodes
+from sipws.tracing.filter.compiler import compile_route
+from sipws.tracing.filter.run import DROP, Exhausted, Run, Scope, Step
+from sipws.tracing.filter.source import Source, nearest
+from sipws.tracing.filter.subject import Outcome, Subject
+from sipws.tracing.filter.toplevel import Contents, Item, Read, Reader
+
+Decider = Callable[[Subject], bool]
+"""True: the connection is traced."""
+
+Own = Iterable[tuple[str, int]]
+"""Addresses and ports that are ours beside the connection's own: ``is_myself`` knows them."""
+
+_TOO_DEEP = "its routes and brackets within each other are nested too deep"
+
+
+class Script:
+    """A script: its routes, by name. Made by `parse` or `load`.
+
+    A file that holds nothing but routes is a script: all of it must be right, as OpenSIPS wants
+    it. A file that holds more is an ``opensips.cfg``: what its filter routes need must be right,
+    and its other routes may do with SIP messages what they like.
+    """
+
+    def __init__(self, text: str, filename: str, read: Read | None) -> None:
+        self._source = Source(text, filename)
+        self._filename = filename
+        self._noted: list[tuple[int, str]] = []
+        errors: list[tuple[int, str]] = []
+        reader = Reader(
+            self._source,
+            lambda at, problem: errors.append((at, problem)),
+            lambda at, problem: self._noted.append((at, problem)),
+            read,
+        )
+        self._contents: Contents = reader.run(text, filename)
+        self._items: dict[str, list[Item]] = {}
+        for item in self._contents.routes:
+            self._items.setdefault(item.name, []).append(item)
+        self._parsed: dict[str, tuple[nodes.Route | None, list[tuple[int, str]]]] = {}
+        self._steps: dict[str, tuple[Step, int]] = {}
+        self._warnings: tuple[Diagnostic, ...] | None = None
+        self._tracks_rc = (
+            any(
+                "rc" in token.text
+                for item in self._contents.routes
+                for token in item.tokens
+                if token.kind in ("VARIABLE", "STRING")
+            )
+            or "retcode" in text
+        )
+        roots = self.filters if self.is_cfg else self._items
+        self._compile(self._reachable(roots), errors)
+
+    @classmethod
+    def parse(cls, text: str, *, filename: str = "<script>") -> Self:
+        """Read a script.
+
+        Args:
+            text: the script. Files that it would include are not read; `load` does that.
+            filename: what messages call it.
+
+        Raises:
+            FilterRouteError: OpenSIPS would not start with it. It has all that is wrong, each
+                with its place, the line and carets.
+        """
+        return cls(text, filename, None)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a script or an ``opensips.cfg`` from a file, with the files that it includes.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+            FilterRouteError: as for `parse`.
+        """
+        return cls(_read(path), str(path), _include)
+
+    from_opensips_cfg = load
+
+    @property
+    def is_cfg(self) -> bool:
+        """Whether the file holds more than routes."""
+        return self._contents.is_cfg
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The routes that the file itself names as ``trace_filter_route`` (``modparam``)."""
+        return tuple(dict.fromkeys(self._contents.filters))
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """What the file holds beside its filter routes, in words (``12 loadmodule``)."""
+        counts = self._contents.passed_over
+        others = [name for name in self._items if name not in self._steps]
+        routes = (f"{len(others)} other route{'s' * (len(others) != 1)}",) if others else ()
+        return (*(f"{count} {word}" for word, count in sorted(counts.items())), *routes)
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The names of its routes."""
+        return tuple(self._items)
+
+    @property
+    def trees(self) -> tuple[nodes.Route, ...]:
+        """The syntax trees of the routes that are in use."""
+        trees = (self._parsed[name][0] for name in self._items if name in self._steps)
+        return tuple(tree for tree in trees if tree is not None)
+
+    @property
+    def source(self) -> Source:
+        """The text, for those who want to show a place of it."""
+        return self._source
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What OpenSIPS accepts in silence and is most likely not meant."""
+        if self._warnings is None:
+            from sipws.tracing.filter.check import warnings_of
+
+            found = [*self._noted, *warnings_of(self.trees)]
+            self._warnings = tuple(
+                self._source.diagnostic(at, problem, "warning") for at, problem in sorted(found)
+            )
+        return self._warnings
+
+    def missing(self, route: str) -> Diagnostic | None:
+        """A warning where the filter route is defined nowhere; None: it is there."""
+        if route in self._items:
+            return None
+        there = f"; routes there: {', '.join(self._items) or 'none'}"
+        problem = (
+            f"there is no route {route!r}: every connection is traced"
+            f"{nearest(route, self._items) or there}"
+        )
+        return Diagnostic(self._filename, 1, 1, "warning", problem, f"{self._source.line(0)}\n^")
+
+    def decider(self, route: str, own: Own = ()) -> Decider:
+        """The decision of a route: True traces the connection, False drops it.
+
+        A script that goes beyond its bounds (`run`) traces the connection, as does a route that
+        is not there.
+
+        Raises:
+            FilterRouteError: the route of an ``opensips.cfg`` is no filter route.
+        """
+        body = self._body(route)
+        if body is None:
+            return lambda subject: True
+        step: Step = body
+        ours = frozenset(own)
+
+        def decide(subject: Subject) -> bool:
+            run = Run(subject)
+            if ours:
+                run.own = ours
+            try:
+                return step(run) != DROP
+            except (Exhausted, RecursionError):
+                return True
+
+        return decide
+
+    def evaluate(self, route: str, subject: Subject, own: Own = ()) -> Outcome:
+        """A decision with what happened on the way; for those who show it.
+
+        Raises:
+            FilterRouteError: as for `decider`.
+        """
+        body = self._body(route)
+        return Outcome(True) if body is None else conclude(body, prepared(subject, own))
+
+    def compiled_for(self, route: str, scope: Callable[..., Scope]) -> Step | None:
+        """The closure of a route in a scope of its own; None: there is no such route."""
+        if self._body(route) is None:
+            return None
+        made = self._scope([], scope)
+        for name in self._steps:
+            tree = self._parsed[name][0]
+            if tree is not None:
+                compile_route(tree, made)
+        return made.steps[route][0]
+
+    def _body(self, route: str) -> Step | None:
+        if route not in self._items:
+            return None
+        if route not in self._steps:
+            self._compile(self._reachable([route]), [])
+        return self._steps[route][0]
+
+    def _tree(self, name: str) -> nodes.Route | None:
+        if name not in self._parsed:
+            # The grammar's parser takes a while to import: only those who have a script pay.
+            from sipws.tracing.filter.parser import parse_route
+
+            errors: list[tuple[int, str]] = []
+            first, *others = self._items[name]
+            tree = parse_route(first.tokens, lambda at, problem: errors.append((at, problem)))
+            for other in others:
+                line = self._source.place(first.at)[1]
+                errors.append((other.at, f"route {name!r} is there already, in line {line}"))
+                parse_route(other.tokens, lambda at, problem: errors.append((at, problem)))
+            self._parsed[name] = tree, errors
+        return self._parsed[name][0]
+
+    def _reachable(self, roots: Iterable[str]) -> list[str]:
+        """The routes that some routes need, in the order of the script."""
+        found: set[str] = set()
+        left = [name for name in roots if name in self._items]
+        while left:
+            name = left.pop()
+            if name in found:
+                continue
+            found.add(name)
+            tree = self._tree(name)
+            if tree is not None:
+                from sipws.tracing.filter.walk import walk
+
+                left += [
+                    node.name
+                    for node in walk(tree)
+                    if isinstance(node, nodes.RouteCall)
+                    and isinstance(node.name, str)
+                    and node.name in self._items
+                ]
+        return [name for name in self._items if name in found]
+
+    def _scope(self, errors: list[tuple[int, str]], kind: Callable[..., Scope] = Scope) -> Scope:
+        return kind(
+            lambda at, problem: errors.append((at, problem)),
+            frozenset(self._items),
+            self._source.place,
+            self._tracks_rc,
+        )
+
+    def _compile(self, names: list[str], errors: list[tuple[int, str]]) -> None:
+        scope = self._scope(errors)
+        scope.steps = self._steps
+        for name in names:
+            tree = self._tree(name)
+            errors += self._parsed[name][1]
+            if tree is not None:
+                compile_route(tree, scope)
+        if errors:
+            for name in names:
+                self._steps.pop(name, None)
+            unique = sorted(dict.fromkeys(errors))
+            raise FilterRouteError([self._source.diagnostic(at, problem) for at, problem in unique])
+
+
+def prepared(subject: Subject, own: Own) -> Run:
+    """A run that keeps what ``xlog`` writes."""
+    run = Run(subject)
+    run.own = frozenset(own)
+    run.messages = []
+    return run
+
+
+def conclude(step: Step, run: Run) -> Outcome:
+    """Run a route to its end."""
+    stopped = None
+    traced = True
+    try:
+        traced = step(run) != DROP
+    except Exhausted as exc:
+        stopped = str(exc)
+    except RecursionError:
+        stopped = _TOO_DEEP
+    return Outcome(traced, stopped, tuple(run.messages or ()))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"script {path}: cannot be read: {exc}") from exc
+
+
+def _include(name: str, includer: str, may_miss: bool) -> tuple[str, str] | None:
+    """As OpenSIPS looks: from where we are, then beside the file that includes."""
+    for path in dict.fromkeys((Path(name), Path(includer).parent / name)):
+        if path.is_file():
+            return str(path), _read(path)
+    return None

@@ -1,0 +1,214 @@
+"""What stands around the routes: the routes of a script are found among all that a cfg file holds.
+
+Nothing of it is parsed but the routes' brackets, so that a file of thousands of lines costs only
+its scanning.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sipws.tracing.filter.lexer import Report, Token, number, tokenize, unquote
+from sipws.tracing.filter.source import Source, nearest
+
+MAX_INCLUDE_DEPTH: Final = 10
+"""Files within files; OpenSIPS' own bound."""
+
+OTHER_ROUTES: Final = (
+    "branch_route",
+    "error_route",
+    "event_route",
+    "failure_route",
+    "local_route",
+    "onreply_route",
+    "startup_route",
+    "timer_route",
+)
+
+_FILTERS: Final = ("proto_ws", "proto_wss")
+
+Read = Callable[[str, str, bool], tuple[str, str] | None]
+"""Reads an included file: its name, the file that includes it, and whether it may be missing;
+gives its full name and text, or None."""
+
+
+@dataclass(slots=True)
+class Item:
+    """A route as its tokens."""
+
+    name: str
+    at: int
+    tokens: list[Token]
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a file holds."""
+
+    routes: list[Item] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Kinds of statements that say nothing to a filter route, and how many there are."""
+    filters: list[str] = field(default_factory=list)
+    """The ``trace_filter_route`` of each WebSocket module."""
+    is_cfg: bool = False
+    """Whether it holds more than routes: then only the filter routes are ours to judge."""
+
+
+class Reader:
+    """Reads a script and what it includes.
+
+    Args:
+        source: takes in the included files.
+        error: takes a position and what is wrong there.
+        warning: the same for what is allowed.
+        read: reads included files; None: they are passed over.
+    """
+
+    def __init__(self, source: Source, error: Report, warning: Report, read: Read | None) -> None:
+        self._source = source
+        self._error = error
+        self._warning = warning
+        self._read = read
+        self.contents = Contents()
+
+    def run(self, text: str, filename: str) -> Contents:
+        """Find the routes of a file that is the source's first."""
+        self._cut(self._tokens(text, filename, 0, 0))
+        return self.contents
+
+    def _tokens(self, text: str, filename: str, start: int, depth: int) -> list[Token]:
+        tokens = tokenize(text, start, self._error, self._warning)
+        if not any(token.text in ("include_file", "import_file") for token in tokens):
+            return tokens
+        out: list[Token] = []
+        index = 0
+        while index < len(tokens):
+            token = tokens[index]
+            index += 1
+            if token.kind != "NAME" or token.text not in ("include_file", "import_file"):
+                out.append(token)
+            elif index < len(tokens) and tokens[index].kind == "STRING":
+                out += self._included(token, unquote(tokens[index].text), filename, depth)
+                index += 1
+            else:
+                self._error(token.at, f"{token.text} needs a file's name in quotes")
+        return out
+
+    def _included(self, word: Token, name: str, filename: str, depth: int) -> list[Token]:
+        if self._read is None:
+            self._warning(word.at, f"{name!r} is not read: only a script in a file can include")
+            self.contents.passed_over[word.text] += 1
+            return []
+        if depth >= MAX_INCLUDE_DEPTH:
+            self._error(word.at, f"files are included more than {MAX_INCLUDE_DEPTH} deep")
+            return []
+        found = self._read(name, filename, word.text == "import_file")
+        if found is None:
+            if word.text == "include_file":
+                self._error(word.at, f"{name!r} cannot be read")
+            return []
+        full_name, text = found
+        return self._tokens(text, full_name, self._source.add(text, full_name), depth + 1)
+
+    def _cut(self, tokens: list[Token]) -> None:
+        index = 0
+        while index < len(tokens):
+            token = tokens[index]
+            following = tokens[index + 1].kind if index + 1 < len(tokens) else ""
+            if token.kind == "ROUTE" and following in ("_LSQB", "_LBRACE"):
+                end = _end_of_route(tokens, index)
+                name = _name(tokens, index)
+                self.contents.routes.append(Item(name, token.at, tokens[index:end]))
+                index = end
+            elif token.kind == "NAME":
+                index = self._other(tokens, index, following)
+            elif token.kind == "_SEMICOLON":
+                index += 1
+            else:
+                self._error(token.at, f"{token.text!r} stands outside of every route")
+                index = _next_route(tokens, index + 1)
+
+    def _other(self, tokens: list[Token], index: int, following: str) -> int:
+        """Pass over what is no route; gives where it ends."""
+        token = tokens[index]
+        word, end = token.text, self._end_of_line(tokens, index)
+        if word in OTHER_ROUTES and following in ("_LSQB", "_LBRACE"):
+            end = _end_of_route(tokens, index)
+        elif word == "modparam" and following == "_LPAR":
+            end = _closing(tokens, index + 1)
+            self._modparam([part.text for part in tokens[index:end] if part.kind == "STRING"])
+        elif word == "loadmodule" and following == "STRING":
+            end = index + 2
+        elif following == "EQUAL":
+            word = f"{word} ="
+        else:
+            known = ("route", *OTHER_ROUTES, "modparam", "loadmodule", "include_file")
+            hint = nearest(word, known) or "; routes are written route[NAME] { … }"
+            self._error(token.at, f"{word!r} begins nothing that may stand here{hint}")
+            return _next_route(tokens, index + 1)
+        self.contents.passed_over[word] += 1
+        self.contents.is_cfg = self.contents.is_cfg or word not in OTHER_ROUTES
+        return end
+
+    def _modparam(self, strings: list[str]) -> None:
+        if len(strings) != 3:
+            return
+        module, parameter, value = map(unquote, strings)
+        if parameter == "trace_filter_route" and any(name in module for name in _FILTERS):
+            self.contents.filters.append(value)
+
+    def _end_of_line(self, tokens: list[Token], index: int) -> int:
+        line = self._source.place(tokens[index].at)[:2]
+        end = index + 1
+        while end < len(tokens) and self._source.place(tokens[end].at)[:2] == line:
+            end += 1
+        return end
+
+
+def _name(tokens: list[Token], index: int) -> str:
+    if tokens[index + 1].kind == "_LBRACE" or index + 2 >= len(tokens):
+        return "0"
+    token = tokens[index + 2]
+    if token.kind == "STRING":
+        return unquote(token.text)
+    return str(number(token.text)) if token.kind == "NUMBER" else token.text
+
+
+def _end_of_route(tokens: list[Token], index: int) -> int:
+    """Where a route ends; one that is never closed ends where the next begins."""
+    depth = 0
+    for end in range(index + 1, len(tokens)):
+        kind = tokens[end].kind
+        if kind == "_LBRACE":
+            depth += 1
+        elif kind == "_RBRACE":
+            depth -= 1
+            if depth <= 0:
+                return end + 1
+        elif _begins_route(tokens, end):
+            return end
+    return len(tokens)
+
+
+def _begins_route(tokens: list[Token], index: int) -> bool:
+    """Whether a route begins here: inside of one, ``route`` is followed by another bracket."""
+    token = tokens[index]
+    if token.kind != "ROUTE" and token.text not in OTHER_ROUTES:
+        return False
+    return index + 1 < len(tokens) and tokens[index + 1].kind in ("_LSQB", "_LBRACE")
+
+
+def _next_route(tokens: list[Token], index: int) -> int:
+    while index < len(tokens) and not _begins_route(tokens, index):
+        index += 1
+    return index
+
+
+def _closing(tokens: list[Token], index: int) -> int:
+    depth = 0
+    for end in range(index, len(tokens)):
+        depth += (tokens[end].kind == "_LPAR") - (tokens[end].kind == "_RPAR")
+        if depth == 0:
+            return end + 1
+    return len(tokens)

@@ -1,0 +1,227 @@
+"""Steering a running program: tracing on and off, the filter read anew."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+import hep
+from sipws.app import Application, Plan
+from sipws.cli import main
+from sipws.config import Config
+
+SIP = [Subprotocol("sip")]
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start an application with a control interface and a collector, whose packets it returns."""
+    async with AsyncExitStack() as stack:
+
+        async def run(**tracing: Any) -> tuple[Application, list[hep.Packet]]:
+            packets: list[hep.Packet] = []
+            collector = hep.Collector(
+                lambda packet, source: packets.append(packet), tcp="127.0.0.1:0"
+            )
+            await stack.enter_async_context(collector)
+            ip, port = collector.tcp_address
+            token = tracing.pop("token", None)
+            config = Config.of(
+                {
+                    "transport": {"listen": "ws:127.0.0.1:0"},
+                    "hep": {"hep_id": f"[homer]{ip}:{port}"},
+                    "tracing": {"trace_destination": "homer", **tracing},
+                    "control": {"listen": "127.0.0.1:0", "token": token},
+                },
+                "test",
+            )
+            return await stack.enter_async_context(Application(Plan.of(config))), packets
+
+        yield run
+
+
+def url(application: Application) -> str:
+    assert application.control is not None
+    return f"http://{application.control.address}/mi"
+
+
+async def ctl(application: Application, *arguments: str) -> int:
+    return await asyncio.to_thread(main, ["ctl", "--url", url(application), *arguments])
+
+
+async def come_and_go(application: Application) -> None:
+    """A connection, from start to end, and time for its traces to arrive."""
+    port = application.server.listeners[0].port
+    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP):
+        pass
+    assert application.sender is not None
+    async with asyncio.timeout(5):
+        await application.server.flows.wait_empty()
+        while application.sender.counters.queued:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.02)
+
+
+async def http(application: Application, request: bytes) -> tuple[bytes, bytes]:
+    assert application.control is not None
+    reader, writer = await asyncio.open_connection(*application.control.address)
+    writer.write(request)
+    writer.write_eof()
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return head.partition(b"\r\n")[0], body
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/mi") -> bytes:
+    lines = [
+        b"POST " + path + b" HTTP/1.1",
+        b"Host: x",
+        b"Content-Length: %d" % len(body),
+        *(headers or [b"Content-Type: application/json"]),
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+async def test_tracing_is_switched_while_it_runs(start, capsys: Any) -> None:
+    application, packets = await start(trace_on=False)
+    assert await ctl(application, "trace") == 0
+    await come_and_go(application)
+    assert packets == []
+    assert await ctl(application, "trace", "on") == 0
+    assert await ctl(application, "trace") == 0
+    await come_and_go(application)
+    assert len(packets) == 2
+    assert await ctl(application, "trace", "off") == 0
+    await come_and_go(application)
+    assert len(packets) == 2
+    assert capsys.readouterr().out == "WS tracing: off\nOK\nWS tracing: on\nOK\n"
+
+
+async def test_opensips_names_and_answers_are_kept(start) -> None:
+    application, _ = await start(trace_on=True)
+
+    async def ask(method: str, *params: str) -> Any:
+        call = {"jsonrpc": "2.0", "id": "7", "method": method, "params": list(params)}
+        status, body = await http(application, post(json.dumps(call).encode()))
+        assert status == b"HTTP/1.1 200 OK"
+        reply = json.loads(body)
+        assert reply["id"] == "7"
+        return reply.get("result") or reply["error"]
+
+    assert await ask("ws:trace") == {"WS tracing": "on"}
+    assert await ask("ws_trace", "off") == "OK"
+    assert await ask("ws_trace") == {"WS tracing": "off"}
+    assert await ask("ws_trace", "maybe") == {"code": 500, "message": "Bad parameter value"}
+    assert {"ws_trace", "ws:trace", "reload_routes"} <= set(await ask("which"))
+
+
+async def test_the_filter_is_read_anew_and_one_with_mistakes_is_refused(
+    start, tmp_path: Path, capsys: Any
+) -> None:
+    script = tmp_path / "filter.cfg"
+    script.write_text("route[f] { drop; }")
+    application, packets = await start(trace_on=True, script=script, trace_filter_route="f")
+    await come_and_go(application)
+    assert packets == []
+    script.write_text("route[f] { drp; }")
+    assert await ctl(application, "reload") == 1
+    assert f"{script}:1:12: error: " in capsys.readouterr().err
+    await come_and_go(application)
+    assert packets == []
+    script.write_text("route[f] { exit; }")
+    assert await ctl(application, "reload") == 0
+    await come_and_go(application)
+    assert len(packets) == 2
+
+
+async def test_a_script_that_is_stopped_at_its_bounds_is_said_in_the_trace(
+    start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    script = tmp_path / "filter.cfg"
+    script.write_text("route[f] { while (1) { while (1) { $var(a) = 1; } } drop; }")
+    application, packets = await start(trace_on=True, script=script, trace_filter_route="f")
+    with caplog.at_level(logging.WARNING):
+        await come_and_go(application)
+    accepted, _ = (json.loads(packet.payload) for packet in packets)
+    assert accepted["Filter-Remark"]
+    assert "trace filter on 127.0.0.1" in caplog.text
+
+
+async def test_a_token_is_asked_for_where_one_is_set(start, capsys: Any) -> None:
+    application, _ = await start(token="s3cr3t")
+    assert await ctl(application, "trace") == 2
+    assert "401 Unauthorized; give its --token" in capsys.readouterr().err
+    assert await ctl(application, "--token", "s3cr3t", "trace") == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /mi HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 405 Method Not Allowed"),
+        (post(b"{}", path=b"/"), b"HTTP/1.1 404 Not Found"),
+        (post(b"{}", b"Content-Type: text/plain"), b"HTTP/1.1 415 Unsupported Media Type"),
+        (post(b"x" * 70_000), b"HTTP/1.1 413 Request Entity Too Large"),
+        (b"nonsense\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, b"HTTP/1.1 431 Request Header Fields Too Large"),
+        (b"\x16\x03\x01", b"HTTP/1.1 400 Bad Request"),
+        (b"", b""),
+    ],
+)
+async def test_what_is_no_request_gets_its_status(start, request_: bytes, status: bytes) -> None:
+    application, _ = await start()
+    assert (await http(application, request_))[0] == status
+
+
+async def test_requests_may_share_a_connection(start) -> None:
+    application, _ = await start()
+    call = post(b'{"jsonrpc": "2.0", "id": 1, "method": "ws_trace"}')
+    _, body = await http(application, call * 3)
+    assert body.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://127.0.0.1:1/mi", "http://127.0.0.1:1/mi: no answer"),
+        ("127.0.0.1:8888", "is no URL of a control interface"),
+    ],
+)
+def test_nobody_there_is_one_message_and_status_2(url: str, message: str, capsys: Any) -> None:
+    assert main(["ctl", "--url", url, "trace"]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+async def test_a_hangup_signal_reads_the_filter_anew(
+    start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from sipws.console import _reload_on_hangup
+
+    script = tmp_path / "filter.cfg"
+    script.write_text("route[f] { exit; }")
+    application, packets = await start(trace_on=True, script=script, trace_filter_route="f")
+    _reload_on_hangup(application)
+    with caplog.at_level(logging.INFO):
+        script.write_text("nonsense")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.05)
+        assert "the new filter is refused, the old one stays" in caplog.text
+        script.write_text("route[f] { drop; }")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.05)
+        assert "the filter is read anew" in caplog.text
+    await come_and_go(application)
+    assert packets == []
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
