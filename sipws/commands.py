@@ -1,5 +1,6 @@
 """What the control interface can be asked: MI methods by name, as OpenSIPS names them."""
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,8 @@ from sipws.mi import MiError
 
 if TYPE_CHECKING:
     from sipws.app import Application
+
+log = logging.getLogger(__name__)
 
 
 def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
@@ -27,6 +30,7 @@ def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
         if tracer is None:
             raise MiError("No trace_destination is set")
         tracer.switch(on=trace_mode == "on")
+        log.info("tracing is switched %s", trace_mode)
         return "OK"
 
     def reload_routes() -> str:
@@ -34,7 +38,9 @@ def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
         try:
             application.reload()
         except ConfigurationError as exc:
+            log.error("the new filter is refused, the old one stays:\n%s", exc)
             raise MiError(str(exc)) from exc
+        log.info("the filter is read anew")
         return "OK"
 
     methods: dict[str, Callable[..., Any]] = {
