@@ -168,19 +168,22 @@ async def test_a_token_is_asked_for_where_one_is_set(start, capsys: Any) -> None
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET /mi HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 405 Method Not Allowed"),
-        (post(b"{}", path=b"/"), b"HTTP/1.1 404 Not Found"),
-        (post(b"{}", b"Content-Type: text/plain"), b"HTTP/1.1 415 Unsupported Media Type"),
-        (post(b"x" * 70_000), b"HTTP/1.1 413 Request Entity Too Large"),
-        (b"nonsense\r\n\r\n", b"HTTP/1.1 400 Bad Request"),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, b"HTTP/1.1 431 Request Header Fields Too Large"),
-        (b"\x16\x03\x01", b"HTTP/1.1 400 Bad Request"),
-        (b"", b""),
+        (b"GET /mi HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (post(b"{}", path=b"/"), 404),
+        (post(b"{}", b"Content-Type: text/plain"), 415),
+        (post(b"x" * 70_000), 413),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, 431),
+        (b"\x16\x03\x01", 400),
+        (b"", None),
     ],
 )
-async def test_what_is_no_request_gets_its_status(start, request_: bytes, status: bytes) -> None:
+async def test_what_is_no_request_gets_its_status(
+    start, request_: bytes, status: int | None
+) -> None:
     application, _ = await start()
-    assert (await http(application, request_))[0] == status
+    line, _ = await http(application, request_)
+    assert (int(line.split()[1]) if line else None) == status
 
 
 async def test_requests_may_share_a_connection(start) -> None:
