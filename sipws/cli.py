@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import uvloop
 
-from sipws import __version__, console, ctl_client
+from sipws import __version__, console, ctl_client, filter_cli
 from sipws.app import Plan
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
@@ -103,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     show = actions.add_parser("show", help="print every setting and its value as JSON")
     show.add_argument("-c", "--config", type=Path, metavar="FILE")
     show.set_defaults(run=_config_show)
+
+    filter_cli.add_parser(commands)
 
     return parser
 

@@ -1,20 +1,21 @@
-"""Comparisons as closures: a variable against a text, a number, a network, a pattern or another.
+"""From comparisons to closures: what is compared with what, and when that is an error.
 
-A comparison is 1, 0, or -1 where it could not be decided.
+As OpenSIPS compares (``comp_scriptvar``): an address or a network, a number, a text whatever its
+case, a pattern, NULL, or another variable.
 """
 
 import operator
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sipws.tracing.filter import nodes
 from sipws.tracing.filter.patterns import Pattern, PatternError, compile_pattern
-from sipws.tracing.filter.run import Getter, Run, Test
+from sipws.tracing.filter.run import Getter, Run, Scope, Test
 from sipws.tracing.filter.values import FAILED, Value, address_of, number_of, text_of
+from sipws.tracing.filter.variables import compile_variable
 
-COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -29,25 +30,75 @@ _FREE_MATCH: Final = 2_000
 _compiled = lru_cache(maxsize=128)(compile_pattern)
 
 
-def network_of(text: str) -> IPv4Network | IPv6Network | tuple[int, int] | None:
-    """The network that an unquoted word is; a pair (base, mask) where the mask has holes."""
-    base, slash, mask = text.partition("/")
+def compile_comparison(node: nodes.Comparison, scope: Scope) -> Test:
+    """The closure of a comparison. Errors are reported to the scope."""
+    get, kind = compile_variable(node.left, scope)
+    if (direct := _direct(node)) is not None:
+        return direct
+    sign, right = node.operator, node.right
+    match right:
+        case nodes.Variable():
+            return _against_variable(get, sign, compile_variable(right, scope)[0])
+        case nodes.Null():
+            return _against_null(get, sign == "==")
+        case nodes.Network(text):
+            net = network_of(text)
+            if net is None:
+                scope.error(right.at, f"{text!r} is no address or network")
+                return lambda run: -1
+            return _against_network(get, sign == "==", net)
+        case nodes.Number(number):
+            compare = _COMPARE[sign]
+            if kind == "number":
+                return lambda run: compare(get(run), number)
+            return _against_number(get, sign, number)
+        case nodes.Text(text) if sign in ("=~", "!~"):
+            try:
+                pattern = compile_pattern(text)
+            except PatternError as exc:
+                scope.error(right.at, f"the pattern {text!r} is not valid: {exc}")
+                return lambda run: -1
+            return _against_pattern(get, sign == "=~", pattern)
+        case nodes.Text(text):
+            return _against_text(get, kind == "text", sign, text)
+
+
+class Net(NamedTuple):
+    """A network, or a set of addresses with a mask that has holes: OpenSIPS takes both."""
+
+    version: int
+    base: int
+    mask: int
+
+
+def network_of(text: str) -> Net | None:
+    """The network that an unquoted word is; None: it is none."""
+    base, slash, written = text.partition("/")
     address = address_of(base)
     if address is None:
         return None
-    if "." in mask or ":" in mask:
-        bits = address_of(mask)
+    every = (1 << address.max_prefixlen) - 1
+    if "." in written or ":" in written:
+        bits = address_of(written)
         if bits is None or bits.version != address.version:
             return None
-        return (int(address) & int(bits), int(bits)) if address.version == 4 else None
-    length = int(mask) if slash else address.max_prefixlen
-    if length > address.max_prefixlen:
-        return None
-    network = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
-    return network((int(address), length), strict=False)
+        mask = int(bits)
+    else:
+        length = int(written) if slash else address.max_prefixlen
+        if length > address.max_prefixlen:
+            return None
+        mask = every ^ (every >> length)
+    return Net(address.version, int(address) & mask, mask)
 
 
-def direct(node: nodes.Comparison) -> Test | None:
+@lru_cache(maxsize=1024)
+def _numbered(text: str) -> tuple[int, int] | None:
+    """The version and the number of an address; a route asks for the same one again and again."""
+    address = address_of(text)
+    return None if address is None else (address.version, int(address))
+
+
+def _direct(node: nodes.Comparison) -> Test | None:
     """The commonest comparisons, without the getter: an address or a port with a constant.
 
     An IPv6 address needs its full form first, and an IPv4 address never equals one.
@@ -66,9 +117,16 @@ def direct(node: nodes.Comparison) -> Test | None:
     return None
 
 
-def against_text(get: Getter, always_text: bool, sign: str, text: str) -> Test:
-    """A variable against a constant text."""
-    compare = COMPARE[sign]
+def _against_null(get: Getter, wanted: bool) -> Test:
+    def test(run: Run) -> int:
+        value = get(run)
+        return -1 if value is FAILED else (value is None) is wanted
+
+    return test
+
+
+def _against_text(get: Getter, always_text: bool, sign: str, text: str) -> Test:
+    compare = _COMPARE[sign]
     if always_text and text.lower() == text.upper():
         # Nothing to fold on one side: equal or not, the other needs none either.
         if sign == "==":
@@ -87,9 +145,8 @@ def against_text(get: Getter, always_text: bool, sign: str, text: str) -> Test:
     return test
 
 
-def against_number(get: Getter, sign: str, number: int) -> Test:
-    """A variable against a constant number."""
-    compare, missing = COMPARE[sign], int(sign == "!=")
+def _against_number(get: Getter, sign: str, number: int) -> Test:
+    compare, missing = _COMPARE[sign], int(sign == "!=")
 
     def test(run: Run) -> int:
         value = get(run)
@@ -101,35 +158,22 @@ def against_number(get: Getter, sign: str, number: int) -> Test:
     return test
 
 
-def against_network(
-    get: Getter, wanted: bool, net: IPv4Network | IPv6Network | tuple[int, int]
-) -> Test:
-    """A variable against an address or a network."""
+def _against_network(get: Getter, wanted: bool, net: Net) -> Test:
+    version, base, mask = net
 
     def test(run: Run) -> int:
         value = get(run)
         if value is None:
             return not wanted
-        address = address_of(text_of(value) or "")
+        address = _numbered(text_of(value) or "")
         if address is None:
             return -1
-        return contains(net, address) is wanted
+        return (address[0] == version and address[1] & mask == base) is wanted
 
     return test
 
 
-def contains(
-    net: IPv4Network | IPv6Network | tuple[int, int], address: IPv4Address | IPv6Address
-) -> bool:
-    """Whether an address is in a network; one of another family never is."""
-    if isinstance(net, tuple):
-        return address.version == 4 and int(address) & net[1] == net[0]
-    return address in net
-
-
-def against_pattern(get: Getter, wanted: bool, pattern: Pattern) -> Test:
-    """A variable against a constant pattern."""
-
+def _against_pattern(get: Getter, wanted: bool, pattern: Pattern) -> Test:
     def test(run: Run) -> int:
         value = get(run)
         if value is None:
@@ -147,8 +191,7 @@ def _search(run: Run, pattern: Pattern, text: str) -> bool:
     return pattern.search(text)
 
 
-def against_variable(get: Getter, sign: str, other: Getter) -> Test:
-    """A variable against another."""
+def _against_variable(get: Getter, sign: str, other: Getter) -> Test:
     negative = sign in ("!=", "!~")
 
     def test(run: Run) -> int:
@@ -162,11 +205,11 @@ def against_variable(get: Getter, sign: str, other: Getter) -> Test:
             return _match(run, left, right, sign == "=~")
         a, b = number_of(left), number_of(right)
         if a is not None and b is not None:
-            return COMPARE[sign](a, b)
+            return _COMPARE[sign](a, b)
         text, wanted = text_of(left), text_of(right)
         if text is None or wanted is None:
             return -1
-        return COMPARE[sign](text.lower(), wanted.lower())
+        return _COMPARE[sign](text.lower(), wanted.lower())
 
     return test
 

@@ -72,6 +72,9 @@ class _Statements:
             for test, step in made:
                 if test is not None:
                     held = test(run)
+                    if not held:
+                        code = 1
+                        continue
                     if held != 1:
                         if held > 1:
                             return held

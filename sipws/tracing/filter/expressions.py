@@ -7,17 +7,7 @@ OpenSIPS an error is no simple false: it ends a ``||`` too, and ``!`` leaves it 
 from collections.abc import Callable
 
 from sipws.tracing.filter import nodes
-from sipws.tracing.filter.comparisons import (
-    COMPARE,
-    against_network,
-    against_number,
-    against_pattern,
-    against_text,
-    against_variable,
-    direct,
-    network_of,
-)
-from sipws.tracing.filter.patterns import PatternError, compile_pattern
+from sipws.tracing.filter.comparisons import compile_comparison
 from sipws.tracing.filter.run import (
     BREAK,
     EXIT,
@@ -119,41 +109,9 @@ class Expressions:
 
     def comparison(self, node: nodes.Comparison) -> Test:
         """The closure of a comparison."""
-        made = self._compared(node)
+        made = compile_comparison(node, self._scope)
         watched: Test = self._scope.watch(node, made)
         return watched
-
-    def _compared(self, node: nodes.Comparison) -> Test:
-        get, kind = compile_variable(node.left, self._scope)
-        if (shortcut := direct(node)) is not None:
-            return shortcut
-        sign, right = node.operator, node.right
-        match right:
-            case nodes.Variable():
-                return against_variable(get, sign, compile_variable(right, self._scope)[0])
-            case nodes.Null():
-                wanted = sign == "=="
-                return lambda run: (get(run) is None) is wanted
-            case nodes.Network(text):
-                net = network_of(text)
-                if net is None:
-                    self._scope.error(right.at, f"{text!r} is no address or network")
-                    return lambda run: -1
-                return against_network(get, sign == "==", net)
-            case nodes.Number(number):
-                compare = COMPARE[sign]
-                if kind == "number":
-                    return lambda run: compare(get(run), number)
-                return against_number(get, sign, number)
-            case nodes.Text(text) if sign in ("=~", "!~"):
-                try:
-                    pattern = compile_pattern(text)
-                except PatternError as exc:
-                    self._scope.error(right.at, f"the pattern {text!r} is not valid: {exc}")
-                    return lambda run: -1
-                return against_pattern(get, sign == "=~", pattern)
-            case nodes.Text(text):
-                return against_text(get, kind == "text", sign, text)
 
     def _chain(self, node: nodes.Chain, level: int) -> Test:
         deepest = level + len(node.rest)
@@ -199,7 +157,7 @@ class Expressions:
 
     def _bracketed(self, value: nodes.Value, level: int) -> Test:
         if isinstance(value, nodes.Comparison):
-            return self._compared(value)
+            return compile_comparison(value, self._scope)
         if isinstance(value, nodes.Command):
             return _done(self._block((value,), self._scope))
         get = self.value(value, level)

@@ -178,9 +178,13 @@ def unquote(word: str) -> str:
     return _ESCAPE.sub(resolve, word[1:-1]).split("\0", 1)[0]
 
 
+_BEGINS_ESCAPE: Final = re.compile(r'\\(?=[nrat"\\x0-7\n]|$)')
+
+
 def quote(text: str) -> str:
     """A quoted string that stands for a text: the opposite of `unquote`."""
-    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    # A backslash that begins no escape stands for itself, and is easier to read so.
+    text = _BEGINS_ESCAPE.sub(r"\\\\", text).replace('"', '\\"')
     for letter, char in (("n", "\n"), ("r", "\r"), ("t", "\t"), ("a", "\a")):
         text = text.replace(char, f"\\{letter}")
     return f'"{text}"'

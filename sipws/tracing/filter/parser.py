@@ -251,7 +251,8 @@ def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) ->
         return "a condition is expected between these brackets"
     if kind == "STRING" and "VARIABLE" in allowed and "STRING" not in allowed:
         return "the left side of a comparison is a variable; turn it around"
-    if kind == "EQUAL" and before.kind in ("EQUALITY", "ORDER", "EQUAL"):
+    touches = before.at + len(before.text) == token.at
+    if kind == "EQUAL" and touches and before.kind in ("EQUALITY", "ORDER", "EQUAL"):
         return f"there is no operator {before.text + word!r}"
     if kind in ("ADDRESS", "NETWORK") and before.kind in ("ORDER", "MATCH"):
         return "an address is compared with '==' or '!=' only"

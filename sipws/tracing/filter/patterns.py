@@ -16,7 +16,7 @@ from sipws.tracing.filter.ere import Node, Parser, PatternError, is_word
 
 __all__ = ["Pattern", "PatternError", "compile_pattern"]
 
-MAX_STATES: Final = 20_000
+MAX_STATES: Final = 10_000
 """Of an automaton; more is refused. ``((a{99}){99}){99}`` would have a million."""
 
 _MATCHED: Final = -1

@@ -117,7 +117,9 @@ def _transformation(inside: str, at: int) -> Transformation:
     kind, dot, rest = inside.partition(".")
     if not dot or not kind:
         raise Problem(f"{{{inside}}} is no transformation: it is written {{kind.name,…}}")
-    name, *arguments = _split(rest)
+    # `select` takes the character behind its second comma as it stands, were that a comma too.
+    selects = rest.lstrip().lower().startswith("select")
+    name, *arguments = rest.split(",", 2) if selects else _split(rest)
     return Transformation(kind.strip(), name.strip(), tuple(arguments), at=at)
 
 

@@ -241,17 +241,20 @@ class Script:
         )
 
     def _compile(self, names: list[str], errors: list[tuple[int, str]]) -> None:
-        scope = self._scope(errors)
+        found: list[tuple[int, str]] = []
+        scope = self._scope(found)
         scope.steps = self._steps
         for name in names:
             tree = self._tree(name)
-            errors += self._parsed[name][1]
+            found += self._parsed[name][1]
             if tree is not None:
                 compile_route(tree, scope)
-        if errors:
+        torn = self._contents.torn
+        # What follows a string that is never closed is lost: there everything seems to be wrong.
+        unique = sorted({*errors, *(it for it in found if torn is None or it[0] < torn)})
+        if unique:
             for name in names:
                 self._steps.pop(name, None)
-            unique = sorted(dict.fromkeys(errors))
             raise FilterRouteError([self._source.diagnostic(at, problem) for at, problem in unique])
 
 

@@ -28,6 +28,30 @@ OTHER_ROUTES: Final = (
 
 _FILTERS: Final = ("proto_ws", "proto_wss")
 
+PARAMETERS: Final = frozenset(
+    """
+    abort_on_assert advertised_address advertised_port alias auto_aliases auto_scaling_cycle
+    auto_scaling_profile check_via chroot db_default_url db_max_async_connections db_version_table
+    debug debug_mode disable_503_translation disable_core_dump disable_dns_blacklist
+    disable_dns_failover disable_stateless_fwd dns dns_retr_no dns_retr_time dns_servers_no
+    dns_try_ipv6 dns_try_naptr dns_use_search_list dst_blacklist enable_asserts
+    event_pkg_threshold event_shm_threshold exec_dns_threshold exec_msg_threshold fork group
+    children listen log_facility log_level log_name log_prefix log_stderror max_while_loops
+    maxbuffer mcast_loopback mcast_ttl mem_warming mem_warming_pattern_file
+    mem_warming_percentage memdump memlog mhomed mpath open_files_limit pkg_mem poll_method
+    pv_print_buf_size query_buffer_size query_flush_time restart_persistency_cache_file
+    restart_persistency_size rev_dns server_header server_signature shm_mem sip_warning socket
+    stderror_enabled stderror_level_filter stderror_log_format syslog_enabled syslog_facility
+    syslog_level_filter syslog_log_format syslog_name tcp_accept_aliases tcp_connect_timeout
+    tcp_connection_lifetime tcp_keepalive tcp_keepcount tcp_keepidle tcp_keepinterval
+    tcp_max_connections tcp_max_msg_time tcp_no_new_conn_bflag tcp_no_new_conn_rplflag
+    tcp_parallel_handling tcp_socket_backlog tcp_threshold tcp_workers timer_workers tos
+    udp_workers user user_agent_header wdir workdir xlog_buf_size xlog_default_level
+    xlog_force_color xlog_level xlog_print_level
+    """.split()  # noqa: SIM905 - words read better without quotes
+)
+"""What the core can be told, as far as we know: a file that tells it something is a cfg."""
+
 Read = Callable[[str, str, bool], tuple[str, str] | None]
 """Reads an included file: its name, the file that includes it, and whether it may be missing;
 gives its full name and text, or None."""
@@ -51,6 +75,8 @@ class Contents:
     """Kinds of statements that say nothing to a filter route, and how many there are."""
     filters: list[str] = field(default_factory=list)
     """The ``trace_filter_route`` of each WebSocket module."""
+    torn: int | None = None
+    """Where a comment, string or variable begins that is never closed: what follows is lost."""
     is_cfg: bool = False
     """Whether it holds more than routes: then only the filter routes are ours to judge."""
 
@@ -70,15 +96,21 @@ class Reader:
         self._error = error
         self._warning = warning
         self._read = read
+        self._unknown: list[Token] = []
         self.contents = Contents()
 
     def run(self, text: str, filename: str) -> Contents:
         """Find the routes of a file that is the source's first."""
         self._cut(self._tokens(text, filename, 0, 0))
+        if not self.contents.is_cfg:
+            # In a cfg it may be a parameter of a version that we do not know.
+            for token in self._unknown:
+                hint = nearest(token.text, (*PARAMETERS, "route"))
+                self._error(token.at, f"{token.text!r} is no parameter of OpenSIPS' core{hint}")
         return self.contents
 
     def _tokens(self, text: str, filename: str, start: int, depth: int) -> list[Token]:
-        tokens = tokenize(text, start, self._error, self._warning)
+        tokens = tokenize(text, start, self._is_torn, self._warning)
         if not any(token.text in ("include_file", "import_file") for token in tokens):
             return tokens
         out: list[Token] = []
@@ -94,6 +126,10 @@ class Reader:
             else:
                 self._error(token.at, f"{token.text} needs a file's name in quotes")
         return out
+
+    def _is_torn(self, at: int, problem: str) -> None:
+        self.contents.torn = at
+        self._error(at, problem)
 
     def _included(self, word: Token, name: str, filename: str, depth: int) -> list[Token]:
         if self._read is None:
@@ -140,6 +176,10 @@ class Reader:
             self._modparam([part.text for part in tokens[index:end] if part.kind == "STRING"])
         elif word == "loadmodule" and following == "STRING":
             end = index + 2
+        elif following == "EQUAL" and word not in PARAMETERS:
+            self._unknown.append(token)
+            self.contents.passed_over[f"{word} ="] += 1
+            return end
         elif following == "EQUAL":
             word = f"{word} ="
         else:

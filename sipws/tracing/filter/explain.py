@@ -1,0 +1,158 @@
+"""Why a connection is traced or not: the path through the script, line by line, with values.
+
+The same compiler and the same closures as for a decision; only that around each part that says
+something a recorder is put (`Scope.watch`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sipws.tracing.filter import nodes
+from sipws.tracing.filter.printer import print_condition, print_statement, print_value
+from sipws.tracing.filter.pseudo import print_variable
+from sipws.tracing.filter.run import BREAK, DROP, EXIT, RETURN, Run, Scope
+from sipws.tracing.filter.script import Own, Script, conclude, prepared
+from sipws.tracing.filter.subject import Outcome, Subject
+from sipws.tracing.filter.values import shown
+from sipws.tracing.filter.variables import compile_variable
+
+MAX_STEPS_SHOWN = 200
+"""Of a loop nobody reads more; the last steps are kept, for they decide."""
+
+_FLOW = {BREAK: "leaves the loop", RETURN: "returns", EXIT: "ends: traced", DROP: "ends: dropped"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A condition that was asked or a statement that was done."""
+
+    filename: str
+    line: int
+    """From 1."""
+    column: int
+    """From 1."""
+    text: str
+    """As it stands in the script, but for blanks and brackets."""
+    result: str
+    """``true``, ``false``, ``error``, or what came of a statement."""
+    values: tuple[str, ...]
+    """The variables in it: ``$sp is 28000``."""
+
+    def __str__(self) -> str:
+        values = f"   ({', '.join(self.values)})" if self.values else ""
+        return f"{self.filename}:{self.line}: {self.text}  -> {self.result}{values}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision and the way to it."""
+
+    outcome: Outcome
+    steps: tuple[Step, ...]
+
+    @property
+    def decisive(self) -> Step | None:
+        """The statement that decided; None: the route came to its end, or is not there."""
+        last = self.steps[-1] if self.steps else None
+        return last if last is not None and last.result in _FLOW.values() else None
+
+
+def explain(script: Script, route: str, subject: Subject, own: Own = ()) -> Explanation:
+    """Decide, and keep the path.
+
+    Raises:
+        FilterRouteError: as for `Script.decider`.
+    """
+    body = script.compiled_for(route, _Recording)
+    if body is None:
+        return Explanation(Outcome(True), ())
+    run = prepared(subject, own)
+    run.trail = []
+    return Explanation(conclude(body, run), tuple(run.trail))
+
+
+class _Recording(Scope):
+    """A scope whose parts leave a trail in the run."""
+
+    def watch(self, node: nodes.Node, made: Any) -> Any:
+        match node:
+            case nodes.Comparison() | nodes.Truth() | nodes.Bracketed():
+                return self._condition(node, made)
+            case nodes.If() | nodes.While() | nodes.For() | nodes.Switch():
+                return made
+            case nodes.RouteCall():
+                return self._route_call(node, made)
+            case _:
+                return self._statement(node, made)
+
+    def _condition(self, node: nodes.Comparison | nodes.Truth | nodes.Bracketed, made: Any) -> Any:
+        text, place = print_condition(node), self.place(node.at)
+        values = self._values(node)
+
+        def watched(run: Run) -> int:
+            result: int = made(run)
+            word = "error" if result < 0 else "true" if result else "false"
+            _record(run, Step(*place, text, word, _seen(values, run)))
+            return result
+
+        return watched
+
+    def _statement(self, node: Any, made: Any) -> Any:
+        text, place = print_statement(node).rstrip(";"), self.place(node.at)
+        assigned = isinstance(node, nodes.Assignment)
+        get = compile_variable(node.target, self)[0] if assigned else None
+        name = print_variable(node.target) if assigned else ""
+
+        def watched(run: Run) -> int:
+            code: int = made(run)
+            result = _FLOW.get(code, "done" if code > 0 else "not done")
+            values = () if get is None else (f"{name} is {shown(get(run))}",)
+            _record(run, Step(*place, text, result, values))
+            return code
+
+        return watched
+
+    def _route_call(self, node: nodes.RouteCall, made: Any) -> Any:
+        text, place = print_statement(node).rstrip(";"), self.place(node.at)
+
+        def watched(run: Run) -> int:
+            _record(run, Step(*place, text, "called", ()))
+            code: int = made(run)
+            if code not in _FLOW:
+                _record(run, Step(*place, text, f"returned {code}", ()))
+            return code
+
+        return watched
+
+    def _values(self, node: nodes.Node) -> list[tuple[str, Any]]:
+        """The variables of a condition, each once, and how their values are got."""
+        match node:
+            case nodes.Comparison(_, left, right):
+                operands: tuple[Any, ...] = (left, right)
+            case nodes.Truth(operand):
+                operands = (operand,)
+            case nodes.Bracketed(nodes.Comparison(_, left, right)):
+                operands = (left, right)
+            case nodes.Bracketed(nodes.Arithmetic(first, rest)):
+                operands = (first, *(value for _, value in rest))
+            case nodes.Bracketed(value):
+                operands = (value,)
+            case _:
+                operands = ()
+        variables = {
+            print_value(operand): compile_variable(operand, self)[0]
+            for operand in operands
+            if isinstance(operand, nodes.Variable)
+        }
+        return list(variables.items())
+
+
+def _seen(values: list[tuple[str, Any]], run: Run) -> tuple[str, ...]:
+    return tuple(f"{name} is {shown(get(run))}" for name, get in values)
+
+
+def _record(run: Run, step: Step) -> None:
+    if run.trail is not None:
+        run.trail.append(step)
+        if len(run.trail) > MAX_STEPS_SHOWN:
+            del run.trail[0]
