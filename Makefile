@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint types e2e fuzz format clean
+.PHONY: run test lint types e2e fuzz bench format clean
 
 run: $(READY)
 	$(BIN)/sipws demo
@@ -31,6 +31,11 @@ e2e: $(READY)
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -q -k "no_ or makes_no_difference or damage or Ledger" \
 	    tests/property tests/hep tests/tracing tests/sipws
+
+	$(BIN)/python tests/tracing/filter/fuzz.py 60
+
+bench: $(READY)
+	for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,159 @@
+"""A whole opensips.cfg: its filter routes are found among all that it holds."""
+
+from pathlib import Path
+
+import pytest
+
+from sipws.errors import ConfigurationError
+from sipws.tracing.filter import FilterRouteError, Script, Subject
+
+CFG = """\
+#!define WITH_WS
+####### Global Parameters #########
+debug_mode=no
+log_level=3
+xlog_level=3
+stderror_enabled=no
+udp_workers=4
+socket=udp:10.0.0.1:5060 as 192.0.2.1:5060
+socket=ws:10.0.0.1:8080 tag edge   # browsers
+socket=wss:*:8443
+
+/* loadmodule "old.so" */
+mpath="/usr/lib/opensips/modules/"
+loadmodule "proto_ws.so"
+loadmodule "tm.so"
+modparam("tm", "fr_timeout", 5)
+modparam("proto_hep", "hep_id",
+         "[hep]10.0.0.2:9060;transport=udp;version=3")
+modparam("proto_ws", "trace_destination", "hep")
+modparam("proto_ws", "trace_filter_route", "ws_filter")
+
+route {
+    if (!mf_process_maxfwd_header(10)) { send_reply(483, "Too Many Hops"); exit; }
+    t_relay();
+    $(broken
+    )
+}
+
+route[relay] {
+    for ($var(x) in $(contact.count)) { xlog("never parsed
+    \\n"); }
+    if (is_method("INVITE")) t_on_failure("missed_call");
+}
+
+failure_route[missed_call] { t_reply(404, "gone"); }
+timer_route[gw, 30] { $var(n) = 1; }
+event_route[E_TEST] { xlog("x"); }
+
+route[ws_filter] {
+    route(office);
+    drop;
+}
+route[office] { if ($si == 192.0.2.0/24) exit; }
+"""
+
+OFFICE = Subject("192.0.2.5", 8000, "10.0.0.1", 8080)
+OTHER = Subject("198.51.100.5", 8000, "10.0.0.1", 8080)
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> Path:
+    path = tmp_path / "opensips.cfg"
+    path.write_text(CFG)
+    return path
+
+
+def test_the_filter_routes_are_found_and_the_rest_is_passed_over(cfg: Path) -> None:
+    script = Script.load(cfg)
+    assert script.is_cfg
+    assert script.filters == ("ws_filter",)
+    assert script.routes == ("0", "relay", "ws_filter", "office")
+    decide = script.decider("ws_filter")
+    assert [decide(OFFICE), decide(OTHER)] == [True, False]
+    assert script.passed_over == (
+        "1 debug_mode =",
+        "1 event_route",
+        "1 failure_route",
+        "2 loadmodule",
+        "1 log_level =",
+        "4 modparam",
+        "1 mpath =",
+        "3 socket =",
+        "1 stderror_enabled =",
+        "1 timer_route",
+        "1 udp_workers =",
+        "1 xlog_level =",
+        "2 other routes",
+    )
+
+
+def test_a_route_that_is_no_filter_route_is_refused_when_it_is_asked_for(cfg: Path) -> None:
+    script = Script.load(cfg)
+    with pytest.raises(FilterRouteError, match="'is_method' needs a SIP message"):
+        script.decider("relay")
+    assert script.decider("ws_filter")(OFFICE)
+
+
+def test_an_error_in_the_filter_route_is_one_of_the_file(cfg: Path) -> None:
+    cfg.write_text(CFG.replace("192.0.2.0/24", "192.0.2.0/99"))
+    with pytest.raises(FilterRouteError, match=r"opensips\.cfg:\d+:28: error: '192.0.2.0/99'"):
+        Script.load(cfg)
+
+
+def test_files_are_included_from_beside_the_file(cfg: Path) -> None:
+    (cfg.parent / "parts").mkdir()
+    (cfg.parent / "parts" / "office.cfg").write_text(
+        'route[office] {\n    include_file "test.cfg"\n}\n'
+    )
+    (cfg.parent / "parts" / "test.cfg").write_text("if ($sii == 192.0.2.0/24) exit;\n")
+    body, _, _ = CFG.partition("route[office]")
+    cfg.write_text(f'{body}include_file "parts/office.cfg"\nimport_file "nowhere.cfg"\n')
+    with pytest.raises(FilterRouteError) as refused:
+        Script.load(cfg)
+    (only,) = refused.value.diagnostics
+    assert (only.filename, only.line) == (str(cfg.parent / "parts" / "test.cfg"), 1)
+    (cfg.parent / "parts" / "test.cfg").write_text("if ($si == 192.0.2.0/24) exit;\n")
+    decide = Script.load(cfg).decider("ws_filter")
+    assert [decide(OFFICE), decide(OTHER)] == [True, False]
+
+
+def test_files_that_cannot_be_included_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "f.cfg"
+    path.write_text('include_file "f.cfg"\nroute[f] { drop; }\n')
+    with pytest.raises(FilterRouteError, match="included more than 10 deep"):
+        Script.load(path)
+    path.write_text('include_file "none.cfg"\nroute[f] { drop; }\n')
+    with pytest.raises(FilterRouteError, match=r"'none\.cfg' cannot be read"):
+        Script.load(path)
+    path.write_text("include_file none\n")
+    with pytest.raises(FilterRouteError, match="needs a file's name in quotes"):
+        Script.load(path)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Script.load(tmp_path / "none.cfg")
+
+
+def test_a_text_includes_nothing_and_says_so() -> None:
+    script = Script.parse('include_file "x.cfg"\nroute[f] { drop; }')
+    assert script.warnings[0].problem == (
+        "'x.cfg' is not read: only a script in a file can include"
+    )
+
+
+def test_a_script_without_more_is_held_to_all_of_it() -> None:
+    with pytest.raises(FilterRouteError, match="t_relay"):
+        Script.parse("route[f] { drop; } route[relay] { t_relay(); }")
+
+
+def test_other_kinds_of_routes_do_not_make_a_script_a_cfg() -> None:
+    script = Script.parse('startup_route { cache_store("a"); } route[f] { drop; }')
+    assert not script.is_cfg
+    assert script.routes == ("f",)
+
+
+def test_a_large_file_is_scanned_and_not_parsed(cfg: Path) -> None:
+    more = "".join(f'route[r{i}] {{\n  t_relay();\n  xlog("x$ru\\n");\n}}\n' for i in range(2_000))
+    cfg.write_text(CFG + more)
+    script = Script.load(cfg)
+    assert len(script.routes) == 2_004
+    assert len(script.trees) == 2

@@ -1,0 +1,267 @@
+"""``sipws filter check|eval|test``, as a person uses them."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sipws import filter_cli
+from sipws.errors import ConfigurationError, FilterRouteError
+from sipws.tracing.filter import Script, Subject
+from sipws.tracing.filter.explain import MAX_STEPS_SHOWN, explain
+
+SCRIPT = """\
+route[ws_filter] {
+    if ($si == 192.0.2.0/24 && !($sp == 9)) {
+        if (route(is_monitor, $si)) drop;
+        xlog("L_INFO", "office $si\\n");
+        exit;
+    }
+    drop;
+}
+route[is_monitor] {
+    if ($param(1) =~ "\\.9[0-9]$") return(1);
+    return(-1);
+}
+"""
+
+Run = Callable[..., tuple[int, list[str]]]
+
+
+@pytest.fixture
+def sipws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs a command where ``filter.cfg`` is; gives its exit status and its lines."""
+    monkeypatch.chdir(tmp_path)
+    Path("filter.cfg").write_text(SCRIPT)
+
+    def run(*argv: str) -> tuple[int, list[str]]:
+        parser = argparse.ArgumentParser("sipws")
+        filter_cli.add_parser(parser.add_subparsers(required=True))
+        args = parser.parse_args(["filter", *argv])
+        status: int = args.run(args)
+        printed = capsys.readouterr()
+        return status, (printed.out + printed.err).splitlines()
+
+    return run
+
+
+def test_a_right_script_is_ok(sipws: Run) -> None:
+    assert sipws("check", "filter.cfg") == (0, ["filter.cfg: ok"])
+
+
+def test_a_warning_is_shown_and_still_ok(sipws: Run) -> None:
+    Path("filter.cfg").write_text("route[f] { drop; exit; }\n")
+    assert sipws("check", "filter.cfg", "--route", "g") == (
+        0,
+        [
+            "filter.cfg:1:1: warning: there is no route 'g': every connection is traced;"
+            " routes there: f",
+            "route[f] { drop; exit; }",
+            "^",
+            "filter.cfg:1:18: warning: this is never reached: the statement before it ends the"
+            " route",
+            "route[f] { drop; exit; }",
+            "                 ^^^^",
+            "filter.cfg: ok, 2 warnings",
+        ],
+    )
+
+
+def test_errors_are_shown_and_are_a_failure(sipws: Run) -> None:
+    Path("filter.cfg").write_text("route[f] { drop(1); }\n")
+    status, lines = sipws("check", "filter.cfg")
+    assert (status, lines[-1]) == (1, "filter.cfg: refused: 1 error")
+    assert lines[0].startswith("filter.cfg:1:17: error: '1' does not belong here")
+
+
+def test_diagnostics_are_json_for_programs(sipws: Run) -> None:
+    Path("filter.cfg").write_text("route[f] { drop; exit; }\n")
+    status, (line,) = sipws("check", "filter.cfg", "--json")
+    assert status == 0
+    found = json.loads(line)
+    assert (found["severity"], found["line"], found["column"]) == ("warning", 1, 18)
+
+
+def test_a_cfg_says_what_it_passed_over(sipws: Run) -> None:
+    Path("o.cfg").write_text('loadmodule "tm.so"\nroute { t_relay(); }\n' + SCRIPT)
+    assert sipws("check", "o.cfg", "--route", "ws_filter") == (
+        0,
+        ["o.cfg: passed over 1 loadmodule, 3 other routes", "o.cfg: ok"],
+    )
+
+
+def test_connections_are_tried_a_line_each(sipws: Run) -> None:
+    office, monitor, other = (
+        "192.0.2.5:8000@ws:10.0.0.1:80",
+        "192.0.2.95:8000@wss:10.0.0.1:443 tag edge as 203.0.113.1:443",
+        "[2001:db8::1]:8000@ws:[::1]:80",
+    )
+    conns = [part for conn in (office, monitor, other) for part in ("--conn", conn)]
+    assert sipws("eval", "filter.cfg", "--route", "ws_filter", *conns) == (
+        0,
+        [
+            f"traced  {office}  (filter.cfg:5: exit)",
+            f"dropped  {monitor}  (filter.cfg:3: drop)",
+            f"dropped  {other}  (filter.cfg:7: drop)",
+        ],
+    )
+
+
+def test_a_decision_is_explained_line_by_line_with_values(sipws: Run) -> None:
+    conn = "192.0.2.5:8000@ws:10.0.0.1:80"
+    args = ("eval", "filter.cfg", "--route", "ws_filter", "--conn", conn, "--explain")
+    assert sipws(*args) == (
+        0,
+        [
+            f"traced  {conn}  (filter.cfg:5: exit)",
+            '    filter.cfg:2: $si == 192.0.2.0/24  -> true   ($si is "192.0.2.5")',
+            "    filter.cfg:2: $sp == 9  -> false   ($sp is 8000)",
+            '    filter.cfg:3: route("is_monitor", $si)  -> called',
+            '    filter.cfg:10: $param(1) =~ "\\.9[0-9]$"  -> false   ($param(1) is "192.0.2.5")',
+            "    filter.cfg:11: return(-1)  -> returns",
+            '    filter.cfg:3: route("is_monitor", $si)  -> returned -1',
+            '    filter.cfg:4: xlog("L_INFO", "office $si\\n")  -> done',
+            "    filter.cfg:5: exit  -> ends: traced",
+            "    xlog INFO: office 192.0.2.5",
+        ],
+    )
+
+
+def test_a_decision_is_json_for_programs(sipws: Run) -> None:
+    conn = "198.51.100.1:8000@ws:10.0.0.1:80"
+    args = ("eval", "filter.cfg", "--route", "ws_filter", "--conn", conn, "--json")
+    status, (line,) = sipws(*args)
+    found = json.loads(line)
+    assert (status, found["conn"], found["decision"]) == (0, conn, "dropped")
+    assert found["path"][-1]["text"] == "drop"
+
+
+def test_a_route_that_is_not_there_traces_and_warns(sipws: Run) -> None:
+    conn = "198.51.100.1:8000@ws:10.0.0.1:80"
+    status, lines = sipws("eval", "filter.cfg", "--route", "ws_fitler", "--conn", conn)
+    assert (status, lines[0]) == (0, f"traced  {conn}  (there is no such route)")
+    assert "do you mean 'ws_filter'?" in lines[1]
+
+
+def test_a_script_that_was_stopped_says_why(sipws: Run) -> None:
+    Path("loop.cfg").write_text("route[f] { while (1) while (1) $var(x) = 1; }")
+    conn = "198.51.100.1:8000@ws:10.0.0.1:80"
+    status, (line,) = sipws("eval", "loop.cfg", "--route", "f", "--conn", conn)
+    assert (status, line) == (
+        0,
+        f"traced  {conn}  (the script was stopped: its loops and routes ran more than 200000"
+        " statements)",
+    )
+
+
+def test_listeners_of_all_connections_are_ours(sipws: Run) -> None:
+    Path("own.cfg").write_text('route[f] { if (is_myself("$si")) drop; }')
+    conns = ("--conn", "10.0.0.2:1@ws:10.0.0.1:80", "--conn", "10.0.0.9:1@ws:10.0.0.2:80")
+    _, lines = sipws("eval", "own.cfg", "--route", "f", *conns)
+    assert [line.split()[0] for line in lines] == ["dropped", "traced"]
+
+
+@pytest.mark.parametrize(
+    "conn",
+    [
+        "192.0.2.5:8000",
+        "192.0.2.5@ws:10.0.0.1:80",
+        "192.0.2.5:8000@udp:10.0.0.1:80",
+        "192.0.2.5:99999@ws:10.0.0.1:80",
+        "192.0.2.5:8000@ws:*:80",
+        "phone:8000@ws:10.0.0.1:80",
+    ],
+)
+def test_a_connection_that_is_written_wrong_is_named_with_the_remedy(sipws: Run, conn: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        sipws("eval", "filter.cfg", "--route", "ws_filter", "--conn", conn)
+    assert repr(conn) in str(refused.value)
+    assert "it is written 'PEER_IP:PORT@LISTENER DEFINITION'" in str(refused.value)
+
+
+def test_trying_a_refused_script_is_wrong_input(sipws: Run) -> None:
+    Path("filter.cfg").write_text("route[f] { drop }\n")
+    with pytest.raises(FilterRouteError):
+        sipws("eval", "filter.cfg", "--route", "f", "--conn", "192.0.2.5:8000@ws:10.0.0.1:80")
+
+
+CASES = """\
+script = "filter.cfg"
+route = "ws_filter"
+
+[[case]]
+name = "the office"
+conn = "192.0.2.5:8000@ws:10.0.0.1:80"
+expect = "traced"
+
+[[case]]
+conn = "198.51.100.1:8000@ws:10.0.0.1:80"
+expect = "dropped"
+"""
+
+
+def test_a_table_of_cases_is_run(sipws: Run) -> None:
+    Path("cases.toml").write_text(CASES)
+    assert sipws("test", "cases.toml") == (
+        0,
+        [
+            "ok    the office",
+            "ok    198.51.100.1:8000@ws:10.0.0.1:80",
+            "cases.toml: 2 of 2 cases as expected",
+        ],
+    )
+
+
+def test_a_case_that_is_decided_differently_is_shown_with_its_path(sipws: Run) -> None:
+    Path("cases.toml").write_text(CASES.replace('"dropped"', '"traced"'))
+    assert sipws("test", "cases.toml") == (
+        1,
+        [
+            "ok    the office",
+            "WRONG 198.51.100.1:8000@ws:10.0.0.1:80: 198.51.100.1:8000@ws:10.0.0.1:80",
+            "    - expected traced",
+            "    + dropped  (filter.cfg:7: drop)",
+            '    filter.cfg:2: $si == 192.0.2.0/24  -> false   ($si is "198.51.100.1")',
+            "    filter.cfg:7: drop  -> ends: dropped",
+            "cases.toml: 1 of 2 cases as expected",
+        ],
+    )
+
+
+def test_cases_are_json_for_programs(sipws: Run) -> None:
+    Path("cases.toml").write_text(CASES)
+    status, lines = sipws("test", "cases.toml", "--json")
+    assert status == 0
+    assert [json.loads(line)["ok"] for line in lines] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("", "'script' is missing"),
+        ('script = "filter.cfg"', "'route' is missing"),
+        ('script = "filter.cfg"\nroute = "f"', "no [[case]]"),
+        ("= 1", "cannot be read"),
+        (CASES + "[[case]]\n", "case 3 has no 'conn'"),
+        (CASES.replace("traced", "seen"), "'expect' is 'traced' or 'dropped', not 'seen'"),
+        (CASES.replace("name", "title"), "unknown ['title']"),
+        (CASES.replace(":8000@", "@"), "case 1: connection '192.0.2.5@"),
+    ],
+)
+def test_a_table_that_is_written_wrong_is_told(sipws: Run, table: str, problem: str) -> None:
+    Path("cases.toml").write_text(table)
+    with pytest.raises(ConfigurationError) as refused:
+        sipws("test", "cases.toml")
+    assert problem in str(refused.value)
+
+
+def test_of_a_long_path_the_end_is_kept() -> None:
+    script = Script.parse("route[f] { while (1) $var(x) = 1; drop; }")
+    found = explain(script, "f", Subject("192.0.2.5", 8000, "10.0.0.1", 80))
+    assert len(found.steps) == MAX_STEPS_SHOWN
+    assert found.decisive is not None
+    assert found.decisive.text == "drop"
