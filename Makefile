@@ -31,7 +31,6 @@ e2e: $(READY)
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -q -k "no_ or makes_no_difference or damage or Ledger" \
 	    tests/property tests/hep tests/tracing tests/sipws
-
 	$(BIN)/python tests/tracing/filter/fuzz.py 60
 
 bench: $(READY)
