@@ -130,6 +130,11 @@ def _check(args: argparse.Namespace) -> int:
         script = Script.load(args.script)
         passed_over = script.passed_over
         found = list(script.warnings)
+        if script.is_cfg and not script.filters and args.route is None:
+            raise ConfigurationError(
+                f"script {args.script}: it names no trace_filter_route; name the route with --route"
+                f" (routes there: {', '.join(script.routes) or 'none'})"
+            )
         for route in [args.route] if args.route is not None else script.filters:
             missing = script.missing(route)
             if missing is not None:

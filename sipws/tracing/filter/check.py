@@ -106,7 +106,9 @@ def _(node: nodes.Done) -> Warnings:
 
 @_of.register
 def _(node: nodes.Variable) -> Warnings:
-    if node.junk:
+    if node.junk.startswith("{"):
+        yield node.at, f"{node.junk!r} is lost: write $({node.name}{node.junk})"
+    elif node.junk:
         yield node.at, f"{node.junk!r} is run into the variable, and lost; put a blank before it"
     for change in node.transformations:
         if (change.kind.lower(), change.name.lower()) == ("ip", "resolve"):

@@ -66,6 +66,16 @@ _OLD: Final = {
 }
 """Words of scripts for OpenSIPS 1, and what they are called now."""
 
+_FOREIGN: Final = {
+    "then": "there is no 'then': the statement follows the condition",
+    "elseif": "write 'else if'",
+    "elsif": "write 'else if'",
+    "elif": "write 'else if'",
+    "foreach": "write 'for ($var(x) in $(avp(list)[*]))'",
+    "function": "write 'route[NAME] { … }'",
+}
+"""Words of other languages."""
+
 
 class _NoLexer(Lexer):
     """lark wants one; tokens are fed by hand."""
@@ -204,8 +214,8 @@ def _say(mistake: _Mistake, tokens: list[Token]) -> tuple[int, str]:
     if index >= len(tokens):
         return before.at + len(before.text), f"the script ends too early{_expected(allowed)}"
     token = tokens[index]
-    if shouted := _shouted(tokens, index):
-        return shouted.at, f"keywords are lower case: write {shouted.text.lower()!r}"
+    if (found := _foreign(tokens, index)) is not None:
+        return found
     if before.kind == "NAME" and before.text in _OLD:
         return before.at, f"there is no {before.text!r} any more: write {_OLD[before.text]}"
     if before.kind == "NAME" and "_LPAR" in allowed:
@@ -222,13 +232,15 @@ def _say(mistake: _Mistake, tokens: list[Token]) -> tuple[int, str]:
     return token.at, f"{token.text!r} does not belong here{_expected(allowed)}"
 
 
-def _shouted(tokens: list[Token], index: int) -> Token | None:
-    """A keyword in capitals that the wrong statement begins with, or that stands at the place."""
+def _foreign(tokens: list[Token], index: int) -> tuple[int, str] | None:
+    """A keyword in capitals, or of another language, within the wrong statement."""
     for token in reversed(tokens[: index + 1]):
         if token.kind in ("_SEMICOLON", "_LBRACE", "_RBRACE") and token is not tokens[index]:
             return None
         if token.kind == "NAME" and token.text.lower() in KEYWORDS:
-            return token
+            return token.at, f"keywords are lower case: write {token.text.lower()!r}"
+        if token.kind == "NAME" and token.text in _FOREIGN:
+            return token.at, _FOREIGN[token.text]
     return None
 
 
@@ -237,8 +249,10 @@ def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) ->
     kind, word = token.kind, token.text
     if word == "/" == after.text and after.at == token.at + 1:
         return "'//' begins no comment here; use '#' or '/* … */'"
+    if word in KEYWORDS and {"NAME", "STRING"} <= allowed:
+        return f"{word!r} is a keyword: as a name it stands in quotes"
     if kind == "DOT" and before.kind == "NUMBER":
-        return "there are no fractions; write a whole number"
+        return "a number ends here: there are no fractions, and an address has all four parts"
     if kind == "_LBRACE" and allowed >= _STATEMENT:
         return "a block alone is no statement; take the brackets away"
     if kind == "_RBRACE" and allowed >= _STATEMENT and "_RBRACE" not in allowed:
@@ -249,7 +263,7 @@ def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) ->
         return "this 'else' belongs to no 'if'"
     if kind == "_RPAR" and before.kind == "_LPAR" and {"VARIABLE", "NOT"} <= allowed:
         return "a condition is expected between these brackets"
-    if kind == "STRING" and "VARIABLE" in allowed and "STRING" not in allowed:
+    if kind == "STRING" and {"NOT", "VARIABLE"} <= allowed:
         return "the left side of a comparison is a variable; turn it around"
     touches = before.at + len(before.text) == token.at
     if kind == "EQUAL" and touches and before.kind in ("EQUALITY", "ORDER", "EQUAL"):
@@ -258,8 +272,12 @@ def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) ->
         return "an address is compared with '==' or '!=' only"
     if kind == "NULL" and before.kind in ("ORDER", "MATCH"):
         return "NULL is compared with '==' or '!=' only"
-    if kind == "NUMBER" and before.kind == "MATCH":
-        return f"{before.text!r} needs a pattern: a string or a variable"
+    if before.kind == "MATCH":
+        return f"{before.text!r} needs a pattern: a string in quotes, or a variable"
+    if kind in ("EQUALITY", "ORDER") and before.kind == "VARIABLE" and "COLONEQ" in allowed:
+        return "this compares, and says nothing alone; '=' sets a variable"
+    if kind == "EQUAL" and allowed == {"IN"}:
+        return "a 'for' goes through a list: for ($var(x) in $(avp(list)[*]))"
     return None
 
 

@@ -6,11 +6,13 @@ from typing import Self
 
 from sipws.errors import ConfigurationError, Diagnostic, FilterRouteError
 from sipws.tracing.filter import nodes
+from sipws.tracing.filter.check import warnings_of
 from sipws.tracing.filter.compiler import compile_route
 from sipws.tracing.filter.run import DROP, Exhausted, Run, Scope, Step
 from sipws.tracing.filter.source import Source, nearest
 from sipws.tracing.filter.subject import Outcome, Subject
 from sipws.tracing.filter.toplevel import Contents, Item, Read, Reader
+from sipws.tracing.filter.walk import walk
 
 Decider = Callable[[Subject], bool]
 """True: the connection is traced."""
@@ -47,14 +49,11 @@ class Script:
         self._parsed: dict[str, tuple[nodes.Route | None, list[tuple[int, str]]]] = {}
         self._steps: dict[str, tuple[Step, int]] = {}
         self._warnings: tuple[Diagnostic, ...] | None = None
-        self._tracks_rc = (
-            any(
-                "rc" in token.text
-                for item in self._contents.routes
-                for token in item.tokens
-                if token.kind in ("VARIABLE", "STRING")
-            )
-            or "retcode" in text
+        self._tracks_rc = any(
+            "rc" in token.text or "retcode" in token.text
+            for item in self._contents.routes
+            for token in item.tokens
+            if token.kind in ("VARIABLE", "STRING")
         )
         roots = self.filters if self.is_cfg else self._items
         self._compile(self._reachable(roots), errors)
@@ -100,8 +99,11 @@ class Script:
         """What the file holds beside its filter routes, in words (``12 loadmodule``)."""
         counts = self._contents.passed_over
         others = [name for name in self._items if name not in self._steps]
-        routes = (f"{len(others)} other route{'s' * (len(others) != 1)}",) if others else ()
-        return (*(f"{count} {word}" for word, count in sorted(counts.items())), *routes)
+        found = [(len(others), "other route"), (self._contents.unknown_lines, "unknown line")]
+        return (
+            *(f"{count} {word}" for word, count in sorted(counts.items())),
+            *(f"{count} {what}{'s' * (count != 1)}" for count, what in found if count),
+        )
 
     @property
     def routes(self) -> tuple[str, ...]:
@@ -123,8 +125,6 @@ class Script:
     def warnings(self) -> tuple[Diagnostic, ...]:
         """What OpenSIPS accepts in silence and is most likely not meant."""
         if self._warnings is None:
-            from sipws.tracing.filter.check import warnings_of
-
             found = [*self._noted, *warnings_of(self.trees)]
             self._warnings = tuple(
                 self._source.diagnostic(at, problem, "warning") for at, problem in sorted(found)
@@ -221,8 +221,6 @@ class Script:
             found.add(name)
             tree = self._tree(name)
             if tree is not None:
-                from sipws.tracing.filter.walk import walk
-
                 left += [
                     node.name
                     for node in walk(tree)

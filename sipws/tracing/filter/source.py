@@ -10,7 +10,7 @@ from sipws.errors import Diagnostic
 
 _SPAN: Final = re.compile(
     r"""\$\([^\s()]*(?:\([^()\n]*\)[^\s()]*)*\) | \$?[\w.]+(?:\([^()\n]*\))?
-      | "(?:[^"\\\n]|\\.)*" | '[^'\n]*' | [^\w\s]""",
+      | "(?:[^"\\\n]|\\.)*" | '[^'\n]*' | [=!<>:+*/%&|^-]=|=~|!~|&&|\|\||[^\w\s]""",
     re.VERBOSE,
 )
 """What the carets are drawn under: a variable, a word, a string, or one character."""

@@ -75,6 +75,7 @@ class Contents:
     """Kinds of statements that say nothing to a filter route, and how many there are."""
     filters: list[str] = field(default_factory=list)
     """The ``trace_filter_route`` of each WebSocket module."""
+    unknown_lines: int = 0
     torn: int | None = None
     """Where a comment, string or variable begins that is never closed: what follows is lost."""
     is_cfg: bool = False
@@ -96,17 +97,18 @@ class Reader:
         self._error = error
         self._warning = warning
         self._read = read
-        self._unknown: list[Token] = []
+        self._doubts: list[tuple[int, int, str]] = []
+        """The number of routes before, a position, and what seems to be wrong there."""
         self.contents = Contents()
 
     def run(self, text: str, filename: str) -> Contents:
         """Find the routes of a file that is the source's first."""
         self._cut(self._tokens(text, filename, 0, 0))
         if not self.contents.is_cfg:
-            # In a cfg it may be a parameter of a version that we do not know.
-            for token in self._unknown:
-                hint = nearest(token.text, (*PARAMETERS, "route"))
-                self._error(token.at, f"{token.text!r} is no parameter of OpenSIPS' core{hint}")
+            # In a cfg it may be something of a version that we do not know. In a script the first
+            # thing between two routes that is none is wrong, and what follows its echo.
+            for at, problem in self._first_doubts():
+                self._error(at, problem)
         return self.contents
 
     def _tokens(self, text: str, filename: str, start: int, depth: int) -> list[Token]:
@@ -159,11 +161,9 @@ class Reader:
                 index = end
             elif token.kind == "NAME":
                 index = self._other(tokens, index, following)
-            elif token.kind == "_SEMICOLON":
-                index += 1
             else:
-                self._error(token.at, f"{token.text!r} stands outside of every route")
-                index = _next_route(tokens, index + 1)
+                self._doubt(token, f"{token.text!r} stands outside of every route")
+                index = self._end_of_line(tokens, index)
 
     def _other(self, tokens: list[Token], index: int, following: str) -> int:
         """Pass over what is no route; gives where it ends."""
@@ -177,19 +177,29 @@ class Reader:
         elif word == "loadmodule" and following == "STRING":
             end = index + 2
         elif following == "EQUAL" and word not in PARAMETERS:
-            self._unknown.append(token)
-            self.contents.passed_over[f"{word} ="] += 1
+            hint = nearest(word, (*PARAMETERS, "route"))
+            self._doubt(token, f"{word!r} is no parameter of OpenSIPS' core{hint}")
             return end
         elif following == "EQUAL":
             word = f"{word} ="
         else:
             known = ("route", *OTHER_ROUTES, "modparam", "loadmodule", "include_file")
             hint = nearest(word, known) or "; routes are written route[NAME] { … }"
-            self._error(token.at, f"{word!r} begins nothing that may stand here{hint}")
-            return _next_route(tokens, index + 1)
+            self._doubt(token, f"{word!r} begins nothing that may stand here{hint}")
+            return end
         self.contents.passed_over[word] += 1
         self.contents.is_cfg = self.contents.is_cfg or word not in OTHER_ROUTES
         return end
+
+    def _doubt(self, token: Token, problem: str) -> None:
+        self.contents.unknown_lines += 1
+        self._doubts.append((len(self.contents.routes), token.at, problem))
+
+    def _first_doubts(self) -> list[tuple[int, str]]:
+        firsts: dict[int, tuple[int, str]] = {}
+        for routes, at, problem in self._doubts:
+            firsts.setdefault(routes, (at, problem))
+        return list(firsts.values())
 
     def _modparam(self, strings: list[str]) -> None:
         if len(strings) != 3:
@@ -202,6 +212,8 @@ class Reader:
         line = self._source.place(tokens[index].at)[:2]
         end = index + 1
         while end < len(tokens) and self._source.place(tokens[end].at)[:2] == line:
+            if _begins_route(tokens, end):
+                break
             end += 1
         return end
 
@@ -237,12 +249,6 @@ def _begins_route(tokens: list[Token], index: int) -> bool:
     if token.kind != "ROUTE" and token.text not in OTHER_ROUTES:
         return False
     return index + 1 < len(tokens) and tokens[index + 1].kind in ("_LSQB", "_LBRACE")
-
-
-def _next_route(tokens: list[Token], index: int) -> int:
-    while index < len(tokens) and not _begins_route(tokens, index):
-        index += 1
-    return index
 
 
 def _closing(tokens: list[Token], index: int) -> int:

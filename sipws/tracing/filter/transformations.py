@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import re
 import zlib
-from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -19,9 +18,11 @@ from sipws.tracing.filter.lexer import wrap
 from sipws.tracing.filter.nodes import Transformation
 from sipws.tracing.filter.pseudo import Problem
 from sipws.tracing.filter.source import nearest
+from sipws.tracing.filter.structured import STRUCTURED
 from sipws.tracing.filter.values import (
     FAILED,
     MAX_TEXT,
+    Change,
     Value,
     Worded,
     address_of,
@@ -29,10 +30,6 @@ from sipws.tracing.filter.values import (
     text_of,
     written,
 )
-
-Argument = str | int
-Change = Callable[[str, Value, tuple[Value, ...]], Value]
-"""Takes the text of the value, the value, and the arguments."""
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+")
 
@@ -42,7 +39,7 @@ _PRIVATE: Final = tuple(
     IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 )
 
-_SIP: Final = ("uri", "via", "nameaddr", "sdp")
+_SIP: Final = ("via", "nameaddr", "sdp")
 
 
 def _bytes(text: str) -> bytes:
@@ -58,7 +55,11 @@ def _to_int(text: str, value: Value, _: tuple[Value, ...]) -> Value:
     if number is not None:
         return number
     found = _INTEGER.match(text[:20])
-    return Worded(wrap(int(found[0])) if found else 0, text)
+    if not found:
+        return Worded(0, text)
+    # OpenSIPS applies the sign last, and stops before that at what is no digit.
+    read = int(found[0]) if found.end() == len(text) else abs(int(found[0]))
+    return Worded(wrap(read), text)
 
 
 def _substr(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
@@ -255,44 +256,6 @@ def _is_private(text: str, *_: object) -> Value:
     return int(isinstance(address, IPv4Address) and any(address in net for net in _PRIVATE))
 
 
-def _csv(text: str) -> list[str]:
-    return [field.strip() for field in re.findall(r'\s*("(?:[^"]|"")*"|[^,]*)\s*(?:,|$)', text)][
-        : text.count(",") + 1
-    ]
-
-
-def _csv_value(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
-    fields, index = _csv(text), number_of(arguments[0])
-    if index is None or not -len(fields) <= index < len(fields):
-        return FAILED
-    return fields[index]
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    pairs = (part.partition("=") for part in text.split(";") if part.strip())
-    return [(name.strip(), value.strip().strip('"')) for name, _, value in pairs]
-
-
-def _param_value(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
-    name = (text_of(arguments[0]) or "").lower()
-    return next((value for key, value in _pairs(text) if key.lower() == name), None)
-
-
-def _param_exist(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
-    name = (text_of(arguments[0]) or "").lower()
-    return int(any(key.lower() == name for key, _ in _pairs(text)))
-
-
-def _param_at(part: int) -> Change:
-    def change(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
-        pairs, index = _pairs(text), number_of(arguments[0])
-        if index is None:
-            return FAILED
-        return pairs[index][part] if -len(pairs) <= index < len(pairs) else None
-
-    return change
-
-
 _USER: Final = "-_.!~*'()&=+$,;?/"
 _PARAMETER: Final = "-_.!~*'()[]/:&+$"
 _BLANKS: Final = " \t\r\n"
@@ -340,13 +303,7 @@ CHANGES: Final[dict[str, tuple[str, Change]]] = {
     "ip.resolve": ("", _resolve),
     "ip.matches": ("s", _matches),
     "ip.isprivate": ("", _is_private),
-    "csv.count": ("", lambda text, *_: len(_csv(text))),
-    "csv.value": ("n", _csv_value),
-    "param.count": ("", lambda text, *_: len(_pairs(text))),
-    "param.value": ("s", _param_value),
-    "param.exist": ("s", _param_exist),
-    "param.valueat": ("n", _param_at(1)),
-    "param.name": ("n", _param_at(0)),
+    **STRUCTURED,
 }
 
 

@@ -67,6 +67,9 @@ FAILED: Final = Failed.FAILED
 
 Value = str | int | Failed | None
 
+Change = Callable[[str, Value, tuple[Value, ...]], Value]
+"""What a transformation does: takes the text of the value, the value, and the arguments."""
+
 
 def text_of(value: Value) -> str | None:
     """A value's text; None: it has none."""

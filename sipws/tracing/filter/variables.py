@@ -347,7 +347,7 @@ def _setter(variable: Variable, scope: Scope) -> Setter:
         if name in ("socket_out", "log_level"):
             return lambda run, value, operator: True
         return lambda run, value, operator: _set(run, f"${name}", kept(value))
-    raise Problem(f"{print_variable(variable)} cannot be written; only $var(…) and $avp(…) can")
+    raise Problem(f"{print_variable(variable)} cannot be set; to compare, write '=='")
 
 
 def _set(run: Run, key: str, value: Value) -> bool:

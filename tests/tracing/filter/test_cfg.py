@@ -9,6 +9,12 @@ from sipws.tracing.filter import FilterRouteError, Script, Subject
 
 CFG = """\
 #!define WITH_WS
+auto_scaling_profile = PROFILE_SIP
+     scale up to 6 on 70% for 4 cycles within 5
+     scale down to 2 on 20% for 5 cycles
+dst_blacklist = gw:{( tcp , 192.168.2.0/255.255.255.0 , 5060 , "" ),
+                    ( any , 192.168.2.20 , 0 , "" )}
+parameter_of_tomorrow=5
 ####### Global Parameters #########
 debug_mode=no
 log_level=3
@@ -72,7 +78,9 @@ def test_the_filter_routes_are_found_and_the_rest_is_passed_over(cfg: Path) -> N
     decide = script.decider("ws_filter")
     assert [decide(OFFICE), decide(OTHER)] == [True, False]
     assert script.passed_over == (
+        "1 auto_scaling_profile =",
         "1 debug_mode =",
+        "1 dst_blacklist =",
         "1 event_route",
         "1 failure_route",
         "2 loadmodule",
@@ -85,6 +93,7 @@ def test_the_filter_routes_are_found_and_the_rest_is_passed_over(cfg: Path) -> N
         "1 udp_workers =",
         "1 xlog_level =",
         "2 other routes",
+        "4 unknown lines",
     )
 
 

@@ -15,7 +15,7 @@ RECIPE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 RECIPES = list(RECIPE.finditer(PAGE))
-OTHERS = re.findall(r"```opensips\n(.*?)```", PAGE.partition("## Cookbook")[0], re.DOTALL)
+OTHERS = re.findall(r"```(?:opensips)?\n(route.*?)```", PAGE.partition("## Cookbook")[0], re.DOTALL)
 
 
 def test_there_are_ten() -> None:

@@ -138,6 +138,34 @@ def refused(text: str) -> FilterRouteError:
             id="an order of addresses",
         ),
         pytest.param(
+            "route[log] { drop; }",
+            "f.cfg:1:7: error: 'log' is a keyword: as a name it stands in quotes\n"
+            "route[log] { drop; }\n"
+            "      ^^^",
+            id="a keyword as a name",
+        ),
+        pytest.param(
+            "route[f] { if ($sp) exit; elseif ($sp == 2) drop; }",
+            "f.cfg:1:27: error: write 'else if'\n"
+            "route[f] { if ($sp) exit; elseif ($sp == 2) drop; }\n"
+            "                          ^^^^^^",
+            id="a word of another language",
+        ),
+        pytest.param(
+            "route[f] { if ($si =~ ^127) drop; }",
+            "f.cfg:1:23: error: '=~' needs a pattern: a string in quotes, or a variable\n"
+            "route[f] { if ($si =~ ^127) drop; }\n"
+            "                      ^",
+            id="a pattern without quotes",
+        ),
+        pytest.param(
+            "route[f] { $var(x) == 5; }",
+            "f.cfg:1:20: error: this compares, and says nothing alone; '=' sets a variable\n"
+            "route[f] { $var(x) == 5; }\n"
+            "                   ^^",
+            id="a comparison as a statement",
+        ),
+        pytest.param(
             "route[f] { break; }",
             "f.cfg:1:12: error: 'break' stands outside of every loop and switch\n"
             "route[f] { break; }\n"
@@ -160,7 +188,7 @@ def refused(text: str) -> FilterRouteError:
         ),
         pytest.param(
             "route[f] { $si = 1; }",
-            "f.cfg:1:12: error: $si cannot be written; only $var(…) and $avp(…) can\n"
+            "f.cfg:1:12: error: $si cannot be set; to compare, write '=='\n"
             "route[f] { $si = 1; }\n"
             "           ^^^",
             id="a variable that cannot be written",
@@ -211,7 +239,7 @@ def test_a_mistake_is_told_with_its_place_and_carets(script: str, message: str) 
         pytest.param("if ($(si{s.substr,1}) == 1) drop;", id="an argument too few"),
         pytest.param("if ($(si{s.substr,a,b}) == 1) drop;", id="no numbers"),
         pytest.param("if ($(si{re.subst,/a/b/}) == 1) drop;", id="a substitution"),
-        pytest.param("if ($(ru{uri.user}) == 1) drop;", id="a transformation of SIP"),
+        pytest.param("if ($(ru{nameaddr.uri}) == 1) drop;", id="a transformation of SIP"),
         pytest.param('if ($si =~ "*") drop;', id="a star after nothing"),
         pytest.param('if ($si =~ "(a)\\1") drop;', id="a back-reference"),
         pytest.param("if ($si == 10.0.0.0/33) drop;", id="too long a prefix"),
@@ -238,6 +266,15 @@ def test_a_mistake_is_told_with_its_place_and_carets(script: str, message: str) 
 )  # fmt: skip
 def test_what_opensips_would_refuse_is_refused(body: str) -> None:
     assert refused(f"route[f] {{ {body} }}").diagnostics[0].line == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["route[f] { drop; };", "route[f] { drop; } }", "foo = 1\nroute[f] { drop; }", "drop;",
+     "route[] { drop; }", "route[f, 1] { drop; }", "route", "route[f]", "route[f] {"],
+)  # fmt: skip
+def test_what_stands_around_routes_is_checked_too(script: str) -> None:
+    assert refused(script).diagnostics
 
 
 def test_many_errors_are_found_in_one_run() -> None:

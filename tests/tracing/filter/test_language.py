@@ -55,6 +55,12 @@ Decide = Callable[..., str]
         pytest.param("!{}", id="an empty block holds not"),
         pytest.param('$si < "192.0.2.6" && $si >= "192.0.2.5"', id="texts have an order"),
         pytest.param("$retcode == 1", id="what the last statement returned"),
+        pytest.param('$route.name == "f" && $route.type == "request"', id="the route"),
+        pytest.param('$cfg_line == 1 && $cfg_file == "<script>"', id="the place"),
+        pytest.param('$(hdrcnt(Via)) == 1 && $hdrcnt(x) == 0', id="headers are counted"),
+        pytest.param('$$ == "$" && $pp > 0 && $TS <= $TS', id="what is rarely asked"),
+        pytest.param("$argv(x) == NULL && $ct.fields(uri) == NULL", id="what is never there"),
+        pytest.param("$socket_in(anycast) == 0", id="no anycast"),
     ],
 )  # fmt: skip
 def test_conditions_that_hold(holds: Holds, condition: str) -> None:

@@ -53,6 +53,15 @@ def transformed(value: str, chain: str) -> str:
         ('"ff"', "{s.hex2dec}", "255"),
         ("255", "{s.dec2hex}", "ff"),
         ('"-12ab"', "{s.int}", "-12ab"),
+        ('"sip:joe:secret@example.com:5062;transport=ws;lr?a=b"', "{uri.user}", "joe"),
+        ('"sip:joe:secret@example.com:5062;transport=ws;lr?a=b"', "{uri.host}{s.len}", "11"),
+        ('"sip:joe:secret@example.com:5062;transport=ws;lr?a=b"', "{uri.port}", "5062"),
+        ('"sip:joe:secret@example.com:5062;transport=ws;lr?a=b"', "{uri.transport}", "ws"),
+        ('"sip:joe:secret@example.com:5062;transport=ws;lr?a=b"', "{uri.headers}", "a=b"),
+        ('"sip:[::1]"', "{uri.domain}", "[::1]"),
+        ('"sip:example.com"', "{uri.port}", "<null>"),
+        ('"sip:a;x=1"', "{uri.param,X}", "1"),
+        ('"no uri"', "{uri.user}", ""),
         ('"a b&"', "{s.escape.param}", "a%20b&"),
         ('"a%20b"', "{s.unescape.user}", "a b"),
         ('"a%2"', "{s.unescape.user}", ""),
@@ -89,6 +98,16 @@ def transformed(value: str, chain: str) -> str:
 )
 def test_what_becomes_of_a_value(value: str, chain: str, result: str) -> None:
     assert transformed(value, chain) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("-12", -12), ("-12ab", 12), ("+7", 7), ("ab", 0), ("", 0)]
+)
+def test_a_text_is_read_as_a_number_as_far_as_it_is_one(text: str, number: int) -> None:
+    script = Script.parse(
+        f'route[f] {{ $var(x) = "{text}"; if ($(var(x){{s.int}}) == {number}) drop; }}'
+    )
+    assert script.decider("f")(Subject("192.0.2.5", 1, "10.0.0.1", 80)) is False
 
 
 def test_a_number_that_was_read_from_a_text_keeps_the_text() -> None:
