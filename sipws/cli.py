@@ -5,6 +5,7 @@ Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wron
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Coroutine, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 import uvloop
 
-from sipws import __version__, console, ctl_client, filter_cli
+from sipws import __version__, console, ctl_client, filter_cli, log
 from sipws.app import Plan
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
@@ -63,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
         " to a collector in this process that prints them.",
     )
     run.add_argument("-c", "--config", type=Path, metavar="FILE.toml", help="configuration file")
+    run.add_argument(
+        "--opensips-cfg",
+        type=Path,
+        metavar="FILE",
+        help="opensips.cfg whose ws sockets, proto_ws and proto_hep parameters and filter route are"
+        " taken over",
+    )
     _add_serving(run)
     run.set_defaults(run=_run)
 
@@ -141,13 +149,18 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    embedded = args.config is None and args.trace_destination is None
+    log.setup()
+    brought = args.config is not None or args.opensips_cfg is not None
+    embedded = not brought and args.trace_destination is None
     trace_on = args.trace_on
     if trace_on is None and args.trace_destination is not None:
         # Who names a destination on the command line wants to see something there.
         trace_on = True
     config = Config() if args.config is None else Config.load(args.config)
-    source = "command line" if args.config is None else f"{args.config} and command line"
+    files = [str(file) for file in (args.config, args.opensips_cfg) if file is not None]
+    source = " and ".join([*files, "command line"])
+    if args.opensips_cfg is not None:
+        config = config.with_opensips_cfg(args.opensips_cfg)
     tracing: dict[str, Any] = {
         "script": args.script,
         "trace_filter_route": args.trace_filter_route,
@@ -173,6 +186,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    log.setup(logging.WARNING)
     config = Config().changed("--listen", transport={"listen": args.listen})
     return _loop(console.serve_demo(config, may_move=args.listen is None))
 

@@ -4,6 +4,7 @@ Names are OpenSIPS' where OpenSIPS has the parameter. Constructing a configurati
 starts nothing; what is wrong is reported all at once as a `ConfigurationError`.
 """
 
+import logging
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +32,8 @@ DEFAULT_LISTENER: Final = "ws:127.0.0.1:8080"
 
 IP_PROTOCOLS: Final = {"tcp": 6, "opensips": 50}
 """What ``hep_ip_protocol`` puts into chunk 0x0002 for ws and wss."""
+
+log = logging.getLogger(__name__)
 
 _DEFAULT_LIMITS: Final = Limits()
 
@@ -271,6 +274,28 @@ class Config(_Section):
             return cls.model_validate(table)
         except ValidationError as exc:
             raise ConfigurationError("\n".join(_problems(exc, source))) from exc
+
+    def with_opensips_cfg(self, path: Path) -> Self:
+        """A copy with what an ``opensips.cfg`` sets.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or a value of it is not allowed.
+            FilterRouteError: its filter route is refused.
+        """
+        # Who brings no such file need not wait for its parser.
+        from sipws.opensips_cfg import Setting, Socket, table_of
+        from sipws.tracing.filter import Script
+
+        script = Script.load(path)
+        table, passed_over = table_of(
+            (Setting(*words) for words in script.module_parameters),
+            (Socket(*words) for words in script.sockets),
+        )
+        for words in passed_over:
+            log.info("passed over: %s", words)
+        if "trace_filter_route" in table["tracing"]:
+            table["tracing"]["script"] = path
+        return self.changed(str(path), **table)
 
     def changed(self, source: str, **sections: dict[str, Any]) -> Self:
         """A copy with some settings replaced, checked like the original.

@@ -10,7 +10,7 @@ from pathlib import Path
 from shutil import which
 from typing import Final
 
-from sipws import __version__, log
+from sipws import __version__
 from sipws.app import Application, Plan
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.embedded import EmbeddedCollector
@@ -29,7 +29,6 @@ async def serve(plan: Plan) -> None:
     Raises:
         TransportError: a listener cannot be opened.
     """
-    log.setup()
     stop = _stop_on_signals()
     async with Application(plan) as application:
         _warn(plan.warnings)
@@ -54,7 +53,6 @@ async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bo
     Raises:
         TransportError: a listener cannot be opened.
     """
-    log.setup()
     stop = _stop_on_signals()
     async with EmbeddedCollector() as collector:
         plan = Plan.of(collector.traced_by(config, trace_on=trace_on, trace_sip=trace_sip))
@@ -81,7 +79,6 @@ async def serve_demo(config: Config, *, may_move: bool) -> None:
     # The scripted client is of use here alone, and its library takes a while to import.
     from sipws import demo
 
-    log.setup(logging.WARNING)
     stop = _stop_on_signals()
     async with EmbeddedCollector() as collector:
         config = collector.traced_by(config)

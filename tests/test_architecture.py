@@ -35,6 +35,7 @@ APPLICATION = [
     "sipws.embedded",
     "sipws.filter_cli",
     "sipws.log",
+    "sipws.opensips_cfg",
     "sipws.responder",
     "sipws.__main__",
 ]

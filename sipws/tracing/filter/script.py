@@ -95,6 +95,19 @@ class Script:
         return tuple(dict.fromkeys(self._contents.filters))
 
     @property
+    def module_parameters(self) -> tuple[tuple[str, str, str, str], ...]:
+        """Each ``modparam`` of a cfg: module, parameter, value, and its place as ``FILE:LINE``."""
+        found = self._contents.parameters
+        return tuple((*words, self._line(at)) for *words, at in found)  # type: ignore[misc]
+
+    @property
+    def sockets(self) -> tuple[tuple[str, str], ...]:
+        """Each ``socket=`` or ``listen=`` of a cfg: what stands behind it, and its place."""
+        return tuple(
+            (_behind_sign(self._source.line(at)), self._line(at)) for at in self._contents.sockets
+        )
+
+    @property
     def passed_over(self) -> tuple[str, ...]:
         """What the file holds beside its filter routes, in words (``12 loadmodule``)."""
         counts = self._contents.passed_over
@@ -188,6 +201,10 @@ class Script:
                 compile_route(tree, made)
         return made.steps[route][0]
 
+    def _line(self, at: int) -> str:
+        filename, line, _ = self._source.place(at)
+        return f"{filename}:{line}"
+
     def _body(self, route: str) -> Step | None:
         if route not in self._items:
             return None
@@ -254,6 +271,10 @@ class Script:
             for name in names:
                 self._steps.pop(name, None)
             raise FilterRouteError([self._source.diagnostic(at, problem) for at, problem in unique])
+
+
+def _behind_sign(line: str) -> str:
+    return line.partition("=")[2].partition("#")[0].strip().removesuffix(";").strip("\"' ")
 
 
 def prepared(subject: Subject, own: Own) -> Run:

@@ -27,6 +27,7 @@ OTHER_ROUTES: Final = (
 )
 
 _FILTERS: Final = ("proto_ws", "proto_wss")
+_VALUES: Final = ("STRING", "NUMBER")
 
 PARAMETERS: Final = frozenset(
     """
@@ -75,6 +76,10 @@ class Contents:
     """Kinds of statements that say nothing to a filter route, and how many there are."""
     filters: list[str] = field(default_factory=list)
     """The ``trace_filter_route`` of each WebSocket module."""
+    parameters: list[tuple[str, str, str, int]] = field(default_factory=list)
+    """Each ``modparam``: module, parameter, value, position."""
+    sockets: list[int] = field(default_factory=list)
+    """Where each ``socket=`` or ``listen=`` stands."""
     unknown_lines: int = 0
     torn: int | None = None
     """Where a comment, string or variable begins that is never closed: what follows is lost."""
@@ -173,7 +178,7 @@ class Reader:
             end = _end_of_route(tokens, index)
         elif word == "modparam" and following == "_LPAR":
             end = _closing(tokens, index + 1)
-            self._modparam([part.text for part in tokens[index:end] if part.kind == "STRING"])
+            self._modparam(token, [part for part in tokens[index:end] if part.kind in _VALUES])
         elif word == "loadmodule" and following == "STRING":
             end = index + 2
         elif following == "EQUAL" and word not in PARAMETERS:
@@ -181,6 +186,8 @@ class Reader:
             self._doubt(token, f"{word!r} is no parameter of OpenSIPS' core{hint}")
             return end
         elif following == "EQUAL":
+            if word in ("socket", "listen"):
+                self.contents.sockets.append(token.at)
             word = f"{word} ="
         else:
             known = ("route", *OTHER_ROUTES, "modparam", "loadmodule", "include_file")
@@ -201,10 +208,13 @@ class Reader:
             firsts.setdefault(routes, (at, problem))
         return list(firsts.values())
 
-    def _modparam(self, strings: list[str]) -> None:
-        if len(strings) != 3:
+    def _modparam(self, word: Token, values: list[Token]) -> None:
+        if len(values) != 3:
             return
-        module, parameter, value = map(unquote, strings)
+        module, parameter, value = (
+            unquote(token.text) if token.kind == "STRING" else token.text for token in values
+        )
+        self.contents.parameters.append((module, parameter, value, word.at))
         if parameter == "trace_filter_route" and any(name in module for name in _FILTERS):
             self.contents.filters.append(value)
 

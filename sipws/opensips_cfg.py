@@ -1,0 +1,111 @@
+"""An ``opensips.cfg`` as a configuration: its WebSocket sockets and its settings for tracing. Pure.
+
+What OpenSIPS has and sipws knows by the same name is taken over, with OpenSIPS' defaults where
+they differ from ours; everything else is passed over and told.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from sipws.errors import ConfigurationError
+
+
+class Setting(NamedTuple):
+    """``modparam(module, parameter, value)``."""
+
+    module: str
+    parameter: str
+    value: str
+    place: str
+    """``FILE:LINE``."""
+
+
+class Socket(NamedTuple):
+    """``socket=definition``, or ``listen=`` as older versions wrote it."""
+
+    definition: str
+    place: str
+
+
+def _number(setting: Setting) -> int:
+    try:
+        return int(setting.value, 0)
+    except ValueError:
+        name = f"{setting.module} {setting.parameter}"
+        raise ConfigurationError(
+            f"{setting.place}: {name} = {setting.value!r} is no number"
+        ) from None
+
+
+def _flag(setting: Setting) -> bool:
+    return _number(setting) != 0
+
+
+def _text(setting: Setting) -> str:
+    return setting.value
+
+
+Read = Callable[[Setting], Any]
+
+PARAMETERS: Final[dict[tuple[str, str], tuple[str, str, Read]]] = {
+    ("proto_ws", "ws_port"): ("transport", "ws_port", _number),
+    ("proto_ws", "ws_send_timeout"): ("transport", "ws_send_timeout", _number),
+    ("proto_ws", "trace_destination"): ("tracing", "trace_destination", _text),
+    ("proto_ws", "trace_on"): ("tracing", "trace_on", _flag),
+    ("proto_ws", "trace_filter_route"): ("tracing", "trace_filter_route", _text),
+    ("proto_ws", "ws_handshake_timeout"): ("transport", "ws_handshake_timeout", _number),
+    ("proto_wss", "wss_port"): ("transport", "wss_port", _number),
+    ("proto_wss", "trace_destination"): ("tracing", "trace_destination", _text),
+    ("proto_wss", "trace_on"): ("tracing", "trace_on", _flag),
+    ("proto_wss", "trace_filter_route"): ("tracing", "trace_filter_route", _text),
+    ("proto_hep", "hep_capture_id"): ("hep", "hep_capture_id", _number),
+    ("proto_hep", "homer5_on"): ("hep", "homer5_on", _flag),
+    ("proto_hep", "homer5_delim"): ("hep", "homer5_delim", _text),
+}
+"""What is taken over: from module and parameter to section and setting."""
+
+DEFAULTS: Final[dict[str, dict[str, Any]]] = {"hep": {"homer5_on": True}}
+"""OpenSIPS' defaults where ours differ: who brings its configuration expects its packets."""
+
+_WEBSOCKET: Final = re.compile(r"\s*wss?:", re.IGNORECASE)
+
+
+def table_of(
+    settings: Iterable[Setting], sockets: Iterable[Socket]
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """What a configuration file means here.
+
+    Returns:
+        sections of settings, and what was passed over, in words.
+
+    Raises:
+        ConfigurationError: a parameter that is taken over has a value that cannot be.
+    """
+    table: dict[str, dict[str, Any]] = {
+        "transport": {},
+        "hep": dict(DEFAULTS["hep"]),
+        "tracing": {},
+    }
+    passed_over: list[str] = []
+    hep_ids: list[str] = []
+    for setting in settings:
+        key = setting.module, setting.parameter
+        if key == ("proto_hep", "hep_id"):
+            hep_ids.append(setting.value)
+        elif key in PARAMETERS:
+            section, name, read = PARAMETERS[key]
+            table[section][name] = read(setting)
+        elif setting.module in ("proto_ws", "proto_wss", "proto_hep"):
+            passed_over.append(f"{setting.module} {setting.parameter} ({setting.place})")
+    listen = []
+    for socket in sockets:
+        if _WEBSOCKET.match(socket.definition):
+            listen.append(socket.definition.strip())
+        else:
+            passed_over.append(f"socket={socket.definition.strip()} ({socket.place})")
+    if listen:
+        table["transport"]["listen"] = tuple(listen)
+    if hep_ids:
+        table["hep"]["hep_id"] = tuple(hep_ids)
+    return table, tuple(passed_over)
