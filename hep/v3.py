@@ -14,9 +14,11 @@ MAGICS: Final = (b"HEP3", b"EEP1")
 
 HEADER: Final = struct.Struct("!4sH")
 CHUNK: Final = struct.Struct("!HHH")
+_CHUNK_HEADER: Final = CHUNK.size
 LONGEST: Final = 0xFFFF
 """The greatest total length that the header can state, itself included."""
 
+_UNSAID: Final[dict[str, Any]] = {"ip_protocol": 0, "protocol_type": 0}
 _BEFORE_ADDRESSES: Final = (0x01, 0x02, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C)
 _TIME: Final = (0x09, 0x0A)
 _ADDRESSES: Final = {"src_ip": (0x03, 0x05), "dst_ip": (0x04, 0x06)}
@@ -36,33 +38,33 @@ def decode(data: bytes) -> Packet:
         raise HepDecodeError(f"total length {total} is shorter than the header", 4)
     if total > len(data):
         raise HepDecodeError(f"total length {total}, and only {len(data)} bytes", 4)
-    fields: dict[str, Any] = {"seconds": None, "ip_protocol": 0, "protocol_type": 0}
-    seen: set[str] = set()
+    fields: dict[str, Any] = {}
     layout, extra = [], []
     offset = HEADER.size
     while offset < total:
-        if offset + CHUNK.size > total:
+        if offset + _CHUNK_HEADER > total:
             raise HepDecodeError(f"{total - offset} bytes are too few for a chunk", offset)
         vendor, chunk_type, length = CHUNK.unpack_from(data, offset)
-        if length < CHUNK.size:
+        end = offset + length
+        if length < _CHUNK_HEADER:
             raise HepDecodeError(f"chunk length {length} is shorter than its header", offset)
-        if offset + length > total:
+        if end > total:
             raise HepDecodeError(f"chunk length {length} reaches beyond the packet", offset)
-        value = data[offset + CHUNK.size : offset + length]
+        value = data[offset + _CHUNK_HEADER : end]
         layout.append((vendor, chunk_type))
-        row = GENERIC.get(chunk_type) if vendor == GENERIC_VENDOR else None
-        if row is not None and row.form.size not in (None, len(value)):
-            raise HepDecodeError(
-                f"{row.name} is {len(value)} bytes long, not {row.form.size}", offset
-            )
+        field = None
+        if vendor == GENERIC_VENDOR and chunk_type in GENERIC:
+            name, (size, _, unpack), field = GENERIC[chunk_type]
+            if size is not None and size != len(value):
+                raise HepDecodeError(f"{name} is {len(value)} bytes long, not {size}", offset)
         # What has no attribute, or comes a second time, is kept as it is.
-        if row is not None and row.field is not None and row.field not in seen:
-            fields[row.field] = row.form.unpack(value)
-            seen.add(row.field)
-        else:
+        if field is None or field in fields:
             extra.append(Chunk(vendor, chunk_type, value))
-        offset += length
-    return Packet(**fields, extra=tuple(extra), layout=tuple(layout), magic=magic)
+        else:
+            fields[field] = unpack(value)
+        offset = end
+    # What a packet does not say is not what one that is built says by default.
+    return Packet(**_UNSAID | fields, extra=tuple(extra), layout=tuple(layout), magic=magic)
 
 
 def chunks(packet: Packet) -> list[Chunk]:
@@ -132,7 +134,7 @@ def _field_chunk(packet: Packet, field: str, chunk_type: int) -> bytes:
     row = GENERIC[chunk_type]
     try:
         data = row.form.pack(value)
-    except (ValueError, OverflowError, TypeError, AttributeError) as exc:
+    except (struct.error, OSError, TypeError) as exc:
         raise HepEncodeError(f"{field} = {value!r} does not fit {row.name}: {exc}") from exc
     return _chunk(GENERIC_VENDOR, chunk_type, data)
 

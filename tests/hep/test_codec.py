@@ -180,6 +180,7 @@ def test_a_packet_that_is_too_long_is_refused_and_never_wrapped(packet: hep.Pack
     [
         ({"src_port": 65536}, "src_port = 65536 does not fit source port"),
         ({"capture_id": -1}, "capture_id = -1 does not fit capture agent id"),
+        ({"payload": "text"}, "payload = 'text' does not fit payload"),
         ({"dst_ip": "localhost"}, "dst_ip = 'localhost' does not fit IPv4 destination address"),
         ({"version": 4}, "HEP has versions 1, 2 and 3"),
         ({"version": 2, "capture_id": 65536}, "HEP version 2"),
