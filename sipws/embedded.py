@@ -68,4 +68,8 @@ class EmbeddedCollector:
     def _receive(self, packet: hep.Packet, source: object) -> None:
         self.received += 1
         self._arrived.set()
-        self._show(display.line(packet, colour=self._colour))
+        try:
+            self._show(display.line(packet, colour=self._colour))
+        except BrokenPipeError:
+            # Whoever read our output has had enough; the server goes on all the same.
+            self._show = len

@@ -36,6 +36,17 @@ class Parts(NamedTuple):
         """These parts, and one more."""
         return self._replace(more=(*self.more, (name, text)))
 
+    def shortened(self, longest: int) -> "Parts":
+        """These parts, with texts of more than so many characters cut and marked."""
+
+        def cut(part: Part) -> Part:
+            name, text = part
+            if len(text) <= longest:
+                return part
+            return name, f"{text[:longest]}… ({len(text)} characters)"
+
+        return Parts(tuple(map(cut, self.opensips)), tuple(map(cut, self.more)))
+
 
 def _accepted(event: Accepted) -> Parts:
     return Parts(

@@ -24,7 +24,7 @@ from sipws.events import (
     MessageSent,
 )
 from sipws.tracing.packets import ConnectionPackets, PacketSettings
-from sipws.tracing.payloads import PAYLOADS, as_homer5, as_json
+from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,13 @@ class _Untraced(Enum):
     CANDIDATE = "the filter has not been asked about it"
     EXCLUDED = "the filter dropped it"
 
+
+LONGEST_PAYLOAD: Final = 60_000
+"""Bytes of a network event's payload that are sure to fit a packet and a datagram."""
+
+LONGEST_TEXT: Final = 4_000
+"""Characters that are left of each part of a longer payload. No browser's request is that long:
+it takes a large request of binary garbage, each byte of which takes six in JSON."""
 
 TRACED: Final = Verdict(True)
 CANDIDATE: Final = _Untraced.CANDIDATE
@@ -147,12 +154,16 @@ class Tracer:
             parts = PAYLOADS[type(event)](event)
             if self._remarks and (remark := self._remarks.pop(event.connection.id, "")):
                 parts = parts.with_part("Filter-Remark", remark)
-            settings = self._settings
-            if settings.homer5:
-                payload = as_homer5(parts, settings.homer5_delimiter)
-            else:
-                payload = as_json(parts)
+            payload = self._written(parts)
+            if len(payload) > LONGEST_PAYLOAD:
+                payload = self._written(parts.shortened(LONGEST_TEXT))
             self._offer(packets.network_event, event.time, payload)
+
+    def _written(self, parts: Parts) -> bytes:
+        settings = self._settings
+        if settings.homer5:
+            return as_homer5(parts, settings.homer5_delimiter)
+        return as_json(parts)
 
     def _message_received(self, event: MessageReceived) -> None:
         if (packets := self._packets_of(event.connection)) is not None and _is_sip(event.data):

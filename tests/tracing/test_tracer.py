@@ -15,6 +15,7 @@ from sipws.events import (
     ConnectionOpened,
     ErrorKind,
     ErrorOccurred,
+    HandshakeFailed,
     MessageReceived,
     MessageSent,
     Side,
@@ -134,6 +135,22 @@ def test_old_versions_carry_the_payload(
     assert packet.version == version
     assert (packet.src_ip, packet.src_port) == ("192.0.2.5", 50123)
     assert json.loads(packet.payload)["Event"] == "ACCEPTED"
+
+
+def test_a_large_request_of_garbage_is_traced_shortened(
+    tracer: Make, life: Life, bus: Bus, sent: list[bytes]
+) -> None:
+    tracer()
+    life.open()
+    garbage = b"GET \x00" + bytes(16_000)
+    kind = ErrorKind.REQUEST_TOO_LARGE
+    bus.publish(
+        HandshakeFailed(life.connection, 1000.1, garbage, b"HTTP/1.1 431", kind, "too large")
+    )
+    parts = json.loads(hep.decode(sent[0]).payload)
+    assert parts["Ws-Request"].startswith("GET \0")
+    assert parts["Ws-Request"].endswith("… (16005 characters)")
+    assert (parts["Ws-Reply"], parts["Error"]) == ("HTTP/1.1 431", "request-too-large")
 
 
 # The switch.
