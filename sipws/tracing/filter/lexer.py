@@ -178,7 +178,7 @@ def unquote(word: str) -> str:
     return _ESCAPE.sub(resolve, word[1:-1]).split("\0", 1)[0]
 
 
-_BEGINS_ESCAPE: Final = re.compile(r'\\(?=[nrat"\\x0-7\n]|$)')
+_BEGINS_ESCAPE: Final = re.compile(r'\\(?=[nrat"\\x0-7\n\r\t\a]|\Z)')
 
 
 def quote(text: str) -> str:
