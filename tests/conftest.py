@@ -24,5 +24,6 @@ def pytest_asyncio_loop_factories(
 
 # `make fuzz` looks much further than a test run has time for.
 settings.register_profile("fuzz", max_examples=20_000, deadline=None)
-settings.register_profile("default", deadline=None)
+# In CI the same examples are tried each time: what fails there was not there before.
+settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
