@@ -1,1 +1,0 @@
-"""Real SIP stacks register through the real program, and a collector receives the traces."""
