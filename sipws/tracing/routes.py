@@ -19,9 +19,10 @@ def decide_by_route(script: Script, route: str, own: Collection[Address] = ()) -
         route: the name of the route; one that the script does not have excludes nothing.
         own: the addresses of our listeners, for ``is_myself``.
     """
+    listeners = frozenset(own)
 
     def decide(connection: Connection) -> Verdict:
-        outcome = script.evaluate(route, subject_of(connection), own)
+        outcome = script.evaluate(route, subject_of(connection), listeners)
         for message in outcome.messages:
             log.info("xlog: %s", message.rstrip())
         return Verdict(outcome.traced, outcome.stopped or "")
