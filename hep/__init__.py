@@ -29,6 +29,7 @@ from hep.outbox import Outbox
 from hep.packet import Packet
 from hep.prepared import PreparedEncoder
 from hep.senders import Sender, SenderSettings, open_sender
+from hep.v3 import compress
 
 __all__ = [
     "Chunk",
@@ -46,6 +47,7 @@ __all__ = [
     "SenderSettings",
     "Source",
     "Splitter",
+    "compress",
     "decode",
     "encode",
     "open_sender",

@@ -11,8 +11,23 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
+from hep.compression import deflate, inflate
+
 GENERIC_VENDOR: Final = 0
 """The vendor id of the chunks in `GENERIC`."""
+
+VENDORS: Final = {
+    1: "FreeSWITCH",
+    2: "Kamailio",
+    3: "OpenSIPS",
+    4: "Asterisk",
+    5: "Homer",
+    6: "sipXecs",
+    7: "Yeti",
+    8: "Genesys",
+}
+"""Who a vendor id stands for. Several receivers take vendors' chunks for generic ones: types of
+our own are opt-in and start at 0x0100."""
 
 
 class Chunk(NamedTuple):
@@ -26,7 +41,9 @@ class Chunk(NamedTuple):
     def name(self) -> str:
         """What the specification calls it, or vendor and type as numbers."""
         row = GENERIC.get(self.type) if self.vendor == GENERIC_VENDOR else None
-        return row.name if row else f"vendor {self.vendor} chunk 0x{self.type:04x}"
+        if row:
+            return row.name
+        return f"{VENDORS.get(self.vendor, f'vendor {self.vendor}')} chunk 0x{self.type:04x}"
 
 
 class Form(NamedTuple):
@@ -37,6 +54,7 @@ class Form(NamedTuple):
     pack: Callable[[Any], bytes]
     """Raises struct.error, OSError or TypeError on a value that does not fit."""
     unpack: Callable[[bytes], Any]
+    """Raises InflateError on bytes that are no compressed payload, and on others nothing."""
 
 
 # All of these are functions of the interpreter: a decoded packet calls a dozen of them.
@@ -46,6 +64,7 @@ U8, U16, U32, U64 = (
 IPV4 = Form(4, partial(inet_pton, AF_INET), partial(inet_ntop, AF_INET))
 IPV6 = Form(16, partial(inet_pton, AF_INET6), partial(inet_ntop, AF_INET6))
 BYTES = Form(None, partial(bytes.__add__, b""), bytes)
+COMPRESSED = Form(None, partial(deflate, container="zlib"), inflate)
 
 
 class Row(NamedTuple):
@@ -73,7 +92,7 @@ GENERIC: Final[dict[int, Row]] = {
     0x000D: Row("keep-alive timer", U16),
     0x000E: Row("authenticate key", BYTES, "auth_key"),
     0x000F: Row("payload", BYTES, "payload"),
-    0x0010: Row("compressed payload", BYTES),
+    0x0010: Row("compressed payload", COMPRESSED, "payload"),
     0x0011: Row("correlation id", BYTES, "correlation_id"),
     0x0012: Row("VLAN id", U16),
     0x0013: Row("capture agent name", BYTES),

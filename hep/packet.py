@@ -65,6 +65,11 @@ class Packet:
     version: int = 3
     """1, 2 or 3."""
 
+    compressed: bytes | None = None
+    """The payload as chunk 0x0010 has it, which then stands in place of 0x000f (version 3 only).
+
+    What no longer inflates to ``payload`` is written anew; see `hep.compress`."""
+
     extra: tuple[Chunk, ...] = ()
     """Chunks without an attribute of their own (version 3 only)."""
 

@@ -9,8 +9,9 @@ from hep.chunks import GENERIC_VENDOR
 from hep.errors import HepEncodeError
 from hep.packet import Packet
 
-_TIME: Final = struct.Struct("!HHHIHHHI")
 _CHUNK: Final = v3.CHUNK
+_SECONDS: Final = _CHUNK.pack(GENERIC_VENDOR, 0x09, 10)
+_MICROSECONDS: Final = _CHUNK.pack(GENERIC_VENDOR, 0x0A, 10)
 
 
 class PreparedEncoder:
@@ -24,7 +25,7 @@ class PreparedEncoder:
         HepEncodeError: a value does not fit its chunk, or an address is missing.
     """
 
-    __slots__ = ("_after_time", "_before_time", "_length")
+    __slots__ = ("_after_time", "_before_time", "_length", "_pack")
 
     def __init__(self, flow: Packet) -> None:
         if flow.src_ip is None or flow.dst_ip is None:
@@ -33,6 +34,7 @@ class PreparedEncoder:
             replace(
                 flow,
                 payload=b"",
+                compressed=None,
                 seconds=0,
                 microseconds=0,
                 correlation_id=None,
@@ -42,10 +44,12 @@ class PreparedEncoder:
             )
         )
         # The general encoder has the last word on what a packet looks like: its work is cut
-        # where the time stands, and before the payload's header, which is the last chunk.
-        time = written.index(_CHUNK.pack(GENERIC_VENDOR, 0x09, 10))
-        self._before_time = written[v3.HEADER.size : time]
-        self._after_time = written[time + _TIME.size : -_CHUNK.size]
+        # around the two numbers of the time, and before the length of the payload, which is last.
+        seconds = written.index(_SECONDS) + len(_SECONDS)
+        self._before_time = written[v3.HEADER.size : seconds]
+        self._after_time = written[seconds + 4 + len(_MICROSECONDS) + 4 : -2]
+        before, after = len(self._before_time), len(self._after_time)
+        self._pack = struct.Struct(f"!4sH{before}sI{len(_MICROSECONDS)}sI{after}sH").pack
         self._length = len(written)
 
     def encode(
@@ -68,23 +72,28 @@ class PreparedEncoder:
         """
         size = len(payload)
         total = self._length + size
-        if correlation_id is not None:
-            total += _CHUNK.size + len(correlation_id)
         try:
-            parts = [
-                v3.HEADER.pack(b"HEP3", total),
-                self._before_time,
-                _TIME.pack(0, 0x09, 10, seconds, 0, 0x0A, 10, microseconds),
-                self._after_time,
-                _CHUNK.pack(0, 0x0F, _CHUNK.size + size),
-                payload,
-            ]
-            if correlation_id is not None:
-                parts.append(_CHUNK.pack(0, 0x11, _CHUNK.size + len(correlation_id)))
-                parts.append(correlation_id)
+            if correlation_id is None:
+                behind = b""
+            else:
+                total += 6 + len(correlation_id)
+                behind = _CHUNK.pack(0, 0x11, 6 + len(correlation_id)) + correlation_id
+            return (
+                self._pack(
+                    b"HEP3",
+                    total,
+                    self._before_time,
+                    seconds,
+                    _MICROSECONDS,
+                    microseconds,
+                    self._after_time,
+                    6 + size,
+                )
+                + payload
+                + behind
+            )
         except struct.error as exc:
             raise HepEncodeError(
                 f"a packet of {total} bytes at {seconds}.{microseconds:06} does not fit: HEPv3 ends"
                 f" at {v3.LONGEST} bytes"
             ) from exc
-        return b"".join(parts)

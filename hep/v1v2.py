@@ -3,6 +3,9 @@
 Version 2 adds the time and a 16-bit capture id, in the byte order of the sender's machine, which
 no field states. The reading whose seconds are plausible is taken; little-endian where both or
 neither are, because nearly every sender is an x86.
+
+OpenSIPS counts its address union twice and appends as many zero bytes (8 for IPv4, 32 for IPv6).
+They are no part of the payload: these versions carry SIP alone, which does not end in them.
 """
 
 import struct
@@ -58,6 +61,8 @@ def decode(data: bytes) -> Packet:
     time = None
     if version == 2:
         time, end = _read_time(data, offset)
+    surplus = bytes(2 * size)
+    payload_end = len(data) - len(surplus) if data.endswith(surplus, end) else len(data)
     return Packet(
         version=version,
         ip_family=family,
@@ -69,7 +74,7 @@ def decode(data: bytes) -> Packet:
         seconds=time.seconds if time else None,
         microseconds=time.microseconds if time else None,
         capture_id=time.capture_id if time else 0,
-        payload=data[end:],
+        payload=data[end:payload_end],
     )
 
 
