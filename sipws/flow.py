@@ -28,7 +28,8 @@ from sipws.events import (
 )
 from sipws.limits import Limits
 from sipws.registry import Registry
-from sipws.session import Phase, ServerSession
+from sipws.server_session import ServerSession
+from sipws.session import Phase
 
 log = logging.getLogger(__name__)
 

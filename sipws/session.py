@@ -1,45 +1,39 @@
-"""One accepted WebSocket connection, without I/O: bytes in, events and bytes out.
+"""One WebSocket connection, without I/O: bytes in, events and bytes out.
 
-A `ServerSession` owns the bytes that come in: it collects the upgrade request, so that requests
-and refusals are known to the byte, and then hands whole frames to websockets' sans-I/O engine. It
+A `Session` owns the bytes that come in and hands whole frames to websockets' sans-I/O engine. It
 has no socket and no clock: time comes in as ``now`` (seconds since the epoch), what happened
-comes out as events, what is to be written as bytes from `ServerSession.take_writes`.
+comes out as events, what is to be written as bytes from `Session.take_writes`. How a connection
+opens depends on the side: `sipws.server_session` has the server's.
 
 After every call the caller publishes the events, writes what `take_writes` returns, and looks at
-`ServerSession.phase`: when it changed, `ServerSession.timeout` is the new time limit. Nothing the
-peer sends raises.
+`Session.phase`: when it changed, `Session.timeout` is the new time limit. Nothing the peer sends
+raises.
 """
 
 import codecs
 import logging
+from abc import ABC, abstractmethod
 from enum import Enum, auto
 from typing import Final
 
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import SEND_EOF, State
-from websockets.server import ServerProtocol
+from websockets.protocol import SEND_EOF, Protocol, State
 
-from sipws import handshake
 from sipws.errors import ConnectionClosedError
 from sipws.events import (
     ABNORMAL,
-    Accepted,
     Closed,
     Connection,
     ErrorKind,
     ErrorOccurred,
     Event,
-    HandshakeFailed,
-    HandshakeReply,
-    HandshakeRequest,
     MessageReceived,
     Side,
 )
 from sipws.frames import next_frame
-from sipws.handshake import Refusal
 from sipws.limits import Limits
 
-_engine_log: Final = logging.getLogger("sipws.engine")
+engine_log: Final = logging.getLogger("sipws.engine")
 _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
@@ -61,8 +55,8 @@ class Phase(Enum):
     CLOSED = auto()
 
 
-class ServerSession:
-    """The server's side of one connection."""
+class Session(ABC):
+    """One side of a connection: what both sides have in common."""
 
     __slots__ = (
         "_bytes_in",
@@ -84,17 +78,13 @@ class ServerSession:
         "phase",
     )
 
-    def __init__(self, connection: Connection, limits: Limits) -> None:
+    def __init__(self, connection: Connection, limits: Limits, engine: Protocol) -> None:
         self.connection = connection
         self.phase = Phase.HANDSHAKE
         self.accepted = False
         """Whether the opening handshake succeeded."""
         self._limits = limits
-        self._engine = ServerProtocol(
-            subprotocols=[handshake.SUBPROTOCOL],
-            max_size=limits.message_size,
-            logger=_engine_log,
-        )
+        self._engine = engine
         self._received = bytearray()
         self._writes: list[bytes] = []
         self._eof_to_send = False
@@ -119,7 +109,7 @@ class ServerSession:
         if self.phase is Phase.OPEN:
             return self._receive_frames(data, now)
         if self.phase is Phase.HANDSHAKE:
-            return self._receive_request(data, now)
+            return self._receive_handshake(data, now)
         if self.phase is Phase.CLOSING and self.accepted:
             # The peer's close frame may still come.
             return self._receive_frames(data, now)
@@ -137,12 +127,7 @@ class ServerSession:
     def handle_timeout(self, now: float) -> list[Event]:
         """The time limit of this phase has passed."""
         if self.phase is Phase.HANDSHAKE:
-            limit = self._limits.handshake_timeout
-            refusal = Refusal(
-                ErrorKind.HANDSHAKE_TIMEOUT,
-                f"no complete upgrade request within {limit:g} s",
-            )
-            return self._refuse(refusal, now)
+            return self._handshake_timed_out(now)
         if self.phase is Phase.CLOSING:
             if not self.accepted:
                 return self._close(now, Side.LOCAL)
@@ -221,52 +206,19 @@ class ServerSession:
             return self._limits.close_timeout
         return None
 
-    # The opening handshake.
+    # The opening handshake, which each side has its own of.
 
-    def _receive_request(self, data: bytes, now: float) -> list[Event]:
-        received = self._received
-        received += data
-        if problem := handshake.no_http(received):
-            return self._refuse(Refusal(ErrorKind.NOT_HTTP, problem), now)
-        end = handshake.end_of_request(received)
-        limit = self._limits.request_size
-        if (len(received) if end is None else end) > limit:
-            detail = f"the upgrade request exceeds {limit} bytes"
-            return self._refuse(Refusal(ErrorKind.REQUEST_TOO_LARGE, detail), now)
-        if end is None:
-            return []
-        request, behind = bytes(received[:end]), bytes(received[end:])
-        received.clear()
-        happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
-        verdict = handshake.answer(self._engine, request)
-        if isinstance(verdict, Refusal):
-            return happened + self._refuse(verdict, now, request)
-        self._engine.send_response(verdict)
-        reply = b"".join(self._engine.data_to_send())
-        self._writes.append(reply)
-        self.phase = Phase.OPEN
-        self.accepted = True
-        happened.append(HandshakeReply(self.connection, now, 101, reply))
-        happened.append(Accepted(self.connection, now, request, reply))
-        # A client may send frames right behind its request, before it has seen the answer.
-        return happened + self._receive_frames(behind, now)
+    @abstractmethod
+    def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
+        """Take bytes that may complete the handshake; what comes behind it is frames."""
 
-    def _refuse(self, refusal: Refusal, now: float, request: bytes | None = None) -> list[Event]:
-        """Refuse a request, or what came in the place of one."""
-        if request is None:
-            # What is refused before its end may be endless: no more of it is told than is allowed.
-            request = bytes(self._received[: self._limits.request_size])
-            self._received.clear()
-        response = handshake.refuse(self._engine, refusal)
-        reply = response.serialize()
-        self._writes.append(reply)
-        self._eof_to_send = True
-        self._start_closing(Side.LOCAL, refusal.detail)
-        kind, detail = refusal.kind, refusal.detail
-        return [
-            HandshakeReply(self.connection, now, response.status_code, reply),
-            HandshakeFailed(self.connection, now, request, reply, kind, detail),
-        ]
+    @abstractmethod
+    def _handshake_timed_out(self, now: float) -> list[Event]:
+        """The handshake did not complete in time."""
+
+    @abstractmethod
+    def _handshake_lost(self, now: float, detail: str) -> list[Event]:
+        """The connection ended before the handshake was complete."""
 
     # Frames.
 
@@ -358,18 +310,8 @@ class ServerSession:
         if self.phase is Phase.OPEN and closed_by is Side.PEER:
             detail = detail or "the connection ended without a close frame"
             happened.append(ErrorOccurred(self.connection, now, ErrorKind.CONNECTION_LOST, detail))
-        elif self.phase is Phase.HANDSHAKE and self._received:
-            detail = detail or "the peer left before its upgrade request was complete"
-            happened.append(
-                HandshakeFailed(
-                    self.connection,
-                    now,
-                    bytes(self._received),
-                    b"",
-                    ErrorKind.HANDSHAKE_ABORTED,
-                    detail,
-                )
-            )
+        elif self.phase is Phase.HANDSHAKE:
+            happened += self._handshake_lost(now, detail)
         closed_by = self._closed_by or closed_by
         first = self._engine.close_rcvd if closed_by is Side.PEER else self._engine.close_sent
         self.phase = Phase.CLOSED

@@ -21,7 +21,8 @@ MODULES = {
 LONGEST_FILE = 400
 """Lines. A longer file is two files."""
 
-CORES = ["address", "errors", "events", "limits", "frames", "handshake", "session", "sip"]
+CORES = ["address", "errors", "events", "limits", "frames", "handshake", "session"]
+CORES += ["server_session", "sip"]
 SHELLS = ["sipws.flow", "sipws.server", "sipws.tls"]
 APPLICATION = [
     "sipws.app",

@@ -10,7 +10,7 @@ import pytest
 from sipws import Address, Limits, Listener, Server
 from sipws.events import Connection, Event
 from sipws.flow import Flow
-from sipws.session import ServerSession
+from sipws.server_session import ServerSession
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\n"

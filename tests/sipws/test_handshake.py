@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sipws.events import Accepted, ErrorKind, HandshakeFailed, HandshakeReply
-from sipws.session import ServerSession
+from sipws.server_session import ServerSession
 
 HANDSHAKES = sorted((Path(__file__).parents[1] / "data" / "handshakes").glob("*.txt"))
 

@@ -1,0 +1,94 @@
+"""How a connection opens on the server's side, without I/O; the rest of it is `sipws.session`.
+
+The upgrade request is collected here up to its blank line, so that requests and refusals are
+known to the byte.
+"""
+
+from websockets.server import ServerProtocol
+
+from sipws import handshake
+from sipws.events import (
+    Accepted,
+    Connection,
+    ErrorKind,
+    Event,
+    HandshakeFailed,
+    HandshakeReply,
+    HandshakeRequest,
+    Side,
+)
+from sipws.handshake import Refusal
+from sipws.limits import Limits
+from sipws.session import Phase, Session, engine_log
+
+
+class ServerSession(Session):
+    """The server's side of one connection."""
+
+    __slots__ = ("_server_engine",)
+
+    def __init__(self, connection: Connection, limits: Limits) -> None:
+        self._server_engine = ServerProtocol(
+            subprotocols=[handshake.SUBPROTOCOL],
+            max_size=limits.message_size,
+            logger=engine_log,
+        )
+        super().__init__(connection, limits, self._server_engine)
+
+    def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
+        received = self._received
+        received += data
+        if problem := handshake.no_http(received):
+            return self._refuse(Refusal(ErrorKind.NOT_HTTP, problem), now)
+        end = handshake.end_of_request(received)
+        limit = self._limits.request_size
+        if (len(received) if end is None else end) > limit:
+            detail = f"the upgrade request exceeds {limit} bytes"
+            return self._refuse(Refusal(ErrorKind.REQUEST_TOO_LARGE, detail), now)
+        if end is None:
+            return []
+        request, behind = bytes(received[:end]), bytes(received[end:])
+        received.clear()
+        happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
+        verdict = handshake.answer(self._server_engine, request)
+        if isinstance(verdict, Refusal):
+            return happened + self._refuse(verdict, now, request)
+        self._server_engine.send_response(verdict)
+        reply = b"".join(self._server_engine.data_to_send())
+        self._writes.append(reply)
+        self.phase = Phase.OPEN
+        self.accepted = True
+        happened.append(HandshakeReply(self.connection, now, 101, reply))
+        happened.append(Accepted(self.connection, now, request, reply))
+        # A client may send frames right behind its request, before it has seen the answer.
+        return happened + self._receive_frames(behind, now)
+
+    def _refuse(self, refusal: Refusal, now: float, request: bytes | None = None) -> list[Event]:
+        """Refuse a request, or what came in the place of one."""
+        if request is None:
+            # What is refused before its end may be endless: no more of it is told than is allowed.
+            request = bytes(self._received[: self._limits.request_size])
+            self._received.clear()
+        response = handshake.refuse(self._server_engine, refusal)
+        reply = response.serialize()
+        self._writes.append(reply)
+        self._eof_to_send = True
+        self._start_closing(Side.LOCAL, refusal.detail)
+        kind, detail = refusal.kind, refusal.detail
+        return [
+            HandshakeReply(self.connection, now, response.status_code, reply),
+            HandshakeFailed(self.connection, now, request, reply, kind, detail),
+        ]
+
+    def _handshake_timed_out(self, now: float) -> list[Event]:
+        limit = self._limits.handshake_timeout
+        detail = f"no complete upgrade request within {limit:g} s"
+        return self._refuse(Refusal(ErrorKind.HANDSHAKE_TIMEOUT, detail), now)
+
+    def _handshake_lost(self, now: float, detail: str) -> list[Event]:
+        request = bytes(self._received)
+        if not request:
+            return []
+        detail = detail or "the peer left before its upgrade request was complete"
+        kind = ErrorKind.HANDSHAKE_ABORTED
+        return [HandshakeFailed(self.connection, now, request, b"", kind, detail)]
