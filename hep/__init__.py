@@ -16,7 +16,8 @@ A packet to bytes and back::
     >>> hep.decode(hep.encode(packet)).correlation_id
     b'call-1'
 
-To send packets see `open_sender`, to receive them `Collector`.
+To send packets see `open_sender` (and `Duplicate`, `Failover`, `Balanced` for several
+destinations), to receive them `receive` or `Collector`.
 """
 
 from hep.chunks import Chunk, ProtocolType
@@ -24,16 +25,21 @@ from hep.codec import decode, encode
 from hep.collector import Collector, Source
 from hep.errors import HepDecodeError, HepEncodeError, HepError, HepIdError
 from hep.framing import Splitter
+from hep.groups import Balanced, Duplicate, Failover
 from hep.hep_id import HepId
 from hep.outbox import Outbox
 from hep.packet import Packet
 from hep.prepared import PreparedEncoder
+from hep.receiving import Receiver, receive
 from hep.senders import Sender, SenderSettings, open_sender
 from hep.v3 import compress
 
 __all__ = [
+    "Balanced",
     "Chunk",
     "Collector",
+    "Duplicate",
+    "Failover",
     "HepDecodeError",
     "HepEncodeError",
     "HepError",
@@ -43,6 +49,7 @@ __all__ = [
     "Packet",
     "PreparedEncoder",
     "ProtocolType",
+    "Receiver",
     "Sender",
     "SenderSettings",
     "Source",
@@ -51,4 +58,5 @@ __all__ = [
     "decode",
     "encode",
     "open_sender",
+    "receive",
 ]

@@ -11,6 +11,9 @@ WhenFull = Literal["drop-oldest", "drop-newest"]
 LIMIT: Final = 10_000
 """Packets that wait unless told: some ten seconds of a busy server, some megabytes."""
 
+LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""Their bytes: so many packets of the greatest length would be ten times as much."""
+
 FULL: Final = "queue-full"
 """The cause of a packet dropped because too many waited."""
 
@@ -22,9 +25,15 @@ class Outbox:
         limit: how many may wait.
         when_full: which one goes when one more comes. The newest is of more use to whoever looks
             at what happens now, the oldest to whoever wants to know how it began.
+        limit_bytes: how many bytes may wait.
     """
 
-    def __init__(self, limit: int = LIMIT, when_full: WhenFull = "drop-oldest") -> None:
+    def __init__(
+        self,
+        limit: int = LIMIT,
+        when_full: WhenFull = "drop-oldest",
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
         self.offered = 0
         """Packets put in."""
         self.sent = 0
@@ -32,7 +41,9 @@ class Outbox:
         self.bytes_sent = 0
         self.dropped: Counter[str] = Counter()
         """Packets given up, by cause."""
+        self.bytes_queued = 0
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._drop_oldest = when_full == "drop-oldest"
         self._waiting: deque[bytes] = deque()
         self._taken: list[bytes] = []
@@ -43,15 +54,26 @@ class Outbox:
         return len(self._waiting) + len(self._taken)
 
     def put(self, packet: bytes) -> None:
-        """Add a packet; one goes when there is no room."""
+        """Add a packet; others go, or it does, when there is no room."""
         self.offered += 1
-        if self.queued < self._limit:
-            self._waiting.append(packet)
-            return
-        self.dropped[FULL] += 1
-        if self._drop_oldest and self._waiting:
-            self._waiting.popleft()
-            self._waiting.append(packet)
+        self.bytes_queued += len(packet)
+        self._waiting.append(packet)
+        while (
+            len(self._waiting) + len(self._taken) > self._limit
+            or self.bytes_queued > self._limit_bytes
+        ):
+            # What has been taken for sending is being sent, and stays.
+            oldest = self._drop_oldest and len(self._waiting) > 1
+            given_up = self._waiting.popleft() if oldest else self._waiting.pop()
+            self.bytes_queued -= len(given_up)
+            self.dropped[FULL] += 1
+            if not oldest:
+                break
+
+    def refuse(self, cause: str) -> None:
+        """Count a packet that was offered and cannot even wait."""
+        self.offered += 1
+        self.dropped[cause] += 1
 
     def take(self, size: int) -> list[bytes]:
         """Take the next packets for sending: at least one, and about ``size`` bytes at most.
@@ -59,16 +81,22 @@ class Outbox:
         They count as queued until `done`, `undo` or `drop_taken` says what became of them.
         """
         taken = self._taken
-        while self._waiting and size > 0:
-            packet = self._waiting.popleft()
+        waiting = self._waiting
+        while waiting and size > 0:
+            packet = waiting.popleft()
             size -= len(packet)
             taken.append(packet)
         return taken
 
-    def done(self) -> None:
-        """What was taken has been sent."""
+    def done(self, count: int | None = None) -> None:
+        """What was taken has been sent; or so many of it, and the others wait on."""
+        if count is not None and count < len(self._taken):
+            self._waiting.extendleft(reversed(self._taken[count:]))
+            del self._taken[count:]
+        size = sum(map(len, self._taken))
         self.sent += len(self._taken)
-        self.bytes_sent += sum(map(len, self._taken))
+        self.bytes_sent += size
+        self.bytes_queued -= size
         self._taken = []
 
     def undo(self) -> None:
@@ -79,6 +107,7 @@ class Outbox:
     def drop_taken(self, cause: str) -> None:
         """What was taken can never be sent."""
         self.dropped[cause] += len(self._taken)
+        self.bytes_queued -= sum(map(len, self._taken))
         self._taken = []
 
     def lost(self, cause: str) -> None:
@@ -87,9 +116,18 @@ class Outbox:
             self.sent -= 1
             self.dropped[cause] += 1
 
+    def withdraw(self) -> list[bytes]:
+        """Take back what waits, as if it had never been offered: another will send it."""
+        packets = list(self._waiting)
+        self._waiting.clear()
+        self.offered -= len(packets)
+        self.bytes_queued -= sum(map(len, packets))
+        return packets
+
     def drop_all(self, cause: str) -> None:
         """Give up everything that waits."""
         if self.queued:
             self.dropped[cause] += self.queued
         self._waiting.clear()
         self._taken = []
+        self.bytes_queued = 0

@@ -1,8 +1,10 @@
 """Packets recorded from others, and collectors on loopback."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,3 +63,33 @@ async def collect(inbox: Inbox) -> AsyncIterator[Callable[..., Awaitable[hep.Col
             return await stack.enter_async_context(hep.Collector(inbox, **where))
 
         yield start
+
+
+@pytest.fixture
+def numbered(packet: hep.Packet) -> Callable[..., list[bytes]]:
+    """Encoded packets whose payloads count: ``numbered(10, start=5)``."""
+
+    def encoded(count: int, start: int = 0) -> list[bytes]:
+        return [hep.encode(replace(packet, payload=b"%d" % n)) for n in range(start, start + count)]
+
+    return encoded
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Let the event loop run until something is so: ``await until(lambda: inbox.packets)``."""
+
+    async def wait(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture
+def deaf() -> Any:
+    """A listening TCP socket that the test serves by hand, outside of the event loop."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(5)
+        yield listener

@@ -1,0 +1,317 @@
+"""Connections to a collector: UDP, TCP and TLS. `hep.senders` decides when to have one.
+
+A link takes packets out of an `hep.outbox.Outbox` by itself, from the event loop and without a
+task: woken when something was put in, it sends on the loop's next turns, everything that has come
+until then together.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+import asyncio_dgram
+from asyncio_dgram.aio import DatagramClient, TransportClosed
+
+from hep.hep_id import HepId
+from hep.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+COALESCE: Final = 64 * 1024
+"""Bytes that go to the system in one write, as far as so many wait."""
+
+KEEP_ALIVE: Final = 30
+"""Seconds: a TCP connection silent for so long is probed, and one whose data nobody confirms for
+so long is broken. Well under the minutes after which firewalls forget a connection."""
+
+TOO_LONG: Final = "too-long"
+"""The cause of a packet dropped because no datagram can carry it."""
+
+REFUSED: Final = "refused"
+"""The cause of a packet that the system says nobody received (an ICMP message came back)."""
+
+
+class Link(Protocol):
+    """A connection to a collector, sending what is in an outbox."""
+
+    broken: asyncio.Future[None]
+    """Done when the link is of no more use. Has an ``OSError`` where the system told why."""
+
+    def wake(self) -> None:
+        """There is something in the outbox; returns at once."""
+
+    def close(self) -> None:
+        """Let go of it; what the system has not taken is in the outbox again."""
+
+
+OnIdle = Callable[[], object]
+"""Called whenever all that was in the outbox has been sent."""
+
+
+async def connect(
+    destination: HepId,
+    tls: ssl.SSLContext | None,
+    attempt: int,
+    outbox: Outbox,
+    on_idle: OnIdle,
+) -> Link:
+    """Open a link; the name is resolved anew.
+
+    Args:
+        destination: where to.
+        tls: for transport tls; the system's certificates and full verification unless given.
+        attempt: with UDP, which of a name's addresses to take (a TCP connection tries them all).
+        outbox: what it sends from.
+        on_idle: called whenever that has run empty.
+
+    Raises:
+        OSError: there is no connection.
+        ValueError: the host can be no name.
+    """
+    if destination.transport == "udp":
+        return await _connect_datagrams(destination, attempt, outbox, on_idle)
+    loop = asyncio.get_running_loop()
+    link = _Stream(outbox, on_idle)
+    transport, _ = await loop.create_connection(lambda: link, destination.host, destination.port)
+    if destination.transport == "tls":
+        context = tls or ssl.create_default_context()
+        try:
+            secured = await loop.start_tls(
+                transport, link, context, server_hostname=destination.host
+            )
+        except BaseException:
+            transport.abort()
+            raise
+        if secured is None:
+            raise ConnectionResetError(errno.ECONNRESET, "lost during the TLS handshake")
+        link.connection_made(secured)
+    return link
+
+
+async def _connect_datagrams(
+    destination: HepId, attempt: int, outbox: Outbox, on_idle: OnIdle
+) -> "_Datagrams":
+    # Resolving may take long and may be cancelled; what comes after it takes a moment and may not:
+    # a socket abandoned half-open keeps uvloop from ever closing its loop.
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(destination.host, destination.port, type=socket.SOCK_DGRAM)
+    address = found[attempt % len(found)][4]
+    opening = asyncio.ensure_future(asyncio_dgram.connect(address[:2]))
+    try:
+        endpoint = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        (await opening).close()
+        raise
+    return _Datagrams(endpoint, outbox, on_idle, only_address=len(found) == 1)
+
+
+class _Datagrams:
+    """A connected UDP socket. The system may say that nobody listens, about an earlier packet."""
+
+    def __init__(
+        self, endpoint: DatagramClient, outbox: Outbox, on_idle: OnIdle, only_address: bool
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.broken = self._loop.create_future()
+        self._endpoint = endpoint
+        self._outbox = outbox
+        self._on_idle = on_idle
+        # Written to directly, the socket says of each packet what became of it, and at 2/3 of
+        # the price; the endpoint would tell errors later, with another packet.
+        self._socket = socket.socket(fileno=os.dup(endpoint.socket.fileno()))
+        self._socket.setblocking(False)
+        self._only_address = only_address
+        self._refused = False
+        self._refusals_read = 0
+        self._awake = False
+        self._reading = self._loop.create_task(self._read())
+
+    def wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        """Send everything that waits."""
+        self._awake = False
+        if self.broken.done():
+            return
+        outbox = self._outbox
+        try:
+            self._note_earlier_errors()
+            while taken := outbox.take(COALESCE):
+                self._send_taken(taken)
+        except BlockingIOError:
+            # The system has no room. Until it has, more packets need not wake us.
+            self._awake = True
+            self._loop.add_writer(self._socket, self._send_again)
+        except OSError as exc:
+            self._break(exc)
+        else:
+            self._on_idle()
+
+    def _send_taken(self, taken: list[bytes]) -> None:
+        send, outbox = self._socket.send, self._outbox
+        sent = 0
+        try:
+            for packet in taken:
+                send(packet)
+                sent += 1
+        except OSError as exc:
+            outbox.done(sent)
+            if exc.errno == errno.ECONNREFUSED:
+                # It is about a packet sent before. This one has not been tried.
+                self._note_refusal()
+            elif exc.errno == errno.EMSGSIZE:
+                outbox.take(1)
+                outbox.drop_taken(TOO_LONG)
+            else:
+                raise
+        else:
+            outbox.done()
+
+    def _send_again(self) -> None:
+        self._loop.remove_writer(self._socket)
+        self._send()
+
+    async def _read(self) -> None:
+        # A collector has nothing to say. What comes all the same is read, or it would pile up.
+        while True:
+            try:
+                await self._endpoint.recv()
+            except OSError:
+                self._refusals_read += 1
+            except TransportClosed:
+                self._break(None)
+                return
+
+    def _note_earlier_errors(self) -> None:
+        while self._refusals_read:
+            self._refusals_read -= 1
+            self._note_refusal()
+        while True:
+            try:
+                if self._endpoint.exception is None:
+                    return
+            except OSError:
+                self._note_refusal()
+
+    def _note_refusal(self) -> None:
+        self._outbox.lost(REFUSED)
+        if not self._only_address:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody receives HEP there")
+        if not self._refused:
+            # Once: the counters tell the rest.
+            self._refused = True
+            log.warning("nobody receives HEP on udp %s:%d", *self._endpoint.peername[:2])
+
+    def _break(self, exc: OSError | None) -> None:
+        if not self.broken.done():
+            if exc is None:
+                self.broken.set_result(None)
+            else:
+                self.broken.set_exception(exc)
+
+    def close(self) -> None:
+        self._break(None)
+        self._reading.cancel()
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._endpoint.close()
+
+
+class _Stream(asyncio.Protocol):
+    """A TCP or TLS connection."""
+
+    def __init__(self, outbox: Outbox, on_idle: OnIdle) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.broken = self._loop.create_future()
+        self._outbox = outbox
+        self._on_idle = on_idle
+        self._transport: asyncio.Transport | None = None
+        self._awake = False
+        self._full = False
+
+    def wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            # Two turns: in between, the loop has looked at the connection. If the collector
+            # closed it while it was idle, a packet written now would be lost.
+            self._loop.call_soon(self._loop.call_soon, self._send)
+
+    def _send(self) -> None:
+        self._awake = False
+        transport, outbox = self._transport, self._outbox
+        if self._full or transport is None or self.broken.done():
+            return
+        while taken := outbox.take(COALESCE):
+            transport.write(taken[0] if len(taken) == 1 else b"".join(taken))
+            # The write has called `pause_writing` unless the system took everything. Then the
+            # packets stay ours: what was not taken must survive the connection.
+            if self._full or transport.is_closing():
+                return
+            outbox.done()
+        self._on_idle()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Called once more when TLS has come up on top of the connection.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)
+        _keep_alive(transport.get_extra_info("socket"))
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._outbox.done()
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        """A collector has nothing to say."""
+
+    def eof_received(self) -> bool:
+        # The end of what it says is the end of the connection.
+        self._break(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._break(exc)
+
+    def _break(self, exc: Exception | None) -> None:
+        if self.broken.done():
+            return
+        self._outbox.undo()
+        if isinstance(exc, OSError):
+            self.broken.set_exception(exc)
+        else:
+            self.broken.set_result(None)
+
+    def close(self) -> None:
+        unsent = self._full
+        self._break(None)
+        if self._transport is not None:
+            # What the transport still holds is in the outbox again: it must not go out as well.
+            if unsent:
+                self._transport.abort()
+            else:
+                self._transport.close()
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Have the system find out that a collector is gone without a word."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", KEEP_ALIVE),
+        ("TCP_KEEPINTVL", KEEP_ALIVE // 3),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", KEEP_ALIVE * 1000),
+    ):
+        # Not every system has all of them.
+        if (number := getattr(socket, option, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, number, value)
