@@ -23,7 +23,7 @@ destinations), to receive them `receive` or `Collector`.
 from hep.chunks import Chunk, ProtocolType
 from hep.codec import decode, encode
 from hep.collector import Collector, Source
-from hep.errors import HepDecodeError, HepEncodeError, HepError, HepIdError
+from hep.errors import HepDecodeError, HepEncodeError, HepError, HepIdError, HepSpoolError
 from hep.framing import Splitter
 from hep.groups import Balanced, Duplicate, Failover
 from hep.hep_id import HepId
@@ -45,6 +45,7 @@ __all__ = [
     "HepError",
     "HepId",
     "HepIdError",
+    "HepSpoolError",
     "Outbox",
     "Packet",
     "PreparedEncoder",

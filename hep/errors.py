@@ -5,7 +5,8 @@
     HepError
     ├── HepDecodeError   bytes are no HEP packet
     ├── HepEncodeError   a packet cannot be written
-    └── HepIdError       a destination is not written as a HEP id
+    ├── HepIdError       a destination is not written as a HEP id
+    └── HepSpoolError    a directory cannot hold packets
 """
 
 
@@ -33,3 +34,7 @@ class HepEncodeError(HepError):
 
 class HepIdError(HepError):
     """A destination is not written as a HEP id."""
+
+
+class HepSpoolError(HepError):
+    """A directory cannot hold packets for later."""

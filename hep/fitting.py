@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Final, Literal
 
-from hep.codec import decode, encode
-from hep.errors import HepDecodeError, HepEncodeError
+from hep.codec import encode
+from hep.errors import HepEncodeError
+from hep.packet import Packet
 from hep.v3 import compress
 
 WhenTooLong = Literal["drop", "truncate", "compress"]
@@ -14,11 +15,11 @@ LONGEST: Final = 65_507
 a TCP connection that announces more."""
 
 
-def fit(data: bytes, longest: int, rule: WhenTooLong) -> bytes | None:
-    """A packet made short enough by a rule.
+def fit(packet: Packet, longest: int, rule: WhenTooLong) -> bytes | None:
+    """Encode a packet, made short enough by a rule.
 
     Args:
-        data: an encoded packet of more than ``longest`` bytes.
+        packet: one that encodes to more than ``longest`` bytes.
         longest: bytes.
         rule: ``truncate`` cuts the end of the payload off, ``compress`` compresses it with zlib.
 
@@ -28,14 +29,13 @@ def fit(data: bytes, longest: int, rule: WhenTooLong) -> bytes | None:
     if rule == "drop":
         return None
     try:
-        packet = decode(data)
         if rule == "compress":
             shorter = encode(compress(packet))
         else:
-            room = longest - (len(encode(replace(packet, payload=b"", compressed=None))))
+            room = longest - len(encode(replace(packet, payload=b"", compressed=None)))
             if room < 0:
                 return None
             shorter = encode(replace(packet, payload=packet.payload[:room], compressed=None))
-    except (HepDecodeError, HepEncodeError):
+    except HepEncodeError:
         return None
     return shorter if len(shorter) <= longest else None

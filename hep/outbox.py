@@ -4,6 +4,7 @@ At every moment ``offered = sent + dropped + queued``: no packet is lost unseen.
 """
 
 from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 WhenFull = Literal["drop-oldest", "drop-newest"]
@@ -42,6 +43,12 @@ class Outbox:
         self.dropped: Counter[str] = Counter()
         """Packets given up, by cause."""
         self.bytes_queued = 0
+        """Bytes in memory."""
+        self.spooled = 0
+        """Packets that wait elsewhere, behind those in memory."""
+        self.divert: Callable[[bytes], None] | None = None
+        """Takes what there is no room for in memory, instead of dropping something; and all that
+        comes while ``spooled`` is not 0, so that order is kept."""
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._drop_oldest = when_full == "drop-oldest"
@@ -51,6 +58,11 @@ class Outbox:
     @property
     def queued(self) -> int:
         """Packets that are neither sent nor dropped."""
+        return len(self._waiting) + len(self._taken) + self.spooled
+
+    @property
+    def in_memory(self) -> int:
+        """Those of them that can be taken."""
         return len(self._waiting) + len(self._taken)
 
     def put(self, packet: bytes) -> None:
@@ -58,10 +70,13 @@ class Outbox:
         self.offered += 1
         self.bytes_queued += len(packet)
         self._waiting.append(packet)
-        while (
-            len(self._waiting) + len(self._taken) > self._limit
-            or self.bytes_queued > self._limit_bytes
-        ):
+        if self.divert is not None and (self.spooled or self._is_over_full):
+            self._waiting.pop()
+            self.bytes_queued -= len(packet)
+            self.spooled += 1
+            self.divert(packet)
+            return
+        while self._is_over_full:
             # What has been taken for sending is being sent, and stays.
             oldest = self._drop_oldest and len(self._waiting) > 1
             given_up = self._waiting.popleft() if oldest else self._waiting.pop()
@@ -69,6 +84,33 @@ class Outbox:
             self.dropped[FULL] += 1
             if not oldest:
                 break
+
+    @property
+    def _is_over_full(self) -> bool:
+        waiting = len(self._waiting) + len(self._taken)
+        return waiting > self._limit or self.bytes_queued > self._limit_bytes
+
+    def restore(self, packets: Iterable[bytes]) -> None:
+        """Packets that waited elsewhere can be taken from now on."""
+        for packet in packets:
+            self.spooled -= 1
+            self._waiting.append(packet)
+            self.bytes_queued += len(packet)
+
+    def remove_all(self) -> list[bytes]:
+        """Take out what is in memory: it waits elsewhere from now on."""
+        self.undo()
+        packets = list(self._waiting)
+        self._waiting.clear()
+        self.bytes_queued = 0
+        self.spooled += len(packets)
+        return packets
+
+    def drop_spooled(self, count: int, cause: str) -> None:
+        """So many packets that waited elsewhere are lost."""
+        if count:
+            self.spooled -= count
+            self.dropped[cause] += count
 
     def refuse(self, cause: str) -> None:
         """Count a packet that was offered and cannot even wait."""
@@ -125,9 +167,9 @@ class Outbox:
         return packets
 
     def drop_all(self, cause: str) -> None:
-        """Give up everything that waits."""
-        if self.queued:
-            self.dropped[cause] += self.queued
+        """Give up everything in memory."""
+        if self.in_memory:
+            self.dropped[cause] += self.in_memory
         self._waiting.clear()
         self._taken = []
         self.bytes_queued = 0

@@ -6,13 +6,19 @@ import random
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Self
 
+from hep.codec import decode, encode
+from hep.errors import HepDecodeError, HepEncodeError
 from hep.fitting import LONGEST, WhenTooLong, fit
 from hep.hep_id import HepId
 from hep.links import REFUSED, TOO_LONG, Link, connect
 from hep.outbox import LIMIT, LIMIT_BYTES, Outbox, WhenFull
+from hep.packet import Packet
+from hep.spool import LIMIT_BYTES as SPOOL_LIMIT_BYTES
+from hep.spooling import Spooler
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +51,19 @@ class SenderSettings:
     when_too_long: WhenTooLong = "drop"
     """What becomes of a longer one: ``drop``, ``truncate`` its payload, or ``compress`` it
     (which Homer cannot read)."""
+    auth_key: bytes | None = None
+    """The authenticate key of each `Packet` sent that has none (version 3 only). What is sent as
+    bytes goes out as it is."""
+    spool: Path | None = None
+    """A directory that takes what finds no room in the queue, and what is left at the end; the
+    next sender with the same one sends it. Without it, such packets are dropped."""
+    spool_limit_bytes: int = SPOOL_LIMIT_BYTES
+    """Bytes that may be on disk."""
+
+
+_ROOM_FOR_THE_REST: Final = 1024
+"""Bytes: where a payload leaves more than this, it is not the length that keeps a packet from being
+encoded."""
 
 
 class Sender:
@@ -74,23 +93,68 @@ class Sender:
         self._closed = False
         self._link: Link | None = None
         self._all_sent = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"hep {destination}")
+        self._spooler: Spooler | None = None
+        self._spooling: asyncio.Task[None] | None = None
+        loop = asyncio.get_running_loop()
+        if settings.spool is not None:
+            self._spooler = Spooler(self.counters, settings.spool, settings.spool_limit_bytes)
+            self._spooling = loop.create_task(
+                self._spooler.run(self._restored), name=f"spool {destination}"
+            )
+        self._task = loop.create_task(self._run(), name=f"hep {destination}")
 
-    def send(self, packet: bytes) -> None:
-        """Send an encoded packet, now or when there is a connection; returns at once."""
-        if len(packet) > self._longest:
-            fitted = fit(packet, self._longest, self._settings.when_too_long)
-            if fitted is None:
-                self.counters.refuse(TOO_LONG)
-                return
-            packet = fitted
-            self.shortened += 1
-        if self._closed:
+    def send(self, packet: bytes | Packet) -> None:
+        """Send a packet, now or when there is a connection; returns at once.
+
+        Args:
+            packet: encoded, or to be encoded in the version of the destination.
+
+        Raises:
+            HepEncodeError: a value of the packet does not fit, other than that all is too long.
+        """
+        if not isinstance(packet, bytes):
+            encoded = self._encode(packet)
+        elif len(packet) > self._longest:
+            encoded = self._shorten(packet)
+        else:
+            encoded = packet
+        if encoded is None:
+            self.counters.refuse(TOO_LONG)
+        elif self._closed:
             self.counters.refuse(SHUTDOWN)
-            return
-        self.counters.put(packet)
-        if self._link is not None:
-            self._link.wake()
+        else:
+            self.counters.put(encoded)
+            if self._link is not None:
+                self._link.wake()
+
+    def _encode(self, packet: Packet) -> bytes | None:
+        settings, version = self._settings, self.destination.version
+        if packet.version != version:
+            packet = replace(packet, version=version, layout=())
+        if packet.auth_key is None and settings.auth_key is not None and version == 3:
+            packet = replace(packet, auth_key=settings.auth_key, layout=())
+        if len(packet.payload) <= self._longest:
+            try:
+                encoded = encode(packet)
+            except HepEncodeError:
+                if len(packet.payload) < self._longest - _ROOM_FOR_THE_REST:
+                    raise
+            else:
+                if len(encoded) <= self._longest:
+                    return encoded
+        return self._fit(packet)
+
+    def _shorten(self, data: bytes) -> bytes | None:
+        try:
+            return self._fit(decode(data))
+        except HepDecodeError:
+            return None
+
+    def _fit(self, packet: Packet) -> bytes | None:
+        encoded = fit(packet, self._longest, self._settings.when_too_long)
+        if encoded is not None:
+            self.shortened += 1
+        return encoded
 
     @property
     def reconnects(self) -> int:
@@ -101,7 +165,8 @@ class Sender:
         """Send what waits, and end.
 
         Args:
-            timeout: seconds that it may take; what is left then is dropped and counted.
+            timeout: seconds that it may take; what is left then is dropped and counted, or kept
+                in the spool where there is one.
         """
         self._closed = True
         if self.counters.queued and not self._task.done():
@@ -111,6 +176,10 @@ class Sender:
                     await self._all_sent.wait()
         self._task.cancel()
         await asyncio.wait([self._task])
+        if self._spooler is not None and self._spooling is not None:
+            self._spooler.stop()
+            await self._spooling
+            await self._spooler.aclose()
         self.counters.drop_all(SHUTDOWN)
 
     async def __aenter__(self) -> Self:
@@ -133,7 +202,7 @@ class Sender:
                         settings.tls,
                         self.failures,
                         self.counters,
-                        self._all_sent.set,
+                        self._ran_empty,
                     )
             except (OSError, TimeoutError, ValueError) as exc:
                 # ValueError: what is written as the host can be no name.
@@ -172,6 +241,16 @@ class Sender:
             link.close()
             self._set_connected(False)
 
+    def _ran_empty(self) -> None:
+        if self._spooler is not None:
+            self._spooler.wake()
+        if not self.counters.queued:
+            self._all_sent.set()
+
+    def _restored(self) -> None:
+        if self._link is not None:
+            self._link.wake()
+
     def _set_connected(self, connected: bool) -> None:
         self.connected = connected
         self.on_change()
@@ -185,5 +264,8 @@ def open_sender(destination: HepId, settings: SenderSettings | None = None) -> S
     """Start sending to a collector; connecting goes on in the background.
 
     Needs a running event loop. Names are resolved anew at every connection.
+
+    Raises:
+        HepSpoolError: the directory in the settings cannot be used.
     """
     return Sender(destination, settings or SenderSettings())

@@ -50,3 +50,27 @@ async def test_a_collector_that_nobody_vouches_for_gets_nothing(
     await sender.aclose(timeout=0)
     assert inbox.packets == []
     assert sender.counters.dropped == {"shutdown": 1}
+
+
+async def test_a_collector_may_ask_who_sends(
+    packet, collect, inbox, authority, collector_context, until
+) -> None:
+    collector_context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(collector_context)
+    collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
+    destination = hep.HepId("localhost", collector.tls_address[1], "tls")
+    quick = hep.SenderSettings(retry_first=0.01, retry_longest=0.02)
+
+    nobody = ssl.create_default_context()
+    authority.configure_trust(nobody)
+    stranger = hep.open_sender(destination, replace(quick, tls=nobody))
+    await until(lambda: stranger.failures > 1)
+    await stranger.aclose(timeout=0)
+
+    known = ssl.create_default_context()
+    authority.configure_trust(known)
+    authority.issue_cert("sender.example").configure_cert(known)
+    async with hep.open_sender(destination, replace(quick, tls=known)) as sender:
+        sender.send(packet)
+        await inbox.wait_for(1)
+    assert len(inbox.packets) == 1
