@@ -20,6 +20,8 @@ To send packets see `open_sender` (and `Duplicate`, `Failover`, `Balanced` for s
 destinations), to receive them `receive` or `Collector`.
 """
 
+import logging
+
 from hep.chunks import Chunk, ProtocolType
 from hep.codec import decode, encode
 from hep.collector import Collector, Source
@@ -61,3 +63,6 @@ __all__ = [
     "open_sender",
     "receive",
 ]
+
+# A library is silent unless the program says where its log is to go.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

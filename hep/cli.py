@@ -16,24 +16,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from hep import display
+from hep import display, doctor, send
 from hep.chunks import protocol_name
 from hep.codec import decode
 from hep.collector import Collector, Source
 from hep.errors import HepDecodeError
 from hep.framing import Splitter
 from hep.packet import Packet
-
-DONE: Final = 0
-FAILED: Final = 1
-WRONG_INPUT: Final = 2
+from hep.usage import DONE, FAILED, WRONG_INPUT, WrongInputError
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9060"
 """Where ``hep listen`` listens unless told: the port of HEP, on loopback."""
-
-
-class _WrongInputError(Exception):
-    """What the user gave is wrong; the message says what and what to do."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args))
-    except _WrongInputError as exc:
+    except WrongInputError as exc:
         print(f"hep: {exc}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
@@ -62,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="hep", description="Receive and read HEP, the Homer Encapsulation Protocol."
+        prog="hep", description="Send, receive and read HEP, the Homer Encapsulation Protocol."
     )
     parser.add_argument("--version", action="version", version=f"hep {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -91,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("files", nargs="+", metavar="FILE", help="file; - for standard input")
     read.add_argument("--json", action="store_true", help="one JSON object a packet, a line each")
     read.set_defaults(run=_decode)
+
+    send.add_parser(commands)
+    doctor.add_parser(commands)
     return parser
 
 
@@ -103,7 +99,7 @@ def _version() -> str:
 
 def _listen(args: argparse.Namespace) -> int:
     if args.count is not None and args.count < 1:
-        raise _WrongInputError(f"--count {args.count}: how many packets, from 1")
+        raise WrongInputError(f"--count {args.count}: how many packets, from 1")
     udp, tcp = args.udp, args.tcp
     if udp is None and tcp is None:
         udp = tcp = DEFAULT_ADDRESS
@@ -135,10 +131,10 @@ async def _receive(udp: str | None, tcp: str | None, args: argparse.Namespace) -
     try:
         await collector.start()
     except ValueError as exc:
-        raise _WrongInputError(str(exc)) from exc
+        raise WrongInputError(str(exc)) from exc
     except OSError as exc:
         where = " and ".join(f"{name} {at}" for name, at in (("udp", udp), ("tcp", tcp)) if at)
-        raise _WrongInputError(f"cannot listen on {where}: {exc.strerror or exc}") from exc
+        raise WrongInputError(f"cannot listen on {where}: {exc.strerror or exc}") from exc
     try:
         for name in ("udp", "tcp"):
             if {"udp": udp, "tcp": tcp}[name] is not None:
@@ -174,12 +170,12 @@ def _read(name: str) -> bytes:
         try:
             data = Path(name).read_bytes()
         except OSError as exc:
-            raise _WrongInputError(f"{name}: cannot be read: {exc.strerror}") from exc
+            raise WrongInputError(f"{name}: cannot be read: {exc.strerror}") from exc
     if re.fullmatch(rb"[0-9A-Fa-f\s]+", data):
         try:
             return bytes.fromhex(data.decode())
         except ValueError as exc:
-            raise _WrongInputError(f"{name}: hexadecimal text with half a byte") from exc
+            raise WrongInputError(f"{name}: hexadecimal text with half a byte") from exc
     return data
 
 

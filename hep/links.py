@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol, cast
 
 import asyncio_dgram
@@ -218,6 +219,8 @@ class _Datagrams:
                 self.broken.set_exception(exc)
 
     def close(self) -> None:
+        with suppress(ConnectionRefusedError):
+            self._note_earlier_errors()
         self._break(None)
         self._reading.cancel()
         self._loop.remove_writer(self._socket)
@@ -315,3 +318,12 @@ def _keep_alive(sock: socket.socket) -> None:
         # Not every system has all of them.
         if (number := getattr(socket, option, None)) is not None:
             sock.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+def why(exc: Exception) -> str:
+    """Why a connection failed, for a person to read; nothing where it does not say."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {exc.verify_message}"
+    if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
+        return os.strerror(exc.errno)
+    return getattr(exc, "strerror", None) or str(exc)

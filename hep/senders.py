@@ -14,7 +14,7 @@ from hep.codec import decode, encode
 from hep.errors import HepDecodeError, HepEncodeError
 from hep.fitting import LONGEST, WhenTooLong, fit
 from hep.hep_id import HepId
-from hep.links import REFUSED, TOO_LONG, Link, connect
+from hep.links import REFUSED, TOO_LONG, Link, connect, why
 from hep.outbox import LIMIT, LIMIT_BYTES, Outbox, WhenFull
 from hep.packet import Packet
 from hep.spool import LIMIT_BYTES as SPOOL_LIMIT_BYTES
@@ -82,6 +82,8 @@ class Sender:
         """Connections that came up."""
         self.failures = 0
         """Tries to connect that failed, and connections that broke."""
+        self.last_error: str | None = None
+        """Why the last of them failed."""
         self.shortened = 0
         """Packets truncated or compressed because they were too long."""
         self.connected = False
@@ -206,9 +208,10 @@ class Sender:
                     )
             except (OSError, TimeoutError, ValueError) as exc:
                 # ValueError: what is written as the host can be no name.
+                self.last_error = why(exc) or f"no answer within {settings.connect_timeout:g} s"
                 if not down:
                     log.warning(
-                        "no connection to %s: %s; trying on", self.destination, exc or "timeout"
+                        "no connection to %s: %s; trying on", self.destination, self.last_error
                     )
                 down = True
             else:
@@ -235,7 +238,8 @@ class Sender:
         try:
             await link.broken
         except OSError as exc:
-            log.warning("connection to %s broke: %s", self.destination, exc)
+            self.last_error = why(exc)
+            log.warning("connection to %s broke: %s", self.destination, self.last_error)
         finally:
             self._link = None
             link.close()
