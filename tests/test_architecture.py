@@ -104,11 +104,18 @@ def test_a_file_is_short_enough_to_read(module: str) -> None:
     assert len(MODULES[module].read_text().splitlines()) <= LONGEST_FILE
 
 
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_scapy_is_kept_to_the_rooms_that_need_it(module: str) -> None:
+    rooms = ["hep.capture_file", "hep.scapy_layers"]
+    assert module in rooms or not {name for name in imports(module) if within(name, "scapy")}
+
+
 @pytest.mark.parametrize(
     ("module", "slow"),
     [
         ("hep", {"scapy"}),
         ("hep.cli", {"scapy"}),
+        ("hep.pcap", {"scapy"}),
         ("sipws", {"lark", "scapy", "pydantic", "hep"}),
         ("sipws.cli", {"lark", "scapy"}),
     ],
