@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from hep import display, doctor, send
+from hep import display, doctor, replay, send
 from hep.chunks import protocol_name
 from hep.codec import decode
 from hep.collector import Collector, Source
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     read.set_defaults(run=_decode)
 
     send.add_parser(commands)
+    replay.add_parser(commands)
     doctor.add_parser(commands)
     return parser
 
