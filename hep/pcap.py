@@ -115,10 +115,13 @@ class Capture:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def packets(self) -> Iterator[Captured]:
+    def packets(self, capture_id: int = 0) -> Iterator[Captured]:
         """SIP as packets, with its Call-ID as correlation id; HEP as what it decodes to.
 
         What should be HEP and is not is counted as `BAD`.
+
+        Args:
+            capture_id: capture agent id of what is found as SIP.
 
         Raises:
             HepError: the file is damaged; what came before the damage has been yielded.
@@ -126,7 +129,7 @@ class Capture:
         for message in self.messages():
             timestamp = message.seconds + message.microseconds / 1_000_000
             if not message.is_hep:
-                yield Captured(timestamp, _sip_packet(message))
+                yield Captured(timestamp, _sip_packet(message, capture_id))
                 continue
             try:
                 packet = decode(message.data)
@@ -278,7 +281,7 @@ def _text(address: bytes) -> str:
     return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
 
 
-def _sip_packet(message: Message) -> Packet:
+def _sip_packet(message: Message, capture_id: int) -> Packet:
     return Packet(
         src_ip=message.src_ip,
         src_port=message.src_port,
@@ -287,6 +290,7 @@ def _sip_packet(message: Message) -> Packet:
         ip_protocol=wire.TCP if message.transport == "tcp" else wire.UDP,
         seconds=message.seconds,
         microseconds=message.microseconds,
+        capture_id=capture_id,
         payload=message.data,
         correlation_id=call_id(message.data),
     )

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
-from hep.codec import encode
 from hep.errors import HepEncodeError, HepError
 from hep.hep_id import HepId
 from hep.outbox import Outbox
@@ -78,7 +77,7 @@ class Destination(Protocol):
     def counters(self) -> Outbox:
         """What became of them."""
 
-    def send(self, packet: bytes) -> None:
+    def send(self, packet: Packet) -> None:
         """Send one; returns at once."""
 
 
@@ -86,9 +85,6 @@ async def replay(
     packets: Iterable[Captured],
     sender: Destination,
     pace: Pace,
-    *,
-    version: Literal[1, 2, 3] = 3,
-    capture_id: int = CAPTURE_ID,
     counters: Counter[str] | None = None,
 ) -> None:
     """Send packets with their own timestamps; returns when the last one is with the sender.
@@ -97,8 +93,6 @@ async def replay(
         packets: what to send, such as `hep.pcap.Capture.packets`.
         sender: not closed here.
         pace: without rate and realtime as fast as the sender takes them.
-        version: of HEP; what came in another is written anew.
-        capture_id: for what was found as SIP.
         counters: where packets ``read`` and ``unfit`` are counted.
 
     Raises:
@@ -114,11 +108,9 @@ async def replay(
             await asyncio.sleep(pause)
         counters["read"] += 1
         try:
-            data = encode(_as_sent(packet, timestamp, version, capture_id))
+            sender.send(_as_sent(packet, timestamp))
         except HepEncodeError:
             counters[UNFIT] += 1
-            continue
-        sender.send(data)
         if sender.counters.queued >= MOST_WAITING:
             await _until_there_is_room(sender.counters)
 
@@ -134,16 +126,13 @@ async def _until_there_is_room(outbox: Outbox) -> None:
             raise HepError(f"the collector has taken nothing for {PATIENCE:.0f} seconds")
 
 
-def _as_sent(packet: Packet, timestamp: float, version: int, capture_id: int) -> Packet:
-    """A packet as the destination is to get it: byte for byte as it came where that is possible."""
+def _as_sent(packet: Packet, timestamp: float) -> Packet:
+    """A packet with what it needs to be found in Homer; one that has it goes out as it came."""
     changes: dict[str, Any] = {}
-    if packet.version != version:
-        changes |= {"version": version, "layout": ()}
-        if packet.correlation_id is None:
-            changes["correlation_id"] = call_id(packet.payload)
-    elif version == 3 and not packet.layout and not packet.capture_id:
-        changes["capture_id"] = capture_id
-    if packet.seconds is None and version != 1:
+    if packet.version != 3:
+        # Should it go out as version 3, that has a place for it.
+        changes["correlation_id"] = call_id(packet.payload)
+    if packet.seconds is None:
         seconds, microseconds = divmod(round(timestamp * 1_000_000), 1_000_000)
         changes |= {"seconds": seconds, "microseconds": microseconds, "layout": ()}
     return replace(packet, **changes) if changes else packet
@@ -207,14 +196,7 @@ async def _replay_file(args: argparse.Namespace, destination: HepId, capture: Ca
     counters: Counter[str] = Counter()
     sender = open_sender(destination)
     replaying = loop.create_task(
-        replay(
-            capture.packets(),
-            sender,
-            Pace(rate, args.realtime),
-            version=destination.version,  # type: ignore[arg-type]
-            capture_id=args.capture_id,
-            counters=counters,
-        )
+        replay(capture.packets(args.capture_id), sender, Pace(rate, args.realtime), counters)
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, replaying.cancel)
