@@ -40,8 +40,8 @@ REFUSED: Final = "refused"
 class Link(Protocol):
     """A connection to a collector, sending what is in an outbox."""
 
-    broken: asyncio.Future[None]
-    """Done when the link is of no more use. Has an ``OSError`` where the system told why."""
+    broken: asyncio.Future[OSError | None]
+    """Done when the link is of no more use, with the reason where the system told one."""
 
     def wake(self) -> None:
         """There is something in the outbox; returns at once."""
@@ -118,7 +118,7 @@ class _Datagrams:
         self, endpoint: DatagramClient, outbox: Outbox, on_idle: OnIdle, only_address: bool
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.broken = self._loop.create_future()
+        self.broken: asyncio.Future[OSError | None] = self._loop.create_future()
         self._endpoint = endpoint
         self._outbox = outbox
         self._on_idle = on_idle
@@ -213,10 +213,7 @@ class _Datagrams:
 
     def _break(self, exc: OSError | None) -> None:
         if not self.broken.done():
-            if exc is None:
-                self.broken.set_result(None)
-            else:
-                self.broken.set_exception(exc)
+            self.broken.set_result(exc)
 
     def close(self) -> None:
         with suppress(ConnectionRefusedError):
@@ -233,7 +230,7 @@ class _Stream(asyncio.Protocol):
 
     def __init__(self, outbox: Outbox, on_idle: OnIdle) -> None:
         self._loop = asyncio.get_running_loop()
-        self.broken = self._loop.create_future()
+        self.broken: asyncio.Future[OSError | None] = self._loop.create_future()
         self._outbox = outbox
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
@@ -290,10 +287,7 @@ class _Stream(asyncio.Protocol):
         if self.broken.done():
             return
         self._outbox.undo()
-        if isinstance(exc, OSError):
-            self.broken.set_exception(exc)
-        else:
-            self.broken.set_result(None)
+        self.broken.set_result(exc if isinstance(exc, OSError) else None)
 
     def close(self) -> None:
         unsent = self._full

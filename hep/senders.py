@@ -236,10 +236,9 @@ class Sender:
         if self.counters.queued:
             link.wake()
         try:
-            await link.broken
-        except OSError as exc:
-            self.last_error = why(exc)
-            log.warning("connection to %s broke: %s", self.destination, self.last_error)
+            if (exc := await link.broken) is not None:
+                self.last_error = why(exc)
+                log.warning("connection to %s broke: %s", self.destination, self.last_error)
         finally:
             self._link = None
             link.close()
