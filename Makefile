@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint types e2e fuzz bench format clean
+.PHONY: run test lint types e2e fuzz fuzz-recorded bench format clean
 
 run: $(READY)
 	$(BIN)/sipws demo
@@ -31,7 +31,13 @@ e2e: $(READY)
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -q -k "no_ or makes_no_difference or damage or Ledger" \
 	    tests/property tests/hep tests/tracing tests/sipws
-	$(BIN)/python tests/tracing/filter/fuzz.py 60
+	$(MAKE) fuzz-recorded SECONDS=60
+
+# Recorded packets and scripts, mutated, for so many seconds each.
+SECONDS ?= 10
+fuzz-recorded: $(READY)
+	$(BIN)/python tests/hep/fuzz.py $(SECONDS)
+	$(BIN)/python tests/tracing/filter/fuzz.py $(SECONDS)
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from hep.chunks import GENERIC, GENERIC_VENDOR, Chunk, ProtocolType, protocol_name
+from hep.compression import InflateError
 from hep.packet import Packet
 from hep.v3 import chunks
 
@@ -135,7 +136,11 @@ def _value(chunk: Chunk) -> str:
     row = GENERIC.get(chunk.type) if chunk.vendor == GENERIC_VENDOR else None
     if row is None:
         return f" {chunk.data.hex()}"
-    value = row.form.unpack(chunk.data)
+    try:
+        value = row.form.unpack(chunk.data)
+    except InflateError as exc:
+        # A packet with a payload of its own is read all the same.
+        return f" {chunk.data.hex()} ({exc})"
     return _lines(value) if isinstance(value, bytes) else f" {value}"
 
 

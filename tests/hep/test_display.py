@@ -98,3 +98,8 @@ def test_old_versions_have_no_chunks(packet: hep.Packet) -> None:
     shown = display.as_json(replace(packet, version=1, seconds=None, correlation_id=None))
     assert "chunks" not in shown
     assert (shown["timestamp"], shown["correlation_id"]) == (None, None)
+
+
+def test_a_compressed_payload_beside_another_may_be_garbage(packet: hep.Packet) -> None:
+    both = replace(packet, extra=(hep.Chunk(0, 0x10, b"garbage"),))
+    assert "compressed payload: 67617262616765 (neither zlib nor gzip" in display.describe(both)
