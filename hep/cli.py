@@ -9,7 +9,9 @@ import json
 import os
 import re
 import signal
+import ssl
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -20,9 +22,10 @@ from hep import display, doctor, replay, send
 from hep.chunks import protocol_name
 from hep.codec import decode
 from hep.collector import Collector, Source
-from hep.errors import HepDecodeError
+from hep.errors import HepDecodeError, HepError
 from hep.framing import Splitter
 from hep.packet import Packet
+from hep.pcap_writer import PcapWriter
 from hep.usage import DONE, FAILED, WRONG_INPUT, WrongInputError
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9060"
@@ -68,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     listen.add_argument("--udp", metavar="HOST:PORT", help="listen on UDP")
     listen.add_argument("--tcp", metavar="HOST:PORT", help="listen on TCP")
+    listen.add_argument("--tls", metavar="HOST:PORT", help="listen on TLS")
+    listen.add_argument("--tls-certificate", metavar="FILE", help="certificate to show, PEM")
+    listen.add_argument("--tls-key", metavar="FILE", help="its key, where it is not in that file")
+    listen.add_argument(
+        "--write",
+        metavar="FILE.pcap",
+        help="write what the packets tell of to a capture, which any SIP tool opens",
+    )
     listen.add_argument("--json", action="store_true", help="print each packet as a JSON object")
     listen.add_argument("--count", type=int, metavar="N", help="end after N packets")
     listen.add_argument(
@@ -101,25 +112,56 @@ def _version() -> str:
 def _listen(args: argparse.Namespace) -> int:
     if args.count is not None and args.count < 1:
         raise WrongInputError(f"--count {args.count}: how many packets, from 1")
-    udp, tcp = args.udp, args.tcp
-    if udp is None and tcp is None:
-        udp = tcp = DEFAULT_ADDRESS
-    asyncio.run(_receive(udp, tcp, args))
-    return DONE
+    where = {"udp": args.udp, "tcp": args.tcp, "tls": args.tls}
+    if not any(where.values()):
+        where = {"udp": DEFAULT_ADDRESS, "tcp": DEFAULT_ADDRESS}
+    return asyncio.run(_receive(where, _tls_context(args), args))
 
 
-async def _receive(udp: str | None, tcp: str | None, args: argparse.Namespace) -> None:
+def _tls_context(args: argparse.Namespace) -> ssl.SSLContext | None:
+    if args.tls is None:
+        return None
+    if args.tls_certificate is None:
+        raise WrongInputError(f"--tls {args.tls} needs --tls-certificate FILE")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(args.tls_certificate, args.tls_key)
+    except OSError as exc:
+        files = " and ".join(filter(None, (args.tls_certificate, args.tls_key)))
+        raise WrongInputError(
+            f"{files}: no certificate with its key: {exc.strerror or exc}"
+        ) from exc
+    return context
+
+
+async def _receive(
+    where: dict[str, str | None], tls_context: ssl.SSLContext | None, args: argparse.Namespace
+) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     colour = sys.stdout.isatty()
     by_protocol: Counter[str] = Counter()
+    writer: PcapWriter | None = None
+    unwritten = 0
+
+    def write(packet: Packet) -> None:
+        nonlocal unwritten
+        if writer is None:
+            return
+        try:
+            writer.write(packet, time.time())
+        except HepError as exc:
+            if not unwritten:
+                print(f"hep: {exc}", file=sys.stderr, flush=True)
+            unwritten += 1
 
     def show(packet: Packet, source: Source) -> None:
         if stop.is_set():
             return
         by_protocol[protocol_name(packet.protocol_type)] += 1
+        write(packet)
         try:
             print(_as_text(packet, args.json, colour), flush=True)
         except BrokenPipeError:
@@ -128,26 +170,42 @@ async def _receive(udp: str | None, tcp: str | None, args: argparse.Namespace) -
             stop.set()
 
     auth_key = args.auth.encode() if args.auth is not None else None
-    collector = Collector(show, udp=udp, tcp=tcp, auth_key=auth_key)
+    collector = Collector(show, **where, tls_context=tls_context, auth_key=auth_key)
     try:
         await collector.start()
     except ValueError as exc:
         raise WrongInputError(str(exc)) from exc
     except OSError as exc:
-        where = " and ".join(f"{name} {at}" for name, at in (("udp", udp), ("tcp", tcp)) if at)
-        raise WrongInputError(f"cannot listen on {where}: {exc.strerror or exc}") from exc
+        tried = " and ".join(f"{name} {at}" for name, at in where.items() if at)
+        raise WrongInputError(f"cannot listen on {tried}: {exc.strerror or exc}") from exc
     try:
-        for name in ("udp", "tcp"):
-            if {"udp": udp, "tcp": tcp}[name] is not None:
+        # Not before it is known that it can listen: a file that is there is overwritten.
+        writer = _writer(args.write)
+        for name, at in where.items():
+            if at is not None:
                 ip, port = getattr(collector, f"{name}_address")
                 print(f"listening on {name} {ip}:{port}", file=sys.stderr, flush=True)
         await stop.wait()
     finally:
         await collector.aclose()
+        if writer is not None:
+            writer.close()
     kinds = ", ".join(f"{count} {name}" for name, count in by_protocol.most_common()) or "none"
     counters = collector.counters
     refused = counters["bad"] + counters["unauthenticated"]
     print(f"\n{by_protocol.total()} packets ({kinds}), {refused} refused", file=sys.stderr)
+    if writer is not None:
+        cut = f", {writer.cut} of them cut" if writer.cut else ""
+        lost = f", {unwritten} not" if unwritten else ""
+        print(f"{writer.written} written to {args.write}{cut}{lost}", file=sys.stderr)
+    return FAILED if unwritten else DONE
+
+
+def _writer(path: str | None) -> PcapWriter | None:
+    try:
+        return PcapWriter(path) if path is not None else None
+    except HepError as exc:
+        raise WrongInputError(str(exc)) from exc
 
 
 def _decode(args: argparse.Namespace) -> int:

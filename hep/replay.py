@@ -81,6 +81,10 @@ class Destination(Protocol):
         """Send one; returns at once."""
 
 
+class CollectorStuckError(HepError):
+    """A collector takes no packets."""
+
+
 async def replay(
     packets: Iterable[Captured],
     sender: Destination,
@@ -96,7 +100,8 @@ async def replay(
         counters: where packets ``read`` and ``unfit`` are counted.
 
     Raises:
-        HepError: nothing of what waited was taken for `PATIENCE`, or the capture is damaged.
+        CollectorStuckError: nothing of what waited was taken for `PATIENCE`.
+        HepError: the capture is damaged.
     """
     counters = Counter() if counters is None else counters
     loop = asyncio.get_running_loop()
@@ -123,7 +128,7 @@ async def _until_there_is_room(outbox: Outbox) -> None:
         if outbox.queued != before:
             before, since = outbox.queued, loop.time()
         elif loop.time() - since > PATIENCE:
-            raise HepError(f"the collector has taken nothing for {PATIENCE:.0f} seconds")
+            raise CollectorStuckError(f"the collector has taken nothing for {PATIENCE:.0f} seconds")
 
 
 def _as_sent(packet: Packet, timestamp: float) -> Packet:
@@ -203,14 +208,16 @@ async def _replay_file(args: argparse.Namespace, destination: HepId, capture: Ca
     drawing = loop.create_task(_draw(capture, sender)) if sys.stderr.isatty() else None
     began = loop.time()
     await asyncio.wait([replaying])
-    problem = ""
+    problem, patience = "", PATIENCE
     try:
         await replaying
     except asyncio.CancelledError:
-        problem = "interrupted"
+        problem, patience = "interrupted", 0
+    except CollectorStuckError as exc:
+        problem, patience = str(exc), 0
     except HepError as exc:
         problem = str(exc)
-    await sender.aclose(timeout=0 if problem else PATIENCE)
+    await sender.aclose(patience)
     took = loop.time() - began
     if drawing is not None:
         drawing.cancel()
