@@ -19,6 +19,7 @@ from hep.packet import Packet
 from hep.pcap import BAD, Capture, Captured
 from hep.senders import Sender, open_sender
 from hep.sip_stream import call_id
+from hep.usage import DONE, FAILED, WrongInputError, destination
 
 MOST_WAITING: Final = 200
 """Packets that may wait in the sender: enough for one write of many, and few enough that its queue,
@@ -174,32 +175,31 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status.
+
+    Raises:
+        WrongInputError: an argument is wrong, or the file is no capture.
+    """
     if args.rate is not None and not (math.isfinite(args.rate) and args.rate > 0):
-        return _wrong(f"--rate {args.rate}: packets a second, more than 0")
+        raise WrongInputError(f"--rate {args.rate}: packets a second, more than 0")
     if not 0 <= args.capture_id < 2**32:
-        return _wrong(f"--capture-id {args.capture_id}: a number from 0 to {2**32 - 1}")
+        raise WrongInputError(f"--capture-id {args.capture_id}: a number from 0 to {2**32 - 1}")
+    collector = destination(args.to)
     try:
-        destination = HepId.parse(args.to)
         capture = Capture(args.file)
     except HepError as exc:
-        return _wrong(str(exc))
+        raise WrongInputError(str(exc)) from exc
     with capture:
-        return asyncio.run(_replay_file(args, destination, capture))
+        return asyncio.run(_replay_file(args, collector, capture))
 
 
-def _wrong(message: str) -> int:
-    print(f"hep: {message}", file=sys.stderr)
-    return 2
-
-
-async def _replay_file(args: argparse.Namespace, destination: HepId, capture: Capture) -> int:
+async def _replay_file(args: argparse.Namespace, collector: HepId, capture: Capture) -> int:
     loop = asyncio.get_running_loop()
     rate = args.rate
-    if rate is None and destination.transport == "udp":
+    if rate is None and collector.transport == "udp":
         rate = UDP_RATE
     counters: Counter[str] = Counter()
-    sender = open_sender(destination)
+    sender = open_sender(collector)
     replaying = loop.create_task(
         replay(capture.packets(args.capture_id), sender, Pace(rate, args.realtime), counters)
     )
@@ -230,7 +230,7 @@ async def _replay_file(args: argparse.Namespace, destination: HepId, capture: Ca
     causes = Counter(sender.counters.dropped)
     causes += Counter({UNFIT: counters[UNFIT], BAD: capture.counters[BAD]})
     print(_summary(sender.counters.sent, causes, took))
-    return 1 if problem or causes.total() else 0
+    return FAILED if problem or causes.total() else DONE
 
 
 def _summary(sent: int, dropped: Counter[str], seconds: float) -> str:
