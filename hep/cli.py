@@ -193,7 +193,9 @@ async def _receive(
     kinds = ", ".join(f"{count} {name}" for name, count in by_protocol.most_common()) or "none"
     counters = collector.counters
     refused = counters["bad"] + counters["unauthenticated"]
-    print(f"\n{by_protocol.total()} packets ({kinds}), {refused} refused", file=sys.stderr)
+    total = by_protocol.total()
+    noun = "packet" if total == 1 else "packets"
+    print(f"\n{total} {noun} ({kinds}), {refused} refused", file=sys.stderr)
     if writer is not None:
         cut = f", {writer.cut} of them cut" if writer.cut else ""
         lost = f", {unwritten} not" if unwritten else ""

@@ -166,7 +166,9 @@ def _print_tallies(
     tallies: dict[tuple[Profile, str], _Tally],
     paint: bool,
 ) -> None:
-    print(f"{name}: {total} HEP packet{'s' * (total != 1)}")
+    print(f"{name}: {total or 'no'} HEP packet{'s' * (total != 1)}")
+    if not total:
+        return
     for profile in profiles:
         found = [tally for (owner, _), tally in tallies.items() if owner == profile]
         print(f"\n{PROFILES[profile]}")

@@ -1,5 +1,6 @@
 """The documents tell the truth: what they show is run."""
 
+import doctest
 import importlib.util
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from websockets.typing import Subprotocol
 
 import hep
 import sipws
+from hep.chunks import GENERIC
 from sipws.config import Config
 from sipws.tracing.filter import Script
 
@@ -95,3 +97,25 @@ def test_the_filter_route_in_the_readme_is_accepted() -> None:
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_the_examples_of_the_hep_page_are_true() -> None:
+    path = ROOT / "docs" / "hep.md"
+    # Fences end a block for a reader; to doctest they would be expected output.
+    text = re.sub(r"^```.*$", "", path.read_text(), flags=re.MULTILINE)
+    test = doctest.DocTestParser().get_doctest(text, {}, path.name, str(path), 0)
+    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+    assert results.attempted > 20
+    assert not results.failed
+
+
+def test_the_hep_page_has_every_chunk_and_every_rule() -> None:
+    text = (ROOT / "docs" / "hep.md").read_text()
+    for number, row in GENERIC.items():
+        assert f"| 0x{number:04x} | {row.name} |" in text
+    for name in hep.SenderSettings.__dataclass_fields__:
+        assert f"`{name}`" in text, name
+    rules = set(re.findall(r'Finding\(\s*"([\w-]+)"', (ROOT / "hep" / "lint.py").read_text()))
+    assert len(rules) > 10
+    for rule in rules - {"not-hep"}:
+        assert f"`{rule}`" in text, rule

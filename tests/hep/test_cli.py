@@ -92,4 +92,4 @@ async def test_listen_prints_what_comes_and_ctrl_c_prints_the_totals(
         _, err = await process.communicate()
     assert shown["correlation_id"] == "call-1"
     assert process.returncode == 0
-    assert err.decode() == "\n1 packets (1 SIP), 0 refused\n"
+    assert err.decode() == "\n1 packet (1 SIP), 0 refused\n"
