@@ -1,16 +1,39 @@
-"""Where WebSocket frames end in a stream (RFC 6455 section 5.2). Pure.
+"""Whole WebSocket frames in a stream (RFC 6455 section 5.2). Pure.
 
 The engine is handed one whole frame at a time, so that a frame's consequences are settled before
 the next one is looked at, wherever the network cut the stream. Whether a frame is right is the
-engine's to say: only its length is read here.
+engine's to say: `next_frame` reads only its length.
+
+Nearly all frames are alike, though: a whole message, masked, short, and nothing wrong with it.
+`whole_messages` takes those without the engine, and leaves everything that is in the least
+different to it; `server_frame` is the same for what is sent. Both are equal to the engine's way,
+which is a property test.
 """
 
+from struct import Struct
 from typing import Final
+
+from sipws.events import Connection, MessageReceived
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
+
+TEXT: Final = 0x81
+"""The first byte of a text message in one frame: FIN, no reserved bit, opcode 1."""
+
+BINARY: Final = 0x82
+"""The first byte of a binary message in one frame."""
 
 _LENGTH: Final = 0x7F
 _MASKED: Final = 0x80
 _LENGTH_IN_2_BYTES: Final = 126
+_LENGTH_IN_8_BYTES: Final = 127
 _MASK_SIZE: Final = 4
+_SHORTEST: Final = 2 + _MASK_SIZE
+_HEADER_2: Final = Struct("!BBH").pack
+_HEADER_8: Final = Struct("!BBQ").pack
 
 
 def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | None:
@@ -41,3 +64,66 @@ def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | Non
         return header
     end = header + length + (_MASK_SIZE if second & _MASKED else 0)
     return end if end <= size else None
+
+
+def whole_messages(
+    buffer: bytes | bytearray, start: int, longest: int, connection: Connection, now: float
+) -> tuple[list[MessageReceived], int]:
+    """Take a client's messages that came in a frame each, up to the first frame of another kind.
+
+    To be called only while the engine is open, between two messages and without an extension.
+
+    Args:
+        buffer: what has been received.
+        start: where a frame starts in it.
+        longest: payload bytes of a message that is accepted.
+        connection: whose messages these are.
+        now: the time, in seconds since the epoch.
+
+    Returns:
+        the messages, and where the first byte stands that is not part of one: the end, or a
+        frame for the engine, be it fragmented, a control frame, wrong, too long or not all there.
+    """
+    found: list[MessageReceived] = []
+    size = len(buffer)
+    while size - start >= _SHORTEST:
+        first = buffer[start]
+        if first != TEXT and first != BINARY:
+            break
+        length = buffer[start + 1] - _MASKED
+        if length < _LENGTH_IN_2_BYTES:
+            mask = start + 2
+        elif length == _LENGTH_IN_2_BYTES:
+            length = buffer[start + 2] << 8 | buffer[start + 3]
+            mask = start + 4
+        else:
+            break
+        payload = mask + _MASK_SIZE
+        end = payload + length
+        # An unmasked frame has a negative length here.
+        if end > size or not 0 <= length <= longest:
+            break
+        data = apply_mask(buffer[payload:end], buffer[mask:payload])
+        if first == TEXT and not data.isascii():
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                break
+        found.append(MessageReceived(connection, now, data, first == TEXT))
+        start = end
+    return found, start
+
+
+def server_frame(first: int, data: bytes) -> bytes:
+    """A message as a server sends it, in one frame without a mask.
+
+    Args:
+        first: `TEXT` or `BINARY`.
+        data: the message.
+    """
+    length = len(data)
+    if length < _LENGTH_IN_2_BYTES:
+        return bytes((first, length)) + data
+    if length <= 0xFFFF:
+        return _HEADER_2(first, _LENGTH_IN_2_BYTES, length) + data
+    return _HEADER_8(first, _LENGTH_IN_8_BYTES, length) + data

@@ -14,10 +14,10 @@ import codecs
 import logging
 from abc import ABC, abstractmethod
 from enum import Enum, auto
-from typing import Final
+from typing import ClassVar, Final
 
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import SEND_EOF, Protocol, State
+from websockets.protocol import SEND_EOF, SERVER, Protocol, State
 
 from sipws.errors import ConnectionClosedError
 from sipws.events import (
@@ -30,7 +30,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
-from sipws.frames import next_frame
+from sipws.frames import BINARY, TEXT, next_frame, server_frame, whole_messages
 from sipws.limits import Limits
 
 engine_log: Final = logging.getLogger("sipws.engine")
@@ -57,6 +57,9 @@ class Phase(Enum):
 
 class Session(ABC):
     """One side of a connection: what both sides have in common."""
+
+    by_hand: ClassVar[bool] = True
+    """Whether plain messages are taken and made without the engine; tests look at both ways."""
 
     __slots__ = (
         "_bytes_in",
@@ -148,10 +151,16 @@ class Session(ABC):
                 f"connection {self.connection.id} with {self.connection.peer} is"
                 f" {self.phase.name.lower()}: nothing can be sent on it"
             )
-        if text:
-            self._engine.send_text(data)
+        engine = self._engine
+        if self.by_hand and engine.side is SERVER and not engine.extensions:
+            # What the engine has to send was there first: the answer to a ping, perhaps.
+            if engine.writes:
+                self._collect_writes()
+            self._writes.append(server_frame(TEXT if text else BINARY, data))
+        elif text:
+            engine.send_text(data)
         else:
-            self._engine.send_binary(data)
+            engine.send_binary(data)
         self._messages_out += 1
 
     def close(
@@ -185,17 +194,22 @@ class Session(ABC):
         Returns:
             the bytes in order, and whether our side of the TCP connection ends behind them.
         """
-        writes, self._writes = self._writes, []
-        if self.accepted:
-            for data in self._engine.data_to_send():
-                # The engine's sentinel for the end is an empty string: joining would swallow it.
-                if data == SEND_EOF:
-                    self._eof_to_send = True
-                else:
-                    writes.append(bytes(data))
-        eof, self._eof_to_send = self._eof_to_send, False
-        self._bytes_out += sum(map(len, writes))
+        if self.accepted and self._engine.writes:
+            self._collect_writes()
+        writes, eof = self._writes, self._eof_to_send
+        if writes:
+            self._writes = []
+            self._bytes_out += sum(map(len, writes))
+        self._eof_to_send = False
         return writes, eof
+
+    def _collect_writes(self) -> None:
+        for data in self._engine.data_to_send():
+            # The engine's sentinel for the end is an empty string: joining would swallow it.
+            if data == SEND_EOF:
+                self._eof_to_send = True
+            else:
+                self._writes.append(bytes(data))
 
     @property
     def timeout(self) -> float | None:
@@ -223,27 +237,54 @@ class Session(ABC):
     # Frames.
 
     def _receive_frames(self, data: bytes, now: float) -> list[Event]:
-        """Hand the engine one whole frame at a time, until it has had enough."""
-        buffer, engine = self._received, self._engine
-        buffer += data
+        """Take what is all there: plain messages at once, anything else through the engine."""
+        received, engine, longest = self._received, self._engine, self._limits.message_size
+        if received:
+            received += data
+        # Nearly every read starts and ends with a frame: then nothing is copied into the buffer.
+        buffer = received or data
         happened: list[Event] = []
         start = 0
         while not engine.eof_sent:
-            end = next_frame(buffer, start, self._limits.message_size)
-            if end is None:
+            if self._takes_whole_messages():
+                messages, start = whole_messages(buffer, start, longest, self.connection, now)
+                self._messages_in += len(messages)
+                happened += messages
+            if start == len(buffer) or (end := next_frame(buffer, start, longest)) is None:
                 break
-            engine.receive_data(bytes(buffer[start:end]))
+            happened += self._receive_frame(bytes(buffer[start:end]), now)
             start = end
-            for frame in engine.events_received():
-                if isinstance(frame, Frame) and self.phase is Phase.OPEN:
-                    happened += self._take_frame(frame, now)
-            if self.phase is Phase.OPEN and engine.state is not State.OPEN:
-                happened += self._leave_open(now)
         if engine.eof_sent:
             # RFC 6455 section 7.1.7: what comes now is not looked at any more.
-            buffer.clear()
-        else:
-            del buffer[:start]
+            received.clear()
+        elif received:
+            del received[:start]
+        elif start < len(data):
+            received += data[start:]
+        return happened
+
+    def _takes_whole_messages(self) -> bool:
+        """Whether a plain message is one: a client's, between two others, and not transformed."""
+        engine = self._engine
+        return (
+            self.phase is Phase.OPEN
+            and engine.state is State.OPEN
+            and engine.current_size is None
+            and engine.side is SERVER
+            and not engine.extensions
+            and self.by_hand
+        )
+
+    def _receive_frame(self, frame_bytes: bytes, now: float) -> list[Event]:
+        """Hand the engine a frame, whole; of one that is too long its header."""
+        engine = self._engine
+        engine.receive_data(frame_bytes)
+        happened: list[Event] = []
+        for frame in engine.events_received():
+            if isinstance(frame, Frame) and self.phase is Phase.OPEN:
+                happened += self._take_frame(frame, now)
+        if self.phase is Phase.OPEN and engine.state is not State.OPEN:
+            happened += self._leave_open(now)
         return happened
 
     def _take_frame(self, frame: Frame, now: float) -> list[Event]:

@@ -1,0 +1,196 @@
+"""Plain messages are taken and made by hand, and nothing shows that they are.
+
+The same bytes, cut at the same places, go through a session as it is and through one that leaves
+every frame to the engine. What they tell, write and hold must be equal after every read.
+"""
+
+import itertools
+from typing import ClassVar
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
+
+from sipws import Address, ConnectionClosedError, Limits, Listener
+from sipws.events import Connection, Event, MessageReceived
+from sipws.frames import whole_messages
+from sipws.server_session import ServerSession
+from sipws.session import Phase
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: sip\r\n\r\n"
+)
+LIMITS = Limits(request_size=1024, message_size=300)
+CONNECTION = Connection(
+    1, Listener("ws", "10.0.0.1", 80), Address("10.0.0.1", 80), Address("192.0.2.5", 1), 0.0
+)
+
+
+class EngineOnly(ServerSession):
+    """The oracle: websockets reads and writes every frame."""
+
+    __slots__ = ()
+    by_hand: ClassVar[bool] = False
+
+
+def frame(opcode: int, data: bytes, fin: bool = True, mask: bytes = b"\1\2\3\4") -> bytes:
+    """A client's frame with a mask of one's choice."""
+    length = len(data)
+    if length < 126:
+        header = bytes([fin << 7 | opcode, 0x80 | length])
+    else:
+        header = bytes([fin << 7 | opcode, 0xFE]) + length.to_bytes(2, "big")
+    return header + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
+
+
+def lying(first: int, length: int, masked: bool, rest: bytes) -> bytes:
+    """A header that states one length in the widest form, before something of another."""
+    return bytes([first, 0x7F | masked << 7]) + length.to_bytes(8, "big") + rest
+
+
+masks = st.sampled_from([b"\0\0\0\0", b"\1\2\3\4", b"\xff\x81\x85\x7f"])
+good_text = st.text(max_size=40).map(str.encode)
+# Lengths around every border: of the short header, of the message limit.
+sized = st.sampled_from([0, 1, 124, 125, 126, 127, 299, 300, 301]).map(lambda n: b"x" * n)
+frames_inside = st.builds(
+    frame, st.sampled_from([1, 2, 8, 9]), st.binary(max_size=6), mask=st.just(b"\0\0\0\0")
+)
+payloads = good_text | st.binary(max_size=40) | sized | frames_inside
+whole = st.builds(frame, st.sampled_from([1, 2]), payloads, mask=masks)
+fragments = st.builds(frame, st.sampled_from([0, 1, 2]), payloads, st.booleans(), masks)
+control = st.builds(frame, st.sampled_from([9, 10]), st.binary(max_size=126), mask=masks)
+closing = st.builds(
+    frame,
+    st.just(8),
+    st.sampled_from([b"", b"\x03\xe8", b"\x03\xe9bye", b"\x03\xe8\xff", b"\x03", b"\x03\xed"]),
+    mask=masks,
+)
+odd = st.builds(
+    lambda first, second, rest: bytes([first, second]) + rest,
+    st.integers(0, 255),
+    st.integers(0, 255),
+    st.binary(max_size=12),
+)
+liars = st.builds(
+    lying,
+    st.sampled_from([0x81, 0x82, 0x89, 0xC1]),
+    st.sampled_from([0, 5, 125, 126, 300, 301, 65536, 2**63 - 1, 2**63, 2**64 - 1]),
+    st.booleans(),
+    st.binary(max_size=12) | whole,
+)
+unmasked = st.builds(
+    lambda opcode, data: Frame(opcode, data).serialize(mask=False),
+    st.sampled_from([Opcode.TEXT, Opcode.BINARY]),
+    st.binary(max_size=20),
+)
+streams = st.lists(
+    whole | whole | fragments | control | closing | odd | liars | unmasked, max_size=8
+).map(b"".join)
+
+
+def state(session: ServerSession) -> tuple[object, ...]:
+    """What a session would tell or hold on to, the two ways alike."""
+    return (
+        session.phase,
+        session.timeout,
+        bytes(session._received),
+        bytes(session._message),
+        session._engine.state,
+        session._engine.current_size,
+        session._engine.close_sent,
+        session._engine.close_rcvd,
+        session._messages_in,
+        session._messages_out,
+        session._bytes_in,
+        session._bytes_out,
+    )
+
+
+def written(session: ServerSession) -> tuple[bytes, bool]:
+    writes, eof = session.take_writes()
+    return b"".join(writes), eof
+
+
+def start(kind: type[ServerSession]) -> ServerSession:
+    session = kind(CONNECTION, LIMITS)
+    session.receive(UPGRADE, 0.5)
+    session.take_writes()
+    return session
+
+
+def answer(session: ServerSession, events: list[Event]) -> None:
+    """Echo every message, as an application would before the writes are taken."""
+    for event in events:
+        if isinstance(event, MessageReceived) and session.phase is Phase.OPEN:
+            session.send(event.data, text=event.is_text)
+
+
+def compare(pieces: list[bytes]) -> None:
+    by_hand, by_engine = start(ServerSession), start(EngineOnly)
+    for now, piece in enumerate(pieces, start=1):
+        events = by_hand.receive(piece, float(now))
+        assert events == by_engine.receive(piece, float(now))
+        answer(by_hand, events)
+        answer(by_engine, events)
+        assert written(by_hand) == written(by_engine)
+        assert state(by_hand) == state(by_engine)
+        assert len(by_hand._received) <= LIMITS.message_size + 14
+    assert by_hand.receive_eof(99.0) == by_engine.receive_eof(99.0)
+
+
+@given(stream=streams, cuts=st.lists(st.integers(0, 1500), max_size=12))
+@example(stream=frame(1, frame(2, b"smuggled", mask=b"\0\0\0\0"), mask=b"\0\0\0\0"), cuts=[2, 6, 8])
+@example(stream=frame(1, b"a") + frame(9, b"b") + frame(1, b"c"), cuts=[])
+@example(stream=frame(1, b"a", False) + frame(1, b"b") + frame(0, b"c"), cuts=[])
+def test_no_difference_between_the_ways_wherever_reads_end(stream: bytes, cuts: list[int]) -> None:
+    edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    compare([stream[a:b] for a, b in itertools.pairwise(edges)])
+
+
+@given(streams)
+def test_no_difference_between_the_ways_byte_by_byte(stream: bytes) -> None:
+    compare([stream[i : i + 1] for i in range(len(stream))])
+
+
+@given(st.lists(st.binary(max_size=60), max_size=8))
+def test_no_difference_between_the_ways_on_any_bytes(pieces: list[bytes]) -> None:
+    compare([piece for piece in pieces if piece])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["send", "ping", "message", "close", "take"]), payloads),
+        max_size=10,
+    )
+)
+def test_no_difference_in_the_order_of_what_is_sent(steps: list[tuple[str, bytes]]) -> None:
+    sessions = start(ServerSession), start(EngineOnly)
+    for step, data in steps:
+        told = []
+        for session in sessions:
+            match step:
+                case "send":
+                    try:
+                        session.send(data, text=data.isascii())
+                    except ConnectionClosedError as exc:
+                        told.append(str(exc))
+                case "ping":
+                    told.append(str(session.receive(frame(9, data[:125]), 1.0)))
+                case "message":
+                    told.append(str(session.receive(frame(2, data), 1.0)))
+                case "close":
+                    session.close(1.0, 1001, "away")
+                case _:
+                    told.append(str(written(session)))
+        assert told[: len(told) // 2] == told[len(told) // 2 :]
+    assert written(sessions[0]) == written(sessions[1])
+    assert state(sessions[0]) == state(sessions[1])
+
+
+@given(streams, st.integers(0, 20))
+def test_no_byte_behind_the_first_other_frame_is_looked_at(stream: bytes, tail: int) -> None:
+    messages, end = whole_messages(stream, 0, LIMITS.message_size, CONNECTION, 1.0)
+    assert whole_messages(stream[:end], 0, LIMITS.message_size, CONNECTION, 1.0) == (messages, end)
+    assert whole_messages(stream, end, LIMITS.message_size, CONNECTION, 1.0) == ([], end)
