@@ -35,6 +35,8 @@ from sipws.limits import Limits
 
 engine_log: Final = logging.getLogger("sipws.engine")
 _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
+_CONTROL: Final = 0x08
+"""The bit of the opcode that control frames have and data frames have not."""
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 _ERROR_OF_CODE: Final = {
@@ -267,8 +269,7 @@ class Session(ABC):
         """Whether a plain message is one: a client's, between two others, and not transformed."""
         engine = self._engine
         return (
-            self.phase is Phase.OPEN
-            and engine.state is State.OPEN
+            engine.state is State.OPEN
             and engine.current_size is None
             and engine.side is SERVER
             and not engine.extensions
@@ -278,7 +279,14 @@ class Session(ABC):
     def _receive_frame(self, frame_bytes: bytes, now: float) -> list[Event]:
         """Hand the engine a frame, whole; of one that is too long its header."""
         engine = self._engine
-        engine.receive_data(frame_bytes)
+        if frame_bytes[0] & _CONTROL:
+            # A control frame is no part of the message that it interrupts (RFC 6455 section 5.4).
+            # The engine counts it against the message's size, and fails a close in its midst.
+            interrupted, engine.current_size = engine.current_size, None
+            engine.receive_data(frame_bytes)
+            engine.current_size = interrupted
+        else:
+            engine.receive_data(frame_bytes)
         happened: list[Event] = []
         for frame in engine.events_received():
             if isinstance(frame, Frame) and self.phase is Phase.OPEN:

@@ -57,7 +57,7 @@ sized = st.sampled_from([0, 1, 124, 125, 126, 127, 299, 300, 301]).map(lambda n:
 frames_inside = st.builds(
     frame, st.sampled_from([1, 2, 8, 9]), st.binary(max_size=6), mask=st.just(b"\0\0\0\0")
 )
-payloads = good_text | st.binary(max_size=40) | sized | frames_inside
+payloads = good_text | st.binary(max_size=40) | sized | sized | frames_inside
 whole = st.builds(frame, st.sampled_from([1, 2]), payloads, mask=masks)
 fragments = st.builds(frame, st.sampled_from([0, 1, 2]), payloads, st.booleans(), masks)
 control = st.builds(frame, st.sampled_from([9, 10]), st.binary(max_size=126), mask=masks)
@@ -142,6 +142,7 @@ def compare(pieces: list[bytes]) -> None:
 
 @given(stream=streams, cuts=st.lists(st.integers(0, 1500), max_size=12))
 @example(stream=frame(1, frame(2, b"smuggled", mask=b"\0\0\0\0"), mask=b"\0\0\0\0"), cuts=[2, 6, 8])
+@example(stream=frame(2, b"x" * 300) + frame(2, b"x" * 301), cuts=[])
 @example(stream=frame(1, b"a") + frame(9, b"b") + frame(1, b"c"), cuts=[])
 @example(stream=frame(1, b"a", False) + frame(1, b"b") + frame(0, b"c"), cuts=[])
 def test_no_difference_between_the_ways_wherever_reads_end(stream: bytes, cuts: list[int]) -> None:

@@ -112,6 +112,26 @@ def test_a_close_by_the_peer_is_echoed_and_told_with_code_and_reason(
     assert closed.duration == 4.0
 
 
+def test_a_close_in_the_middle_of_a_message_is_a_close(open_session: ServerSession) -> None:
+    open_session.receive(frame(Opcode.TEXT, b"half of", fin=False), 1003.0)
+    assert open_session.receive(close_frame(1000) + frame(Opcode.CONT, b"it"), 1003.0) == []
+    assert open_session.take_writes() == ([b"\x88\x02\x03\xe8"], True)
+    [closed] = open_session.receive_eof(1004.0)
+    assert isinstance(closed, Closed)
+    assert (closed.code, closed.clean) == (1000, True)
+
+
+def test_a_ping_does_not_count_as_part_of_the_message_it_interrupts(
+    connection: Connection, upgrade: bytes
+) -> None:
+    session = ServerSession(connection, Limits(message_size=1000))
+    session.receive(upgrade, 1000.5)
+    session.receive(frame(Opcode.TEXT, b"x" * 1000, fin=False), 1001.0)
+    assert session.receive(frame(Opcode.PING, b"?"), 1001.0) == []
+    [event] = session.receive(frame(Opcode.CONT), 1001.0)
+    assert isinstance(event, MessageReceived)
+
+
 def test_a_close_without_a_code_is_told_as_1005(open_session: ServerSession) -> None:
     open_session.receive(frame(Opcode.CLOSE), 1003.0)
     [closed] = open_session.receive_eof(1003.0)
