@@ -196,10 +196,14 @@ class Flow(asyncio.Protocol):
 
     def _act(self, events: Sequence[Event]) -> None:
         """Publish what happened, write what is to be written, keep the time limit."""
+        bus = self._shared.bus
         for event in events:
-            self._shared.bus.publish(event)
             if type(event) is MessageReceived:
+                if bus.message_received.subscribers:
+                    bus.message_received.publish(event)
                 self._deliver(event)
+            else:
+                bus.publish(event)
         if not self._receiving:
             self._flush()
         if self._session.phase is not self._timed_phase:
@@ -208,7 +212,8 @@ class Flow(asyncio.Protocol):
     def _deliver(self, event: MessageReceived) -> None:
         message = event.data
         try:
-            if message.strip(b"\r\n"):
+            # Unlike a strip of both ends this copies nothing of a message that starts with text.
+            if message.lstrip(b"\r\n"):
                 self._shared.handler(self, message)
             elif message == KEEP_ALIVE:
                 self.send(KEEP_ALIVE_ANSWER)

@@ -19,10 +19,11 @@ from sipws.sip import Message, split_values
 DEFAULT_EXPIRES: Final = 3600
 """Seconds of a registration that asks for no time (RFC 3261 section 10.2.1.1)."""
 
-_MANDATORY: Final = ("via", "from", "to", "call-id", "cseq")
+_MANDATORY: Final = {"via", "from", "to", "call-id", "cseq"}
 """What a response copies from its request (RFC 3261 section 8.2.6.2)."""
 
 _ALLOW: Final = ("Allow", "OPTIONS, REGISTER")
+_END: Final = f"Server: sipws/{__version__}\r\nContent-Length: 0\r\n\r\n"
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
@@ -58,11 +59,11 @@ def respond(message: bytes, source: Address) -> bytes | None:
     request = Message.parse(message)
     if request is None or not request.is_request or request.method == "ACK":
         return None
-    if any(request.get(name) is None for name in _MANDATORY):
+    if not request.headers.keys() >= _MANDATORY:
         return None
     if not request.start_line.endswith(" SIP/2.0"):
         return _response(505, request, source)
-    number, _, method = (request.get("cseq") or "").partition(" ")
+    number, _, method = request.headers["cseq"][0].partition(" ")
     if not number.isdecimal() or method.strip() != request.method:
         return _response(400, request, source, [("Warning", '399 sipws "CSeq does not match"')])
     if request.method == "OPTIONS":
@@ -95,19 +96,18 @@ def _register(request: Message, source: Address) -> bytes:
 
 
 def _response(status: int, request: Message, source: Address, extra: Headers = ()) -> bytes:
-    lines = [f"SIP/2.0 {status} {_REASONS[status]}"]
-    vias = request.get_all("via")
-    lines += [f"Via: {via}" for via in (_mark(vias[0], source), *vias[1:])]
-    to = request.get("to") or ""
+    headers = request.headers
+    first, *others = headers["via"]
+    vias = f"Via: {_mark(first, source)}\r\n" + "".join(f"Via: {via}\r\n" for via in others)
+    to, caller, call_id = headers["to"][0], headers["from"][0], headers["call-id"][0]
     if not _TAG.search(to.rpartition(">")[2]):
-        to = f"{to};tag={_tag(request)}"
-    lines.append(f"From: {request.get('from')}")
-    lines.append(f"To: {to}")
-    lines.append(f"Call-ID: {request.get('call-id')}")
-    lines.append(f"CSeq: {request.get('cseq')}")
-    lines += [f"{name}: {value}" for name, value in extra]
-    lines += [f"Server: sipws/{__version__}", "Content-Length: 0", "", ""]
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        to = f"{to};tag={_tag(call_id, caller, request.method)}"
+    more = "".join(f"{name}: {value}\r\n" for name, value in extra)
+    response = (
+        f"SIP/2.0 {status} {_REASONS[status]}\r\n{vias}From: {caller}\r\nTo: {to}\r\n"
+        f"Call-ID: {call_id}\r\nCSeq: {headers['cseq'][0]}\r\n{more}{_END}"
+    )
+    return response.encode("utf-8", "surrogateescape")
 
 
 def _mark(via: str, source: Address) -> str:
@@ -116,14 +116,18 @@ def _mark(via: str, source: Address) -> str:
     RFC 7118 section 5.3 lets clients write an ``.invalid`` host, so ``received`` is always
     needed (RFC 3261 section 18.2.1); ``rport`` is filled in where it is asked for (RFC 3581).
     """
-    first, *others = split_values(via)
-    first = _RPORT.sub(f";rport={source.port}", _RECEIVED.sub("", first), count=1)
+    first, *others = split_values(via) or [""]
+    # The patterns cost more than looking whether there is anything for them.
+    named = first.lower()
+    if "received" in named:
+        first = _RECEIVED.sub("", first)
+    if "rport" in named:
+        first = _RPORT.sub(f";rport={source.port}", first, count=1)
     marked = f"{first};received={source.ip}"
-    return ", ".join([marked, *others])
+    return ", ".join([marked, *others]) if others else marked
 
 
-def _tag(request: Message) -> str:
+def _tag(call_id: str, caller: str, method: str) -> str:
     # The same for a retransmission, another for another request, and nothing to guess.
-    seed = "\n".join([request.get("call-id") or "", request.get("from") or "", request.method])
-    seed_bytes = seed.encode("utf-8", "surrogateescape")
-    return hashlib.blake2s(seed_bytes, digest_size=8, key=_SECRET).hexdigest()
+    seed = f"{call_id}\n{caller}\n{method}".encode("utf-8", "surrogateescape")
+    return hashlib.blake2s(seed, digest_size=8, key=_SECRET).hexdigest()

@@ -31,7 +31,17 @@ COMPACT_FORMS: Final = {
 }
 """One-letter header names (IANA, SIP parameters, header fields)."""
 
-_END_OF_HEADERS: Final = re.compile(rb"\r?\n\r?\n")
+_SPELLINGS: Final = COMPACT_FORMS | {
+    spelling: spelling.lower()
+    for spelling in re.findall(
+        r"\S+",
+        "Via From To Call-ID CSeq Contact Max-Forwards Expires Content-Length Content-Type Allow"
+        " Supported User-Agent Accept Authorization Route Record-Route Server",
+    )
+}
+"""Header names as they are mostly written, with their long form in lower case."""
+
+_CR: Final = 0x0D
 _CALL_ID: Final = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])", re.IGNORECASE)
 _START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
 _FOLD: Final = re.compile(r"\r?\n[ \t]+")
@@ -42,8 +52,19 @@ def call_id(message: bytes) -> bytes | None:
     match = _CALL_ID.search(message)
     if match is None:
         return None
-    end = _END_OF_HEADERS.search(message)
-    return match[1] if end is None or match.start() <= end.start() else None
+    return match[1] if match.start() <= end_of_head(message) else None
+
+
+def end_of_head(message: bytes) -> int:
+    """How long start line and headers are, without the blank line behind them."""
+    # A line may end in LF alone, so a blank line is one of these two, whichever comes first.
+    end = message.find(b"\n\r\n")
+    bare = message.find(b"\n\n", 0, end + 1 if end >= 0 else len(message))
+    if bare >= 0:
+        end = bare
+    if end < 0:
+        return len(message)
+    return end - 1 if end and message[end - 1] == _CR else end
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +72,31 @@ class Message:
     """Start line and headers of a SIP message."""
 
     start_line: str
-    headers: tuple[tuple[str, str], ...]
-    """In order; names in lower case and in their long form, folded values on one line."""
+    headers: dict[str, list[str]]
+    """The values of each header in order, folded ones on one line, by the header's name in lower
+    case and in its long form."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
         """Read the head of a message; None where there is no SIP start line."""
-        end = _END_OF_HEADERS.search(data)
-        head = data[: end.start()] if end else data
         # SIP is UTF-8 (RFC 3261 section 7.3.1); what is not is kept, to be echoed as it came.
-        text = _FOLD.sub(" ", head.decode("utf-8", "surrogateescape"))
-        start_line, *lines = text.split("\n")
-        start_line = start_line.rstrip("\r")
+        text = data[: end_of_head(data)].decode("utf-8", "surrogateescape")
+        if "\n " in text or "\n\t" in text:
+            text = _FOLD.sub(" ", text)
+        lines = text.split("\n")
+        start_line = lines[0].rstrip("\r")
         if not _START_LINE.fullmatch(start_line):
             return None
-        headers = []
-        for line in lines:
+        headers: dict[str, list[str]] = {}
+        for line in lines[1:]:
             name, colon, value = line.partition(":")
             if colon:
-                name = name.strip().lower()
-                headers.append((COMPACT_FORMS.get(name, name), value.strip()))
-        return cls(start_line, tuple(headers))
+                known = _SPELLINGS.get(name) or _long_form(name)
+                if known in headers:
+                    headers[known].append(value.strip())
+                else:
+                    headers[known] = [value.strip()]
+        return cls(start_line, headers)
 
     @property
     def is_request(self) -> bool:
@@ -85,15 +110,23 @@ class Message:
 
     def get(self, name: str) -> str | None:
         """The first value of a header, by its long name in lower case."""
-        return next((value for header, value in self.headers if header == name), None)
+        values = self.headers.get(name)
+        return values[0] if values else None
 
     def get_all(self, name: str) -> list[str]:
         """Every value of a header, in order."""
-        return [value for header, value in self.headers if header == name]
+        return self.headers.get(name, [])
+
+
+def _long_form(name: str) -> str:
+    name = name.strip().lower()
+    return COMPACT_FORMS.get(name, name)
 
 
 def split_values(header: str) -> list[str]:
     """Split a header value at its commas, except those in quotes or in angle brackets."""
+    if "," not in header:
+        return [value] if (value := header.strip()) else []
     values, start, quoted, bracketed, escaped = [], 0, False, False, False
     for index, character in enumerate(header):
         if escaped:

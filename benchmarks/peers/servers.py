@@ -1,0 +1,199 @@
+"""The servers that are measured, each in a process of its own.
+
+``python servers.py NAME`` listens on a free loopback port, prints it and serves until its
+standard input ends.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__)
+CANNED = (
+    b"SIP/2.0 200 OK\r\nVia: SIP/2.0/WS df7jal23ls0d.invalid;branch=z9hG4bK5600001;rport=50000"
+    b";received=127.0.0.1\r\nFrom: <sip:alice@example.com>;tag=8n2gt3\r\n"
+    b"To: <sip:example.com>;tag=5f2ae9a0c1b2d3e4\r\nCall-ID: 4f1c2a7e9b@df7jal23ls0d.invalid\r\n"
+    b"CSeq: 1 OPTIONS\r\nAllow: OPTIONS, REGISTER\r\nServer: canned\r\nContent-Length: 0\r\n\r\n"
+)
+
+KAMAILIO = """
+debug=0
+log_stderror=yes
+children=1
+tcp_children=1
+tcp_max_connections=20000
+tcp_connection_lifetime=3600
+auto_aliases=no
+server_signature=no
+listen=tcp:127.0.0.1:{port}
+tcp_accept_no_cl=yes
+loadmodule "sl.so"
+loadmodule "pv.so"
+loadmodule "nathelper.so"
+loadmodule "xhttp.so"
+loadmodule "{websocket}"
+modparam("websocket", "keepalive_mechanism", 0)
+request_route {{ sl_send_reply("200", "OK"); }}
+event_route[xhttp:request] {{
+    if ($hdr(Upgrade) =~ "websocket") {{ ws_handle_handshake(); exit; }}
+    xhttp_reply("404", "Not Found", "", "");
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that runs."""
+
+    port: int
+    pid: int
+
+    @property
+    def pids(self) -> list[int]:
+        """The server's processes."""
+        found, new = [], [self.pid]
+        while new:
+            pid = new.pop()
+            found.append(pid)
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                new += [int(child) for child in (task / "children").read_text().split()]
+        return found
+
+    def cpu(self) -> float:
+        """Seconds of CPU that its processes have used, to the nanosecond."""
+        used = 0
+        for pid in self.pids:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                used += int((task / "schedstat").read_text().split()[0])
+        return used / 1e9
+
+    def memory(self) -> int:
+        """Bytes of memory that its processes have, what they share counted once."""
+        kib = 0
+        for pid in self.pids:
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    kib += int(line.split()[1])
+        return kib * 1024
+
+
+@contextmanager
+def serve(name: str, cpu: int) -> Iterator[Served]:
+    """Run a server, on one processor."""
+    if name == "kamailio":
+        with _kamailio(cpu) as served:
+            yield served
+        return
+    command = [sys.executable, str(HERE), name, str(cpu)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            yield Served(int(child.stdout.readline()), child.pid)
+        finally:
+            child.stdin.close()
+            child.wait(30)
+
+
+def websocket_module() -> str | None:
+    """Kamailio's WebSocket module, where Debian's packages are installed.
+
+    ``KAMAILIO_WEBSOCKET`` names one that is elsewhere.
+    """
+    if shutil.which("kamailio") is None:
+        return None
+    if named := os.environ.get("KAMAILIO_WEBSOCKET"):
+        return named
+    found = sorted(Path("/usr/lib").glob("**/kamailio/modules/websocket.so"))
+    return str(found[0]) if found else None
+
+
+@contextmanager
+def _kamailio(cpu: int) -> Iterator[Served]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = Path(folder) / "kamailio.cfg"
+        cfg.write_text(KAMAILIO.format(port=port, websocket=websocket_module()))
+        command = ["kamailio", "-DD", "-E", "-m", "1024", "-f", str(cfg), "-Y", folder]
+        log = Path(folder) / "log"
+        with log.open("w") as output:
+            child = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=output,
+                preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
+            )
+        try:
+            for _ in range(100):
+                with socket.socket() as probe:
+                    probe.settimeout(0.1)
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                if child.poll() is not None:
+                    raise SystemExit(f"Kamailio did not start:\n{log.read_text()}")
+                subprocess.run(["sleep", "0.1"], check=True)
+            yield Served(port, child.pid)
+        finally:
+            child.send_signal(signal.SIGTERM)
+            child.wait(30)
+
+
+async def _run(name: str) -> None:
+    if name == "websockets":
+        await _websockets()
+        return
+    from sipws import Server, responder
+    from sipws.session import Session
+
+    Session.by_hand = name == "sipws"
+    async with Server(["ws:127.0.0.1:0"], responder.answer) as server:
+        print(server.listeners[0].port, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        await server.aclose(grace=0)
+
+
+async def _websockets() -> None:
+    from websockets.asyncio.server import ServerConnection, serve
+
+    # It writes a traceback for every client that leaves without a close frame.
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    canned = CANNED.decode()
+
+    async def answer(connection: ServerConnection) -> None:
+        async for _ in connection:
+            await connection.send(canned)
+
+    async with serve(
+        answer,
+        "127.0.0.1",
+        0,
+        subprotocols=["sip"],  # type: ignore[list-item]
+        compression=None,
+        ping_interval=None,
+    ) as server:
+        print(next(iter(server.sockets)).getsockname()[1], flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        server.close()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    os.sched_setaffinity(0, {int(sys.argv[2])})
+    # Over the connections of a measurement only the process' end matters, not an orderly one.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    uvloop.run(_run(sys.argv[1]))
