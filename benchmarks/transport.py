@@ -11,6 +11,9 @@ import argparse
 import os
 import resource
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from peers import load
 from peers.servers import Served, serve, websocket_module
 
-ROUNDS = 5
+ROUNDS = 7
 """The best counts: what disturbs a round only ever makes it dearer."""
 
 SERVERS = {
@@ -29,58 +32,60 @@ SERVERS = {
 }
 
 
-def exchanges(served: Served, connections: int, in_flight: int, seconds: float) -> float:
-    """Microseconds of the server's CPU for a request and its answer."""
-    client = load.Exchanges(served.port, connections, in_flight)
-    client.run(2000)
-    count = int(seconds / ROUNDS / 15e-6)
-    best = min(_cost(served, lambda: client.run(count)) for _ in range(ROUNDS))
-    client.close()
-    return best * 1e6
-
-
-def _cost(served: Served, operation: object) -> float:
+def cost(served: Served, operation: Callable[[], int]) -> float:
+    """Microseconds of the server's CPU for one of what ``operation`` does and counts."""
     before = served.cpu()
-    count = operation()  # type: ignore[operator]
-    return (served.cpu() - before) / count
+    count = operation()
+    return (served.cpu() - before) / count * 1e6
 
 
-def comings(served: Served, count: int) -> float:
-    """Microseconds of the server's CPU for a connection that comes, shakes hands and closes."""
-
-    def operation() -> int:
-        load.come_and_go(served.port, count)
-        load.settle()
-        return count
-
-    operation()
-    return min(_cost(served, operation) for _ in range(ROUNDS)) * 1e6
+def best(operations: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """The best of several rounds; each round asks every server, so that they share the weather."""
+    rounds = [{name: ask() for name, ask in operations.items()} for _ in range(ROUNDS)]
+    return {name: min(figures[name] for figures in rounds) for name in operations}
 
 
-def idle(served: Served, count: int) -> float:
-    """Bytes of the server's memory for a connection that is open and says nothing."""
-    warm = list(load.hold(served.port, 100))
-    load.settle()
-    before = served.memory()
-    held = list(load.hold(served.port, count))
-    load.settle()
-    used = (served.memory() - before) / count
-    for one in warm + held:
-        one.close()
-    load.settle()
-    return used
+def exchanges(servers: dict[str, Served], in_flight: int, count: int) -> dict[str, float]:
+    """Microseconds of CPU for a request and its answer, over 20 connections."""
+    clients = {name: load.Exchanges(one.port, 20, in_flight) for name, one in servers.items()}
+    for client in clients.values():
+        client.run(2000)
+    figures = best(
+        {
+            name: partial(cost, one, partial(clients[name].run, count))
+            for name, one in servers.items()
+        }
+    )
+    for client in clients.values():
+        client.close()
+    return figures
 
 
-def measure(name: str, cpu: int, seconds: float, held: int) -> list[str]:
-    """One row."""
-    with serve(name, cpu) as served:
-        busy = exchanges(served, 20, 8, seconds)
-        single = exchanges(served, 20, 1, seconds)
-        coming = comings(served, 200)
+def comings(servers: dict[str, Served], count: int) -> dict[str, float]:
+    """Microseconds of CPU for a connection that comes, shakes hands and closes."""
+    for one in servers.values():
+        load.come_and_go(one.port, count)
+    return best(
+        {
+            name: partial(cost, one, partial(load.come_and_go, one.port, count))
+            for name, one in servers.items()
+        }
+    )
+
+
+def idle(name: str, cpu: int, count: int) -> float:
+    """KB of memory for a connection that is open and says nothing."""
     # A process that has worked has free memory to give to connections, so a new one is asked.
     with serve(name, cpu) as served:
-        memory = idle(served, held)
-    return [SERVERS[name], f"{busy:.1f}", f"{single:.1f}", f"{coming:.0f}", f"{memory / 1024:.1f}"]
+        warm = list(load.hold(served.port, 100))
+        load.settle()
+        before = served.memory()
+        held = list(load.hold(served.port, count))
+        load.settle()
+        used = served.memory() - before
+        for one in warm + held:
+            one.close()
+    return used / count / 1024
 
 
 def main() -> None:
@@ -89,7 +94,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("servers", nargs="*", help=f"of {', '.join(SERVERS)}; all unless named")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each exchange figure")
+    parser.add_argument("--count", type=int, default=20_000, help="exchanges a round")
     parser.add_argument("--idle", type=int, default=15_000, help="connections held")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -101,16 +106,19 @@ def main() -> None:
         names.remove("kamailio")
     cpus = sorted(os.sched_getaffinity(0))
     load.pin(cpus[-1])
-    header = [
-        "server",
-        "exchange, 20 connections, 8 in flight, µs",
-        "1 in flight, µs",
-        "accept, handshake, close, µs",
-        f"one of {held:,} idle connections, KB",
-    ]
-    print(f"| {' | '.join(header)} |\n| --- |{' --- |' * (len(header) - 1)}")
-    for name in names:
-        print(f"| {' | '.join(measure(name, cpus[0], options.seconds, held))} |", flush=True)
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(serve(name, cpus[0])) for name in names}
+        figures = {
+            "20 connections, 8 in flight: an exchange, µs": exchanges(servers, 8, options.count),
+            "20 connections, 1 in flight: an exchange, µs": exchanges(servers, 1, options.count),
+            "accept, handshake, close, µs": comings(servers, max(1, options.count // 100)),
+        }
+    figures[f"one of {held:,} idle connections, KB"] = {
+        name: idle(name, cpus[0], held) for name in names
+    }
+    print(f"| | {' | '.join(SERVERS[name] for name in names)} |\n| --- |{' --- |' * len(names)}")
+    for what, of in figures.items():
+        print(f"| {what} | {' | '.join(f'{of[name]:.1f}' for name in names)} |")
 
 
 if __name__ == "__main__":

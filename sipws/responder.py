@@ -8,7 +8,6 @@ answers is remembered.
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable
 from typing import Final
 
 from sipws import __version__
@@ -22,7 +21,9 @@ DEFAULT_EXPIRES: Final = 3600
 _MANDATORY: Final = {"via", "from", "to", "call-id", "cseq"}
 """What a response copies from its request (RFC 3261 section 8.2.6.2)."""
 
-_ALLOW: Final = ("Allow", "OPTIONS, REGISTER")
+_ALLOW: Final = "Allow: OPTIONS, REGISTER\r\n"
+_BAD_CSEQ: Final = 'Warning: 399 sipws "CSeq does not match"\r\n'
+_BAD_STAR: Final = 'Warning: 399 sipws "Contact: * goes alone and with Expires: 0"\r\n'
 _END: Final = f"Server: sipws/{__version__}\r\nContent-Length: 0\r\n\r\n"
 _REASONS: Final = {
     200: "OK",
@@ -34,9 +35,7 @@ _EXPIRES: Final = re.compile(r";\s*expires\s*=\s*(\d+)", re.IGNORECASE)
 _RECEIVED: Final = re.compile(r";\s*received\s*=[^;]*", re.IGNORECASE)
 _RPORT: Final = re.compile(r";\s*rport\s*(?=;|$)", re.IGNORECASE)
 _TAG: Final = re.compile(r";\s*tag\s*=", re.IGNORECASE)
-_SECRET: Final = secrets.token_bytes(16)
-
-Headers = Iterable[tuple[str, str]]
+_KEYED: Final = hashlib.blake2s(digest_size=8, key=secrets.token_bytes(16))
 
 
 def answer(flow: Flow, message: bytes) -> None:
@@ -59,18 +58,19 @@ def respond(message: bytes, source: Address) -> bytes | None:
     request = Message.parse(message)
     if request is None or not request.is_request or request.method == "ACK":
         return None
-    if not request.headers.keys() >= _MANDATORY:
+    headers = request.headers
+    if not headers.keys() >= _MANDATORY:
         return None
     if not request.start_line.endswith(" SIP/2.0"):
         return _response(505, request, source)
-    number, _, method = request.headers["cseq"][0].partition(" ")
+    number, _, method = headers["cseq"][0].partition(" ")
     if not number.isdecimal() or method.strip() != request.method:
-        return _response(400, request, source, [("Warning", '399 sipws "CSeq does not match"')])
+        return _response(400, request, source, _BAD_CSEQ)
     if request.method == "OPTIONS":
-        return _response(200, request, source, [_ALLOW])
+        return _response(200, request, source, _ALLOW)
     if request.method == "REGISTER":
         return _register(request, source)
-    return _response(501, request, source, [_ALLOW])
+    return _response(501, request, source, _ALLOW)
 
 
 def _register(request: Message, source: Address) -> bytes:
@@ -80,32 +80,33 @@ def _register(request: Message, source: Address) -> bytes:
     if "*" in contacts:
         # RFC 3261 section 10.3 step 6: a star stands alone, and only with Expires: 0.
         if contacts != ["*"] or asked != "0":
-            warning = ("Warning", '399 sipws "Contact: * goes alone and with Expires: 0"')
-            return _response(400, request, source, [warning])
-        return _response(200, request, source, [("Expires", "0")])
-    headers = []
+            return _response(400, request, source, _BAD_STAR)
+        return _response(200, request, source, "Expires: 0\r\n")
+    extra = ""
     for contact in contacts:
         match = _EXPIRES.search(contact.rpartition(">")[2])
         if match is None:
             contact = f"{contact};expires={expires}"
         if (int(match[1]) if match else expires) > 0:
-            headers.append(("Contact", contact))
+            extra += f"Contact: {contact}\r\n"
     if asked is not None:
-        headers.append(("Expires", str(expires)))
-    return _response(200, request, source, headers)
+        extra += f"Expires: {expires}\r\n"
+    return _response(200, request, source, extra)
 
 
-def _response(status: int, request: Message, source: Address, extra: Headers = ()) -> bytes:
+def _response(status: int, request: Message, source: Address, extra: str = "") -> bytes:
+    """A response with these header lines besides those that every response has."""
     headers = request.headers
-    first, *others = headers["via"]
-    vias = f"Via: {_mark(first, source)}\r\n" + "".join(f"Via: {via}\r\n" for via in others)
+    vias = headers["via"]
+    via = _mark(vias[0], source)
+    if len(vias) > 1:
+        via = "\r\nVia: ".join([via, *vias[1:]])
     to, caller, call_id = headers["to"][0], headers["from"][0], headers["call-id"][0]
     if not _TAG.search(to.rpartition(">")[2]):
         to = f"{to};tag={_tag(call_id, caller, request.method)}"
-    more = "".join(f"{name}: {value}\r\n" for name, value in extra)
     response = (
-        f"SIP/2.0 {status} {_REASONS[status]}\r\n{vias}From: {caller}\r\nTo: {to}\r\n"
-        f"Call-ID: {call_id}\r\nCSeq: {headers['cseq'][0]}\r\n{more}{_END}"
+        f"SIP/2.0 {status} {_REASONS[status]}\r\nVia: {via}\r\nFrom: {caller}\r\nTo: {to}\r\n"
+        f"Call-ID: {call_id}\r\nCSeq: {headers['cseq'][0]}\r\n{extra}{_END}"
     )
     return response.encode("utf-8", "surrogateescape")
 
@@ -130,4 +131,6 @@ def _mark(via: str, source: Address) -> str:
 def _tag(call_id: str, caller: str, method: str) -> str:
     # The same for a retransmission, another for another request, and nothing to guess.
     seed = f"{call_id}\n{caller}\n{method}".encode("utf-8", "surrogateescape")
-    return hashlib.blake2s(seed, digest_size=8, key=_SECRET).hexdigest()
+    keyed = _KEYED.copy()
+    keyed.update(seed)
+    return keyed.hexdigest()

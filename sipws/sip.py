@@ -4,8 +4,9 @@ The transport carries messages whole and unread; this is for whoever needs a hea
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final, Self
+
+from sipws.events import value
 
 COMPACT_FORMS: Final = {
     "a": "accept-contact",
@@ -44,7 +45,8 @@ _SPELLINGS: Final = COMPACT_FORMS | {
 _CR: Final = 0x0D
 _CALL_ID: Final = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])", re.IGNORECASE)
 _START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
-_FOLD: Final = re.compile(r"\r?\n[ \t]+")
+_FOLDED: Final = (" ", "\t")
+_FOLD: Final = re.compile(rb"\n[ \t]+")
 
 
 def call_id(message: bytes) -> bytes | None:
@@ -67,7 +69,7 @@ def end_of_head(message: bytes) -> int:
     return end - 1 if end and message[end - 1] == _CR else end
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """Start line and headers of a SIP message."""
 
@@ -79,23 +81,26 @@ class Message:
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
         """Read the head of a message; None where there is no SIP start line."""
+        # Lines may end in LF alone, the blank line before the body too.
+        head = data.partition(b"\r\n\r\n")[0].replace(b"\r\n", b"\n").partition(b"\n\n")[0]
         # SIP is UTF-8 (RFC 3261 section 7.3.1); what is not is kept, to be echoed as it came.
-        text = data[: end_of_head(data)].decode("utf-8", "surrogateescape")
-        if "\n " in text or "\n\t" in text:
-            text = _FOLD.sub(" ", text)
-        lines = text.split("\n")
-        start_line = lines[0].rstrip("\r")
+        start_line, *lines = head.decode("utf-8", "surrogateescape").split("\n")
         if not _START_LINE.fullmatch(start_line):
             return None
         headers: dict[str, list[str]] = {}
-        for line in lines[1:]:
-            name, colon, value = line.partition(":")
-            if colon:
-                known = _SPELLINGS.get(name) or _long_form(name)
-                if known in headers:
-                    headers[known].append(value.strip())
-                else:
-                    headers[known] = [value.strip()]
+        for line in lines:
+            name, colon, text = line.partition(":")
+            known = _SPELLINGS.get(name)
+            if known is None:
+                if line.startswith(_FOLDED):
+                    return cls.parse(_FOLD.sub(b" ", head))
+                known = _long_form(name)
+            if not colon:
+                continue
+            if known in headers:
+                headers[known].append(text.strip())
+            else:
+                headers[known] = [text.strip()]
         return cls(start_line, headers)
 
     @property
@@ -126,7 +131,7 @@ def _long_form(name: str) -> str:
 def split_values(header: str) -> list[str]:
     """Split a header value at its commas, except those in quotes or in angle brackets."""
     if "," not in header:
-        return [value] if (value := header.strip()) else []
+        return [only] if (only := header.strip()) else []
     values, start, quoted, bracketed, escaped = [], 0, False, False, False
     for index, character in enumerate(header):
         if escaped:

@@ -94,7 +94,7 @@ class Exchanges:
             one.close()
 
 
-def come_and_go(port: int, count: int) -> None:
+def come_and_go(port: int, count: int) -> int:
     """Connect, shake hands, close with a close frame: one connection after the other."""
     for _ in range(count):
         one = connect(port)
@@ -102,6 +102,7 @@ def come_and_go(port: int, count: int) -> None:
         while one.recv(4096):
             pass
         one.close()
+    return count
 
 
 def hold(port: int, count: int) -> Iterator[socket.socket]:
