@@ -4,6 +4,7 @@ The upgrade request is collected here up to its blank line, so that requests and
 known to the byte.
 """
 
+from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
 from sipws import handshake
@@ -56,12 +57,20 @@ class ServerSession(Session):
         self._server_engine.send_response(verdict)
         reply = b"".join(self._server_engine.data_to_send())
         self._writes.append(reply)
+        self._start_frames()
         self.phase = Phase.OPEN
         self.accepted = True
         happened.append(HandshakeReply(self.connection, now, 101, reply))
         happened.append(Accepted(self.connection, now, request, reply))
         # A client may send frames right behind its request, before it has seen the answer.
         return happened + self._receive_frames(behind, now)
+
+    def _start_frames(self) -> None:
+        # The engine's parser keeps the request for as long as it runs, which makes up half of an
+        # idle connection. One that starts behind the handshake never had it.
+        engine = self._server_engine
+        engine.parser = Protocol.parse(engine)
+        next(engine.parser)
 
     def _refuse(self, refusal: Refusal, now: float, request: bytes | None = None) -> list[Event]:
         """Refuse a request, or what came in the place of one."""

@@ -364,6 +364,9 @@ class Session(ABC):
         closed_by = self._closed_by or closed_by
         first = self._engine.close_rcvd if closed_by is Side.PEER else self._engine.close_sent
         self.phase = Phase.CLOSED
+        # Engine and parser hold each other: thousands of connections a second that come and go
+        # would be left to the garbage collector.
+        self._engine.parser.close()
         happened.append(
             Closed(
                 self.connection,
