@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import uvloop
@@ -14,12 +17,46 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run asynchronous tests on both event loops: they differ in how they tell what happens.
 
-    End-to-end tests watch processes from outside: there one loop is enough.
+    Tests with processes that are not ours watch them from outside: there one loop is enough.
     """
     factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    if "/e2e/" in item.nodeid:
+    if "/e2e/" in item.nodeid or "/interop/" in item.nodeid:
         del factories["uvloop"]
     return factories
+
+
+class Finder:
+    """Finds what tests drive that is not ours."""
+
+    npm_packages = Path(__file__).parent / "e2e" / "node_modules"
+    """The packages of tests/e2e/package.json."""
+
+    def missing(self, what: str, remedy: str) -> NoReturn:
+        """Skip a test whose client is not there; where they are required, fail it."""
+        reason = f"{what} is missing: {remedy}"
+        if os.environ.get("SIPWS_E2E") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    def program(self, *names: str, remedy: str) -> str:
+        """The first of these programs that is installed."""
+        # Servers are where a user's own path does not lead.
+        path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+        found = [where for name in names if (where := shutil.which(name, path=path))]
+        return found[0] if found else self.missing(names[0], remedy)
+
+    def node_with(self, package: str) -> str:
+        """Node, with one of those packages."""
+        node = self.program("node", remedy="install Node 18 or later")
+        if not (self.npm_packages / package).exists():
+            self.missing(f"npm's {package}", "run 'make e2e' once")
+        return node
+
+
+@pytest.fixture(scope="session")
+def find() -> Finder:
+    """Clients and collectors that are not ours."""
+    return Finder()
 
 
 # `make fuzz` looks much further than a test run has time for.

@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
-import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -18,34 +16,19 @@ import hep
 HERE = Path(__file__).parent
 
 
-def missing(what: str, remedy: str) -> NoReturn:
-    """Skip a test whose client is not there; where they are required, fail it."""
-    reason = f"{what} is missing: {remedy}"
-    if os.environ.get("SIPWS_E2E") == "required":
-        pytest.fail(reason)
-    pytest.skip(reason)
+@pytest.fixture(scope="session")
+def node(find: Any) -> str:
+    """Node, with JsSIP."""
+    return find.node_with("jssip")
 
 
 @pytest.fixture(scope="session")
-def node() -> str:
-    """Node, with the packages of package.json."""
-    node = shutil.which("node")
-    if node is None:
-        missing("node", "install Node 18 or later")
-    if not (HERE / "node_modules" / "jssip").exists():
-        missing("npm's jssip", "run 'make e2e' once")
-    return node
-
-
-@pytest.fixture(scope="session")
-def chromium(node: str) -> str:
+def chromium(node: str, find: Any) -> str:
     """Chromium, driven through Node."""
-    return (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-        or missing("chromium", "install Debian's package chromium")
-    )
+    return find.program(
+        "chromium", "chromium-browser", "google-chrome",
+        remedy="install Debian's package chromium",
+    )  # fmt: skip
 
 
 @pytest.fixture
