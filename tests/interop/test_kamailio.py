@@ -90,17 +90,18 @@ async def sipcapture(sqlite_module, kamailio, tmp_path):
     """Kamailio as a collector: its port, and a function that reads its rows."""
     database = tmp_path / "capture.sqlite"
     with closing(sqlite3.connect(database)) as connection:
-        # Reading must not keep Kamailio from writing.
+        # Kamailio gives a row up when the database is locked. In this mode only the first to open
+        # and the last to close lock it, so it stays open here.
         connection.execute("pragma journal_mode = wal")
         connection.execute(f"create table sip_capture (id integer primary key, {COLUMNS})")
+        connection.row_factory = sqlite3.Row
 
-    def rows() -> dict[str, sqlite3.Row]:
-        with closing(sqlite3.connect(database)) as connection:
-            connection.row_factory = sqlite3.Row
-            return {row["callid"]: row for row in connection.execute("select * from sip_capture")}
+        def rows() -> dict[str, sqlite3.Row]:
+            found = connection.execute("select * from sip_capture").fetchall()
+            return {row["callid"]: row for row in found}
 
-    peer = await kamailio(SIPCAPTURE.format(database=database))
-    return peer.port, rows
+        peer = await kamailio(SIPCAPTURE.format(database=database))
+        yield peer.port, rows
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
