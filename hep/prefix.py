@@ -1,17 +1,18 @@
-"""The chunks of fixed size that nearly every packet starts with, read and written in one go. Pure.
+"""Packets that start as nearly all do, read and written with few calls. Pure.
 
 Ten of a packet's dozen chunks hold small numbers, and taking them one by one is most of what a
-packet costs. `hep.v3` does that for any packet; here is the same for the orders that senders have.
-What these functions do not know they leave to it, so they decide nothing: a test holds the two
-against each other.
+packet costs. `hep.v3` does that for any packet; here is the same for the orders that senders have,
+the chunks of fixed size in one go. What these functions do not know they leave to it, so they
+decide nothing: a test holds the two against each other.
 """
 
 import struct
 from collections.abc import Callable, Iterable
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from hep.chunks import GENERIC, GENERIC_VENDOR, IPV4, IPV6, Form
+from hep.chunks import GENERIC, GENERIC_VENDOR, IPV4, IPV6, Chunk, Form
 from hep.packet import INET, INET6, Packet
 
 OPENSIPS: Final = (0x01, 0x02, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C)
@@ -40,7 +41,7 @@ def _headers(chunk_types: Iterable[int]) -> tuple[bytes, ...]:
     )
 
 
-class _Prefix(NamedTuple):
+class _Start(NamedTuple):
     """How packets of an order start."""
 
     end: int
@@ -50,63 +51,110 @@ class _Prefix(NamedTuple):
     """All ones where a chunk's header stands, as a number of ``end - HEADER_SIZE`` bytes."""
     headers: int
     """What stands there."""
-    fields: tuple[str, ...]
+    in_order: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    """Puts the values into OpenSIPS' order."""
     layout: tuple[tuple[int, int], ...]
     unpack_address: Callable[[bytes], str]
 
     @classmethod
-    def of(cls, chunk_types: tuple[int, ...], address: Form) -> "_Prefix":
-        form = struct.Struct("!" + _format(chunk_types, "6s"))
-        empty = [b"" if each in (*_IPV4_TYPES, *_IPV6_TYPES) else 0 for each in chunk_types]
+    def of(cls, chunk_types: tuple[int, ...], addresses: tuple[int, ...], form: Form) -> "_Start":
+        whole = struct.Struct("!" + _format(chunk_types, "6s"))
+        empty = [b"" if each in addresses else 0 for each in chunk_types]
 
         def with_headers(headers: Iterable[bytes]) -> int:
-            return int.from_bytes(form.pack(*chain(*zip(headers, empty, strict=True))))
+            return int.from_bytes(whole.pack(*chain(*zip(headers, empty, strict=True))))
 
         return cls(
-            HEADER_SIZE + form.size,
+            HEADER_SIZE + whole.size,
             struct.Struct("!" + _format(chunk_types, "6x")).unpack_from,
             with_headers(b"\xff" * _CHUNK.size for _ in chunk_types),
             with_headers(_headers(chunk_types)),
-            tuple(str(GENERIC[each].field) for each in chunk_types),
+            itemgetter(*map(chunk_types.index, (*OPENSIPS, *addresses))),
             tuple((GENERIC_VENDOR, each) for each in chunk_types),
-            address.unpack,
+            form.unpack,
         )
 
 
 # The family and the type of the third chunk tell the orders apart.
 _FAMILY: Final = 12
 _THIRD_TYPE: Final = 23
-_PREFIXES: Final = {
-    (family, prefix.layout[2][1]): prefix
+_STARTS: Final = {
+    (family, chunk_types[2]): _Start.of(chunk_types, addresses, form)
     for family, form, addresses in ((INET, IPV4, _IPV4_TYPES), (INET6, IPV6, _IPV6_TYPES))
-    for prefix in (
-        _Prefix.of((*OPENSIPS, *addresses), form),
-        _Prefix.of((*OPENSIPS[:2], *addresses, *OPENSIPS[2:]), form),
-    )
+    for chunk_types in ((*OPENSIPS, *addresses), (*OPENSIPS[:2], *addresses, *OPENSIPS[2:]))
 }
 """The orders of OpenSIPS, and of Kamailio, heplify and hep-js."""
 
+# Vendor and type as one number: of a generic chunk that is its type.
+_KEY: Final = struct.Struct("!IH")
+_AUTH_KEY, _PAYLOAD, _CORRELATION_ID = 0x0E, 0x0F, 0x11
+_BYTES: Final = {each: (GENERIC_VENDOR, each) for each in (_AUTH_KEY, _PAYLOAD, _CORRELATION_ID)}
+_TAKEN: Final = {key for key, row in GENERIC.items() if row.field is not None}
+_SIZES: Final = {key: row.form.size for key, row in GENERIC.items() if row.form.size is not None}
 
-def read(data: bytes, total: int) -> tuple[dict[str, Any], tuple[tuple[int, int], ...], int] | None:
-    """The fields that a packet starts with, their layout, and where they end.
+
+def read(data: bytes, total: int) -> Packet | None:
+    """A packet that starts in one of the usual orders.
 
     Args:
         data: a packet.
         total: its stated length, not above that of ``data``.
+
+    Returns:
+        the packet, or None where it is another, or wrong.
     """
     if total <= _THIRD_TYPE:
         return None
-    prefix = _PREFIXES.get((data[_FAMILY], data[_THIRD_TYPE]))
-    if prefix is None or total < prefix.end:
+    start = _STARTS.get((data[_FAMILY], data[_THIRD_TYPE]))
+    if start is None or total < start.end:
         return None
-    if int.from_bytes(data[HEADER_SIZE : prefix.end]) & prefix.mask != prefix.headers:
+    offset, values_from, mask, headers, in_order, layout, address = start
+    if int.from_bytes(data[HEADER_SIZE:offset]) & mask != headers:
         return None
-    values = prefix.values_from(data, HEADER_SIZE)
-    fields: dict[str, Any] = dict(zip(prefix.fields, values))  # noqa: B905 - it costs 0.2 us
-    unpack = prefix.unpack_address
-    fields["src_ip"] = unpack(fields["src_ip"])
-    fields["dst_ip"] = unpack(fields["dst_ip"])
-    return fields, prefix.layout, prefix.end
+    found: dict[int, bytes] = {}
+    kinds: list[tuple[int, int]] = []
+    extra: list[Chunk] = []
+    while offset < total:
+        if offset + 6 > total:
+            return None
+        key, length = _KEY.unpack_from(data, offset)
+        end = offset + length
+        if length < 6 or end > total:
+            return None
+        value = data[offset + 6 : end]
+        if key in _BYTES and key not in found:
+            found[key] = value
+            kinds.append(_BYTES[key])
+        elif key in _TAKEN or _SIZES.get(key, length - 6) != length - 6:
+            return None
+        else:
+            kinds.append(divmod(key, 0x10000))
+            extra.append(Chunk(key >> 16, key & 0xFFFF, value))
+        offset = end
+    (family, ip_protocol, src_port, dst_port, seconds, microseconds, protocol_type, capture_id,
+     source, destination) = in_order(values_from(data, HEADER_SIZE))  # fmt: skip
+    # In the order of its attributes: by name it costs half a microsecond more.
+    version, compressed = 3, None
+    return Packet(
+        address(source),
+        address(destination),
+        src_port,
+        dst_port,
+        found.get(_PAYLOAD, b""),
+        protocol_type,
+        ip_protocol,
+        seconds,
+        microseconds,
+        capture_id,
+        found.get(_CORRELATION_ID),
+        found.get(_AUTH_KEY),
+        family,
+        version,
+        compressed,
+        tuple(extra),
+        layout + tuple(kinds),
+        data[:4],
+    )
 
 
 _WRITE: Final = struct.Struct("!4sH" + _format(OPENSIPS, "6s"))

@@ -10,6 +10,7 @@ from hep.errors import HepEncodeError
 from hep.packet import Packet
 
 _CHUNK: Final = v3.CHUNK
+_pack_header: Final = _CHUNK.pack
 _SECONDS: Final = _CHUNK.pack(GENERIC_VENDOR, 0x09, 10)
 _MICROSECONDS: Final = _CHUNK.pack(GENERIC_VENDOR, 0x0A, 10)
 
@@ -50,7 +51,7 @@ class PreparedEncoder:
         self._after_time = written[seconds + 4 + len(_MICROSECONDS) + 4 : -2]
         before, after = len(self._before_time), len(self._after_time)
         self._pack = struct.Struct(f"!4sH{before}sI{len(_MICROSECONDS)}sI{after}sH").pack
-        self._length = len(written)
+        self._length = len(written) - _CHUNK.size
 
     def encode(
         self,
@@ -70,28 +71,23 @@ class PreparedEncoder:
         Raises:
             HepEncodeError: the packet would be longer than 65535 bytes, or a time does not fit.
         """
-        size = len(payload)
-        total = self._length + size
+        size = len(payload) + 6
+        behind = 0 if correlation_id is None else len(correlation_id) + 6
+        total = self._length + size + behind
         try:
-            if correlation_id is None:
-                behind = b""
-            else:
-                total += 6 + len(correlation_id)
-                behind = _CHUNK.pack(0, 0x11, 6 + len(correlation_id)) + correlation_id
-            return (
-                self._pack(
-                    b"HEP3",
-                    total,
-                    self._before_time,
-                    seconds,
-                    _MICROSECONDS,
-                    microseconds,
-                    self._after_time,
-                    6 + size,
-                )
-                + payload
-                + behind
+            before = self._pack(
+                b"HEP3",
+                total,
+                self._before_time,
+                seconds,
+                _MICROSECONDS,
+                microseconds,
+                self._after_time,
+                size,
             )
+            if correlation_id is None:
+                return before + payload
+            return b"".join((before, payload, _pack_header(0, 0x11, behind), correlation_id))
         except struct.error as exc:
             raise HepEncodeError(
                 f"a packet of {total} bytes at {seconds}.{microseconds:06} does not fit: HEPv3 ends"

@@ -4,7 +4,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from hep import prefix
 from hep.chunks import GENERIC, GENERIC_VENDOR, Chunk
@@ -50,7 +50,13 @@ def decode(data: bytes) -> Packet:
         raise HepDecodeError(f"total length {total} is shorter than the header", 4)
     if total > len(data):
         raise HepDecodeError(f"total length {total}, and only {len(data)} bytes", 4)
-    fields, start, offset = prefix.read(data, total) or ({}, (), HEADER.size)
+    return prefix.read(data, total) or _read(data, magic, total)
+
+
+def _read(data: bytes, magic: bytes, total: int) -> Packet:
+    """Read a packet chunk by chunk."""
+    fields: dict[str, Any] = {}
+    offset = HEADER.size
     layout: list[tuple[int, int]] = []
     extra: list[Chunk] = []
     while offset < total:
@@ -84,10 +90,9 @@ def decode(data: bytes) -> Packet:
                 fields["compressed"] = value
         offset = end
     # What a packet does not say is not what one that is built says by default.
-    if not start:
-        fields.setdefault("ip_protocol", 0)
-        fields.setdefault("protocol_type", 0)
-    return Packet(**fields, extra=tuple(extra), layout=start + tuple(layout), magic=magic)
+    fields.setdefault("ip_protocol", 0)
+    fields.setdefault("protocol_type", 0)
+    return Packet(**fields, extra=tuple(extra), layout=tuple(layout), magic=magic)
 
 
 def chunks(packet: Packet) -> list[Chunk]:

@@ -1,5 +1,6 @@
 """The short way for the usual chunks, held against the long way chunk by chunk."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hep
-from hep import v3
+from hep import prefix, v3
 from hep.errors import HepDecodeError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -57,10 +58,34 @@ def test_both_ways_write_the_same(packet: hep.Packet) -> None:
     assert hep.encode(packet) == v3._write(packet)
 
 
-@given(PACKETS)
-def test_both_ways_read_the_same(packet: hep.Packet) -> None:
-    data = hep.encode(packet)
+USUAL = [*prefix.OPENSIPS, 0x03, 0x04]
+KAMAILIO = [*prefix.OPENSIPS[:2], 0x03, 0x04, *prefix.OPENSIPS[2:]]
+BEHIND = st.sampled_from([0x0E, 0x0F, 0x11, 0x12, 0x13, 0x20, 0x24, 0x10, 0x66, 0x0B])
+SIZES = {0x12: 2, 0x20: 2, 0x0B: 1}
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> bytes:
+    """Packets that start as usual, and go on with any chunks in any order."""
+    packet = draw(PACKETS)
+    start = draw(st.sampled_from([USUAL, KAMAILIO]))
+    chunks = v3.chunks(replace(packet, layout=tuple((0, each) for each in start)))
+    for chunk_type in draw(st.lists(BEHIND, max_size=6)):
+        vendor = draw(st.sampled_from([0, 0, 0, 3]))
+        size = SIZES.get(chunk_type, draw(st.integers(0, 9))) + draw(st.sampled_from([0, 0, 0, 1]))
+        chunks.append(hep.Chunk(vendor, chunk_type, draw(st.binary(min_size=size, max_size=size))))
+    body = b"".join(v3._chunk(*chunk) for chunk in chunks)
+    return v3.HEADER.pack(draw(st.sampled_from(v3.MAGICS)), v3.HEADER.size + len(body)) + body
+
+
+@given(streams())
+def test_both_ways_read_the_same(data: bytes) -> None:
     assert outcome(data) == outcome_the_long_way(data)
+
+
+@pytest.mark.parametrize("recorded", RECORDED)
+def test_what_others_send_is_read_the_short_way(recorded: bytes) -> None:
+    assert prefix.read(recorded, len(recorded)) == v3._read(recorded, recorded[:4], len(recorded))
 
 
 @given(st.sampled_from(RECORDED), st.data())
