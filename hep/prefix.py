@@ -163,6 +163,16 @@ _IPV4_HEADERS: Final = _headers(_IPV4_TYPES)
 _IPV6_HEADERS: Final = _headers(_IPV6_TYPES)
 
 
+_LAYOUTS: Final = {
+    tuple((GENERIC_VENDOR, each) for each in (*OPENSIPS, *addresses, _PAYLOAD, *behind)): bool(
+        behind
+    )
+    for addresses in (_IPV4_TYPES, _IPV6_TYPES)
+    for behind in ((), (_CORRELATION_ID,))
+}
+"""The layouts that `write` writes, and whether there is a correlation id in them."""
+
+
 def write(packet: Packet) -> bytes | None:
     """A packet with the usual chunks, in OpenSIPS' order.
 
@@ -173,13 +183,17 @@ def write(packet: Packet) -> bytes | None:
     if (
         src_ip is None
         or dst_ip is None
-        or packet.layout
         or packet.extra
         or packet.auth_key is not None
         or packet.compressed is not None
     ):
         return None
     payload, correlation_id = packet.payload, packet.correlation_id
+    if packet.layout and (
+        # A received packet states its family, right or wrong.
+        not packet.ip_family or _LAYOUTS.get(packet.layout) is not (correlation_id is not None)
+    ):
+        return None
     try:
         if ":" in src_ip or ":" in dst_ip:
             src_header, dst_header = (

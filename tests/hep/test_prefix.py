@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,22 @@ def streams(draw: st.DrawFn) -> bytes:
         chunks.append(hep.Chunk(vendor, chunk_type, draw(st.binary(min_size=size, max_size=size))))
     body = b"".join(v3._chunk(*chunk) for chunk in chunks)
     return v3.HEADER.pack(draw(st.sampled_from(v3.MAGICS)), v3.HEADER.size + len(body)) + body
+
+
+@given(PACKETS, IP, st.sampled_from([{}, {"correlation_id": None}, {"ip_family": 0}]))
+def test_both_ways_write_a_decoded_packet_the_same(
+    packet: hep.Packet, other: str, changes: dict[str, Any]
+) -> None:
+    data = hep.encode(packet)
+    assert hep.encode(hep.decode(data)) == data
+    changed = replace(hep.decode(data), dst_ip=other, **changes)
+    try:
+        expected = v3._write(changed)
+    except hep.HepEncodeError:
+        with pytest.raises(hep.HepEncodeError):
+            hep.encode(changed)
+    else:
+        assert hep.encode(changed) == expected
 
 
 @given(streams())
