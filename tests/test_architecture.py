@@ -22,7 +22,7 @@ LONGEST_FILE = 400
 """Lines. A longer file is two files."""
 
 CORES = ["address", "errors", "events", "limits", "frames", "handshake", "session"]
-CORES += ["server_session", "sip"]
+CORES += ["proxied", "server_session", "sip"]
 SHELLS = ["sipws.flow", "sipws.server", "sipws.tls"]
 APPLICATION = [
     "sipws.app",

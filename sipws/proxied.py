@@ -1,0 +1,321 @@
+"""Who really connected, where proxies stand in front: PROXY protocol and forwarding headers. Pure.
+
+A load balancer says it in front of the first byte (PROXY protocol, versions 1 and 2, as HAProxy's
+``doc/proxy-protocol.txt`` defines it), a reverse proxy in a header of the upgrade request
+(``X-Forwarded-For``, or ``Forwarded`` of RFC 7239). Anybody can write either, so both count only
+when they come from a trusted address (`Networks`).
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+
+from sipws.address import Address
+from sipws.errors import AddressError
+
+SIGNATURE_V2: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+"""How a version 2 header starts."""
+
+LONGEST_V1: Final = 107
+"""Bytes of the longest version 1 line, its CRLF included (the specification's own figure)."""
+
+LONGEST_V2: Final = 4096
+"""Bytes of a version 2 header that are taken. Addresses need 52; what TLVs add in practice (TLS
+details, names, a cloud's endpoint ids) stays below 1 KiB."""
+
+LONGEST_CHAIN: Final = 32
+"""Hops of a forwarding header that are looked at, from the right. Real chains have two or three."""
+
+_HEAD_V2: Final = 16
+_CRC32C: Final = 0x03
+
+
+class Networks:
+    """A list of networks and addresses that are trusted; those of an empty list are none.
+
+    Args:
+        networks: each an address or a network, such as ``10.0.0.0/8`` or ``2001:db8::1``.
+
+    Raises:
+        AddressError: one of them is neither.
+    """
+
+    __slots__ = ("_networks",)
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        self._networks = tuple(map(parse_network, networks))
+
+    def __contains__(self, ip: str) -> bool:
+        if not self._networks:
+            return False
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+
+def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Read a network, or an address as the network of that one address.
+
+    Raises:
+        AddressError: it is neither, or has bits set behind its prefix.
+    """
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as exc:
+        raise AddressError(
+            f"{text!r} is no network: {exc}; write it as '10.0.0.0/8', '2001:db8::/32' or as one"
+            " address"
+        ) from None
+
+
+# The PROXY protocol.
+
+
+class ProxyHeader(NamedTuple):
+    """A PROXY header that has been read."""
+
+    source: Address | None
+    """Who really connected; None where the proxy speaks for itself (LOCAL, as in health checks) or
+    does not know (UNKNOWN): the socket's own peer then counts."""
+
+    destination: Address | None
+    """The address that was connected to, at the proxy."""
+
+    length: int
+    """Bytes of the header; what follows is the connection's own."""
+
+    version: int
+    tlvs: tuple[tuple[int, bytes], ...] = ()
+    """Version 2: type and value of each further field, in order."""
+
+
+class NeedMore(NamedTuple):
+    """The header goes on."""
+
+    at_least: int
+    """Bytes that belong to it for sure. Reading no more than these never reads past its end."""
+
+
+class ProxyError(NamedTuple):
+    """This is no PROXY header."""
+
+    reason: str
+    """For a person to read."""
+
+
+def read_proxy_header(received: bytes | bytearray) -> ProxyHeader | NeedMore | ProxyError:
+    """Read the PROXY header at the start of what a connection has sent so far."""
+    start = bytes(received[: len(SIGNATURE_V2)])
+    if start == SIGNATURE_V2:
+        return _read_v2(bytes(received[:LONGEST_V2]))
+    if start.startswith(b"PROXY "):
+        return _read_v1(bytes(received[:LONGEST_V1]))
+    if SIGNATURE_V2.startswith(start):
+        return NeedMore(len(SIGNATURE_V2) - len(start))
+    if b"PROXY ".startswith(start):
+        return NeedMore(len(b"PROXY ") - len(start))
+    return ProxyError("the connection does not start with a PROXY header")
+
+
+def _read_v1(received: bytes) -> ProxyHeader | NeedMore | ProxyError:
+    line, end, _ = received.partition(b"\r\n")
+    if not end:
+        if len(received) >= LONGEST_V1:
+            return ProxyError(f"a PROXY line of more than {LONGEST_V1} bytes")
+        return NeedMore(1 if received.endswith(b"\r") else 2)
+    length = len(line) + len(end)
+    words = line.decode("latin-1").split(" ")
+    if words[1] == "UNKNOWN":
+        # Whatever follows is to be ignored.
+        return ProxyHeader(None, None, length, 1)
+    version = {"TCP4": 4, "TCP6": 6}.get(words[1])
+    if version is None or len(words) != 6:
+        return ProxyError(f"{line!r} is no PROXY line")
+    source = _address_v1(version, words[2], words[4])
+    destination = _address_v1(version, words[3], words[5])
+    if source is None or destination is None:
+        return ProxyError(f"{line!r} has an address or a port that is none")
+    return ProxyHeader(source, destination, length, 1)
+
+
+def _address_v1(version: int, ip: str, port: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return None
+    # The specification has neither zones nor leading zeros nor signs.
+    if address.version != version or "%" in ip or not re.fullmatch(r"0|[1-9][0-9]{0,4}", port):
+        return None
+    return Address(str(_unmapped(address)), int(port)) if int(port) <= 0xFFFF else None
+
+
+def _read_v2(received: bytes) -> ProxyHeader | NeedMore | ProxyError:
+    if len(received) < _HEAD_V2:
+        return NeedMore(_HEAD_V2 - len(received))
+    version, command = received[12] >> 4, received[12] & 0xF
+    family = received[13] >> 4
+    length = _HEAD_V2 + int.from_bytes(received[14:16], "big")
+    if version != 2 or command > 1:
+        return ProxyError(f"a PROXY header of version {version} with command {command}")
+    if length > LONGEST_V2:
+        return ProxyError(f"a PROXY header of {length} bytes, more than {LONGEST_V2}")
+    if len(received) < length:
+        return NeedMore(length - len(received))
+    body = received[_HEAD_V2:length]
+    size = {1: 4, 2: 16}.get(family)
+    if command == 0 or size is None:
+        # LOCAL; or an address that is neither IPv4 nor IPv6: nothing in it is of use here.
+        return ProxyHeader(None, None, length, 2)
+    if len(body) < 2 * size + 4:
+        return ProxyError(f"a PROXY header with {len(body)} bytes of addresses")
+    tlvs = _tlvs(body[2 * size + 4 :])
+    if tlvs is None:
+        return ProxyError("a PROXY header whose further fields do not fit its length")
+    for kind, value in tlvs:
+        if kind == _CRC32C and not _sum_is_right(received[:length], value):
+            return ProxyError("a PROXY header whose checksum is wrong")
+    ports = body[2 * size : 2 * size + 4]
+    return ProxyHeader(
+        Address(str(_packed(body[:size])), int.from_bytes(ports[:2], "big")),
+        Address(str(_packed(body[size : 2 * size])), int.from_bytes(ports[2:], "big")),
+        length,
+        2,
+        tlvs,
+    )
+
+
+def _tlvs(data: bytes) -> tuple[tuple[int, bytes], ...] | None:
+    found: list[tuple[int, bytes]] = []
+    at = 0
+    while at < len(data):
+        if at + 3 > len(data):
+            return None
+        end = at + 3 + int.from_bytes(data[at + 1 : at + 3], "big")
+        if end > len(data):
+            return None
+        found.append((data[at], data[at + 3 : end]))
+        at = end
+    return tuple(found)
+
+
+def _sum_is_right(header: bytes, value: bytes) -> bool:
+    """Whether the CRC32c over the header, with the sum itself as zeros, is the one it carries."""
+    if len(value) != 4:
+        return False
+    # The field's value is found by its whole TLV: type, length 4, and the sum.
+    at = header.find(bytes((_CRC32C, 0, 4)) + value, _HEAD_V2)
+    crc = 0xFFFFFFFF
+    for byte in header[: at + 3] + bytes(4) + header[at + 7 :]:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return (crc ^ 0xFFFFFFFF).to_bytes(4, "big") == value
+
+
+# Forwarding headers.
+
+
+def real_peer(header: str, lines: Sequence[str], trusted: Networks) -> Address | None:
+    """The nearest address that is not one of our proxies, according to a forwarding header.
+
+    Each proxy appends whom it got the request from, so only what stands to the right of the first
+    untrusted address was written by proxies that are trusted; what stands left of it may be made
+    up. Addresses are therefore read from the right, past trusted ones.
+
+    Args:
+        header: ``x-forwarded-for`` or ``forwarded``.
+        lines: the header's values, one for each time that it occurs, in order.
+        trusted: whose word is taken.
+
+    Returns:
+        the address, with port 0 where none is told; the leftmost one where all are trusted; None
+        where there is nothing readable right of an untrusted address.
+    """
+    text = ",".join(lines)
+    hops = _forwarded_hops(text) if header == "forwarded" else reversed(text.split(","))
+    found: Address | None = None
+    for hop in islice(hops, LONGEST_CHAIN):
+        address = parse_node(hop)
+        if address is None:
+            # "unknown" and obfuscated names hide whom a trusted proxy got the request from: the
+            # proxy itself is then as far as one can see.
+            break
+        found = address
+        if address.ip not in trusted:
+            break
+    return found
+
+
+_NODE: Final = re.compile(
+    r"\[(?P<six>[0-9A-Fa-f:.]+)\](?::(?P<port6>[0-9]{1,5}))?"
+    r"|(?P<four>[0-9.]+)(?::(?P<port4>[0-9]{1,5}))?"
+    r"|(?P<bare>[0-9A-Fa-f:.]+)"
+)
+
+
+def parse_node(text: str) -> Address | None:
+    """Read an address as forwarding headers have it: quoted or not, with or without a port.
+
+    Returns:
+        None for ``unknown``, for an obfuscated name (RFC 7239 section 6.3) and for anything else
+        that is no address. Port 0 stands for one that is not told or is obfuscated.
+    """
+    text = text.strip(" \t")
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+    # An obfuscated port (RFC 7239 section 6.3) says nothing, but the address before it does.
+    text = re.sub(r":_[A-Za-z0-9._-]+$", "", text)
+    match = _NODE.fullmatch(text)
+    if match is None:
+        return None
+    address = _ip(match["six"] or match["four"] or match["bare"])
+    port = int(match["port6"] or match["port4"] or 0)
+    if address is None or port > 0xFFFF or (match["six"] and address.version != 6):
+        return None
+    return Address(str(address), port)
+
+
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PAIR: Final = rf"({_TOKEN})=({_TOKEN}|\"(?:[^\"\\]|\\.)*\")"
+_PAIRS: Final = re.compile(_PAIR)
+_ELEMENT: Final = re.compile(rf"[ \t]*(?:{_PAIR})?(?:[ \t]*;[ \t]*(?:{_PAIR})?)*[ \t]*")
+
+
+def _forwarded_hops(text: str) -> Iterator[str]:
+    """The ``for`` of each element of a ``Forwarded`` header, from the right.
+
+    An element begins at the nearest comma from which on it follows the grammar: an unclosed quote
+    that a client wrote cannot swallow what a proxy wrote to its right.
+    """
+    tail: str | None = None
+    for part in reversed(text.rsplit(",", 2 * LONGEST_CHAIN)):
+        tail = part if tail is None else f"{part},{tail}"
+        if _ELEMENT.fullmatch(tail):
+            pairs = {name.lower(): node for name, node in _PAIRS.findall(tail)}
+            yield pairs.get("for", "")
+            tail = None
+
+
+def _packed(data: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return _unmapped(ipaddress.ip_address(data))
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return _unmapped(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+def _unmapped(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IPv4 address as such, also where it is written as a mapped IPv6 address."""
+    return getattr(address, "ipv4_mapped", None) or address
