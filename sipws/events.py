@@ -13,16 +13,17 @@ Events are slotted but not ``frozen=True``: freezing costs about 0.5 µs an even
 `value` makes the type checker refuse an assignment at the price of none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeVar, dataclass_transform
 
 from sipws.address import Address, Listener
+from sipws.request import UpgradeRequest
 
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value(cls: type[T]) -> type[T]:
     """Make a slotted dataclass that is immutable to the type checker."""
     return dataclass(slots=True)(cls)
@@ -54,6 +55,23 @@ class ErrorKind(StrEnum):
     """The upgrade request did not arrive in time (408)."""
     HANDSHAKE_ABORTED = "handshake-aborted"
     """The peer left in the middle of its upgrade request (no answer is possible)."""
+
+    TOO_MANY_CONNECTIONS = "too-many-connections"
+    """There are as many connections as may be (503)."""
+    TOO_MANY_FROM_ADDRESS = "too-many-from-address"
+    """There are as many connections from this address as may be (429)."""
+    TOO_FAST = "too-fast"
+    """Connections come faster than they may: from this address (429), or in total (503)."""
+    NOT_FOUND = "not-found"
+    """The path is not the one that is served (404, OpenSIPS ``ws_resource``)."""
+    HOST_REFUSED = "host-refused"
+    """The ``Host`` is not one that is served (421, RFC 9110 section 15.5.20)."""
+    ORIGIN_REFUSED = "origin-refused"
+    """The ``Origin`` may not connect, or is missing (403, RFC 6455 section 4.2.2)."""
+    PROXY_HEADER = "proxy-header"
+    """A proxy that is to send a PROXY header sent none, or a wrong one (no answer is possible)."""
+    TLS_FAILURE = "tls-failure"
+    """The TLS handshake failed (no answer is possible)."""
 
     PROTOCOL_ERROR = "protocol-error"
     """The peer broke RFC 6455 after the handshake (close code 1002)."""
@@ -92,10 +110,13 @@ class Connection:
     """Our end of the socket; a real address also where the listener says ``*``."""
 
     peer: Address
-    """The other end of the socket."""
+    """Who connected: the other end of the socket, or whom a trusted proxy there speaks for."""
 
     started: float
-    """When the TCP (or TLS) connection stood, in seconds since the epoch."""
+    """When the TCP connection stood, in seconds since the epoch."""
+
+    request: UpgradeRequest | None = field(default=None, compare=False, repr=False)
+    """The upgrade request, with its query and cookies; None until it has come."""
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -112,7 +133,11 @@ class ConnectionEvent:
 
 @value
 class ConnectionOpened(ConnectionEvent):
-    """A peer's TCP (for ``wss``: TLS) connection was accepted; no byte of HTTP has come yet."""
+    """A peer's connection was accepted; no byte of HTTP has come yet.
+
+    Where a PROXY header or TLS comes first, it is published when that is done, or has failed:
+    `HandshakeFailed` and `Closed` then follow at once.
+    """
 
 
 @value

@@ -37,6 +37,12 @@ _STATUS: Final = {
     ErrorKind.NO_SUBPROTOCOL: HTTPStatus.BAD_REQUEST,
     ErrorKind.REQUEST_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     ErrorKind.HANDSHAKE_TIMEOUT: HTTPStatus.REQUEST_TIMEOUT,
+    ErrorKind.TOO_MANY_CONNECTIONS: HTTPStatus.SERVICE_UNAVAILABLE,
+    ErrorKind.TOO_MANY_FROM_ADDRESS: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorKind.TOO_FAST: HTTPStatus.TOO_MANY_REQUESTS,
+    ErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    ErrorKind.HOST_REFUSED: HTTPStatus.MISDIRECTED_REQUEST,
+    ErrorKind.ORIGIN_REFUSED: HTTPStatus.FORBIDDEN,
 }
 """The HTTP status of each refusal, unless the refusal names a closer one."""
 

@@ -104,7 +104,7 @@ class NeedMore(NamedTuple):
 
 
 class ProxyError(NamedTuple):
-    """This is no PROXY header."""
+    """What was read is no PROXY header."""
 
     reason: str
     """For a person to read."""
@@ -282,8 +282,8 @@ def parse_node(text: str) -> Address | None:
     return Address(str(address), port)
 
 
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PAIR: Final = rf"({_TOKEN})=({_TOKEN}|\"(?:[^\"\\]|\\.)*\")"
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PAIR: Final = rf"({_WORD})=({_WORD}|\"(?:[^\"\\]|\\.)*\")"
 _PAIRS: Final = re.compile(_PAIR)
 _ELEMENT: Final = re.compile(rf"[ \t]*(?:{_PAIR})?(?:[ \t]*;[ \t]*(?:{_PAIR})?)*[ \t]*")
 

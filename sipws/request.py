@@ -1,0 +1,78 @@
+"""An upgrade request as the application sees it: target, query, cookies, headers. Pure."""
+
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+_COOKIES: Final = 50
+"""Cookies that are read: what browsers keep for a domain (RFC 6265 section 6.1)."""
+
+
+class UpgradeRequest:
+    """The request that a connection was opened with.
+
+    Only its bytes are kept; everything else is read from them when it is asked for, so that a
+    connection whose application asks nothing costs nothing but those bytes. Nothing here raises on
+    what a peer sent.
+    """
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        """Byte for byte, blank line included."""
+
+    @property
+    def target(self) -> str:
+        """What the request asks for, as written: path and query."""
+        words = self.raw.partition(b"\n")[0].split()
+        return words[1].decode("latin-1") if len(words) > 1 else ""
+
+    @property
+    def path(self) -> str:
+        """The target's path, as written (percent signs are kept)."""
+        target = self.target
+        if not target.startswith("/"):
+            # RFC 9112 section 3.2.2: a server takes a whole URI as well.
+            try:
+                return urlsplit(target).path or "/"
+            except ValueError:
+                return ""
+        return target.partition("?")[0]
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The parameters of the target's query, decoded: each name with its values in order."""
+        try:
+            return parse_qs(self.target.partition("?")[2], keep_blank_values=True)
+        except ValueError:
+            return {}
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name; of two with one name the first, which is the closer one's."""
+        found: dict[str, str] = {}
+        for line in self.header("cookie"):
+            for pair in line.split(";", _COOKIES)[:_COOKIES]:
+                name, equals, value = pair.partition("=")
+                if equals:
+                    found.setdefault(
+                        name.strip(), value.strip().removeprefix('"').removesuffix('"')
+                    )
+        return found
+
+    def header(self, name: str) -> list[str]:
+        """The values of a header, one for each time that it occurs.
+
+        Args:
+            name: in any case.
+        """
+        wanted = name.lower().encode("latin-1", "replace")
+        values: list[str] = []
+        for line in self.raw.split(b"\n")[1:]:
+            key, colon, value = line.partition(b":")
+            if colon and key.lower() == wanted:
+                values.append(value.strip(b" \t\r").decode("latin-1"))
+        return values
+
+    def __repr__(self) -> str:
+        return f"UpgradeRequest({self.target!r})"
