@@ -8,12 +8,12 @@ request. Both say no with a `Refusal`.
 import ipaddress
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final, Literal
 
-from sipws.address import Address
-from sipws.events import ErrorKind
+from sipws.address import Address, Listener
+from sipws.events import Connection, ErrorKind
 from sipws.handshake import Refusal
 from sipws.patterns import HostPatterns, OriginPatterns
 from sipws.proxied import Networks, real_peer
@@ -72,18 +72,29 @@ class Rules:
     trusted_proxies: Networks = field(default_factory=Networks)
     """Whose PROXY and forwarding headers are believed."""
 
+    proxy_protocol: bool | frozenset[str] = False
+    """Whether trusted proxies begin with a PROXY header: on all listeners, or on those with one of
+    these tags. Whoever else connects there begins with HTTP or TLS as ever."""
+
     forwarding_header: ForwardingHeader = "x-forwarded-for"
     """The header in which trusted proxies tell the real peer; the other one is not looked at, as
     a proxy passes on what a client wrote into a header that it does not know."""
 
+    def expects_proxy_header(self, listener: Listener) -> bool:
+        """Whether trusted proxies begin with a PROXY header on this listener."""
+        if isinstance(self.proxy_protocol, bool):
+            return self.proxy_protocol
+        return listener.tag in self.proxy_protocol
+
     @property
     def examines(self) -> bool:
-        """Whether `examine` could refuse anything."""
+        """Whether an upgrade request can change anything."""
         return bool(
             self.allowed_origins
             or self.require_origin
             or self.allowed_hosts
             or self.resource != "/"
+            or self.trusted_proxies
         )
 
     def examine(self, request: UpgradeRequest) -> Refusal | None:
@@ -213,18 +224,21 @@ class Admission:
 class Ticket:
     """A connection's place among those that are counted."""
 
-    __slots__ = ("_admission", "_key", "_released", "refusal", "told")
+    __slots__ = ("_admission", "_key", "refusal", "released", "told", "used")
 
     def __init__(
-        self, admission: Admission, refusal: Refusal | None = None, *, told: bool = False
+        self, admission: Admission, refusal: Refusal | None = None, *, told: bool = True
     ) -> None:
         self._admission = admission
         self._key: str | None = None
-        self._released = False
+        self.released = False
+        """Whether the place has been given back."""
         self.refusal = refusal
         """Why the connection is not let in; None where it is."""
         self.told = told
-        """Whether a refused connection may stay until it has read its answer."""
+        """Whether the connection may stay, if it is refused, until it has read why."""
+        self.used = False
+        """Whether a flow has it, and will release it."""
 
     def claim(self, ip: str, now: float) -> Refusal | None:
         """Count the connection for an address: the socket's, or the one behind a proxy.
@@ -245,11 +259,30 @@ class Ticket:
             self._key = key
         return refusal
 
+    def examine(self, connection: Connection, now: float) -> tuple[Connection, Refusal | None]:
+        """Decide on a connection whose upgrade request has come.
+
+        Returns:
+            the connection, with the real peer where a trusted proxy tells it, and why it is
+            refused; None where it is let in.
+        """
+        rules, request = self._admission.rules, connection.request
+        if request is None:
+            return connection, None
+        refusal = None
+        if (peer := rules.peer_behind(connection.peer, request)) is not None:
+            connection = replace(connection, peer=peer)
+            refusal = self.claim(peer.ip, now)
+        refusal = refusal or rules.examine(request)
+        if refusal is not None:
+            self._admission.refused[refusal.kind] += 1
+        return connection, refusal
+
     def release(self) -> None:
         """Give the place back; a second call does nothing."""
-        if self._released:
+        if self.released:
             return
-        self._released = True
+        self.released = True
         admission = self._admission
         if self.refusal is not None:
             admission._told -= self.told
@@ -278,7 +311,8 @@ class _Meter:
         """
         if not self._interval:
             return 0.0
-        full_at = max(self._full_at.pop(key, now), now) + self._interval
+        # A clock that was set back must not make anybody wait for longer than a whole bucket.
+        full_at = min(max(self._full_at.pop(key, now), now), now + self._longest) + self._interval
         wait = full_at - now - self._longest
         if wait > 1e-9:
             self._full_at[key] = full_at - self._interval

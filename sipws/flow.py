@@ -9,12 +9,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, cast
 
 from websockets.exceptions import ProtocolError
 
 from sipws.address import Address, Listener
+from sipws.admission import Admission, Ticket
 from sipws.bus import Bus
 from sipws.errors import ConnectionClosedError, TransportError
 from sipws.events import (
@@ -26,6 +27,7 @@ from sipws.events import (
     MessageReceived,
     MessageSent,
 )
+from sipws.handshake import Refusal
 from sipws.limits import Limits
 from sipws.registry import Registry
 from sipws.server_session import ServerSession
@@ -54,6 +56,21 @@ class Surroundings:
     clock: Callable[[], float] = time.time
     """Seconds since the epoch."""
 
+    admission: Admission = field(default_factory=Admission)
+    """Who is let in."""
+
+
+class Arrived(NamedTuple):
+    """What is known of a connection before its flow begins."""
+
+    peer: Address
+    started: float
+    """When TCP stood, in seconds since the epoch."""
+    ticket: Ticket
+    """Its place among the connections that are counted."""
+    refusal: Refusal | None
+    """Why it is not let in."""
+
 
 class Flow(asyncio.Protocol):
     """A connection that SIP messages come in on and go out on.
@@ -62,19 +79,24 @@ class Flow(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_arrived",
         "_listener",
         "_loop",
         "_receiving",
         "_session",
         "_shared",
         "_stalled",
+        "_ticket",
         "_timed_phase",
         "_timer",
         "_transport",
     )
 
-    def __init__(self, listener: Listener, shared: Surroundings) -> None:
+    def __init__(
+        self, listener: Listener, shared: Surroundings, arrived: Arrived | None = None
+    ) -> None:
         self._listener = listener
+        self._arrived = arrived
         self._shared = shared
         self._loop = asyncio.get_running_loop()
         self._session: ServerSession
@@ -141,19 +163,31 @@ class Flow(asyncio.Protocol):
     # For asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the session."""
+        """Start the session, or only say why there is none."""
         self._transport = cast("asyncio.Transport", transport)
-        now = self._shared.clock()
-        connection = Connection(
-            id=self._shared.registry.next_id(),
-            listener=self._listener,
-            local=_address(transport.get_extra_info("sockname")),
-            peer=_address(transport.get_extra_info("peername")),
-            started=now,
-        )
-        self._session = ServerSession(connection, self._shared.limits)
-        self._shared.registry.add(self)
+        shared, now = self._shared, self._shared.clock()
+        if self._arrived is not None:
+            peer, started, self._ticket, refusal = self._arrived
+            self._arrived = None
+        else:
+            started = now
+            peer = address_of_socket(transport.get_extra_info("peername"))
+            self._ticket = shared.admission.enter(peer.ip, now)
+            refusal = self._ticket.refusal
+        self._ticket.used = True
+        local = address_of_socket(transport.get_extra_info("sockname"))
+        connection = Connection(shared.registry.next_id(), self._listener, local, peer, started)
+        if shared.admission.rules.examines:
+            self._session = ServerSession(connection, shared.limits, self._ticket.examine)
+        else:
+            self._session = ServerSession(connection, shared.limits)
+        shared.registry.add(self)
         self._act([ConnectionOpened(connection, now)])
+        if refusal is not None:
+            told = self._ticket.told
+            self._act(self._session.turn_away(refusal, now, told=told))
+            if not told:
+                self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Feed the session."""
@@ -174,6 +208,7 @@ class Flow(asyncio.Protocol):
         self._stop_timers()
         self._act(self._session.receive_eof(self._shared.clock(), str(exc or "")))
         self._shared.registry.remove(self)
+        self._ticket.release()
 
     def pause_writing(self) -> None:
         """Start the clock of `Limits.send_timeout`: the peer does not keep up.
@@ -276,7 +311,7 @@ def _is_utf8(message: bytes) -> bool:
     return True
 
 
-def _address(socket_name: Any) -> Address:
+def address_of_socket(socket_name: Any) -> Address:
     """What the system calls a socket, as an address.
 
     A peer that was gone before it was looked at has no name any more.

@@ -4,18 +4,21 @@ import asyncio
 import errno
 import os
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
 from sipws.address import Address, Listener
+from sipws.admission import Admission, Rules
 from sipws.bus import Bus
 from sipws.errors import ConfigurationError, TransportError
 from sipws.events import ErrorKind
 from sipws.flow import Flow, Handler, Surroundings
+from sipws.gate import Gate, bind
 from sipws.limits import Limits
 from sipws.registry import Registry
+from sipws.tls import Certificates
 
 EVERY_ADDRESS: Final = ("0.0.0.0", "::")
 """What ``*`` in a listener definition stands for."""
@@ -44,7 +47,9 @@ class Server:
             must not block; an exception is logged and published as `ErrorOccurred`.
         bus: where events go; one of its own unless given.
         limits: what a connection may take.
-        tls: the context of ``wss`` listeners; see `sipws.tls.server_context`.
+        rules: who is let in; everybody unless given.
+        tls: the certificates of ``wss`` listeners, or one context for all of them; see
+            `sipws.tls.server_context`.
     """
 
     def __init__(
@@ -54,7 +59,8 @@ class Server:
         *,
         bus: Bus | None = None,
         limits: Limits | None = None,
-        tls: ssl.SSLContext | None = None,
+        rules: Rules | None = None,
+        tls: Certificates | ssl.SSLContext | None = None,
     ) -> None:
         self.listeners = [
             Listener.parse(listener) if isinstance(listener, str) else listener
@@ -64,7 +70,12 @@ class Server:
         self.bus = bus or Bus()
         self.flows: Registry[Flow] = Registry()
         """The connections that are alive."""
-        self._shared = Surroundings(self.bus, handler, limits or Limits(), self.flows)
+        self.admission = Admission(rules)
+        """Counts the connections, and those that were refused."""
+        self._shared = Surroundings(
+            self.bus, handler, limits or Limits(), self.flows, admission=self.admission
+        )
+        self._gates: list[Gate] = []
         self._tls = tls
         self._servers: list[asyncio.Server] = []
 
@@ -94,6 +105,9 @@ class Server:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for gate in self._gates:
+            await gate.aclose()
+        self._gates.clear()
         for flow in self.flows:
             flow.close(GOING_AWAY, "server shutdown")
         with suppress(TimeoutError):
@@ -115,25 +129,45 @@ class Server:
         """Open one listener; returns it with the port that it got."""
         # The flows are to carry the real port, known only when the socket is bound.
         bound = listener
+        tls = self._tls if listener.proto == "wss" else None
+        proxied = self.admission.rules.expects_proxy_header(listener)
 
         def accept() -> Flow:
             return Flow(bound, self._shared)
 
-        tls = self._tls if listener.proto == "wss" else None
         for host in EVERY_ADDRESS if listener.host == "*" else (listener.host,):
             try:
-                server = await asyncio.get_running_loop().create_server(
-                    accept, host, bound.port, ssl=tls
-                )
+                if tls is None and not proxied:
+                    server = await asyncio.get_running_loop().create_server(
+                        accept, host, bound.port
+                    )
+                    self._servers.append(server)
+                    port = server.sockets[0].getsockname()[1]
+                else:
+                    sockets = await bind(host, bound.port)
+                    port = sockets[0].getsockname()[1]
             except OSError as exc:
-                if host == "::" and exc.errno in NO_IPV6 and self._servers:
+                if host == "::" and exc.errno in NO_IPV6 and (self._servers or self._gates):
                     # Every address that there is, then.
                     continue
                 raise cannot_listen(str(listener), exc) from exc
-            self._servers.append(server)
             if bound.port == 0:
-                bound = replace(listener, port=server.sockets[0].getsockname()[1])
+                bound = replace(listener, port=port)
+            if tls is not None or proxied:
+                gate = Gate(bound, self._shared, proxied=proxied, tls=_contexts(tls))
+                self._gates.append(gate)
+                for listening in sockets:
+                    gate.serve(listening)
         return bound
+
+
+def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSLContext] | None:
+    """Where each TLS handshake gets its context from."""
+    if tls is None:
+        return None
+    if isinstance(tls, Certificates):
+        return lambda: tls.context
+    return lambda: tls
 
 
 def cannot_listen(where: str, exc: OSError) -> TransportError:

@@ -4,6 +4,10 @@ The upgrade request is collected here up to its blank line, so that requests and
 known to the byte.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
@@ -20,21 +24,52 @@ from sipws.events import (
 )
 from sipws.handshake import Refusal
 from sipws.limits import Limits
+from sipws.request import UpgradeRequest
 from sipws.session import Phase, Session, engine_log
+
+Examine = Callable[[Connection, float], tuple[Connection, Refusal | None]]
+"""A look at a connection whose request has come: who it is after all, and why it is refused."""
+
+_LET_IN: Final[Examine] = lambda connection, now: (connection, None)  # noqa: E731
 
 
 class ServerSession(Session):
-    """The server's side of one connection."""
+    """The server's side of one connection.
 
-    __slots__ = ("_server_engine",)
+    Args:
+        connection: who it is.
+        limits: what it may take.
+        examine: decides on its upgrade request, before RFC 6455 and RFC 7118 do.
+    """
 
-    def __init__(self, connection: Connection, limits: Limits) -> None:
+    __slots__ = ("_examine", "_server_engine")
+
+    def __init__(self, connection: Connection, limits: Limits, examine: Examine = _LET_IN) -> None:
+        self._examine = examine
         self._server_engine = ServerProtocol(
             subprotocols=[handshake.SUBPROTOCOL],
             max_size=limits.message_size,
             logger=engine_log,
         )
         super().__init__(connection, limits, self._server_engine)
+
+    def turn_away(
+        self, refusal: Refusal, now: float, *, told: bool = True, received: bytes = b""
+    ) -> list[Event]:
+        """Refuse a connection before its upgrade request is looked at.
+
+        Args:
+            refusal: why.
+            now: the time, in seconds since the epoch.
+            told: whether the peer is answered; otherwise the caller drops the socket.
+            received: what came before HTTP could, where that is what was wrong.
+        """
+        if told:
+            return self._refuse(refusal, now)
+        self._bytes_in += len(received)
+        kind, detail = refusal.kind, refusal.detail
+        failed = HandshakeFailed(self.connection, now, received, b"", kind, detail)
+        return [failed, *self._close(now, Side.LOCAL, detail)]
 
     def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
         received = self._received
@@ -50,8 +85,10 @@ class ServerSession(Session):
             return []
         request, behind = bytes(received[:end]), bytes(received[end:])
         received.clear()
+        connection = replace(self.connection, request=UpgradeRequest(request))
+        self.connection, refusal = self._examine(connection, now)
         happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
-        verdict = handshake.answer(self._server_engine, request)
+        verdict = refusal or handshake.answer(self._server_engine, request)
         if isinstance(verdict, Refusal):
             return happened + self._refuse(verdict, now, request)
         self._server_engine.send_response(verdict)

@@ -22,8 +22,8 @@ LONGEST_FILE = 400
 """Lines. A longer file is two files."""
 
 CORES = ["address", "errors", "events", "limits", "frames", "handshake", "session"]
-CORES += ["proxied", "server_session", "sip"]
-SHELLS = ["sipws.flow", "sipws.server", "sipws.tls"]
+CORES += ["admission", "patterns", "proxied", "request", "server_session", "sip"]
+SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
 APPLICATION = [
     "sipws.app",
     "sipws.cli",

@@ -1,0 +1,237 @@
+"""Listeners on which more than HTTP comes in: a PROXY header, or TLS, or both.
+
+asyncio's own servers neither tell of a TLS handshake that failed nor let anything be read in front
+of it. A gate therefore accepts its connections itself: it counts each before anything is spent on
+it, reads the PROXY header and no byte more, has the event loop do the TLS, and hands what is left
+to a `Flow`. What fails on the way is published like any other handshake.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from sipws.address import Address, Listener
+from sipws.admission import Ticket
+from sipws.events import Connection, ConnectionOpened, ErrorKind
+from sipws.flow import Arrived, Flow, Surroundings, address_of_socket
+from sipws.handshake import Refusal
+from sipws.proxied import NeedMore, ProxyError, ProxyHeader, read_proxy_header
+from sipws.server_session import ServerSession
+from sipws.tls import failure_reason
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 128
+"""Connections that the system keeps until they are accepted, and that are accepted at one go."""
+
+OUT_OF_FILES: Final = 1.0
+"""Seconds until the next try when a connection cannot be accepted, as with asyncio's servers: most
+often there are no file descriptors left, and trying at once would only burn time."""
+
+
+class Gate:
+    """Accepts connections and takes each to the point where a flow can begin.
+
+    `Limits.handshake_timeout` bounds the PROXY header and TLS together; the upgrade request has the
+    same time again.
+
+    Args:
+        listener: the definition, with the real port.
+        shared: what all flows of the server share.
+        proxied: whether trusted peers begin with a PROXY header.
+        tls: gives the context to begin TLS with; without it there is no TLS.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        shared: Surroundings,
+        *,
+        proxied: bool,
+        tls: Callable[[], ssl.SSLContext] | None,
+    ) -> None:
+        self._listener = listener
+        self._shared = shared
+        self._proxied = proxied
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._accepting: list[asyncio.Task[None]] = []
+        self._arriving: set[asyncio.Task[None]] = set()
+
+    def serve(self, listening: socket.socket) -> None:
+        """Accept what comes in on a socket that is bound; the gate closes it at its end."""
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+        self._accepting.append(self._loop.create_task(self._accept(listening)))
+
+    async def aclose(self) -> None:
+        """Stop accepting, and drop what has not become a flow yet."""
+        tasks = [*self._accepting, *self._arriving]
+        self._accepting.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        with listening:
+            while True:
+                for _ in range(BACKLOG):
+                    try:
+                        connected, peer = await self._loop.sock_accept(listening)
+                    except ConnectionError:
+                        # The peer was gone before it was looked at.
+                        continue
+                    except OSError as exc:
+                        log.error("no connection can be accepted on %s: %s", self._listener, exc)
+                        await asyncio.sleep(OUT_OF_FILES)
+                    else:
+                        self._arrive(connected, address_of_socket(peer))
+                # A flood does not keep the connections that stand from their turn.
+                await asyncio.sleep(0)
+
+    def _arrive(self, connected: socket.socket, peer: Address) -> None:
+        """Count a connection, before anything is spent on it."""
+        started = self._shared.clock()
+        ticket = self._shared.admission.enter(peer.ip, started)
+        arrival = _Arrival(connected, peer, started, ticket)
+        if ticket.refusal is not None and self._tls is not None:
+            # Over TLS an answer would cost the very handshake that is to be saved.
+            self._drop(arrival, ticket.refusal)
+            return
+        task = self._loop.create_task(self._take(arrival))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    async def _take(self, arrival: "_Arrival") -> None:
+        """Read the PROXY header, do the TLS handshake, and hand over to a flow."""
+        deadline = self._loop.time() + self._shared.limits.handshake_timeout
+        try:
+            refusal = arrival.ticket.refusal or await self._read_header(arrival, deadline)
+            if refusal is not None and (self._tls is not None or refusal.kind in _UNANSWERED):
+                self._drop(arrival, refusal)
+                return
+            flow = Flow(
+                self._listener,
+                self._shared,
+                Arrived(arrival.peer, arrival.started, arrival.ticket, refusal),
+            )
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(lambda: flow, arrival.socket)
+            else:
+                await self._loop.connect_accepted_socket(
+                    lambda: flow,
+                    arrival.socket,
+                    ssl=self._tls(),
+                    # Zero would be refused, and what little is left is spent on failing.
+                    ssl_handshake_timeout=max(deadline - self._loop.time(), 0.001),
+                )
+        except OSError as exc:
+            reason = failure_reason(exc, self._shared.limits.handshake_timeout)
+            self._fail(arrival, ErrorKind.TLS_FAILURE, reason)
+        except asyncio.CancelledError:
+            self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "server shutdown")
+            raise
+        finally:
+            # Whatever went wrong: who did not become a flow does not stay.
+            self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "the connection cannot be served")
+
+    async def _read_header(self, arrival: "_Arrival", deadline: float) -> Refusal | None:
+        """Find out who is behind a trusted proxy; returns why it is not let in."""
+        admission = self._shared.admission
+        if not self._proxied or arrival.peer.ip not in admission.rules.trusted_proxies:
+            return None
+        try:
+            async with asyncio.timeout_at(deadline):
+                header = await self._header(arrival)
+        except TimeoutError:
+            limit = self._shared.limits.handshake_timeout
+            header = ProxyError(f"no complete PROXY header within {limit:g} s")
+        except OSError as exc:
+            header = ProxyError(f"the connection broke within its PROXY header: {exc}")
+        refusal = None
+        if isinstance(header, ProxyError):
+            refusal = Refusal(ErrorKind.PROXY_HEADER, header.reason)
+        elif header.source is not None:
+            arrival.peer = header.source
+            refusal = arrival.ticket.claim(header.source.ip, self._shared.clock())
+        if refusal is not None:
+            admission.refused[refusal.kind] += 1
+        return refusal
+
+    async def _header(self, arrival: "_Arrival") -> ProxyHeader | ProxyError:
+        received = arrival.received
+        while isinstance(header := read_proxy_header(received), NeedMore):
+            data = await self._loop.sock_recv(arrival.socket, header.at_least)
+            if not data:
+                return ProxyError("the connection ended within its PROXY header")
+            received += data
+        return header
+
+    def _fail(self, arrival: "_Arrival", kind: ErrorKind, detail: str) -> None:
+        if not arrival.ticket.used and not arrival.ticket.released:
+            self._shared.admission.refused[kind] += 1
+            self._drop(arrival, Refusal(kind, detail))
+
+    def _drop(self, arrival: "_Arrival", refusal: Refusal) -> None:
+        """Close a connection without a word, and publish that it came and went."""
+        shared, now = self._shared, self._shared.clock()
+        connection_id = shared.registry.next_id()
+        connection = Connection(
+            connection_id, self._listener, arrival.local, arrival.peer, arrival.started
+        )
+        shared.bus.publish(ConnectionOpened(connection, now))
+        session = ServerSession(connection, shared.limits)
+        received = bytes(arrival.received)
+        for event in session.turn_away(refusal, now, told=False, received=received):
+            shared.bus.publish(event)
+        arrival.socket.close()
+        arrival.ticket.release()
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets on every address of a host, as asyncio's servers bind them.
+
+    Raises:
+        OSError: one of them cannot be bound, or the host is not known.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in dict.fromkeys(found):
+            listening = socket.socket(family, kind, proto)
+            bound.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # Or "*" could not be bound for IPv4 as well.
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+    except OSError:
+        for listening in bound:
+            listening.close()
+        raise
+    return bound
+
+
+class _Arrival:
+    """A connection that is not yet a flow."""
+
+    __slots__ = ("local", "peer", "received", "socket", "started", "ticket")
+
+    def __init__(
+        self, connected: socket.socket, peer: Address, started: float, ticket: Ticket
+    ) -> None:
+        self.socket = connected
+        self.local = address_of_socket(connected.getsockname())
+        self.peer = peer
+        self.started = started
+        self.ticket = ticket
+        self.received = bytearray()
+
+
+_UNANSWERED: Final = (ErrorKind.PROXY_HEADER,)
+"""What is wrong before HTTP can be spoken is not answered in HTTP."""
