@@ -4,12 +4,13 @@ Nothing imports this but the commands. Everything that can be wrong with a confi
 by `Plan.of`, before a socket is opened.
 """
 
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
 import hep
-from sipws import responder, tls
+from sipws import responder
 from sipws.bus import Bus
 from sipws.commands import methods_of
 from sipws.config import IP_PROTOCOLS, Config
@@ -17,9 +18,12 @@ from sipws.control import ControlServer
 from sipws.errors import ConfigurationError
 from sipws.flow import Handler
 from sipws.server import Server
+from sipws.tls import Certificates
 from sipws.tracing.destinations import resolve
 from sipws.tracing.packets import PacketSettings
 from sipws.tracing.tracer import Decide, Tracer, TraceSettings
+
+log = logging.getLogger(__name__)
 
 FLUSH_TIMEOUT: Final = 2.0
 """Seconds that the last packets have to leave at the end."""
@@ -35,6 +39,8 @@ class Plan:
     settings: TraceSettings
     filter: "Filter"
     """What decides about connections."""
+    certificates: Certificates | None = None
+    """Those of the ``wss`` listeners."""
     warnings: tuple[str, ...] = ()
     """What is allowed but most likely not meant."""
 
@@ -47,7 +53,8 @@ class Plan:
             source: where they come from, for messages.
 
         Raises:
-            ConfigurationError: a destination that does not exist, a script that cannot be read.
+            ConfigurationError: a destination that does not exist, a script or a certificate that
+                cannot be read.
             FilterRouteError: a script that is refused.
         """
         tracing, settings = config.tracing, config.hep
@@ -80,6 +87,7 @@ class Plan:
                 trace_sip=tracing.trace_sip,
             ),
             filter=chosen,
+            certificates=config.transport.certificates,
             warnings=(*warnings, *chosen.warnings),
         )
 
@@ -142,13 +150,15 @@ class Application:
 
     def __init__(self, plan: Plan, handler: Handler = responder.answer) -> None:
         transport = plan.config.transport
-        context = None
-        if transport.tls_certificate is not None:
-            context = tls.server_context(transport.tls_certificate, transport.tls_key)
         self.plan = plan
         self.bus = Bus()
         self.server = Server(
-            transport.listeners, handler, bus=self.bus, limits=transport.limits, tls=context
+            transport.listeners,
+            handler,
+            bus=self.bus,
+            limits=transport.limits,
+            rules=transport.rules,
+            tls=plan.certificates,
         )
         self.sender: hep.Sender | None = None
         self.tracer: Tracer | None = None
@@ -192,13 +202,41 @@ class Application:
             on=plan.config.tracing.trace_on,
         )
 
-    def reload(self) -> Filter:
-        """Read the filter anew; connections that were decided about keep their decision.
+    def reload(self) -> tuple[str, ...]:
+        """Read the filter and the certificates anew; connections that stand keep what they have.
+
+        What is wrong keeps its old state, and does not keep the other from being taken.
+
+        Returns:
+            what is allowed in the new filter but most likely not meant.
 
         Raises:
-            ConfigurationError: the new filter is wrong; the old one stays.
+            ConfigurationError: what is wrong, and that its old state stays.
         """
+        problems: list[str] = []
+        warnings: tuple[str, ...] = ()
+        try:
+            warnings = self.reload_filter()
+        except ConfigurationError as exc:
+            problems.append(f"the new filter is refused, the old one stays:\n{exc}")
+        try:
+            self.reload_certificates()
+        except ConfigurationError as exc:
+            problems.append(f"the new certificates are refused, the old ones stay:\n{exc}")
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+        return warnings
+
+    def reload_filter(self) -> tuple[str, ...]:
+        """Read the filter anew; see `reload`."""
         chosen = Filter.of(self.plan.config)
         if self.tracer is not None:
             self.tracer.decide = chosen.decide
-        return chosen
+        log.info("the filter is read anew")
+        return chosen.warnings
+
+    def reload_certificates(self) -> None:
+        """Read the certificates anew; see `reload`."""
+        if self.plan.certificates is not None:
+            self.plan.certificates.reload()
+            log.info("the certificates are read anew")

@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     trace = orders.add_parser("trace", help="say whether tracing is on, or turn it on or off")
     trace.add_argument("mode", nargs="?", choices=("on", "off"))
     trace.set_defaults(run=_ctl_trace)
-    reload = orders.add_parser("reload", help="read the filter route anew")
+    reload = orders.add_parser("reload", help="read filter route and certificates anew")
     reload.set_defaults(run=_ctl_reload)
 
     config = commands.add_parser("config", help="check or show a configuration")
@@ -197,7 +197,7 @@ def _ctl_trace(args: argparse.Namespace) -> int:
 
 
 def _ctl_reload(args: argparse.Namespace) -> int:
-    return _ask(args, "reload_routes", {})
+    return _ask(args, "reload", {})
 
 
 def _ask(args: argparse.Namespace, method: str, params: dict[str, str]) -> int:

@@ -14,7 +14,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     SecretStr,
@@ -24,6 +23,14 @@ from pydantic import (
 
 from hep import HepId, HepIdError
 from sipws.address import WS_PORT, WSS_PORT, Address, Listener, is_loopback, split_host_port
+from sipws.admission_config import (
+    ENTRY_PATHS,
+    PATHS,
+    AdmissionSettings,
+    Section,
+    TlsSettings,
+    listed,
+)
 from sipws.errors import AddressError, ConfigurationError
 from sipws.limits import Limits
 
@@ -57,26 +64,15 @@ def _listener(text: str) -> str:
     return text
 
 
-def _listed(value: object) -> object:
-    """One value where a list is expected stands for a list of one."""
-    return (value,) if isinstance(value, str) else value
-
-
 ParsedHepId = Annotated[HepId, BeforeValidator(_hep_id), PlainSerializer(str)]
 ListenerDefinition = Annotated[str, AfterValidator(_listener)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, strict=False
-    )
-
-
-class Transport(_Section):
+class Transport(TlsSettings, AdmissionSettings):
     """``[transport]``: where connections are taken, and what one may cost."""
 
-    listen: Annotated[tuple[ListenerDefinition, ...], BeforeValidator(_listed)] = Field(
+    listen: Annotated[tuple[ListenerDefinition, ...], BeforeValidator(listed)] = Field(
         default=(DEFAULT_LISTENER,), min_length=1
     )
     """Listener definitions: ``PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]``."""
@@ -102,17 +98,20 @@ class Transport(_Section):
     max_message_size: int = Field(default=_DEFAULT_LIMITS.message_size, ge=256)
     """Bytes of a message."""
 
-    tls_certificate: Path | None = None
-    """PEM file with the certificate chain of the ``wss`` listeners."""
-
-    tls_key: Path | None = None
-    """PEM file with its private key, where the certificate's file does not hold it."""
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         wss = next((x for x in self.listeners if x.proto == "wss"), None)
-        if wss is not None and self.tls_certificate is None:
+        if wss is not None and self.tls_certificate is None and not self.tls:
             raise ValueError(f"listener {wss} needs tls_certificate (and tls_key)")
+        if self.tls_verify_client != "off" and self.tls_client_ca is None:
+            raise ValueError(f"tls_verify_client = {self.tls_verify_client!r} needs tls_client_ca")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol needs trusted_proxies, whose headers are believed")
+        if not isinstance(self.proxy_protocol, bool):
+            tags = [listener.tag for listener in self.listeners]
+            for tag in self.proxy_protocol:
+                if tag not in tags:
+                    raise ValueError(f"proxy_protocol names {tag!r}, and no listener has that tag")
         return self
 
     @property
@@ -135,10 +134,10 @@ class Transport(_Section):
         )
 
 
-class Hep(_Section):
+class Hep(Section):
     """``[hep]``: the destinations that exist, and how packets are written."""
 
-    hep_id: Annotated[tuple[ParsedHepId, ...], BeforeValidator(_listed)] = ()
+    hep_id: Annotated[tuple[ParsedHepId, ...], BeforeValidator(listed)] = ()
     """Destinations: ``[name]host[:port][; transport=udp|tcp|tls][; version=1|2|3]``."""
 
     hep_capture_id: int = Field(default=1, ge=0, le=0xFFFFFFFF)
@@ -165,7 +164,7 @@ class Hep(_Section):
         return self
 
 
-class Tracing(_Section):
+class Tracing(Section):
     """``[tracing]``: what is traced, and to where."""
 
     trace_destination: str | None = None
@@ -200,7 +199,7 @@ class Tracing(_Section):
         return self
 
 
-class Control(_Section):
+class Control(Section):
     """``[control]``: how the running program is steered."""
 
     listen: str | None = None
@@ -230,7 +229,7 @@ class Control(_Section):
         return Address(host, port)
 
 
-class Config(_Section):
+class Config(Section):
     """A whole configuration."""
 
     transport: Transport = Transport()
@@ -253,8 +252,7 @@ class Config(_Section):
             raise ConfigurationError(f"{path}: cannot be read: {exc.strerror}") from exc
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise ConfigurationError(f"{path}: not TOML: {exc}") from exc
-        for section, key in _PATHS:
-            settings = table.get(section)
+        for settings, key in _paths_in(table):
             if isinstance(settings, dict) and isinstance(settings.get(key), str):
                 settings[key] = path.parent / settings[key]
         return cls.of(table, str(path))
@@ -310,11 +308,14 @@ class Config(_Section):
         return type(self).of(table, source)
 
 
-_PATHS: Final = (
-    ("transport", "tls_certificate"),
-    ("transport", "tls_key"),
-    ("tracing", "script"),
-)
+def _paths_in(table: dict[str, Any]) -> Iterable[tuple[object, str]]:
+    """Every place in a file that names a file: its table, and its key there."""
+    transport = table.get("transport")
+    yield table.get("tracing"), "script"
+    yield from ((transport, key) for key in PATHS)
+    entries = transport.get("tls") if isinstance(transport, dict) else None
+    for entry in entries if isinstance(entries, list) else ():
+        yield from ((entry, key) for key in ENTRY_PATHS)
 
 
 def _problems(exc: ValidationError, source: str) -> Iterable[str]:

@@ -159,16 +159,13 @@ def _listed(plan: Plan) -> str:
 
 
 def _reload_on_hangup(application: Application) -> None:
-    """Let SIGHUP read the filter anew; one with mistakes is refused, and the old one stays."""
+    """Let SIGHUP read filter and certificates anew; what is wrong keeps its old state."""
 
     def reload() -> None:
         try:
-            chosen = application.reload()
+            _warn(application.reload())
         except ConfigurationError as exc:
-            logger.error("the new filter is refused, the old one stays:\n%s", exc)
-        else:
-            _warn(chosen.warnings)
-            logger.info("the filter is read anew")
+            logger.error("%s", exc)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 

@@ -38,8 +38,16 @@ def _number(setting: Setting) -> int:
         ) from None
 
 
+_FLAGS: Final = {
+    **dict.fromkeys(("yes", "true", "on", "enable"), True),
+    **dict.fromkeys(("no", "false", "off", "disable"), False),
+}
+"""The words that stand for 1 and 0 in an ``opensips.cfg``."""
+
+
 def _flag(setting: Setting) -> bool:
-    return _number(setting) != 0
+    word = _FLAGS.get(setting.value.lower())
+    return _number(setting) != 0 if word is None else word
 
 
 def _text(setting: Setting) -> str:
@@ -55,6 +63,8 @@ PARAMETERS: Final[dict[tuple[str, str], tuple[str, str, Read]]] = {
     ("proto_ws", "trace_on"): ("tracing", "trace_on", _flag),
     ("proto_ws", "trace_filter_route"): ("tracing", "trace_filter_route", _text),
     ("proto_ws", "ws_handshake_timeout"): ("transport", "ws_handshake_timeout", _number),
+    ("proto_ws", "require_origin"): ("transport", "require_origin", _flag),
+    ("proto_wss", "require_origin"): ("transport", "require_origin", _flag),
     ("proto_wss", "wss_port"): ("transport", "wss_port", _number),
     ("proto_wss", "trace_destination"): ("tracing", "trace_destination", _text),
     ("proto_wss", "trace_on"): ("tracing", "trace_on", _flag),
@@ -65,8 +75,12 @@ PARAMETERS: Final[dict[tuple[str, str], tuple[str, str, Read]]] = {
 }
 """What is taken over: from module and parameter to section and setting."""
 
-DEFAULTS: Final[dict[str, dict[str, Any]]] = {"hep": {"homer5_on": True}}
-"""OpenSIPS' defaults where ours differ: who brings its configuration expects its packets."""
+DEFAULTS: Final[dict[str, dict[str, Any]]] = {
+    "transport": {"require_origin": True},
+    "hep": {"homer5_on": True},
+}
+"""OpenSIPS' defaults where ours differ: who brings its configuration expects its packets, and that
+what it refused stays refused."""
 
 _WEBSOCKET: Final = re.compile(r"\s*wss?:", re.IGNORECASE)
 
@@ -83,7 +97,7 @@ def table_of(
         ConfigurationError: a parameter that is taken over has a value that cannot be.
     """
     table: dict[str, dict[str, Any]] = {
-        "transport": {},
+        "transport": dict(DEFAULTS["transport"]),
         "hep": dict(DEFAULTS["hep"]),
         "tracing": {},
     }

@@ -83,11 +83,7 @@ class Certificates:
             for name in certificate.server_names
         }
         for name in by_name:
-            if not _SERVER_NAME.fullmatch(name):
-                raise ConfigurationError(
-                    f"TLS server name {name!r} is no name; write 'sip.example.com', or"
-                    " '*.example.com' for every name one label below"
-                )
+            check_server_name(name)
         first = contexts[0]
 
         def choose(connection: Any, name: str | None, context: ssl.SSLContext) -> None:
@@ -116,6 +112,19 @@ class Certificates:
             ) from exc
         context.verify_mode = _VERIFY[self._verify_client]
         return context
+
+
+def check_server_name(name: str) -> None:
+    """Check a server name.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not _SERVER_NAME.fullmatch(name.lower()):
+        raise ConfigurationError(
+            f"TLS server name {name!r} is no name; write 'sip.example.com', or '*.example.com' for"
+            " every name one label below"
+        )
 
 
 def context_for(name: str, by_name: dict[str, ssl.SSLContext]) -> ssl.SSLContext | None:
