@@ -70,6 +70,10 @@ class Plan:
                     f"trace_destination {tracing.trace_destination!r} is set but trace_on is"
                     " false: nothing is traced"
                 )
+        try:
+            certificates = config.transport.certificates
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"{source}: transport: {exc}") from exc
         chosen = Filter.of(config, source)
         auth_key = settings.hep_auth_key
         return cls(
@@ -87,7 +91,7 @@ class Plan:
                 trace_sip=tracing.trace_sip,
             ),
             filter=chosen,
-            certificates=config.transport.certificates,
+            certificates=certificates,
             warnings=(*warnings, *chosen.warnings),
         )
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from sipws import Address, Limits, Listener, Server
+from sipws.admission import Rules
 from sipws.events import Connection, Event
 from sipws.flow import Flow
 from sipws.server_session import ServerSession
+from sipws.tls import Certificates
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\n"
@@ -90,8 +92,10 @@ async def serve() -> AsyncIterator[Serve]:
             *,
             listen: str = "ws:127.0.0.1:0",
             limits: Limits | None = None,
+            rules: Rules | None = None,
+            tls: Certificates | None = None,
         ) -> tuple[Server, Recorder]:
-            server = Server([listen], handler, limits=limits)
+            server = Server([listen], handler, limits=limits, rules=rules, tls=tls)
             recorder = Recorder()
             server.bus.subscribe(recorder)
             await stack.enter_async_context(server)

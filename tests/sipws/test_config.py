@@ -1,8 +1,10 @@
 """Configuration files: what they say, and how mistakes in them are told."""
 
+import ssl
 from pathlib import Path
 
 import pytest
+import trustme
 
 from hep import HepId
 from sipws import ConfigurationError, FilterRouteError, Listener
@@ -57,6 +59,67 @@ def test_a_file_is_read(file: Path) -> None:
     assert config.transport.limits.send_timeout == 0.25
     assert config.transport.limits.handshake_timeout == 2.0
     assert config.tracing.script == file.parent / "filter.cfg"
+
+
+def test_the_defaults_let_in_everybody() -> None:
+    rules = Config().transport.rules
+    assert not rules.examines
+    assert (rules.max_connections, rules.max_rate, rules.require_origin) == (None, None, False)
+
+
+def test_who_is_let_in_is_configured(file: Path) -> None:
+    file.write_text(
+        """
+        [transport]
+        listen = "ws:127.0.0.1:8080 tag edge"
+        ws_resource = "/ws"
+        allowed_origins = "https://*.example.com"
+        allowed_hosts = ["sip.example.com"]
+        max_connections = 1000
+        max_connections_per_address = 10
+        max_handshake_rate = 100
+        max_handshake_rate_per_address = 0.5
+        trusted_proxies = ["10.0.0.0/8"]
+        proxy_protocol = ["edge"]
+        forwarding_header = "forwarded"
+        """
+    )
+    transport = Config.load(file).transport
+    rules = transport.rules
+    assert (rules.resource, rules.forwarding_header) == ("/ws", "forwarded")
+    assert (rules.max_connections, rules.max_connections_per_address) == (1000, 10)
+    assert (rules.max_rate, rules.max_rate_per_address) == (100, 0.5)
+    assert "https://www.example.com" in rules.allowed_origins
+    assert "sip.example.com" in rules.allowed_hosts
+    assert "10.1.2.3" in rules.trusted_proxies
+    assert rules.expects_proxy_header(transport.listeners[0])
+    assert not rules.expects_proxy_header(Listener.parse("ws:127.0.0.1"))
+
+
+def test_certificates_are_files_beside_the_configuration(file: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(file.parent / "ca.pem")
+    for name in ("one", "two"):
+        issued = authority.issue_cert(f"{name}.test")
+        issued.private_key_and_cert_chain_pem.write_to_path(file.parent / f"{name}.pem")
+    file.write_text(
+        """
+        [transport]
+        listen = "wss:127.0.0.1:8443"
+        tls_certificate = "one.pem"
+        tls_verify_client = "optional"
+        tls_client_ca = "ca.pem"
+        [[transport.tls]]
+        server_names = ["two.test"]
+        certificate = "two.pem"
+        """
+    )
+    config = Config.load(file)
+    assert config.transport.tls[0].certificate == file.parent / "two.pem"
+    # What a command line changes is checked with the files where they are.
+    plan = Plan.of(config.changed("test", transport={"listen": ("wss:127.0.0.1:8444",)}))
+    assert plan.certificates is not None
+    assert plan.certificates.context.verify_mode is ssl.CERT_OPTIONAL
 
 
 def test_a_plan_knows_destination_filter_and_form(file: Path) -> None:
@@ -132,6 +195,38 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
             "none.cfg: cannot be read: ",
         ),
         ('[transport]\nlisten = ["wss:*"]', "listener wss:*:443 needs tls_certificate"),
+        (
+            '[transport]\nlisten = ["wss:*"]\ntls_certificate = "none.pem"',
+            "none.pem cannot be used: [Errno 2] No such file or directory",
+        ),
+        (
+            '[transport]\n[[transport.tls]]\nserver_names = "a.test"\ncertificate = "no.pem"',
+            "no.pem cannot be used: ",
+        ),
+        (
+            '[transport]\n[[transport.tls]]\nserver_names = "*"\ncertificate = "no.pem"',
+            "transport.tls.0.server_names.0 = '*': TLS server name '*' is no name",
+        ),
+        ('[transport]\ntls_verify_client = "required"', "'required' needs tls_client_ca"),
+        (
+            '[transport]\ntrusted_proxies = ["10.0.0.1/8"]',
+            "transport.trusted_proxies.0 = '10.0.0.1/8': '10.0.0.1/8' is no network",
+        ),
+        ("[transport]\nproxy_protocol = true", "proxy_protocol needs trusted_proxies"),
+        (
+            '[transport]\nproxy_protocol = "edge"\ntrusted_proxies = "10.0.0.1"',
+            "proxy_protocol names 'edge', and no listener has that tag",
+        ),
+        (
+            '[transport]\nallowed_origins = ["www.example.com"]',
+            "transport.allowed_origins.0 = 'www.example.com': 'www.example.com' is no origin",
+        ),
+        (
+            '[transport]\nallowed_hosts = ["https://a.test"]',
+            "transport.allowed_hosts.0 = 'https://a.test': 'https://a.test' is no host",
+        ),
+        ('[transport]\nws_resource = "ws"', "transport.ws_resource = 'ws': "),
+        ("[transport]\nmax_connections = 0", "transport.max_connections = 0: "),
         ('[hep]\nhep_id = ["[a]10.0.0.2", "[a]10.0.0.3"]', "hep_id 'a' is defined twice"),
         ('[hep]\nhep_ip_protocol = "udp"', "hep_ip_protocol = 'udp': "),
         ('[control]\nlisten = "0.0.0.0:8888"', "is no loopback address: set token as well"),

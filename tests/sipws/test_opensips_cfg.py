@@ -60,6 +60,26 @@ def test_payloads_are_opensips_text_unless_the_file_says_otherwise(cfg: Path) ->
     assert not Plan.of(Config().with_opensips_cfg(cfg)).settings.homer5
 
 
+@pytest.mark.parametrize(
+    ("line", "required"),
+    [
+        ("", True),
+        ('modparam("proto_ws", "require_origin", no)', False),
+        ('modparam("proto_ws", "require_origin", 0)', False),
+        ('modparam("proto_wss", "require_origin", yes)', True),
+    ],
+)
+def test_an_origin_is_required_as_in_opensips(cfg: Path, line: str, required: bool) -> None:
+    cfg.write_text(f"{CFG}{line}\n")
+    assert Config().with_opensips_cfg(cfg).transport.require_origin is required
+    assert not Config().transport.require_origin
+
+
+def test_the_resource_that_opensips_asks_for_as_a_client_is_not_the_one_served(cfg: Path) -> None:
+    cfg.write_text(CFG + 'modparam("proto_ws", "ws_resource", "/ws")\n')
+    assert Config().with_opensips_cfg(cfg).transport.ws_resource == "/"
+
+
 def test_what_is_passed_over_is_told_with_its_place(
     cfg: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

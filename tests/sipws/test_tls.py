@@ -82,16 +82,6 @@ async def test_a_refusal_is_readable_inside_tls(
     assert isinstance(closed, Closed)
 
 
-async def test_what_is_no_tls_reaches_nobody(certificate: Path) -> None:
-    async with Server(["wss:127.0.0.1:0"], echo, tls=server_context(certificate)) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.listeners[0].port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        async with asyncio.timeout(5):
-            assert not (await reader.read()).startswith(b"HTTP")
-        writer.close()
-        assert len(server.flows) == 0
-
-
 async def test_a_wss_listener_needs_a_certificate() -> None:
     with pytest.raises(ConfigurationError, match="needs a TLS certificate"):
         await Server(["wss:127.0.0.1:0"], echo).start()
