@@ -24,9 +24,13 @@ __version__ = "0.1.0"
 from sipws import events
 from sipws.address import Address, Listener
 from sipws.bus import Bus, EventStream
+from sipws.client import Client
+from sipws.client_flow import ClientFlow
+from sipws.destination import Destination
 from sipws.errors import (
     AddressError,
     ConfigurationError,
+    ConnectError,
     ConnectionClosedError,
     FilterRouteError,
     SipwsError,
@@ -34,17 +38,24 @@ from sipws.errors import (
 )
 from sipws.flow import Flow
 from sipws.limits import Limits
+from sipws.reconnect import Backoff, KeptConnection
 from sipws.server import Server
 
 __all__ = [
     "Address",
     "AddressError",
+    "Backoff",
     "Bus",
+    "Client",
+    "ClientFlow",
     "ConfigurationError",
+    "ConnectError",
     "ConnectionClosedError",
+    "Destination",
     "EventStream",
     "FilterRouteError",
     "Flow",
+    "KeptConnection",
     "Limits",
     "Listener",
     "Server",

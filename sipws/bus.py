@@ -19,8 +19,11 @@ from typing import Any, Final, Generic, Self, TypeVar, get_args
 from sipws.events import (
     Accepted,
     Closed,
+    Connected,
+    ConnectFailed,
     ConnectionEvent,
     ConnectionOpened,
+    ConnectStarted,
     ErrorOccurred,
     Event,
     HandshakeFailed,
@@ -106,6 +109,9 @@ class Bus:
         "_hooks",
         "accepted",
         "closed",
+        "connect_failed",
+        "connect_started",
+        "connected",
         "connection_opened",
         "error_occurred",
         "handshake_failed",
@@ -116,10 +122,13 @@ class Bus:
     )
 
     def __init__(self) -> None:
+        self.connect_started = Hook(ConnectStarted)
+        self.connect_failed = Hook(ConnectFailed)
         self.connection_opened = Hook(ConnectionOpened)
         self.handshake_request = Hook(HandshakeRequest)
         self.handshake_reply = Hook(HandshakeReply)
         self.accepted = Hook(Accepted)
+        self.connected = Hook(Connected)
         self.handshake_failed = Hook(HandshakeFailed)
         self.message_received = Hook(MessageReceived)
         self.message_sent = Hook(MessageSent)

@@ -7,15 +7,20 @@
     │   ├── AddressError        a listener definition or an address does not parse
     │   └── FilterRouteError    a filter-route script is refused
     └── TransportError          an operation on a connection cannot be done
+        ├── ConnectError        there is no connection to a destination
         └── ConnectionClosedError
 
-Faults of the network are events on the bus, never exceptions. What is raised here is a user's
-mistake (the message names the thing, its value and the remedy) or a call that cannot be honoured.
+Faults of the network are events on the bus. What is raised here is a user's mistake (the message
+names the thing, its value and the remedy) or a call that cannot be honoured; a connect that
+fails is both.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from sipws.events import ErrorKind
 
 
 class SipwsError(Exception):
@@ -36,6 +41,37 @@ class TransportError(SipwsError):
 
 class ConnectionClosedError(TransportError):
     """Something was to be sent on a connection that is closing or closed."""
+
+
+class ConnectError(TransportError):
+    """A connect came to nothing; the message says where to, why, and what to do about it."""
+
+    def __init__(
+        self,
+        destination: str,
+        kind: "ErrorKind",
+        detail: str,
+        remedy: str,
+        *,
+        status: int | None = None,
+        reply: bytes = b"",
+    ) -> None:
+        super().__init__(destination, kind, detail, remedy)
+        self.destination = destination
+        """The destination's URL."""
+        self.kind = kind
+        """What went wrong, as on the bus."""
+        self.detail = detail
+        """What went wrong, for a person to read."""
+        self.remedy = remedy
+        """What may help."""
+        self.status = status
+        """The HTTP status of a server that refused the handshake."""
+        self.reply = reply
+        """What a server sent for an answer, as far as it came and is kept."""
+
+    def __str__(self) -> str:
+        return f"cannot connect to {self.destination}: {self.detail}; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)

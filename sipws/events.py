@@ -6,8 +6,15 @@ can be kept, compared in a test or handed to another thread. The life of an acce
     ConnectionOpened ─► HandshakeRequest ─► HandshakeReply ─► Accepted ─► Message* ─► Closed
                    └──────────┴───────────► HandshakeReply ─► HandshakeFailed ──────► Closed
 
-Every `ConnectionOpened` is followed by exactly one `Closed`, and nothing comes after it.
-`ErrorOccurred` may stand anywhere between the two.
+and of one that we open::
+
+    ConnectStarted ─► ConnectionOpened ─► HandshakeRequest ─► HandshakeReply ─► Connected ─► …
+                 │                                       └──────────┴─► HandshakeFailed ─► Closed
+                 └──► ConnectFailed
+
+Every `ConnectStarted` is followed by either `ConnectionOpened` or `ConnectFailed`, every
+`ConnectionOpened` by exactly one `Closed`; nothing comes after `ConnectFailed` and `Closed`.
+`ErrorOccurred` may stand anywhere between `ConnectionOpened` and `Closed`.
 
 Events are slotted but not ``frozen=True``: freezing costs about 0.5 µs an event at run time.
 `value` makes the type checker refuse an assignment at the price of none.
@@ -52,9 +59,24 @@ class ErrorKind(StrEnum):
     REQUEST_TOO_LARGE = "request-too-large"
     """The upgrade request exceeds its limit (431)."""
     HANDSHAKE_TIMEOUT = "handshake-timeout"
-    """The upgrade request did not arrive in time (408)."""
+    """The upgrade request did not arrive in time (408); of a server, its answer."""
     HANDSHAKE_ABORTED = "handshake-aborted"
-    """The peer left in the middle of its upgrade request (no answer is possible)."""
+    """The peer left in the middle of its upgrade request (no answer is possible), or answer."""
+
+    NAME_NOT_FOUND = "name-not-found"
+    """The destination's name has no address."""
+    CONNECT_REFUSED = "connect-refused"
+    """Nothing listens at the destination (the system's ``ECONNREFUSED``)."""
+    CONNECT_TIMEOUT = "connect-timeout"
+    """Resolving the name, TCP and TLS together took too long."""
+    UNREACHABLE = "unreachable"
+    """No way to the destination, for another reason that the system gave."""
+    CONNECT_CANCELLED = "connect-cancelled"
+    """The application gave a connect up before it was through."""
+    HANDSHAKE_REFUSED = "handshake-refused"
+    """A server answered our upgrade request with another status than 101."""
+    BAD_REPLY = "bad-reply"
+    """A server's answer to our upgrade request breaks HTTP, RFC 6455 section 4.1 or RFC 7118."""
 
     TOO_MANY_CONNECTIONS = "too-many-connections"
     """There are as many connections as may be (503)."""
@@ -104,7 +126,8 @@ class Connection:
     """Unique in this process and, for all practical purposes, across restarts."""
 
     listener: Listener
-    """The definition that the connection was accepted on."""
+    """The definition that the connection was accepted on; for one that we opened, the listener that
+    it was opened for, or else our end of the socket written as one."""
 
     local: Address
     """Our end of the socket; a real address also where the listener says ``*``."""
@@ -117,6 +140,14 @@ class Connection:
 
     request: UpgradeRequest | None = field(default=None, compare=False, repr=False)
     """The upgrade request, with its query and cookies; None until it has come."""
+
+    destination: str | None = None
+    """For a connection that we opened: where to, as a URL."""
+
+    @property
+    def opened_by(self) -> Side:
+        """Who connected: the peer of an accepted connection, we of any other."""
+        return Side.PEER if self.destination is None else Side.LOCAL
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -132,8 +163,22 @@ class ConnectionEvent:
 
 
 @value
+class ConnectStarted(ConnectionEvent):
+    """We begin to connect; our address, and that of a name, are not known yet (``0.0.0.0``)."""
+
+
+@value
+class ConnectFailed(ConnectionEvent):
+    """There is no TCP (for ``wss``: TLS) connection to the destination."""
+
+    kind: ErrorKind
+    detail: str
+    """What was wrong, for a person to read."""
+
+
+@value
 class ConnectionOpened(ConnectionEvent):
-    """A peer's connection was accepted; no byte of HTTP has come yet.
+    """A connection stands; no byte of HTTP has come yet.
 
     Where a PROXY header or TLS comes first, it is published when that is done, or has failed:
     `HandshakeFailed` and `Closed` then follow at once.
@@ -142,7 +187,7 @@ class ConnectionOpened(ConnectionEvent):
 
 @value
 class HandshakeRequest(ConnectionEvent):
-    """The upgrade request arrived, complete."""
+    """The upgrade request arrived, complete, or was sent."""
 
     raw: bytes
     """The request byte for byte, blank line included."""
@@ -150,13 +195,13 @@ class HandshakeRequest(ConnectionEvent):
 
 @value
 class HandshakeReply(ConnectionEvent):
-    """The answer to the upgrade request was sent."""
+    """The answer to the upgrade request was sent, or arrived."""
 
     status: int
     """101, or the HTTP status of the refusal."""
 
     raw: bytes
-    """The answer byte for byte, with its body."""
+    """The answer byte for byte, with its body (of one that arrived, as much as is kept)."""
 
 
 @value
@@ -171,14 +216,30 @@ class Accepted(ConnectionEvent):
 
 
 @value
+class Connected(ConnectionEvent):
+    """The handshake that we started is done: a SIP over WebSocket connection is open."""
+
+    request: bytes
+    """The upgrade request byte for byte."""
+
+    reply: bytes
+    """The 101 answer byte for byte."""
+
+    subprotocol: str | None
+    """What the server chose of what we offered; None where nothing was offered."""
+
+
+@value
 class HandshakeFailed(ConnectionEvent):
     """The handshake came to nothing."""
 
     request: bytes
-    """What the peer sent, byte for byte, up to the limit for upgrade requests; may be empty."""
+    """What came as the upgrade request, byte for byte, up to the limit for upgrade requests; may be
+    empty. On a connection that we opened, our request."""
 
     reply: bytes
-    """The refusal byte for byte; empty where none could be sent."""
+    """The refusal byte for byte; empty where none could be sent. On a connection that we opened,
+    what the server sent, up to the limits for it."""
 
     kind: ErrorKind
     detail: str
@@ -244,10 +305,13 @@ class Closed(ConnectionEvent):
 
 
 Event = (
-    ConnectionOpened
+    ConnectStarted
+    | ConnectFailed
+    | ConnectionOpened
     | HandshakeRequest
     | HandshakeReply
     | Accepted
+    | Connected
     | HandshakeFailed
     | MessageReceived
     | MessageSent

@@ -1,4 +1,4 @@
-"""One live connection as an asyncio protocol: the thin shell around a `ServerSession`.
+"""One live connection as an asyncio protocol: the thin shell around a `Session`.
 
 A flow (RFC 5626 section 3) is the connection that SIP answers go back on. What the peer sends goes
 into the session; the events that come out go on the bus and to the application's handler; the
@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from websockets.exceptions import ProtocolError
 
+from sipws import flow_token
 from sipws.address import Address, Listener
 from sipws.admission import Admission, Ticket
 from sipws.bus import Bus
@@ -31,7 +32,7 @@ from sipws.handshake import Refusal
 from sipws.limits import Limits
 from sipws.registry import Registry
 from sipws.server_session import ServerSession
-from sipws.session import Phase
+from sipws.session import Phase, Session
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Flow(asyncio.Protocol):
         self._arrived = arrived
         self._shared = shared
         self._loop = asyncio.get_running_loop()
-        self._session: ServerSession
+        self._session: Session
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
         self._timed_phase: Phase | None = None
@@ -112,6 +113,14 @@ class Flow(asyncio.Protocol):
     def connection(self) -> Connection:
         """Who this is: id, listener, both addresses, start."""
         return self._session.connection
+
+    @property
+    def token(self) -> str:
+        """What others may be given to name this flow by (RFC 5626 section 5.2).
+
+        `Registry.by_token` finds the flow again, in this process and while it lives.
+        """
+        return flow_token.make(self.connection.id)
 
     @property
     def is_open(self) -> bool:

@@ -5,11 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that hold for every connection of a server."""
+    """Bounds that hold for every connection, of a server or of a client."""
+
+    connect_timeout: float = 5.0
+    """Seconds for a name to be resolved and for TCP and TLS to be set up. Two lost SYNs cost three
+    seconds, and a SIP transaction gives up after 32 (RFC 3261 timer B): what cannot be reached is
+    to be known while another server can still be tried."""
 
     handshake_timeout: float = 5.0
     """Seconds from the TCP connection to the last byte of the upgrade request. A phone on a slow
-    mobile network needs about two; a slow-loris attacker gets no more than this."""
+    mobile network needs about two; a slow-loris attacker gets no more than this. Of a
+    client: from the upgrade request to the end of its answer."""
 
     request_size: int = 16 * 1024
     """Bytes of an upgrade request. Browsers with large cookies send 8 KiB."""

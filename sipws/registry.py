@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
+from sipws import flow_token
 from sipws.events import Connection
 
 
@@ -49,6 +50,11 @@ class Registry(Generic[F]):
     def get(self, connection_id: int) -> F | None:
         """The live connection with that id."""
         return self._alive.get(connection_id)
+
+    def by_token(self, token: str) -> F | None:
+        """The live connection that a flow token names; None for one that is gone or made up."""
+        connection_id = flow_token.read(token)
+        return None if connection_id is None else self.get(connection_id)
 
     async def wait_empty(self) -> None:
         """Wait until no connection is alive."""

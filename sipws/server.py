@@ -12,7 +12,7 @@ from typing import Final, Self
 from sipws.address import Address, Listener
 from sipws.admission import Admission, Rules
 from sipws.bus import Bus
-from sipws.errors import ConfigurationError, TransportError
+from sipws.errors import ConfigurationError, ConnectionClosedError, TransportError
 from sipws.events import ErrorKind
 from sipws.flow import Flow, Handler, Surroundings
 from sipws.gate import Gate, bind
@@ -117,6 +117,23 @@ class Server:
             flow.abort(ErrorKind.CLOSE_TIMEOUT, "server shutdown: the peer did not close in time")
         # A dropped connection leaves the registry on the next turn of the event loop.
         await self.flows.wait_empty()
+
+    def send(self, target: int | str, message: bytes, *, text: bool | None = None) -> None:
+        """Send one SIP message on a connection.
+
+        Args:
+            target: a connection's id, or a flow token (`Flow.token`).
+            message: the whole message.
+            text: as text or as binary; see `Flow.send`.
+
+        Raises:
+            ConnectionClosedError: there is no such connection, or it is closing; a request that was
+                to go there is answered with 430 (RFC 5626 section 5.3).
+        """
+        flow = self.flows.get(target) if isinstance(target, int) else self.flows.by_token(target)
+        if flow is None:
+            raise ConnectionClosedError(f"no connection is alive by the name {target!r}")
+        flow.send(message, text=text)
 
     async def __aenter__(self) -> Self:
         await self.start()

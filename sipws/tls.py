@@ -1,4 +1,4 @@
-"""TLS for wss listeners: certificates by server name, read anew while the server runs."""
+"""TLS for wss listeners and destinations; a server's certificates are read anew as it runs."""
 
 import re
 import ssl
@@ -156,6 +156,26 @@ def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext
             f"TLS certificate {files} cannot be used: {exc}; both are to be PEM files, the key"
             " without a password"
         ) from exc
+    return context
+
+
+def client_context(authority: Path | None = None) -> ssl.SSLContext:
+    """A context that checks a server's certificate and its name; TLS 1.2 and later.
+
+    Args:
+        authority: PEM file with the authorities to trust; None for those of the system.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds no certificate.
+    """
+    try:
+        context = ssl.create_default_context(cafile=authority)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigurationError(
+            f"TLS authority {authority} cannot be used: {exc}; it is to be a PEM file with the"
+            " certificates of the authorities to trust"
+        ) from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 

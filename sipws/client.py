@@ -1,0 +1,327 @@
+"""A SIP over WebSocket client: connects on demand, and uses one connection for each destination."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+from weakref import WeakValueDictionary
+
+from sipws.address import Address, Listener
+from sipws.bus import Bus
+from sipws.client_flow import ClientFlow
+from sipws.client_handshake import Offer, status_of
+from sipws.destination import Destination
+from sipws.dialling import DialError, address_of, open_socket, resolve, tls_failure, unreachable
+from sipws.errors import ConnectError, TransportError
+from sipws.events import ConnectFailed, Connection, ConnectStarted, ErrorKind
+from sipws.flow import Flow, Handler, Surroundings
+from sipws.handshake import SUBPROTOCOL
+from sipws.limits import Limits
+from sipws.reconnect import Backoff, KeptConnection
+from sipws.registry import Registry
+from sipws.tls import client_context
+
+UNKNOWN: Final = "0.0.0.0"
+"""An address that is not known (yet), as systems write it; ``::`` beside an IPv6 address."""
+
+REMEDIES: Final = {
+    ErrorKind.NAME_NOT_FOUND: "check the name, and that this machine can resolve it",
+    ErrorKind.CONNECT_REFUSED: "check the port, and that the server is running",
+    ErrorKind.CONNECT_TIMEOUT: "check address and firewalls, or allow more"
+    " (Limits.connect_timeout)",
+    ErrorKind.UNREACHABLE: "check address, routes and firewalls",
+    ErrorKind.CONNECT_CANCELLED: "connect again where it is still wanted",
+    ErrorKind.TLS_FAILURE: "check that the port speaks TLS and that the certificate is for this"
+    " host; where an authority of your own issued it, name that in sipws.tls.client_context",
+    ErrorKind.HANDSHAKE_REFUSED: "check the path, and whether the server wants credentials or an"
+    " Origin",
+    ErrorKind.HANDSHAKE_TIMEOUT: "check that a WebSocket server listens there (over TLS: wss)",
+    ErrorKind.HANDSHAKE_ABORTED: "check that a WebSocket server listens there (over TLS: wss)",
+    ErrorKind.BAD_REPLY: "check that a SIP over WebSocket server (RFC 7118) listens there",
+}
+"""What may help against each failure of a connect."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A connect under way, and how many wait for it."""
+
+    task: "asyncio.Task[ClientFlow]"
+    waiters: int = 0
+
+
+class Client:
+    """Opens connections and hands each SIP message that comes in on them to a handler.
+
+    Example::
+
+        def answered(flow: Flow, message: bytes) -> None:
+            print(message.decode())
+
+        async with Client(answered) as client:
+            await client.send("wss://sip.example.com/ws", b"OPTIONS sip:example.com SIP/2.0…")
+            await asyncio.sleep(1)
+
+    Args:
+        handler: called with the flow and the message, for each message that is no keep-alive. It
+            must not block; an exception is logged and published as `ErrorOccurred`.
+        bus: where events go; one of its own unless given.
+        limits: what a connection may take.
+        tls: the context for ``wss`` destinations; unless given, one that trusts the system's
+            authorities and checks certificate and name. See `sipws.tls.client_context`.
+        subprotocols: what is offered, in order of preference. With none, none is required: for
+            peers that are no SIP servers.
+        origin: an ``Origin`` header, for servers that insist on one.
+        headers: more headers for upgrade requests, such as ``Authorization``.
+        listener: what connections are opened for, as a definition: a trace filter sees it as
+            ``$socket_in``. Our end of the socket unless given.
+
+    Raises:
+        ConfigurationError: a header or a subprotocol that may not be sent, a listener that does
+            not parse.
+    """
+
+    def __init__(
+        self,
+        handler: Handler = lambda flow, message: None,
+        *,
+        bus: Bus | None = None,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        subprotocols: Sequence[str] = (SUBPROTOCOL,),
+        origin: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        listener: Listener | str | None = None,
+    ) -> None:
+        self.bus = bus or Bus()
+        self.flows: Registry[Flow] = Registry()
+        """The connections that are alive."""
+        self._shared = Surroundings(self.bus, handler, limits or Limits(), self.flows)
+        self._tls = tls
+        self._offer = Offer(tuple(subprotocols), origin, tuple(headers))
+        self._listener = Listener.parse(listener) if isinstance(listener, str) else listener
+        self._open: dict[Destination, ClientFlow] = {}
+        self._attempts: dict[Destination, _Attempt] = {}
+        self._locks: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
+        self._kept: set[KeptConnection] = set()
+        self._closed = False
+
+    async def connect(self, destination: Destination | str) -> ClientFlow:
+        """The connection to a destination: the one that is open, or else a new one.
+
+        Calls that come while a connect is under way share it; it is given up when the last of them
+        is cancelled.
+
+        Args:
+            destination: a ``ws:`` or ``wss:`` URL, or a SIP URI with ``transport=ws``.
+
+        Raises:
+            AddressError: the destination does not parse.
+            ConnectError: the connect failed, which is published too.
+            TransportError: the client is closed.
+        """
+        where = Destination.parse(destination) if isinstance(destination, str) else destination
+        if self._closed:
+            raise TransportError(f"cannot connect to {where}: this client is closed")
+        flow = self._open.get(where)
+        if flow is not None and flow.is_open:
+            return flow
+        attempt = self._attempts.get(where)
+        if attempt is None:
+            attempt = _Attempt(asyncio.create_task(self._connect(where)))
+            self._attempts[where] = attempt
+        attempt.waiters += 1
+        try:
+            return await asyncio.shield(attempt.task)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if attempt.task.cancelled() and not (task and task.cancelling()):
+                # Not the caller was cancelled, but the attempt: this client is being closed.
+                kind = ErrorKind.CONNECT_CANCELLED
+                raise _error(where, kind, "the client was closed meanwhile") from None
+            raise
+        finally:
+            attempt.waiters -= 1
+            if not attempt.waiters:
+                attempt.task.cancel()
+                if self._attempts.get(where) is attempt:
+                    del self._attempts[where]
+
+    async def send(
+        self, destination: Destination | str, message: bytes, *, text: bool | None = None
+    ) -> ClientFlow:
+        """Send one SIP message to a destination, over a new connection where none is open.
+
+        Args:
+            destination: see `connect`.
+            message: the whole message.
+            text: as text or as binary; see `Flow.send`.
+
+        Returns:
+            the flow that it went out on, which the answer will come in on.
+
+        Raises:
+            AddressError: the destination does not parse.
+            ConnectError: the connect failed.
+            TransportError: the client is closed, or the connection is closing.
+        """
+        flow = await self.connect(destination)
+        flow.send(message, text=text)
+        return flow
+
+    def keep_connected(
+        self, destination: Destination | str, backoff: Backoff | None = None
+    ) -> KeptConnection:
+        """Connect to a destination, and again whenever the connection is lost or a connect fails.
+
+        Args:
+            destination: see `connect`.
+            backoff: how long to wait before each try (RFC 6455 section 7.2.3).
+
+        Raises:
+            AddressError: the destination does not parse.
+            TransportError: the client is closed.
+        """
+        where = Destination.parse(destination) if isinstance(destination, str) else destination
+        if self._closed:
+            raise TransportError(f"cannot keep connected to {where}: this client is closed")
+        kept = KeptConnection(lambda: self.connect(where), where, backoff or Backoff())
+        self._kept.add(kept)
+        kept.task.add_done_callback(lambda task: self._kept.discard(kept))
+        return kept
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        """Give up connects that are under way and close every connection with 1000.
+
+        Args:
+            grace: seconds that servers have to complete the closing handshake; what is left then is
+                dropped.
+        """
+        self._closed = True
+        tasks: list[asyncio.Task[Any]] = [kept.task for kept in self._kept]
+        tasks += [attempt.task for attempt in self._attempts.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for flow in self.flows:
+            flow.close(1000, "client shutdown")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self.flows.wait_empty()
+        for flow in self.flows:
+            flow.abort(ErrorKind.CLOSE_TIMEOUT, "client shutdown: the server did not close in time")
+        # A dropped connection leaves the registry on the next turn of the event loop.
+        await self.flows.wait_empty()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def _connect(self, where: Destination) -> ClientFlow:
+        # RFC 6455 section 4.1: at most one connection to a host and port is in the making.
+        place = where.host, where.port
+        lock = self._locks.setdefault(place, asyncio.Lock())
+        async with lock:
+            flow = await self._dial(where)
+            try:
+                failed = await flow.answered
+            except asyncio.CancelledError:
+                flow.abort(ErrorKind.CONNECT_CANCELLED, "the connect was given up")
+                raise
+        if failed is not None:
+            status = status_of(failed.reply)
+            raise _error(where, failed.kind, failed.detail, status=status, reply=failed.reply)
+        self._open[where] = flow
+        flow.when_closed(self._forget)
+        return flow
+
+    def _forget(self, flow: ClientFlow) -> None:
+        if self._open.get(flow.destination) is flow:
+            del self._open[flow.destination]
+
+    async def _dial(self, where: Destination) -> ClientFlow:
+        """Set TCP and TLS up, and tell what comes of it."""
+        shared = self._shared
+        attempt = Connection(
+            id=shared.registry.next_id(),
+            listener=self._listener or Listener(where.proto, "*", 0),
+            local=Address(UNKNOWN, 0),
+            peer=Address(UNKNOWN, where.port),
+            started=shared.clock(),
+            destination=str(where),
+        )
+        shared.bus.publish(ConnectStarted(attempt, attempt.started))
+        flow = ClientFlow(attempt, where, self._offer, shared, self._listener)
+        try:
+            await self._set_up(where, flow)
+        except DialError as exc:
+            # Where there is a connection after all, its own end is told.
+            if not flow.made:
+                self._tell_failure(attempt, exc)
+            raise _error(where, exc.kind, exc.detail) from exc.__cause__
+        except asyncio.CancelledError:
+            if not flow.made:
+                kind = ErrorKind.CONNECT_CANCELLED
+                self._tell_failure(attempt, DialError(kind, "the connect was given up"))
+            raise
+        return flow
+
+    async def _set_up(self, where: Destination, flow: ClientFlow) -> None:
+        limit = self._shared.limits.connect_timeout
+        waiting_for, peer = f"the address of {where.host!r}", None
+        try:
+            async with asyncio.timeout(limit):
+                candidates = await resolve(where)
+                peer = address_of(candidates[0][1])
+                waiting_for = f"TCP with {peer}"
+                sock = await open_socket(candidates)
+                with suppress(OSError):
+                    peer = address_of(sock.getpeername())
+                waiting_for = f"TLS with {peer}"
+                await self._start(where, flow, sock, peer)
+        except TimeoutError as exc:
+            detail = f"{limit:g} s were not enough for {waiting_for}"
+            raise DialError(ErrorKind.CONNECT_TIMEOUT, detail, peer) from exc
+
+    async def _start(
+        self, where: Destination, flow: ClientFlow, sock: socket.socket, peer: Address
+    ) -> None:
+        local = address_of(sock.getsockname())
+        context = name = None
+        if where.proto == "wss":
+            if self._tls is None:
+                self._tls = client_context()
+            context, name = self._tls, where.host.rstrip(".")
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: flow, sock=sock, ssl=context, server_hostname=name
+            )
+        except OSError as exc:
+            if context is None:
+                raise unreachable(exc, peer) from exc
+            raise tls_failure(exc, peer, local) from exc
+
+    def _tell_failure(self, attempt: Connection, exc: DialError) -> None:
+        peer = exc.peer or attempt.peer
+        # A packet has room for one address family.
+        local = exc.local or Address("::" if ":" in peer.ip else UNKNOWN, 0)
+        failed = replace(attempt, local=local, peer=peer)
+        bus, now = self.bus, self._shared.clock()
+        bus.publish(ConnectFailed(failed, now, exc.kind, exc.detail))
+
+
+def _error(
+    where: Destination,
+    kind: ErrorKind,
+    detail: str,
+    *,
+    status: int | None = None,
+    reply: bytes = b"",
+) -> ConnectError:
+    remedy = REMEDIES.get(kind, "see the events on the bus")
+    return ConnectError(str(where), kind, detail, remedy, status=status, reply=reply)

@@ -1,0 +1,97 @@
+"""A connection that we opened, as an asyncio protocol."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
+
+from sipws.address import Listener
+from sipws.client_handshake import Offer
+from sipws.client_session import ClientSession
+from sipws.destination import Destination
+from sipws.dialling import address_of
+from sipws.events import (
+    Closed,
+    Connected,
+    Connection,
+    ConnectionOpened,
+    Event,
+    HandshakeFailed,
+)
+from sipws.flow import Flow, Surroundings
+from sipws.session import Phase
+
+
+class ClientFlow(Flow):
+    """A flow that we opened; an application gets it when its handshake is done.
+
+    Args:
+        attempt: the connection's identity, as far as it is known before there is a socket.
+        destination: where to.
+        offer: what the upgrade request holds.
+        shared: what all flows of a client share.
+        listener: what the connection is opened for; None for our end of the socket.
+    """
+
+    __slots__ = ("_attempt", "_ended", "_listener_of", "_offer", "answered", "destination", "made")
+
+    def __init__(
+        self,
+        attempt: Connection,
+        destination: Destination,
+        offer: Offer,
+        shared: Surroundings,
+        listener: Listener | None = None,
+    ) -> None:
+        super().__init__(attempt.listener, shared)
+        self.destination = destination
+        self.answered: asyncio.Future[HandshakeFailed | None] = self._loop.create_future()
+        """Done when the handshake is: with how it failed, or with None."""
+        self.made = False
+        """Whether TCP, and TLS where it is used, stood."""
+        self._ended: asyncio.Future[Closed] = self._loop.create_future()
+        self._attempt = attempt
+        self._offer = offer
+        self._listener_of = listener
+
+    async def wait_closed(self) -> Closed:
+        """Wait until the connection is gone; returns how it ended."""
+        return await asyncio.shield(self._ended)
+
+    def when_closed(self, callback: Callable[["ClientFlow"], object]) -> None:
+        """Call back when the connection is gone."""
+        self._ended.add_done_callback(lambda ended: callback(self))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the upgrade request."""
+        self.made = True
+        self._transport = cast("asyncio.Transport", transport)
+        now = self._shared.clock()
+        local = address_of(transport.get_extra_info("sockname"))
+        # A socket that the peer has reset meanwhile has no peer any more.
+        peer = transport.get_extra_info("peername")
+        connection = replace(
+            self._attempt,
+            listener=self._listener_of or Listener(self.destination.proto, *local),
+            local=local,
+            peer=address_of(peer) if peer else self._attempt.peer,
+            started=now,
+        )
+        session = ClientSession(connection, self._shared.limits, self.destination, self._offer)
+        self._session = session
+        self._shared.registry.add(self)
+        self._act([ConnectionOpened(connection, now), *session.start(now)])
+
+    def _act(self, events: Sequence[Event]) -> None:
+        super()._act(events)
+        for event in events:
+            match event:
+                case Connected() if not self.answered.done():
+                    self.answered.set_result(None)
+                case HandshakeFailed() if not self.answered.done():
+                    self.answered.set_result(event)
+                case Closed():
+                    self._ended.set_result(event)
+        if self._session.phase is Phase.CLOSED and not self._session.accepted:
+            # Nothing of what is on the way matters any more, and no peer is to hold the socket.
+            self._transport.abort()

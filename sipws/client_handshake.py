@@ -1,0 +1,170 @@
+"""The opening handshake from the client's side: what is offered, and where an answer ends. Pure.
+
+Whether a 101 is right, websockets' engine says (RFC 6455 section 4.1); this module adds what RFC
+7118 asks, and finds the end of a refusal's body so that it can be told whole.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from websockets.client import ClientProtocol
+from websockets.http11 import Request
+from websockets.typing import Origin, Subprotocol
+from websockets.uri import WebSocketURI
+
+from sipws.destination import Destination
+from sipws.errors import ConfigurationError
+from sipws.handshake import SUBPROTOCOL
+
+LONGEST_REPLY: Final = 16 * 1024
+"""Bytes of an answer up to its blank line: as much as servers take of a request."""
+
+LONGEST_BODY: Final = 4 * 1024
+"""Bytes that are kept of a refusal's body: a page of text that says why."""
+
+_RESERVED: Final = frozenset(
+    {"connection", "content-length", "host", "origin", "transfer-encoding", "upgrade"}
+)
+"""Headers that are the handshake's own, as are all that begin with ``Sec-WebSocket-``."""
+
+_TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: ([^\r\n]*))?\r?\n")
+_START: Final = b"HTTP/1."
+_LENGTH: Final = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
+_CHUNKED: Final = re.compile(rb"\ntransfer-encoding:[^\n]*chunked", re.IGNORECASE)
+_LAST_CHUNK: Final = re.compile(rb"(?:\A|\r\n)0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What our upgrade requests hold beside the destination.
+
+    Raises:
+        ConfigurationError: (on construction) a header or a subprotocol that may not be sent.
+    """
+
+    subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
+    """In order of preference; the server must choose one of them. With none, it must choose none:
+    for peers that are no SIP servers."""
+
+    origin: str | None = None
+    """Only browsers must send one (RFC 6455 section 4.1); some servers refuse who does not."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    """More headers, such as ``Authorization`` or ``Cookie``."""
+
+    def __post_init__(self) -> None:
+        for subprotocol in self.subprotocols:
+            if not _TOKEN.fullmatch(subprotocol):
+                raise ConfigurationError(f"subprotocol {subprotocol!r} is no HTTP token")
+        if len(set(self.subprotocols)) != len(self.subprotocols):
+            raise ConfigurationError(f"subprotocols {self.subprotocols!r}: each goes in once")
+        for name, text in (("Origin", self.origin or ""), *self.headers):
+            if not _TOKEN.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
+                raise ConfigurationError(f"header {name!r}: {text!r} cannot be sent in HTTP")
+        for name, _ in self.headers:
+            if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
+                raise ConfigurationError(f"header {name!r} is the handshake's own; leave it out")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The part of an answer up to its blank line."""
+
+    status: int
+    phrase: str
+    size: int
+    """Bytes, blank line included."""
+    length: int | None
+    """Bytes that the body is said to have; None where it goes on to the connection's end."""
+    chunked: bool
+
+
+def engine_for(
+    destination: Destination, offer: Offer, longest: int, logger: logging.Logger
+) -> ClientProtocol:
+    """An engine that will send an upgrade request to this place."""
+    path, _, query = destination.resource.partition("?")
+    secure = destination.proto == "wss"
+    return ClientProtocol(
+        WebSocketURI(secure, destination.host, destination.port, path, query),
+        origin=None if offer.origin is None else Origin(offer.origin),
+        subprotocols=[Subprotocol(name) for name in offer.subprotocols] or None,
+        max_size=longest,
+        logger=logger,
+    )
+
+
+def request_of(engine: ClientProtocol, offer: Offer) -> Request:
+    """The upgrade request of a connection."""
+    request = engine.connect()
+    for name, text in offer.headers:
+        request.headers[name] = text
+    return request
+
+
+def no_reply(received: bytes | bytearray) -> str | None:
+    """Tell from the first bytes that this will never be an HTTP answer.
+
+    Returns:
+        what is wrong, for a person to read; None while it still may become one.
+    """
+    if not _START.startswith(received[: len(_START)]):
+        return "the server does not answer in HTTP"
+    if b"\n" in received and not _STATUS_LINE.match(received):
+        return "the server's answer has no HTTP status line"
+    return None
+
+
+def head_of(received: bytes | bytearray) -> Head | None:
+    """The head of an answer that `no_reply` lets pass; None while it is incomplete."""
+    end, line = _END_OF_HEAD.search(received), _STATUS_LINE.match(received)
+    if end is None or line is None:
+        return None
+    head = bytes(received[: end.end()])
+    length = _LENGTH.search(head)
+    return Head(
+        status=int(line[1]),
+        phrase=(line[2] or b"").decode("latin-1").strip(),
+        size=len(head),
+        length=int(length[1]) if length else None,
+        chunked=_CHUNKED.search(head) is not None,
+    )
+
+
+def is_whole(head: Head, body: bytes) -> bool:
+    """Whether a refusal's body has come, or as much of it as is kept."""
+    if len(body) >= LONGEST_BODY:
+        return True
+    if head.chunked:
+        return _LAST_CHUNK.search(body) is not None
+    if head.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+        return True
+    return head.length is not None and len(body) >= head.length
+
+
+def problem_of(engine: ClientProtocol, head: bytes) -> str | None:
+    """Hand the engine a 101, up to and including its blank line.
+
+    Returns:
+        what is wrong with it, for a person to read; None where the connection is open now.
+    """
+    engine.receive_data(head)
+    engine.events_received()
+    if exc := engine.handshake_exc:
+        return f"the server's answer is not valid: {exc.__cause__ or exc}"
+    if engine.available_subprotocols and engine.subprotocol is None:
+        offered = ", ".join(map(repr, engine.available_subprotocols))
+        return f"the server chose none of the subprotocols offered: {offered}"
+    return None
+
+
+def status_of(reply: bytes) -> int | None:
+    """The HTTP status of an answer; None for what is none."""
+    line = _STATUS_LINE.match(reply)
+    return int(line[1]) if line else None

@@ -1,0 +1,126 @@
+"""How a connection opens on the client's side, without I/O; the rest of it is `sipws.session`.
+
+The server's answer is collected here up to its blank line, a refusal's with its body, so that
+what a server said is known to the byte.
+"""
+
+from websockets.client import ClientProtocol
+
+from sipws import client_handshake
+from sipws.client_handshake import LONGEST_BODY, LONGEST_REPLY, Head, Offer
+from sipws.destination import Destination
+from sipws.events import (
+    Connected,
+    Connection,
+    ErrorKind,
+    Event,
+    HandshakeFailed,
+    HandshakeReply,
+    HandshakeRequest,
+    Side,
+)
+from sipws.limits import Limits
+from sipws.session import Phase, Session, engine_log
+
+
+class ClientSession(Session):
+    """The client's side of one connection."""
+
+    __slots__ = ("_client_engine", "_head", "_offer", "_request")
+
+    def __init__(
+        self, connection: Connection, limits: Limits, destination: Destination, offer: Offer
+    ) -> None:
+        self._client_engine: ClientProtocol = client_handshake.engine_for(
+            destination, offer, limits.message_size, logger=engine_log
+        )
+        super().__init__(connection, limits, self._client_engine)
+        self._offer = offer
+        self._request = b""
+        self._head: Head | None = None
+
+    def start(self, now: float) -> list[Event]:
+        """Send the upgrade request; to be called first, and once."""
+        request = client_handshake.request_of(self._client_engine, self._offer)
+        self._request = request.serialize()
+        self._writes.append(self._request)
+        return [HandshakeRequest(self.connection, now, self._request)]
+
+    def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
+        """Give the connection up; the caller drops the socket."""
+        if self.phase is Phase.HANDSHAKE:
+            return self._fail_handshake(kind, detail, now)
+        return super().abort(kind, detail, now)
+
+    def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
+        received = self._received
+        received += data
+        if self._head is None:
+            if problem := client_handshake.no_reply(received):
+                return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
+            self._head = client_handshake.head_of(received)
+            if (self._head.size if self._head else len(received)) > LONGEST_REPLY:
+                problem = f"the server's answer exceeds {LONGEST_REPLY} bytes"
+                return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
+            if self._head is None:
+                return []
+        head = self._head
+        if head.status != 101:
+            body = bytes(received[head.size :])
+            return self._refused(head, now) if client_handshake.is_whole(head, body) else []
+        reply, behind = bytes(received[: head.size]), bytes(received[head.size :])
+        if problem := client_handshake.problem_of(self._client_engine, reply):
+            return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
+        received.clear()
+        self.phase = Phase.OPEN
+        self.accepted = True
+        happened: list[Event] = [
+            HandshakeReply(self.connection, now, 101, reply),
+            Connected(self.connection, now, self._request, reply, self._client_engine.subprotocol),
+        ]
+        # A server may send frames right behind its answer.
+        return happened + self._receive_frames(behind, now)
+
+    def _refused(self, head: Head, now: float) -> list[Event]:
+        detail = f"the server refused with {head.status} {head.phrase}".rstrip()
+        body = self._received[head.size : head.size + LONGEST_BODY]
+        if not head.chunked and (reason := body.decode("utf-8", "replace").strip()):
+            detail += f": {reason.splitlines()[0][:200]}"
+        return self._fail_handshake(ErrorKind.HANDSHAKE_REFUSED, detail, now)
+
+    def _fail_handshake(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
+        """Nothing came of it: there is nothing to say to such a server, so the socket is closed."""
+        failed = self._failed(kind, detail, now)
+        # Before the end, or the end would find a handshake still to fail.
+        self._start_closing(Side.LOCAL, detail)
+        self._eof_to_send = True
+        return failed + self._close(now, Side.LOCAL, detail)
+
+    def _failed(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
+        head = self._head
+        size = LONGEST_REPLY if head is None else head.size + LONGEST_BODY
+        reply = bytes(self._received[:size])
+        self._received.clear()
+        happened: list[Event] = []
+        if head is not None:
+            happened.append(HandshakeReply(self.connection, now, head.status, reply))
+        happened.append(HandshakeFailed(self.connection, now, self._request, reply, kind, detail))
+        return happened
+
+    def _handshake_timed_out(self, now: float) -> list[Event]:
+        if self._head is not None:
+            # The answer is there, only not the end of its body.
+            return self._refused(self._head, now)
+        limit = self._limits.handshake_timeout
+        detail = f"the server did not answer the upgrade request within {limit:g} s"
+        return self._fail_handshake(ErrorKind.HANDSHAKE_TIMEOUT, detail, now)
+
+    def _handshake_lost(self, now: float, detail: str) -> list[Event]:
+        if self._head is not None:
+            # A body that goes on to the end of the connection, or would have gone further.
+            self.phase = Phase.CLOSING
+            head = self._head
+            refused = f"the server refused with {head.status} {head.phrase}".rstrip()
+            return self._failed(ErrorKind.HANDSHAKE_REFUSED, refused, now)
+        detail = detail or "the connection ended before the server's answer was complete"
+        return self._failed(ErrorKind.HANDSHAKE_ABORTED, detail, now)

@@ -1,0 +1,187 @@
+"""From a destination to a connected socket, and what the system's errors mean on the way."""
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain, zip_longest
+from typing import Final, NamedTuple
+
+from sipws.address import Address
+from sipws.destination import Destination
+from sipws.events import ErrorKind
+
+ATTEMPT_DELAY: Final = 0.25
+"""Seconds before the next address is tried beside a silent one (RFC 8305 section 8)."""
+
+Candidate = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
+"""An address to try: family, and what the system calls the place."""
+
+
+class DialError(Exception):
+    """No socket; for this package alone, which tells it as an event and a `ConnectError`."""
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        detail: str,
+        peer: Address | None = None,
+        local: Address | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.peer = peer
+        """The address that was tried."""
+        self.local = local
+        """Our end of the socket, for what fails behind TCP."""
+
+
+class _Failure(NamedTuple):
+    exc: OSError
+    peer: Address
+
+
+async def resolve(destination: Destination) -> list[Candidate]:
+    """Find a destination's addresses, the families in turn (RFC 8305 section 4).
+
+    Raises:
+        DialError: there are none.
+    """
+    host, port = destination.host, destination.port
+    if not destination.is_dialled:
+        detail = f"{host!r} stands for a host that cannot be connected to, and is never looked up"
+        raise DialError(ErrorKind.NAME_NOT_FOUND, detail)
+    with suppress(ValueError):
+        # An address needs no resolver, and so no thread.
+        if ipaddress.ip_address(host).version == 4:
+            return [(socket.AF_INET, (host, port))]
+        return [(socket.AF_INET6, (host, port, 0, 0))]
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        detail = f"{host!r} has no address: {exc.strerror}"
+        raise DialError(ErrorKind.NAME_NOT_FOUND, detail) from exc
+    except UnicodeError as exc:
+        raise DialError(ErrorKind.NAME_NOT_FOUND, f"{host!r} is no host name: {exc}") from exc
+    candidates = list(dict.fromkeys((info[0], info[4]) for info in found))
+    first = candidates[0][0]
+    preferred = [candidate for candidate in candidates if candidate[0] == first]
+    others = [candidate for candidate in candidates if candidate[0] != first]
+    in_turn = chain.from_iterable(zip_longest(preferred, others))
+    return [candidate for candidate in in_turn if candidate is not None]  # type: ignore[misc]
+
+
+async def open_socket(candidates: Sequence[Candidate]) -> socket.socket:
+    """Connect to the first address that answers (RFC 8305).
+
+    Raises:
+        DialError: none does.
+    """
+    failures: list[_Failure] = []
+    attempts: set[asyncio.Task[socket.socket | _Failure]] = set()
+    waiting = list(candidates)
+    try:
+        while waiting or attempts:
+            if waiting:
+                attempts.add(asyncio.create_task(_attempt(waiting.pop(0))))
+            done, attempts = await asyncio.wait(
+                attempts,
+                timeout=ATTEMPT_DELAY if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            winner = None
+            for task in done:
+                outcome = task.result()
+                if isinstance(outcome, _Failure):
+                    failures.append(outcome)
+                elif winner is None:
+                    winner = outcome
+                else:
+                    outcome.close()
+            if winner is not None:
+                return winner
+    finally:
+        for task in attempts:
+            task.cancel()
+            task.add_done_callback(_discard)
+    # The first address is the one that the system prefers.
+    exc, peer = failures[0]
+    raise unreachable(exc, peer, others=len(failures) - 1) from exc
+
+
+async def _attempt(candidate: Candidate) -> socket.socket | _Failure:
+    family, place = candidate
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        return _Failure(exc, address_of(place))
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, place)
+    except OSError as exc:
+        sock.close()
+        return _Failure(exc, address_of(place))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _discard(task: "asyncio.Task[socket.socket | _Failure]") -> None:
+    """Close what came of an attempt that was cancelled too late."""
+    if not task.cancelled() and task.exception() is None:
+        outcome = task.result()
+        if not isinstance(outcome, _Failure):
+            outcome.close()
+
+
+def unreachable(exc: OSError, peer: Address, others: int = 0) -> DialError:
+    """What the system's refusal to connect means.
+
+    Args:
+        exc: what the system said.
+        peer: of which address.
+        others: how many more addresses were tried in vain.
+    """
+    reason = f"{peer}: {_reason(exc)}"
+    if others:
+        reason += f" (nor do {others} more of its addresses answer)"
+    kind = {
+        errno.ECONNREFUSED: ErrorKind.CONNECT_REFUSED,
+        errno.ETIMEDOUT: ErrorKind.CONNECT_TIMEOUT,
+    }.get(exc.errno or 0, ErrorKind.UNREACHABLE)
+    return DialError(kind, reason, peer)
+
+
+def tls_failure(exc: OSError, peer: Address, local: Address) -> DialError:
+    """What an error in the TLS handshake means.
+
+    `ssl.SSLError` is an `OSError`; so is a connection that ends before TLS is through.
+    """
+    match exc:
+        case ssl.SSLCertVerificationError():
+            detail = f"TLS: the server's certificate is not accepted: {exc.verify_message}"
+        case ssl.SSLError():
+            reason = (exc.reason or str(exc)).replace("_", " ").lower()
+            detail = f"TLS: the handshake failed: {reason}"
+        case _:
+            detail = f"TLS: the connection ended before the handshake was through: {_reason(exc)}"
+    return DialError(ErrorKind.TLS_FAILURE, detail, peer, local)
+
+
+def address_of(place: Sequence[object]) -> Address:
+    """What the system calls a place, as an address, without an IPv6 zone."""
+    ip, port = place[0], place[1]
+    return Address(str(ip).partition("%")[0], int(str(port)))
+
+
+def _reason(exc: OSError) -> str:
+    number = exc.errno or 0
+    # asyncio's own text repeats the address.
+    return os.strerror(number) if number > 0 else exc.strerror or str(exc) or "no reason given"
