@@ -6,7 +6,7 @@ from typing import Final
 
 import hep
 from sipws.address import Address
-from sipws.events import Connection
+from sipws.events import Connection, Side
 from sipws.sip import call_id
 
 IP_PROTOCOL_TCP: Final = 6
@@ -38,8 +38,11 @@ class ConnectionPackets:
 
     def __init__(self, connection: Connection, settings: PacketSettings) -> None:
         peer, local = connection.peer, connection.local
-        # Source of a network event is who connected, as with OpenSIPS.
-        self._network = _encoder(peer, local, NETWORK, settings)
+        # Source of a network event is who connected. OpenSIPS puts the peer there even when it
+        # was OpenSIPS that connected, which draws the arrow the wrong way round in Homer.
+        ours = connection.opened_by is Side.LOCAL
+        source, destination = (local, peer) if ours else (peer, local)
+        self._network = _encoder(source, destination, NETWORK, settings)
         self._incoming = _encoder(peer, local, SIP, settings)
         self._outgoing = _encoder(local, peer, SIP, settings)
         self._correlation_id = str(connection.id).encode()

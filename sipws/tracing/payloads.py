@@ -14,10 +14,14 @@ from sipws.events import (
     ABNORMAL,
     Accepted,
     Closed,
+    Connected,
+    ConnectFailed,
     Connection,
     ConnectionEvent,
+    ConnectStarted,
     ErrorOccurred,
     HandshakeFailed,
+    Side,
 )
 
 Part = tuple[str, str]
@@ -61,17 +65,55 @@ def _accepted(event: Accepted) -> Parts:
     )
 
 
-def _handshake_failed(event: HandshakeFailed) -> Parts:
+def _connected(event: Connected) -> Parts:
     return Parts(
         (
             ("Protocol", _protocol(event.connection)),
-            ("Event", "ACCEPTED"),
+            ("Event", "CONNECTED"),
+            ("Ws-Request", _text(event.request)),
+            ("Status", "SUCCESS"),
+            ("Ws-Reply", _text(event.reply)),
+            ("Message", "Successfully connected..."),
+        )
+    )
+
+
+def _handshake_failed(event: HandshakeFailed) -> Parts:
+    ours = event.connection.opened_by is Side.LOCAL
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "CONNECTED" if ours else "ACCEPTED"),
             ("Ws-Request", _text(event.request)),
             ("Status", "FAILURE"),
             ("Ws-Reply", _text(event.reply)),
-            ("Message", "Failed to accept connection..."),
+            ("Message", "Failed to connect..." if ours else "Failed to accept connection..."),
         ),
-        (("Error", event.kind), ("Error-Detail", event.detail)),
+        (("Error", event.kind), ("Error-Detail", event.detail), *_destination(event.connection)),
+    )
+
+
+def _connect_started(event: ConnectStarted) -> Parts:
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "CONNECTING"),
+            ("Message", "Connecting..."),
+        ),
+        _destination(event.connection),
+    )
+
+
+def _connect_failed(event: ConnectFailed) -> Parts:
+    # There are no request and no reply, so that these parts are left out, as in a close.
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "CONNECTED"),
+            ("Status", "FAILURE"),
+            ("Message", "Failed to connect..."),
+        ),
+        (("Error", event.kind), ("Error-Detail", event.detail), *_destination(event.connection)),
     )
 
 
@@ -113,7 +155,10 @@ def _closed(event: Closed) -> Parts:
 _CLOSED_BY: Final = {"peer": "the peer", "local": "us"}
 
 PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {
+    ConnectStarted: _connect_started,
+    ConnectFailed: _connect_failed,
     Accepted: _accepted,
+    Connected: _connected,
     HandshakeFailed: _handshake_failed,
     ErrorOccurred: _error_occurred,
     Closed: _closed,
@@ -134,6 +179,11 @@ def as_homer5(parts: Parts, delimiter: str = ":") -> bytes:
 
 def _protocol(connection: Connection) -> str:
     return connection.listener.proto.upper()
+
+
+def _destination(connection: Connection) -> tuple[Part, ...]:
+    """Where a connection of ours goes, by name: the packet's addresses do not tell."""
+    return (("Destination", connection.destination),) if connection.destination else ()
 
 
 def _text(raw: bytes) -> str:

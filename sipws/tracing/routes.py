@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from sipws.address import Address
-from sipws.events import Connection
+from sipws.events import Connection, Side
 from sipws.tracing.filter import Script, Subject
 from sipws.tracing.tracer import Decide, Verdict
 
@@ -36,13 +36,18 @@ def decide_by_function(function: Callable[[Connection], object]) -> Decide:
 
 
 def subject_of(connection: Connection) -> Subject:
-    """What a route sees of a connection: ``$si:$sp`` is the peer, ``$socket_in`` our end."""
-    listener = connection.listener
+    """What a route sees of a connection: ``$si:$sp`` is the peer, ``$socket_in`` our end.
+
+    The peer is who is not us, whoever connected. The port of a connection that we opened is that of
+    the listener it was opened for, as with OpenSIPS, whose connections all belong to a socket.
+    """
+    listener, local = connection.listener, connection.local
+    ours = connection.opened_by is Side.LOCAL
     return Subject(
         si=connection.peer.ip,
         sp=connection.peer.port,
-        socket_ip=connection.local.ip,
-        socket_port=connection.local.port,
+        socket_ip=local.ip,
+        socket_port=listener.port if ours else local.port,
         proto=listener.proto,
         tag=listener.tag,
         advertised_ip=listener.advertised_ip,

@@ -17,9 +17,11 @@ from hep import HepEncodeError
 from sipws.bus import Bus
 from sipws.events import (
     Closed,
+    ConnectFailed,
     Connection,
     ConnectionEvent,
     ConnectionOpened,
+    ConnectStarted,
     MessageReceived,
     MessageSent,
 )
@@ -104,7 +106,11 @@ class Tracer:
         self._on = False
         # A connection that is not in here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
-        bus.closed.subscribe(self._closed)
+        # A connect's start waits for its outcome, for only then addresses are known: the filter
+        # decides on them, and the packet carries them.
+        self._starts: dict[int, ConnectStarted] = {}
+        bus.closed.subscribe(self._ended)
+        bus.connect_failed.subscribe(self._ended)
         self.switch(on=on)
 
     @property
@@ -125,13 +131,16 @@ class Tracer:
     def close(self) -> None:
         """Take the tracer off the bus for good."""
         self.switch(on=False)
-        self._bus.closed.unsubscribe(self._closed)
+        self._bus.closed.unsubscribe(self._ended)
+        self._bus.connect_failed.unsubscribe(self._ended)
         self._traces.clear()
+        self._starts.clear()
 
     def _subscriptions(self) -> Iterator[tuple[type[Any], Callable[[Any], None]]]:
+        yield ConnectStarted, self._connect_started
         yield ConnectionOpened, self._opened
         for event_type in PAYLOADS:
-            if event_type is not Closed:
+            if event_type not in (ConnectStarted, ConnectFailed, Closed):
                 yield event_type, self._network_event
         if self._settings.trace_sip:
             yield MessageReceived, self._message_received
@@ -142,22 +151,32 @@ class Tracer:
     def _opened(self, event: ConnectionOpened) -> None:
         self._traces[event.connection.id] = CANDIDATE
 
-    def _closed(self, event: Closed) -> None:
+    def _connect_started(self, event: ConnectStarted) -> None:
+        self._traces[event.connection.id] = CANDIDATE
+        self._starts[event.connection.id] = event
+
+    def _ended(self, event: ConnectFailed | Closed) -> None:
         if self._on:
             self._network_event(event)
         # Always, or connections that close while tracing is off would stay here for ever.
         self._traces.pop(event.connection.id, None)
         self._remarks.pop(event.connection.id, None)
+        self._starts.pop(event.connection.id, None)
 
     def _network_event(self, event: ConnectionEvent) -> None:
         if (packets := self._packets_of(event.connection)) is not None:
-            parts = PAYLOADS[type(event)](event)
-            if self._remarks and (remark := self._remarks.pop(event.connection.id, "")):
-                parts = parts.with_part("Filter-Remark", remark)
-            payload = self._written(parts)
-            if len(payload) > LONGEST_PAYLOAD:
-                payload = self._written(parts.shortened(LONGEST_TEXT))
-            self._offer(packets.network_event, event.time, payload)
+            if self._starts and (start := self._starts.pop(event.connection.id, None)):
+                self._send_event(packets, start)
+            self._send_event(packets, event)
+
+    def _send_event(self, packets: ConnectionPackets, event: ConnectionEvent) -> None:
+        parts = PAYLOADS[type(event)](event)
+        if self._remarks and (remark := self._remarks.pop(event.connection.id, "")):
+            parts = parts.with_part("Filter-Remark", remark)
+        payload = self._written(parts)
+        if len(payload) > LONGEST_PAYLOAD:
+            payload = self._written(parts.shortened(LONGEST_TEXT))
+        self._offer(packets.network_event, event.time, payload)
 
     def _written(self, parts: Parts) -> bytes:
         settings = self._settings

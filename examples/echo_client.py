@@ -1,0 +1,50 @@
+"""A client that sends back what it gets, for Autobahn's test cases.
+
+Start a server of cases, then this with its address and with cases to leave out, if any::
+
+    kosoku -m fuzzingserver -x '9.*' -x '12.*' -x '13.*' -o report 127.0.0.1:9001
+    python examples/echo_client.py ws://127.0.0.1:9001
+"""
+
+import asyncio
+import sys
+
+import sipws
+from sipws.events import MessageReceived
+
+AGENT = "sipws"
+LIMITS = sipws.Limits(message_size=32 * 1024 * 1024, send_timeout=10)
+"""Some of Autobahn's messages are larger than any SIP message, and sent in many small pieces."""
+
+
+async def ask(server: str, path: str) -> bytes:
+    """Connect to a path where the server says one thing, and close."""
+    answer: list[bytes] = []
+    # Autobahn's server speaks no SIP: it takes no subprotocol.
+    async with sipws.Client(
+        lambda flow, message: answer.append(message), limits=LIMITS, subprotocols=()
+    ) as client:
+        await (await client.connect(server + path)).wait_closed()
+    return answer[0] if answer else b""
+
+
+async def run(server: str) -> None:
+    """Let the server try its cases, one connection for each."""
+    cases = int(await ask(server, "/getCaseCount"))
+    async with sipws.Client(limits=LIMITS, subprotocols=()) as client:
+
+        def echo(event: MessageReceived) -> None:
+            # A handler would not be called with an empty message, which to SIP is a keep-alive.
+            flow = client.flows.get(event.connection.id)
+            if flow is not None and flow.is_open:
+                flow.send(event.data, text=event.is_text)
+
+        client.bus.message_received.subscribe(echo)
+        for case in range(1, cases + 1):
+            flow = await client.connect(f"{server}/runCase?case={case}&agent={AGENT}")
+            await flow.wait_closed()
+    await ask(server, f"/updateReports?agent={AGENT}")
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1]))
