@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import hep
 from sipws.address import Address
 from sipws.events import Connection, Side
-from sipws.sip import call_id
 
 IP_PROTOCOL_TCP: Final = 6
 """What Homer shows as TCP; OpenSIPS' 50 is shown as UDP there (see docs/decisions.md)."""
@@ -17,6 +17,13 @@ SIP: Final = 0x01
 
 NETWORK: Final = 0x59
 """HEP protocol type of network events, an addition of OpenSIPS."""
+
+LOG: Final = 0x64
+"""HEP protocol type of log lines, which Homer 7 shows in the call whose Call-ID they have."""
+
+CLOCK_STEP: Final = 60_000_000
+"""Microseconds: where the clock steps back by less, a connection's timestamps go on in steps of
+one until it has caught up. By more, it was wrong before, and is followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,42 +39,85 @@ class PacketSettings:
 
 
 class ConnectionPackets:
-    """The packets of one connection, with all that is the same in them worked out beforehand."""
+    """The packets of one connection.
 
-    __slots__ = ("_correlation_id", "_incoming", "_network", "_outgoing")
+    Their timestamps increase strictly: displays sort by them, and what happened within one
+    microsecond would change places.
+    """
+
+    __slots__ = (
+        "_connection", "_correlation_id", "_incoming", "_last", "_outgoing", "_settings", "calls",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection, settings: PacketSettings) -> None:
-        peer, local = connection.peer, connection.local
-        # Source of a network event is who connected. OpenSIPS puts the peer there even when it
-        # was OpenSIPS that connected, which draws the arrow the wrong way round in Homer.
-        ours = connection.opened_by is Side.LOCAL
-        source, destination = (local, peer) if ours else (peer, local)
-        self._network = _encoder(source, destination, NETWORK, settings)
-        self._incoming = _encoder(peer, local, SIP, settings)
-        self._outgoing = _encoder(local, peer, SIP, settings)
+        self._connection = connection
+        self._settings = settings
         self._correlation_id = str(connection.id).encode()
+        # Most connections carry many messages and few events: an encoder for each direction is
+        # prepared with the first message, and events are encoded one by one.
+        self._incoming: _Encode | None = None
+        self._outgoing: _Encode | None = None
+        self._last = 0
+        self.calls: dict[bytes, None] = {}
+        """The Call-IDs that used the connection last, the latest at the end."""
 
-    def network_event(self, time: float, payload: bytes) -> bytes:
-        """A packet about the connection; its correlation id is the connection's id."""
-        return self._network(time, payload, self._correlation_id)
+    def network_event(
+        self, time: float, payload: bytes, correlation_id: bytes | None = None
+    ) -> bytes:
+        """A packet about the connection; found by the connection's id unless told."""
+        return self._event(NETWORK, time, payload, correlation_id or self._correlation_id)
 
-    def message_received(self, time: float, payload: bytes) -> bytes:
-        """A packet with a SIP message from the peer; its correlation id is the Call-ID."""
-        return self._incoming(time, payload, call_id(payload))
+    def log_line(self, time: float, payload: bytes, correlation_id: bytes) -> bytes:
+        """A packet with a line about the connection for a call that used it."""
+        return self._event(LOG, time, payload, correlation_id)
 
-    def message_sent(self, time: float, payload: bytes) -> bytes:
-        """A packet with a SIP message to the peer; its correlation id is the Call-ID."""
-        return self._outgoing(time, payload, call_id(payload))
+    def message_received(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
+        """A packet with a SIP message from the peer."""
+        encode = self._incoming
+        if encode is None:
+            connection = self._connection
+            encode = _encoder(_flow(connection.peer, connection.local, SIP, self._settings))
+            self._incoming = encode
+        return encode(self._tick(time), payload, correlation_id)
+
+    def message_sent(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
+        """A packet with a SIP message to the peer."""
+        encode = self._outgoing
+        if encode is None:
+            connection = self._connection
+            encode = _encoder(_flow(connection.local, connection.peer, SIP, self._settings))
+            self._outgoing = encode
+        return encode(self._tick(time), payload, correlation_id)
+
+    def _event(
+        self, protocol_type: int, time: float, payload: bytes, correlation_id: bytes
+    ) -> bytes:
+        connection = self._connection
+        source, destination = connection.peer, connection.local
+        if connection.opened_by is Side.LOCAL:
+            # Source of a network event is who connected. OpenSIPS puts the peer there even when it
+            # was OpenSIPS that connected, which draws the arrow the wrong way round in Homer.
+            source, destination = destination, source
+        packet = _flow(source, destination, protocol_type, self._settings)
+        return _encode(packet, self._tick(time), payload, correlation_id)
+
+    def _tick(self, time: float) -> int:
+        """A time in microseconds since the epoch, later than the one before."""
+        now, last = round(time * 1_000_000), self._last
+        if now <= last < now + CLOCK_STEP:
+            now = last + 1
+        self._last = now
+        return now
 
 
-_Encode = Callable[[float, bytes, bytes | None], bytes]
+_Encode = Callable[[int, bytes, bytes | None], bytes]
 
 
-def _encoder(
+def _flow(
     source: Address, destination: Address, protocol_type: int, settings: PacketSettings
-) -> _Encode:
-    """A function from time, payload and correlation id to a packet."""
-    flow = hep.Packet(
+) -> hep.Packet:
+    """What the packets between two addresses have in common."""
+    return hep.Packet(
         version=settings.version,
         src_ip=source.ip,
         src_port=source.port,
@@ -78,22 +128,30 @@ def _encoder(
         capture_id=settings.capture_id,
         auth_key=settings.auth_key,
     )
-    if settings.version == 3:
-        prepared = hep.PreparedEncoder(flow)
 
-        def encode(time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
-            return prepared.encode(*_split(time), payload, correlation_id)
 
-    else:
+def _encoder(flow: hep.Packet) -> _Encode:
+    """A function from time in microseconds, payload and correlation id to a packet."""
+    if flow.version != 3:
         # Versions 1 and 2 are for collectors of another age: no flow of them is worth preparing.
-        def encode(time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
-            seconds, microseconds = _split(time)
-            packet = replace(flow, seconds=seconds, microseconds=microseconds, payload=payload)
-            return hep.encode(packet)
+        return partial(_encode, flow)
+    prepared = hep.PreparedEncoder(flow).encode
+
+    def encode(time: int, payload: bytes, correlation_id: bytes | None) -> bytes:
+        seconds, microseconds = divmod(time, 1_000_000)
+        return prepared(seconds, microseconds, payload, correlation_id)
 
     return encode
 
 
-def _split(time: float) -> tuple[int, int]:
-    """Seconds and microseconds of a time since the epoch."""
-    return divmod(round(time * 1_000_000), 1_000_000)
+def _encode(flow: hep.Packet, time: int, payload: bytes, correlation_id: bytes | None) -> bytes:
+    seconds, microseconds = divmod(time, 1_000_000)
+    return hep.encode(
+        replace(
+            flow,
+            seconds=seconds,
+            microseconds=microseconds,
+            payload=payload,
+            correlation_id=correlation_id,
+        )
+    )

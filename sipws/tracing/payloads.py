@@ -152,6 +152,24 @@ def _closed(event: Closed) -> Parts:
     )
 
 
+def as_log_line(event: ErrorOccurred | Closed) -> bytes:
+    """An end or an error as a line for a person who looks at a call that used the connection."""
+    connection = event.connection
+    source, destination = connection.peer, connection.local
+    if connection.opened_by is Side.LOCAL:
+        source, destination = destination, source
+    who = f"WebSocket connection {connection.id} {source} > {destination}"
+    match event:
+        case ErrorOccurred():
+            said = f"{event.kind}: {event.detail}"
+        case Closed():
+            said = (
+                f"closed {event.code} by {_CLOSED_BY[event.closed_by]} after {event.duration:.3f} s"
+            )
+            said += f": {event.reason}" if event.reason else ""
+    return f"{who} {said}".encode("utf-8", "replace")
+
+
 _CLOSED_BY: Final = {"peer": "the peer", "local": "us"}
 
 PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {

@@ -9,24 +9,31 @@ the connections chosen before go on, and those opened in between are never trace
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from hep import HepEncodeError
 from sipws.bus import Bus
 from sipws.events import (
+    Accepted,
     Closed,
+    Connected,
     ConnectFailed,
     Connection,
     ConnectionEvent,
     ConnectionOpened,
     ConnectStarted,
+    ErrorOccurred,
+    HandshakeFailed,
     MessageReceived,
     MessageSent,
 )
+from sipws.sip import call_id
+from sipws.tracing.masking import Mask, masking
+from sipws.tracing.messages import MessageRules, Select, correlator, is_sip, selector
 from sipws.tracing.packets import ConnectionPackets, PacketSettings
-from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
+from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json, as_log_line
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +46,16 @@ class Verdict(NamedTuple):
     """What is to be known about the decision; it goes into the connection's first packet."""
 
 
+Encode = Callable[[float, bytes, Any], bytes]
+"""Makes a packet of a time, a payload and a correlation id."""
+
 Decide = Callable[[Connection], Verdict]
 """A filter: whether a connection is traced (OpenSIPS ``trace_filter_route``)."""
+
+
+CALL_LOGS: Final = 16
+"""A phone has a call or two, a registration and some subscriptions at a time; a peer that carries
+the calls of many is told of in other ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +66,17 @@ class TraceSettings:
     homer5: bool = False
     """Payloads as colon-joined text rather than as JSON (OpenSIPS ``homer5_on``)."""
     homer5_delimiter: str = ":"
+    mask: Mask | None = field(default_factory=masking)
+    """Makes the credentials in traced handshakes unreadable; None leaves them as they are."""
+    trace_events: bool = True
+    """Whether what happens to connections is traced."""
     trace_sip: bool = False
     """Whether SIP messages are traced too."""
+    messages: MessageRules = field(default_factory=MessageRules)
+    """Which of them."""
+    call_logs: int = CALL_LOGS
+    """Calls that are told of an error or the end of a connection that their messages used: so many
+    of the latest. Homer 7 shows it inside of the call. Needs ``trace_sip``; 0 tells none."""
 
 
 class _Untraced(Enum):
@@ -63,7 +87,7 @@ class _Untraced(Enum):
 
 
 LONGEST_PAYLOAD: Final = 60_000
-"""Bytes of a network event's payload that are sure to fit a packet and a datagram."""
+"""Bytes of a payload that are sure to fit a packet and a datagram."""
 
 LONGEST_TEXT: Final = 4_000
 """Characters that are left of each part of a longer payload. No browser's request is that long:
@@ -82,6 +106,7 @@ class Tracer:
         send: takes an encoded packet; must neither block nor raise (`hep.Sender.send`).
         settings: how events are written.
         decide: the filter; without one, every connection is traced.
+        select: which messages are traced, beside what the settings say.
         on: whether tracing is on at the start (OpenSIPS ``trace_on``).
     """
 
@@ -92,17 +117,21 @@ class Tracer:
         settings: TraceSettings,
         *,
         decide: Decide | None = None,
+        select: Select | None = None,
         on: bool = True,
     ) -> None:
         self.counters: Counter[str] = Counter()
         """Connections ``traced`` and ``excluded`` by the filter, decisions that ``failed`` or were
-        ``remarked`` on, packets ``offered`` to the sender, and packets ``too_long`` for HEP."""
+        ``remarked`` on, messages ``left_out`` by the settings, packets ``offered`` to the sender,
+        and messages ``too_long`` for HEP, of which the end is cut off."""
         self._bus = bus
         self._send = send
         self._settings = settings
         self.decide = decide
         """The filter. It may be replaced at any time: decisions that were made stay."""
         self._remarks: dict[int, str] = {}
+        self._selects = [each for each in (select, selector(settings.messages)) if each is not None]
+        self._correlate = correlator(settings.messages)
         self._on = False
         # A connection that is not in here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
@@ -139,9 +168,10 @@ class Tracer:
     def _subscriptions(self) -> Iterator[tuple[type[Any], Callable[[Any], None]]]:
         yield ConnectStarted, self._connect_started
         yield ConnectionOpened, self._opened
-        for event_type in PAYLOADS:
-            if event_type not in (ConnectStarted, ConnectFailed, Closed):
-                yield event_type, self._network_event
+        if self._settings.trace_events:
+            for event_type in PAYLOADS:
+                if event_type not in (ConnectStarted, ConnectFailed, Closed):
+                    yield event_type, self._network_event
         if self._settings.trace_sip:
             yield MessageReceived, self._message_received
             yield MessageSent, self._message_sent
@@ -156,7 +186,7 @@ class Tracer:
         self._starts[event.connection.id] = event
 
     def _ended(self, event: ConnectFailed | Closed) -> None:
-        if self._on:
+        if self._on and self._settings.trace_events:
             self._network_event(event)
         # Always, or connections that close while tracing is off would stay here for ever.
         self._traces.pop(event.connection.id, None)
@@ -168,15 +198,22 @@ class Tracer:
             if self._starts and (start := self._starts.pop(event.connection.id, None)):
                 self._send_event(packets, start)
             self._send_event(packets, event)
+            if packets.calls and isinstance(event, ErrorOccurred | Closed):
+                line = as_log_line(event)
+                for call in packets.calls:
+                    self._offer(packets.log_line, event.time, line, call)
 
     def _send_event(self, packets: ConnectionPackets, event: ConnectionEvent) -> None:
+        mask = self._settings.mask
+        if mask is not None and isinstance(event, Accepted | Connected | HandshakeFailed):
+            event = replace(event, request=mask(event.request), reply=mask(event.reply))
         parts = PAYLOADS[type(event)](event)
         if self._remarks and (remark := self._remarks.pop(event.connection.id, "")):
             parts = parts.with_part("Filter-Remark", remark)
         payload = self._written(parts)
         if len(payload) > LONGEST_PAYLOAD:
             payload = self._written(parts.shortened(LONGEST_TEXT))
-        self._offer(packets.network_event, event.time, payload)
+        self._offer(packets.network_event, event.time, payload, None)
 
     def _written(self, parts: Parts) -> bytes:
         settings = self._settings
@@ -185,12 +222,34 @@ class Tracer:
         return as_json(parts)
 
     def _message_received(self, event: MessageReceived) -> None:
-        if (packets := self._packets_of(event.connection)) is not None and _is_sip(event.data):
-            self._offer(packets.message_received, event.time, event.data)
+        if (packets := self._packets_of(event.connection)) is not None:
+            self._message(packets, packets.message_received, event)
 
     def _message_sent(self, event: MessageSent) -> None:
-        if (packets := self._packets_of(event.connection)) is not None and _is_sip(event.data):
-            self._offer(packets.message_sent, event.time, event.data)
+        if (packets := self._packets_of(event.connection)) is not None:
+            self._message(packets, packets.message_sent, event)
+
+    def _message(
+        self, packets: ConnectionPackets, encode: Encode, event: MessageReceived | MessageSent
+    ) -> None:
+        message = event.data
+        if not is_sip(message):
+            return
+        found = call_id(message)
+        for select in self._selects:
+            if not select(message, found):
+                self.counters["left_out"] += 1
+                return
+        if found is not None and self._settings.call_logs:
+            calls = packets.calls
+            # Taken out and put back in, it is the latest.
+            calls.pop(found, None)
+            calls[found] = None
+            if len(calls) > self._settings.call_logs:
+                del calls[next(iter(calls))]
+        if self._correlate is not None:
+            found = self._correlate(message, found)
+        self._offer(encode, event.time, message, found)
 
     # Decisions.
 
@@ -226,17 +285,18 @@ class Tracer:
             log.exception("the trace filter failed on %s", connection.peer)
             return Verdict(True, f"the filter failed ({type(exc).__name__}: {exc})")
 
-    def _offer(self, encode: Callable[[float, bytes], bytes], time: float, payload: bytes) -> None:
+    def _offer(
+        self,
+        encode: Encode,
+        time: float,
+        payload: bytes,
+        correlation_id: bytes | None,
+    ) -> None:
         try:
-            packet = encode(time, payload)
+            packet = encode(time, payload, correlation_id)
         except HepEncodeError as exc:
             self.counters["too_long"] += 1
-            log.warning("not traced: %s", exc)
-            return
+            log.warning("traced without its end: %s", exc)
+            packet = encode(time, payload[:LONGEST_PAYLOAD], correlation_id)
         self.counters["offered"] += 1
         self._send(packet)
-
-
-def _is_sip(message: bytes) -> bool:
-    """Whether a message is more than a keep-alive (RFC 5626 section 3.5.1)."""
-    return bool(message.strip(b"\r\n"))

@@ -81,7 +81,7 @@ async def test_the_demo_shows_a_registration_a_refusal_and_an_accident(start: St
         await demo.line_with("ACCEPTED SUCCESS")
     await demo.line_with("Close-Code=1000")
     assert await demo.stop() == 0
-    assert "Stopped: 4 connections traced, 15 HEP packets sent, 0 dropped." in demo.seen
+    assert "Stopped: 4 connections traced, 18 HEP packets sent, 0 dropped." in demo.seen
     assert "Traceback" not in demo.seen
 
 

@@ -1,0 +1,203 @@
+"""Which SIP messages are traced, what they are found by, and what a call is told."""
+
+import pytest
+
+import hep
+from sipws import Bus
+from sipws.events import (
+    Accepted,
+    Closed,
+    Connection,
+    ConnectionOpened,
+    ErrorKind,
+    ErrorOccurred,
+    MessageReceived,
+    MessageSent,
+    Side,
+)
+from sipws.tracing.masking import masking
+from sipws.tracing.messages import CallsOf, MessageRules, Party, is_sip, selector
+from sipws.tracing.packets import CLOCK_STEP
+from sipws.tracing.tracer import Tracer, TraceSettings
+
+
+def message(call: str = "c1", method: str = "INVITE", more: str = "") -> bytes:
+    return (
+        f"{method} sip:bob@example.com SIP/2.0\r\nFrom: <sip:alice@a.example>;tag=1\r\n"
+        f"To: <sip:bob@b.example:5060>\r\nCall-ID: {call}\r\nCSeq: 1 {method}\r\n{more}\r\n"
+    ).encode()
+
+
+def answer(call: str = "c1", method: str = "INVITE") -> bytes:
+    return f"SIP/2.0 200 OK\r\nCall-ID: {call}\r\nCSeq: 1 {method}\r\n\r\n".encode()
+
+
+class Traced:
+    """A connection, a tracer that watches it, and what it sent."""
+
+    def __init__(self, bus: Bus, connection: Connection, settings: TraceSettings, **more) -> None:
+        self.packets: list[hep.Packet] = []
+        self.tracer = Tracer(
+            bus, lambda data: self.packets.append(hep.decode(data)), settings, **more
+        )
+        self.bus, self.connection = bus, connection
+        bus.publish(ConnectionOpened(connection, 1000.0))
+
+    def receive(self, data: bytes, time: float = 1001.0) -> None:
+        self.bus.publish(MessageReceived(self.connection, time, data, is_text=True))
+
+    def send(self, data: bytes, time: float = 1001.0) -> None:
+        self.bus.publish(MessageSent(self.connection, time, data, is_text=True))
+
+    def fail(self) -> None:
+        self.bus.publish(ErrorOccurred(self.connection, 1003.0, ErrorKind.PROTOCOL_ERROR, "bad"))
+
+    def close(self, code: int = 1006) -> None:
+        self.bus.publish(
+            Closed(
+                self.connection, 1004.0, code=code, reason="", closed_by=Side.PEER, clean=False,
+                accepted=True, duration=4.0, messages_in=1, messages_out=1, bytes_in=1, bytes_out=1,
+            )
+        )  # fmt: skip
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [packet.payload for packet in self.packets]
+
+
+SIP = TraceSettings(trace_sip=True)
+
+
+@pytest.mark.parametrize("keep_alive", [b"", b"\r\n", b"\r\n\r\n", b"\n"])
+def test_keep_alives_are_no_sip(keep_alive: bytes) -> None:
+    assert not is_sip(keep_alive)
+    assert is_sip(keep_alive + message())
+
+
+def test_of_a_sampled_call_all_messages_are_traced_or_none(bus, connection) -> None:
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, messages=MessageRules(0.25)))
+    for number in range(1000):
+        traced.receive(message(f"call-{number}@example.com"))
+        traced.send(answer(f"call-{number}@example.com"))
+    calls = [packet.correlation_id for packet in traced.packets]
+    assert calls[::2] == calls[1::2]
+    assert 400 < len(calls) < 600
+    assert traced.tracer.counters["left_out"] == 2000 - len(calls)
+
+
+@pytest.mark.parametrize(("share", "traced"), [(0.0, False), (1.0, True)])
+def test_nothing_and_everything_can_be_sampled(share, traced) -> None:
+    select = selector(MessageRules(share))
+    assert all((select is None or select(message(str(n)), b"%d" % n)) == traced for n in range(99))
+
+
+def test_methods_are_chosen_with_their_responses(bus, connection) -> None:
+    rules = MessageRules(methods=frozenset({"INVITE", "BYE"}))
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, messages=rules))
+    for method in ("INVITE", "REGISTER", "BYE", "OPTIONS"):
+        traced.receive(message(method=method))
+        traced.send(answer(method=method))
+    assert traced.payloads == [
+        each(method=method) for method in ("INVITE", "BYE") for each in (message, answer)
+    ]
+
+
+def test_a_header_may_be_the_correlation_id(bus, connection) -> None:
+    rules = MessageRules(correlation_headers=("X-CID", "X-Session"))
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, messages=rules))
+    traced.receive(message(more="X-Session: s\r\nx-cid : leg-a \r\n"))
+    traced.receive(message(more="X-Session: s\r\n"))
+    traced.receive(message(more="\r\nX-CID: in the body\r\n"))
+    assert [packet.correlation_id for packet in traced.packets] == [b"leg-a", b"s", b"c1"]
+
+
+def test_a_call_is_told_of_an_error_and_of_the_end(bus, connection) -> None:
+    traced = Traced(bus, connection, SIP)
+    traced.receive(message("c1"))
+    traced.receive(message("c2"))
+    traced.fail()
+    traced.close()
+    logs = [packet for packet in traced.packets if packet.protocol_type == hep.ProtocolType.LOG]
+    assert [packet.correlation_id for packet in logs] == [b"c1", b"c2"] * 2
+    assert logs[0].payload == (
+        b"WebSocket connection 9872991657742122745 192.0.2.5:50123 > 10.0.0.1:8080"
+        b" protocol-error: bad"
+    )
+    assert logs[2].payload.endswith(b" closed 1006 by the peer after 4.000 s")
+    assert (logs[2].src_ip, logs[2].dst_ip) == ("192.0.2.5", "10.0.0.1")
+
+
+def test_only_the_latest_calls_are_told(bus, connection) -> None:
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, call_logs=2))
+    for call in ("c1", "c2", "c1", "c3"):
+        traced.receive(message(call))
+    traced.close()
+    logs = [packet for packet in traced.packets if packet.protocol_type == hep.ProtocolType.LOG]
+    assert [packet.correlation_id for packet in logs] == [b"c1", b"c3"]
+
+
+@pytest.mark.parametrize("settings", [TraceSettings(), TraceSettings(trace_sip=True, call_logs=0)])
+def test_no_call_is_told_where_that_is_off(bus, connection, settings) -> None:
+    traced = Traced(bus, connection, settings)
+    traced.receive(message())
+    traced.close()
+    assert all(packet.protocol_type != hep.ProtocolType.LOG for packet in traced.packets)
+
+
+def test_timestamps_increase_strictly_also_when_the_clock_steps_back(bus, connection) -> None:
+    traced = Traced(bus, connection, SIP)
+    for time in (1001.0, 1001.0, 1000.0, 1000.5, 1001.5):
+        traced.receive(message(), time)
+    times = [packet.seconds * 1_000_000 + packet.microseconds for packet in traced.packets]
+    assert times == [1001_000_000 + n for n in range(4)] + [1001_500_000]
+
+
+def test_a_clock_that_was_far_wrong_is_followed_back(bus, connection) -> None:
+    traced = Traced(bus, connection, SIP)
+    traced.receive(message(), 5000.0)
+    traced.receive(message(), 5000.0 - CLOCK_STEP / 1_000_000)
+    assert traced.packets[1].seconds == 5000 - CLOCK_STEP // 1_000_000
+
+
+def test_credentials_of_a_handshake_are_masked(bus, connection) -> None:
+    request = b"GET /?token=abc HTTP/1.1\r\nCookie: sid=secret\r\n\r\n"
+    reply = b"HTTP/1.1 101 Switching\r\nSet-Cookie: sid=secret\r\n\r\n"
+    for mask, count in ((masking(), 0), (None, 3)):
+        traced = Traced(bus, connection, TraceSettings(mask=mask))
+        bus.publish(Accepted(connection, 1001.0, request, reply))
+        traced.tracer.close()
+        payload = traced.payloads[0]
+        assert payload.count(b"secret") + payload.count(b"abc") == count
+
+
+def test_the_calls_of_a_caller_are_followed_in_both_directions() -> None:
+    select = CallsOf([Party("alice")])
+    assert select(message("c1"), b"c1")
+    assert select(answer("c1"), b"c1")
+    by_callee = b"BYE sip:a SIP/2.0\r\nFrom: <sip:bob@b.example>\r\nCall-ID: c1\r\n\r\n"
+    assert select(by_callee, b"c1")
+    assert not select(by_callee.replace(b"c1", b"c2"), b"c2")
+
+
+@pytest.mark.parametrize(
+    ("callers", "callees", "selected"),
+    [
+        (["alice@a.example"], [], True),
+        (["alice@other.example"], [], False),
+        (["al"], [], False),
+        (["sip:alice"], ["bob"], True),
+        (["alice"], ["carol"], False),
+        ([], ["bob@b.example"], True),
+        (["zoe", "alice"], [], True),
+    ],
+)
+def test_parties_are_named_by_user_or_address(callers, callees, selected) -> None:
+    select = CallsOf([Party(each) for each in callers], [Party(each) for each in callees])
+    assert select(message(), b"c1") is selected
+
+
+def test_calls_of_a_filter_are_bounded() -> None:
+    select = CallsOf([Party("alice")])
+    for number in range(3000):
+        select(message(str(number)), b"%d" % number)
+    assert len(select._calls) <= 1024
