@@ -264,10 +264,11 @@ class _Padding(StrFixedLenField):
         return s + (val or b"")
 
 
-class HEP2BigEndian(HEP1):
-    """HEP version 2, from a big-endian machine."""
+class HEP2BigEndian(HEP2):
+    """HEP version 2, from a big-endian machine; ``packet[HEP2]`` finds it, too."""
 
     name = "HEP2"
+    match_subclass = True
     fields_desc = [
         *_header(2),
         IntField("seconds", 0),
