@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
 from websockets.exceptions import ProtocolError
+from websockets.typing import Subprotocol
 
 from sipws import flow_token
 from sipws.address import Address, Listener
@@ -28,10 +29,10 @@ from sipws.events import (
     MessageReceived,
     MessageSent,
 )
-from sipws.handshake import Refusal
+from sipws.handshake import SUBPROTOCOL, Refusal
 from sipws.limits import Limits
 from sipws.registry import Registry
-from sipws.server_session import ServerSession
+from sipws.server_session import ServerSession, let_in
 from sipws.session import Phase, Session
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class Surroundings:
     registry: "Registry[Flow]"
     clock: Callable[[], float] = time.time
     """Seconds since the epoch."""
+    subprotocols: Sequence[Subprotocol] = (SUBPROTOCOL,)
+    """Of which a client must offer one; empty asks for none."""
 
     admission: Admission = field(default_factory=Admission)
     """Who is let in."""
@@ -186,10 +189,10 @@ class Flow(asyncio.Protocol):
         self._ticket.used = True
         local = address_of_socket(transport.get_extra_info("sockname"))
         connection = Connection(shared.registry.next_id(), self._listener, local, peer, started)
-        if shared.admission.rules.examines:
-            self._session = ServerSession(connection, shared.limits, self._ticket.examine)
-        else:
-            self._session = ServerSession(connection, shared.limits)
+        examine = self._ticket.examine if shared.admission.rules.examines else let_in
+        self._session = ServerSession(
+            connection, shared.limits, examine, subprotocols=shared.subprotocols
+        )
         shared.registry.add(self)
         self._act([ConnectionOpened(connection, now)])
         if refusal is not None:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
+from websockets.typing import Subprotocol
+
 from sipws.address import Address, Listener
 from sipws.admission import Admission, Rules
 from sipws.bus import Bus
@@ -16,6 +18,7 @@ from sipws.errors import ConfigurationError, ConnectionClosedError, TransportErr
 from sipws.events import ErrorKind
 from sipws.flow import Flow, Handler, Surroundings
 from sipws.gate import Gate, bind
+from sipws.handshake import SUBPROTOCOL
 from sipws.limits import Limits
 from sipws.registry import Registry
 from sipws.tls import Certificates
@@ -50,6 +53,8 @@ class Server:
         rules: who is let in; everybody unless given.
         tls: the certificates of ``wss`` listeners, or one context for all of them; see
             `sipws.tls.server_context`.
+        subprotocols: of which a client must offer one, in order of preference. Empty asks for
+            none: then this is a server of plain WebSocket messages, for tests of the transport.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Server:
         limits: Limits | None = None,
         rules: Rules | None = None,
         tls: Certificates | ssl.SSLContext | None = None,
+        subprotocols: Sequence[str] = (SUBPROTOCOL,),
     ) -> None:
         self.listeners = [
             Listener.parse(listener) if isinstance(listener, str) else listener
@@ -73,7 +79,12 @@ class Server:
         self.admission = Admission(rules)
         """Counts the connections, and those that were refused."""
         self._shared = Surroundings(
-            self.bus, handler, limits or Limits(), self.flows, admission=self.admission
+            self.bus,
+            handler,
+            limits or Limits(),
+            self.flows,
+            subprotocols=tuple(map(Subprotocol, subprotocols)),
+            admission=self.admission,
         )
         self._gates: list[Gate] = []
         self._tls = tls

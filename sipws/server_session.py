@@ -4,12 +4,12 @@ The upgrade request is collected here up to its blank line, so that requests and
 known to the byte.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
 
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from sipws import handshake
 from sipws.events import (
@@ -30,7 +30,10 @@ from sipws.session import Phase, Session, engine_log
 Examine = Callable[[Connection, float], tuple[Connection, Refusal | None]]
 """A look at a connection whose request has come: who it is after all, and why it is refused."""
 
-_LET_IN: Final[Examine] = lambda connection, now: (connection, None)  # noqa: E731
+
+def let_in(connection: Connection, now: float) -> tuple[Connection, Refusal | None]:
+    """Let everybody in."""
+    return connection, None
 
 
 class ServerSession(Session):
@@ -40,14 +43,22 @@ class ServerSession(Session):
         connection: who it is.
         limits: what it may take.
         examine: decides on its upgrade request, before RFC 6455 and RFC 7118 do.
+        subprotocols: of which it must offer one; empty asks for none.
     """
 
     __slots__ = ("_examine", "_server_engine")
 
-    def __init__(self, connection: Connection, limits: Limits, examine: Examine = _LET_IN) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        limits: Limits,
+        examine: Examine = let_in,
+        *,
+        subprotocols: Sequence[Subprotocol] = (handshake.SUBPROTOCOL,),
+    ) -> None:
         self._examine = examine
         self._server_engine = ServerProtocol(
-            subprotocols=[handshake.SUBPROTOCOL],
+            subprotocols=subprotocols or None,
             max_size=limits.message_size,
             logger=engine_log,
         )

@@ -36,7 +36,7 @@ def example(name: str) -> ModuleType:
 def test_the_code_in_the_readme_is_that_of_the_examples() -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     examples = [path.read_text() for path in sorted((ROOT / "examples").glob("*.py"))]
-    assert len(blocks) == len(examples) == 2
+    assert len(blocks) == 2
     for block in blocks:
         assert any(block.strip() in text for text in examples)
 

@@ -1,0 +1,41 @@
+"""A server that sends every message back as it came: what conformance suites talk to.
+
+It asks for no subprotocol, because those suites offer none. Run it, then for example
+``kosoku -m fuzzingclient ws://127.0.0.1:9001/``.
+"""
+
+import argparse
+import asyncio
+
+import sipws
+from sipws.events import MessageReceived
+
+LIMITS = sipws.Limits(message_size=32 * 2**20, send_timeout=10.0)
+"""Suites send messages of 16 MiB and take their time to read them."""
+
+
+def ignore(flow: sipws.Flow, message: bytes) -> None:
+    """A handler is told of SIP; here every message counts, and whether it was text."""
+
+
+def echo(server: sipws.Server, event: MessageReceived) -> None:
+    """Called with each message of any connection."""
+    flow = server.flows.get(event.connection.id)
+    # Its close may have come right behind the message.
+    if flow is not None and flow.is_open:
+        flow.send(event.data, text=event.is_text)
+
+
+async def main() -> None:
+    """Serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="A WebSocket echo server")
+    parser.add_argument("listener", nargs="?", default="ws:127.0.0.1:9001")
+    listener = parser.parse_args().listener
+    async with sipws.Server([listener], ignore, limits=LIMITS, subprotocols=()) as server:
+        server.bus.message_received.subscribe(lambda event: echo(server, event))
+        print(f"listening on {server.listeners[0]}", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
