@@ -128,7 +128,7 @@ class Flow(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether messages can be sent."""
-        return self._session.phase is Phase.OPEN
+        return self._session.can_send
 
     def send(self, message: bytes, *, text: bool | None = None) -> None:
         """Send one SIP message as one WebSocket message.

@@ -10,15 +10,15 @@ After every call the caller publishes the events, writes what `take_writes` retu
 raises.
 """
 
-import codecs
 import logging
 from abc import ABC, abstractmethod
 from enum import Enum, auto
 from typing import ClassVar, Final
 
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import SEND_EOF, SERVER, Protocol, State
+from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol, State
 
+from sipws.assembly import Assembly
 from sipws.errors import ConnectionClosedError
 from sipws.events import (
     ABNORMAL,
@@ -34,7 +34,6 @@ from sipws.frames import BINARY, TEXT, next_frame, server_frame, whole_messages
 from sipws.limits import Limits
 
 engine_log: Final = logging.getLogger("sipws.engine")
-_Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 _CONTROL: Final = 0x08
 """The bit of the opcode that control frames have and data frames have not."""
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -64,19 +63,18 @@ class Session(ABC):
     """Whether plain messages are taken and made without the engine; tests look at both ways."""
 
     __slots__ = (
+        "_assembly",
         "_bytes_in",
         "_bytes_out",
         "_closed_by",
         "_engine",
         "_eof_to_send",
-        "_is_text",
+        "_last_answers",
         "_limits",
-        "_message",
         "_messages_in",
         "_messages_out",
         "_reason",
         "_received",
-        "_utf8",
         "_writes",
         "accepted",
         "connection",
@@ -93,11 +91,10 @@ class Session(ABC):
         self._received = bytearray()
         self._writes: list[bytes] = []
         self._eof_to_send = False
-        # The message under way: fragments are joined as they come, so that a message of many
-        # small fragments costs no more memory than its bytes.
-        self._message = bytearray()
-        self._is_text = False
-        self._utf8 = _Utf8Decoder()
+        # The peer ended the connection behind messages of the same read: what they are answered
+        # goes out in front of the close frame, which is still here.
+        self._last_answers = False
+        self._assembly = Assembly()
         self._closed_by: Side | None = None
         self._reason = ""
         self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
@@ -148,13 +145,17 @@ class Session(ABC):
         Raises:
             ConnectionClosedError: the connection is not open.
         """
-        if self.phase is not Phase.OPEN:
+        if not self.can_send:
             raise ConnectionClosedError(
                 f"connection {self.connection.id} with {self.connection.peer} is"
                 f" {self.phase.name.lower()}: nothing can be sent on it"
             )
         engine = self._engine
-        if self.by_hand and engine.side is SERVER and not engine.extensions:
+        if self._last_answers:
+            frame = Frame(Opcode.TEXT if text else Opcode.BINARY, data)
+            masked = engine.side is CLIENT
+            self._writes.append(frame.serialize(mask=masked, extensions=engine.extensions))
+        elif self.by_hand and engine.side is SERVER and not engine.extensions:
             # What the engine has to send was there first: the answer to a ping, perhaps.
             if engine.writes:
                 self._collect_writes()
@@ -164,6 +165,11 @@ class Session(ABC):
         else:
             engine.send_binary(data)
         self._messages_out += 1
+
+    @property
+    def can_send(self) -> bool:
+        """Whether `send` is possible: from the handshake on until a close frame has gone out."""
+        return self.phase is Phase.OPEN or self._last_answers
 
     def close(
         self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
@@ -202,7 +208,7 @@ class Session(ABC):
         if writes:
             self._writes = []
             self._bytes_out += sum(map(len, writes))
-        self._eof_to_send = False
+        self._eof_to_send = self._last_answers = False
         return writes, eof
 
     def _collect_writes(self) -> None:
@@ -299,31 +305,19 @@ class Session(ABC):
         if frame.opcode not in _DATA:
             return []
         try:
-            message = self._receive_data_frame(frame, now)
+            message = self._assembly.add(frame)
         except UnicodeDecodeError as exc:
             detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
             return self._fail(ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now)
-        return [] if message is None else [message]
-
-    def _receive_data_frame(self, frame: Frame, now: float) -> MessageReceived | None:
-        """Take a frame of a message; raises `UnicodeDecodeError` on text that is not UTF-8."""
-        if frame.opcode is not Opcode.CONT:
-            self._is_text = frame.opcode is Opcode.TEXT
-            self._message.clear()
-        if self._is_text:
-            # Decoding as the fragments come finds bad text before the rest of it has come.
-            self._utf8.decode(frame.data, final=frame.fin)
-        self._message += frame.data
-        if not frame.fin:
-            return None
+        if message is None:
+            return []
         self._messages_in += 1
-        message = bytes(self._message)
-        self._message.clear()
-        return MessageReceived(self.connection, now, message, self._is_text)
+        return [MessageReceived(self.connection, now, *message)]
 
     def _leave_open(self, now: float) -> list[Event]:
         """The engine answered a close frame, or gave up on what the peer sent."""
         engine = self._engine
+        self._last_answers = True
         if engine.parser_exc is None:
             self._start_closing(Side.PEER, engine.close_rcvd.reason if engine.close_rcvd else "")
             return []
@@ -335,6 +329,7 @@ class Session(ABC):
     def _fail(self, kind: ErrorKind, code: CloseCode, detail: str, now: float) -> list[Event]:
         """Fail the connection (RFC 6455 section 7.1.7) for a reason that the engine did not see."""
         self._engine.fail(code, detail)
+        self._last_answers = True
         self._start_closing(Side.LOCAL, detail)
         return [ErrorOccurred(self.connection, now, kind, detail)]
 
@@ -364,6 +359,7 @@ class Session(ABC):
         closed_by = self._closed_by or closed_by
         first = self._engine.close_rcvd if closed_by is Side.PEER else self._engine.close_sent
         self.phase = Phase.CLOSED
+        self._last_answers = False
         # Engine and parser hold each other: thousands of connections a second that come and go
         # would be left to the garbage collector.
         self._engine.parser.close()

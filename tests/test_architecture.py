@@ -21,7 +21,7 @@ MODULES = {
 LONGEST_FILE = 400
 """Lines. A longer file is two files."""
 
-CORES = ["address", "errors", "events", "limits", "frames", "handshake", "session"]
+CORES = ["address", "assembly", "errors", "events", "limits", "frames", "handshake", "session"]
 CORES += ["admission", "patterns", "proxied", "request", "server_session", "sip"]
 CORES += ["client_handshake", "client_session", "destination", "flow_token"]
 SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]

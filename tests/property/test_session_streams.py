@@ -61,7 +61,7 @@ def story(cuts: list[bytes]) -> tuple[list[ConnectionEvent], bytes]:
         writes, _ = one.take_writes()
         written += b"".join(writes)
         assert len(one._received) <= LIMITS.request_size
-        assert len(one._message) <= LIMITS.message_size
+        assert len(one._assembly) <= LIMITS.message_size
     events += one.receive_eof(2.0)
     assert one.phase is Phase.CLOSED
     return events, written

@@ -15,7 +15,6 @@ from sipws import Address, ConnectionClosedError, Limits, Listener
 from sipws.events import Connection, Event, MessageReceived
 from sipws.frames import whole_messages
 from sipws.server_session import ServerSession
-from sipws.session import Phase
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -94,9 +93,10 @@ def state(session: ServerSession) -> tuple[object, ...]:
     """What a session would tell or hold on to, the two ways alike."""
     return (
         session.phase,
+        session.can_send,
         session.timeout,
         bytes(session._received),
-        bytes(session._message),
+        len(session._assembly),
         session._engine.state,
         session._engine.current_size,
         session._engine.close_sent,
@@ -123,7 +123,7 @@ def start(kind: type[ServerSession]) -> ServerSession:
 def answer(session: ServerSession, events: list[Event]) -> None:
     """Echo every message, as an application would before the writes are taken."""
     for event in events:
-        if isinstance(event, MessageReceived) and session.phase is Phase.OPEN:
+        if isinstance(event, MessageReceived) and session.can_send:
             session.send(event.data, text=event.is_text)
 
 

@@ -169,6 +169,28 @@ def test_a_message_and_a_close_in_one_read_are_both_told(open_session: ServerSes
     assert open_session.phase is Phase.CLOSING
 
 
+@pytest.mark.parametrize(("last", "code"), [(close_frame(1000), 1000), (b"\x83\x80\0\0\0\0", 1002)])
+def test_answers_to_the_last_messages_go_out_in_front_of_the_close_frame(
+    open_session: ServerSession, last: bytes, code: int
+) -> None:
+    open_session.receive(frame(Opcode.TEXT, REGISTER) + last, 1001.0)
+    open_session.send(b"SIP/2.0 200 OK", text=True)
+    [answer, close], eof = open_session.take_writes()
+    assert answer == b"\x81\x0eSIP/2.0 200 OK"
+    assert close[2:4] == code.to_bytes(2, "big")
+    assert eof
+    assert not open_session.can_send
+    with pytest.raises(ConnectionClosedError):
+        open_session.send(b"too late", text=True)
+
+
+def test_nothing_goes_out_behind_a_close_of_our_own(open_session: ServerSession) -> None:
+    open_session.close(1001.0)
+    open_session.receive(frame(Opcode.TEXT, REGISTER) + close_frame(1000), 1001.0)
+    with pytest.raises(ConnectionClosedError):
+        open_session.send(b"SIP/2.0 200 OK", text=True)
+
+
 def test_a_connection_that_just_ends_is_lost_with_1006(open_session: ServerSession) -> None:
     error, closed = open_session.receive_eof(1002.0, "Connection reset by peer")
     assert isinstance(error, ErrorOccurred)
