@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint types e2e fuzz fuzz-recorded bench format clean
+.PHONY: run test lint types e2e autobahn fuzz fuzz-recorded bench format clean
 
 run: $(READY)
 	$(BIN)/sipws demo
@@ -26,6 +26,10 @@ types: $(READY)
 e2e: $(READY)
 	npm ci --prefix tests/e2e --no-audit --no-fund
 	$(BIN)/pytest -m e2e
+
+# All of Autobahn's cases: large messages and compression take longer than a test run has time for.
+autobahn: $(READY)
+	SIPWS_AUTOBAHN=all $(BIN)/pytest -q tests/e2e/test_autobahn.py
 
 # The property tests of parsers and codecs, with many more examples than a test run has.
 fuzz: $(READY)

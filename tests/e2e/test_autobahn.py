@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import missing
-
 pytestmark = pytest.mark.e2e
 
 ECHO = Path(__file__).parents[2] / "examples" / "echo.py"
-KOSOKU = Path(sys.executable).with_name("kosoku")
 EVERYTHING = os.environ.get("SIPWS_AUTOBAHN") == "all"
 LEFT_OUT = [] if EVERYTHING else ["9.*", "12.*", "13.*"]
 
@@ -39,11 +36,10 @@ async def echo_url() -> AsyncIterator[str]:
 
 
 async def test_no_case_fails(echo_url: str, tmp_path: Path) -> None:
-    if not KOSOKU.exists():
-        missing("kosoku", "install the development dependencies")
+    kosoku = Path(sys.executable).with_name("kosoku")
     excluded = [word for case in LEFT_OUT for word in ("-x", case)]
     process = await asyncio.create_subprocess_exec(
-        str(KOSOKU), "-m", "fuzzingclient", *excluded, "-p", "2", "-o", str(tmp_path), echo_url,
+        str(kosoku), "-m", "fuzzingclient", *excluded, "-p", "2", "-o", str(tmp_path), echo_url,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
@@ -53,19 +49,15 @@ async def test_no_case_fails(echo_url: str, tmp_path: Path) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert process.returncode == 0, output.decode()
+    # Compression is not offered, which the suite counts as failing: its report tells them apart.
+    assert "wrote reports" in output.decode(), output.decode()
     [cases] = json.loads((tmp_path / "index.json").read_text()).values()
-    assert len(cases) >= 247
-    closed_wrongly = {
-        number: case for number, case in cases.items() if case["behaviorClose"] == "FAILED"
-    }
-    assert not closed_wrongly
-    others = {
-        number: case["behavior"]
-        for number, case in cases.items()
-        if case["behavior"] not in {"OK", "INFORMATIONAL", "UNIMPLEMENTED"}
-    }
-    assert {number for number, behaviour in others.items() if behaviour == "NON-STRICT"} <= (
-        NOT_STRICT
-    )
-    assert set(others.values()) <= {"NON-STRICT"}
+    assert len(cases) == (517 if EVERYTHING else 247)
+    behaviours = {case["behavior"] for case in cases.values()}
+    closings = {case["behaviorClose"] for case in cases.values()}
+    assert behaviours <= {"OK", "INFORMATIONAL", "NON-STRICT", "UNIMPLEMENTED"}
+    assert closings <= {"OK", "INFORMATIONAL"}
+    not_strict = {n for n, case in cases.items() if case["behavior"] == "NON-STRICT"}
+    assert not_strict <= NOT_STRICT
+    unimplemented = {n for n, case in cases.items() if case["behavior"] == "UNIMPLEMENTED"}
+    assert {n.split(".")[0] for n in unimplemented} <= {"12", "13"}
