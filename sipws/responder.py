@@ -56,19 +56,19 @@ def respond(message: bytes, source: Address) -> bytes | None:
         without the headers that a response needs to find its way.
     """
     request = Message.parse(message)
-    if request is None or not request.is_request or request.method == "ACK":
+    if request is None or not request.is_request:
         return None
-    headers = request.headers
-    if not headers.keys() >= _MANDATORY:
+    method, headers = request.method, request.headers
+    if method == "ACK" or not headers.keys() >= _MANDATORY:
         return None
     if not request.start_line.endswith(" SIP/2.0"):
         return _response(505, request, source)
-    number, _, method = headers["cseq"][0].partition(" ")
-    if not number.isdecimal() or method.strip() != request.method:
+    number, _, named = headers["cseq"][0].partition(" ")
+    if not number.isdecimal() or named.strip() != method:
         return _response(400, request, source, _BAD_CSEQ)
-    if request.method == "OPTIONS":
+    if method == "OPTIONS":
         return _response(200, request, source, _ALLOW)
-    if request.method == "REGISTER":
+    if method == "REGISTER":
         return _register(request, source)
     return _response(501, request, source, _ALLOW)
 
@@ -102,7 +102,8 @@ def _response(status: int, request: Message, source: Address, extra: str = "") -
     if len(vias) > 1:
         via = "\r\nVia: ".join([via, *vias[1:]])
     to, caller, call_id = headers["to"][0], headers["from"][0], headers["call-id"][0]
-    if not _TAG.search(to.rpartition(">")[2]):
+    parameters = to.rpartition(">")[2]
+    if not parameters or not _TAG.search(parameters):
         to = f"{to};tag={_tag(call_id, caller, request.method)}"
     response = (
         f"SIP/2.0 {status} {_REASONS[status]}\r\nVia: {via}\r\nFrom: {caller}\r\nTo: {to}\r\n"
@@ -119,10 +120,10 @@ def _mark(via: str, source: Address) -> str:
     """
     first, *others = split_values(via) or [""]
     # The patterns cost more than looking whether there is anything for them.
-    named = first.lower()
-    if "received" in named:
+    lower = first.lower()
+    if "received" in lower:
         first = _RECEIVED.sub("", first)
-    if "rport" in named:
+    if "rport" in lower:
         first = _RPORT.sub(f";rport={source.port}", first, count=1)
     marked = f"{first};received={source.ip}"
     return ", ".join([marked, *others]) if others else marked

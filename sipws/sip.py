@@ -46,7 +46,7 @@ _CR: Final = 0x0D
 _CALL_ID: Final = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])", re.IGNORECASE)
 _START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
 _FOLDED: Final = (" ", "\t")
-_FOLD: Final = re.compile(rb"\n[ \t]+")
+_FOLD: Final = re.compile(r"\r?\n[ \t]+")
 
 
 def call_id(message: bytes) -> bytes | None:
@@ -81,10 +81,13 @@ class Message:
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
         """Read the head of a message; None where there is no SIP start line."""
-        # Lines may end in LF alone, the blank line before the body too.
-        head = data.partition(b"\r\n\r\n")[0].replace(b"\r\n", b"\n").partition(b"\n\n")[0]
         # SIP is UTF-8 (RFC 3261 section 7.3.1); what is not is kept, to be echoed as it came.
-        start_line, *lines = head.decode("utf-8", "surrogateescape").split("\n")
+        head = data.partition(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
+        start_line, *lines = head.split("\r\n")
+        if head.count("\n") != len(lines):
+            # Lines may end in LF alone, the blank line before the body too.
+            head = head.replace("\r\n", "\n").partition("\n\n")[0]
+            start_line, *lines = head.split("\n")
         if not _START_LINE.fullmatch(start_line):
             return None
         headers: dict[str, list[str]] = {}
@@ -93,7 +96,8 @@ class Message:
             known = _SPELLINGS.get(name)
             if known is None:
                 if line.startswith(_FOLDED):
-                    return cls.parse(_FOLD.sub(b" ", head))
+                    unfolded = _FOLD.sub(" ", head)
+                    return cls.parse(unfolded.encode("utf-8", "surrogateescape"))
                 known = _long_form(name)
             if not colon:
                 continue
