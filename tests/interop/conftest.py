@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -150,10 +150,12 @@ def packet(sip: Callable[[str], bytes]) -> Callable[..., hep.Packet]:
 
 @pytest.fixture
 def send() -> Callable[..., Awaitable[None]]:
-    """Send packets with a sender of ours over UDP: ``await send(port, packet, …)``."""
+    """Send packets with a sender of ours: ``await send(port, packet, …)``."""
 
-    async def send_to(port: int, *packets: hep.Packet) -> None:
-        async with hep.open_sender(hep.HepId("127.0.0.1", port, "udp")) as sender:
+    async def send_to(
+        port: int, *packets: hep.Packet, transport: Literal["udp", "tcp"] = "udp"
+    ) -> None:
+        async with hep.open_sender(hep.HepId("127.0.0.1", port, transport)) as sender:
             for packet in packets:
                 sender.send(hep.encode(packet))
         assert sender.counters.sent == len(packets)

@@ -53,7 +53,7 @@ def opensips_cli(find) -> str:
 
 
 async def test_opensips_cli_shows_what_our_sender_sends(
-    opensips_cli, packet, until, tmp_path
+    opensips_cli, packet, send, until, tmp_path
 ) -> None:
     packets = [
         packet("call-1", ip_protocol=17),
@@ -76,10 +76,7 @@ async def test_opensips_cli_shows_what_our_sender_sends(
             [command] = await until(lambda: interface.commands)
             assert command["method"] == "trace_start"
             listens = int(re.fullmatch(r"hep:.*:(\d+);.*", command["params"]["uri"])[1])
-            async with hep.open_sender(hep.HepId("127.0.0.1", listens, "tcp")) as sender:
-                for each in packets:
-                    sender.send(hep.encode(each))
-            assert sender.counters.sent == len(packets)
+            await send(listens, *packets, transport="tcp")
             # The end of the connection ends it too.
             async with asyncio.timeout(30):
                 out, err = await process.communicate()
