@@ -1,6 +1,7 @@
 # Everything a person needs: `make run` to see it, `make test` to trust it.
 # Needs Python 3.11 or later and a network that reaches the package index; the end-to-end tests
-# use Node and Chromium where they are there and skip, saying so, where they are not.
+# use Node, Chromium, sngrep and Kamailio where they are there and skip, saying so, where they are
+# not.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 VENV   ?= .venv
@@ -33,7 +34,7 @@ autobahn: $(READY)
 
 # The property tests of parsers and codecs, with many more examples than a test run has.
 fuzz: $(READY)
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -q -k "no_ or makes_no_difference or damage or Ledger" \
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest -q -k "no_ or both_ways or makes_no_difference or damage or Ledger" \
 	    tests/property tests/hep tests/tracing tests/sipws
 	$(MAKE) fuzz-recorded SECONDS=60
 

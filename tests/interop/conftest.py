@@ -72,14 +72,14 @@ class Peer:
         )
 
     @property
-    def has_ended(self) -> bool:
-        """Whether it is gone."""
-        return self.process.returncode is not None
+    def has_failed(self) -> bool:
+        """Whether it will not listen. sngrep says why and stays."""
+        return self.process.returncode is not None or "Address already in use" in self.log
 
     async def stop(self) -> None:
         """End it, and whatever it has forked."""
         try:
-            if not self.has_ended:
+            if self.process.returncode is None:
                 self.process.terminate()
             async with asyncio.timeout(PATIENCE):
                 await self.process.wait()
@@ -111,7 +111,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
                     )  # fmt: skip
                 peer = Peer(process, port, log_file)
                 stack.push_async_callback(peer.stop)
-                await _until(lambda peer=peer: peer.listens or peer.has_ended)
+                await _until(lambda peer=peer: peer.listens or peer.has_failed)
                 if peer.listens:
                     return peer
             pytest.fail(f"{command(port)!r} does not start:\n{peer.log}")

@@ -72,6 +72,16 @@ async def test_sngrep_writes_what_our_packets_carry(
     assert b"\r\nCall-ID: call-2\r\n" in second.payload
 
 
+async def test_sngrep_writes_the_sip_of_ipv6_packets(sngrep, send, packet, until) -> None:
+    port, capture = await sngrep()
+    sent = packet("call-1", src_ip="2001:db8::5", dst_ip="2001:db8::1")
+    await send(port, sent)
+    [frame] = await until(lambda: frames(capture))
+    # Its files have IPv4 headers only, so the addresses are lost.
+    assert frame.payload == sent.payload
+    assert (frame.source[1], frame.destination[1]) == (50123, 8080)
+
+
 async def test_sngrep_reads_version_2(sngrep, send, packet, until) -> None:
     port, capture = await sngrep("eep.listen.version 2")
     sent = packet("call-1", version=2, correlation_id=None, ip_protocol=17)
