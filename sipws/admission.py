@@ -141,6 +141,12 @@ class Admission:
         self.connections = 0
         """Connections that were let in and are not gone yet."""
         self._told = 0
+        # Most servers have no bounds for addresses: then nothing is worked out for them.
+        self._claims = not (
+            self.rules.max_connections_per_address is None
+            and self.rules.max_rate is None
+            and self.rules.max_rate_per_address is None
+        )
         self._of_address: dict[str, int] = {}
         self._total_rate = _Meter(self.rules.max_rate)
         self._address_rate = _Meter(self.rules.max_rate_per_address)
@@ -173,7 +179,9 @@ class Admission:
             )
         self.connections += 1
         ticket = Ticket(self)
-        if ip not in rules.trusted_proxies and (refusal := ticket.claim(ip, now)):
+        if not self._claims or ip in rules.trusted_proxies:
+            return ticket
+        if refusal := ticket.claim(ip, now):
             ticket.release()
             return self._refuse(refusal)
         return ticket
@@ -251,7 +259,7 @@ class Ticket:
             why that address gets no further connection; None where it does. A connection that is
             refused here is counted as refused by whoever drops it.
         """
-        if self._key is not None or self.refusal is not None:
+        if self._key is not None or self.refusal is not None or not self._admission._claims:
             return None
         key = address_key(ip)
         refusal = self._admission._claim(key, now)

@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from sipws.address import Address, Listener
@@ -18,7 +19,7 @@ from sipws.admission import Ticket
 from sipws.events import Connection, ConnectionOpened, ErrorKind
 from sipws.flow import Arrived, Flow, Surroundings, address_of_socket
 from sipws.handshake import Refusal
-from sipws.proxied import NeedMore, ProxyError, ProxyHeader, read_proxy_header
+from sipws.proxied import LONGEST_V2, NeedMore, ProxyError, ProxyHeader, read_proxy_header
 from sipws.server_session import ServerSession
 from sipws.tls import failure_reason
 
@@ -58,40 +59,49 @@ class Gate:
         self._proxied = proxied
         self._tls = tls
         self._loop = asyncio.get_running_loop()
-        self._accepting: list[asyncio.Task[None]] = []
+        self._listening: list[socket.socket] = []
         self._arriving: set[asyncio.Task[None]] = set()
 
     def serve(self, listening: socket.socket) -> None:
         """Accept what comes in on a socket that is bound; the gate closes it at its end."""
         listening.listen(BACKLOG)
         listening.setblocking(False)
-        self._accepting.append(self._loop.create_task(self._accept(listening)))
+        self._listening.append(listening)
+        self._loop.add_reader(listening, self._accept, listening)
 
     async def aclose(self) -> None:
         """Stop accepting, and drop what has not become a flow yet."""
-        tasks = [*self._accepting, *self._arriving]
-        self._accepting.clear()
+        for listening in self._listening:
+            self._loop.remove_reader(listening)
+            listening.close()
+        self._listening.clear()
+        tasks = list(self._arriving)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        with listening:
-            while True:
-                for _ in range(BACKLOG):
-                    try:
-                        connected, peer = await self._loop.sock_accept(listening)
-                    except ConnectionError:
-                        # The peer was gone before it was looked at.
-                        continue
-                    except OSError as exc:
-                        log.error("no connection can be accepted on %s: %s", self._listener, exc)
-                        await asyncio.sleep(OUT_OF_FILES)
-                    else:
-                        self._arrive(connected, address_of_socket(peer))
-                # A flood does not keep the connections that stand from their turn.
-                await asyncio.sleep(0)
+    def _accept(self, listening: socket.socket) -> None:
+        """Accept what has come, up to `BACKLOG`: a flood leaves others their turn."""
+        for _ in range(BACKLOG):
+            try:
+                connected, peer = listening.accept()
+                connected.setblocking(False)
+                self._arrive(connected, address_of_socket(peer))
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                # The peer was gone before it was looked at.
+                continue
+            except OSError as exc:
+                log.error("no connection can be accepted on %s: %s", self._listener, exc)
+                self._loop.remove_reader(listening)
+                self._loop.call_later(OUT_OF_FILES, self._resume, listening)
+                return
+
+    def _resume(self, listening: socket.socket) -> None:
+        if listening in self._listening:
+            self._loop.add_reader(listening, self._accept, listening)
 
     def _arrive(self, connected: socket.socket, peer: Address) -> None:
         """Count a connection, before anything is spent on it."""
@@ -163,12 +173,19 @@ class Gate:
         return refusal
 
     async def _header(self, arrival: "_Arrival") -> ProxyHeader | ProxyError:
-        received = arrival.received
+        """Read the header and not a byte more: what follows may be TLS."""
+        received, connected = arrival.received, arrival.socket
         while isinstance(header := read_proxy_header(received), NeedMore):
-            data = await self._loop.sock_recv(arrival.socket, header.at_least)
+            data = await self._loop.sock_recv(connected, header.at_least)
             if not data:
                 return ProxyError("the connection ended within its PROXY header")
             received += data
+            # Most often all of it is there, so that one look saves many small reads.
+            with suppress(BlockingIOError, InterruptedError):
+                ahead = connected.recv(LONGEST_V2, socket.MSG_PEEK)
+                header = read_proxy_header(received + ahead)
+                if isinstance(header, ProxyHeader):
+                    received += connected.recv(header.length - len(received))
         return header
 
     def _fail(self, arrival: "_Arrival", kind: ErrorKind, detail: str) -> None:

@@ -5,7 +5,6 @@ known to the byte.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
@@ -96,8 +95,9 @@ class ServerSession(Session):
             return []
         request, behind = bytes(received[:end]), bytes(received[end:])
         received.clear()
-        connection = replace(self.connection, request=UpgradeRequest(request))
-        self.connection, refusal = self._examine(connection, now)
+        self.connection, refusal = self._examine(
+            self.connection.with_request(UpgradeRequest(request)), now
+        )
         happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
         verdict = refusal or handshake.answer(self._server_engine, request)
         if isinstance(verdict, Refusal):

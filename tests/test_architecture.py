@@ -27,6 +27,7 @@ CORES += ["client_handshake", "client_session", "destination", "flow_token"]
 SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
 SHELLS += ["sipws.client", "sipws.client_flow", "sipws.dialling", "sipws.reconnect"]
 APPLICATION = [
+    "sipws.admission_config",
     "sipws.app",
     "sipws.cli",
     "sipws.commands",

@@ -1,6 +1,8 @@
 """Admission over real sockets: limits, PROXY headers before HTTP and before TLS, nothing left."""
 
 import asyncio
+import errno
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
-from sipws import Address, Limits, Server, TransportError
+from sipws import Address, Limits, Server, TransportError, gate
 from sipws.admission import Rules
 from sipws.events import Accepted, Closed, ConnectionOpened, ErrorKind, HandshakeFailed
 from sipws.proxied import SIGNATURE_V2, Networks
@@ -358,6 +360,26 @@ async def test_shutting_down_drops_what_has_not_begun(serve: Serve, tls: Certifi
     assert len(events.of(ConnectionOpened)) == len(events.of(Closed)) == len(waiting)
     for client in waiting:
         await client.close()
+    await gone(server)
+
+
+async def test_running_out_of_descriptors_is_survived(
+    serve: Serve, upgrade: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, _ = await serve(rules=PROXIED)
+    accept, failures = socket.socket.accept, [OSError(errno.EMFILE, "Too many open files")]
+
+    def fail_once(self: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return accept(self)
+
+    monkeypatch.setattr(gate, "OUT_OF_FILES", 0.01)
+    monkeypatch.setattr(socket.socket, "accept", fail_once)
+    client = await Client.to(server, V1 + upgrade)
+    assert await client.status() == b"101"
+    assert "no connection can be accepted on ws:127.0.0.1:" in caplog.text
+    await client.close()
     await gone(server)
 
 
