@@ -109,6 +109,8 @@ class Flow(asyncio.Protocol):
         self._timed_phase: Phase | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._receiving = False
+        # One that we opened ourselves has none.
+        self._ticket: Ticket | None = None
 
     # For the application.
 
@@ -179,26 +181,27 @@ class Flow(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         shared, now = self._shared, self._shared.clock()
         if self._arrived is not None:
-            peer, started, self._ticket, refusal = self._arrived
+            peer, started, ticket, refusal = self._arrived
             self._arrived = None
         else:
             started = now
             peer = address_of_socket(transport.get_extra_info("peername"))
-            self._ticket = shared.admission.enter(peer.ip, now)
-            refusal = self._ticket.refusal
-        self._ticket.used = True
+            ticket = shared.admission.enter(peer.ip, now)
+            refusal = ticket.refusal
+        self._ticket = ticket
+        ticket.used = True
         local = address_of_socket(transport.get_extra_info("sockname"))
         connection = Connection(shared.registry.next_id(), self._listener, local, peer, started)
-        examine = self._ticket.examine if shared.admission.rules.examines else let_in
-        self._session = ServerSession(
+        examine = ticket.examine if shared.admission.rules.examines else let_in
+        session = ServerSession(
             connection, shared.limits, examine, subprotocols=shared.subprotocols
         )
+        self._session = session
         shared.registry.add(self)
         self._act([ConnectionOpened(connection, now)])
         if refusal is not None:
-            told = self._ticket.told
-            self._act(self._session.turn_away(refusal, now, told=told))
-            if not told:
+            self._act(session.turn_away(refusal, now, told=ticket.told))
+            if not ticket.told:
                 self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -220,7 +223,8 @@ class Flow(asyncio.Protocol):
         self._stop_timers()
         self._act(self._session.receive_eof(self._shared.clock(), str(exc or "")))
         self._shared.registry.remove(self)
-        self._ticket.release()
+        if self._ticket is not None:
+            self._ticket.release()
 
     def pause_writing(self) -> None:
         """Start the clock of `Limits.send_timeout`: the peer does not keep up.
