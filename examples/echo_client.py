@@ -13,6 +13,9 @@ import sipws
 from sipws.events import MessageReceived
 
 AGENT = "sipws"
+AT_ONCE = 8
+"""Cases that run side by side: some of them wait for a second."""
+
 LIMITS = sipws.Limits(message_size=32 * 1024 * 1024, send_timeout=10)
 """Some of Autobahn's messages are larger than any SIP message, and sent in many small pieces."""
 
@@ -40,9 +43,14 @@ async def run(server: str) -> None:
                 flow.send(event.data, text=event.is_text)
 
         client.bus.message_received.subscribe(echo)
-        for case in range(1, cases + 1):
-            flow = await client.connect(f"{server}/runCase?case={case}&agent={AGENT}")
-            await flow.wait_closed()
+        waiting = iter(range(1, cases + 1))
+
+        async def work() -> None:
+            for case in waiting:
+                flow = await client.connect(f"{server}/runCase?case={case}&agent={AGENT}")
+                await flow.wait_closed()
+
+        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
     await ask(server, f"/updateReports?agent={AGENT}")
 
 
