@@ -5,6 +5,7 @@ by `Plan.of`, before a socket is opened.
 """
 
 import logging
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Self
@@ -17,6 +18,9 @@ from sipws.config import IP_PROTOCOLS, Config
 from sipws.control import ControlServer
 from sipws.errors import ConfigurationError
 from sipws.flow import Handler
+from sipws.lag_sampler import LagSampler
+from sipws.metrics import Counts, Lag
+from sipws.pages import pages_of
 from sipws.server import Server
 from sipws.tls import Certificates
 from sipws.tracing.destinations import resolve
@@ -167,6 +171,12 @@ class Application:
         self.sender: hep.Sender | None = None
         self.tracer: Tracer | None = None
         self.control: ControlServer | None = None
+        self.counts = Counts(self.bus)
+        self.lag = Lag()
+        self.started = time.time()
+        """In seconds since the epoch."""
+        self.unready: str | None = "starting"
+        """Why nobody is to be sent here; None while there is no reason."""
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -179,18 +189,26 @@ class Application:
             # Tracing comes first, or it would miss the first connections; it ends last, when
             # the last connection has been closed and there is nothing left to trace.
             self._start_tracing(stack)
+            # The control interface outlives the server, to say that it stops.
+            await self._start_control(stack)
+            await stack.enter_async_context(LagSampler(self.lag))
             await stack.enter_async_context(self.server)
-            control = self.plan.config.control
-            if control.address is not None:
-                token = control.token.get_secret_value() if control.token else None
-                self.control = ControlServer(control.address, methods_of(self), token)
-                await stack.enter_async_context(self.control)
             self._stack = stack.pop_all()
+        self.unready = None
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Close every connection, then send what is left to trace."""
+        self.unready = "stopping"
         await self._stack.aclose()
+
+    async def _start_control(self, stack: AsyncExitStack) -> None:
+        control = self.plan.config.control
+        if control.address is None:
+            return
+        token = control.token.get_secret_value() if control.token else None
+        self.control = ControlServer(control.address, methods_of(self), token, pages=pages_of(self))
+        await stack.enter_async_context(self.control)
 
     def _start_tracing(self, stack: AsyncExitStack) -> None:
         plan = self.plan

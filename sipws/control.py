@@ -1,4 +1,4 @@
-"""The control interface: MI methods over HTTP (``POST /mi``), for operators and opensips-cli.
+"""The control interface: MI methods over HTTP (``POST /mi``), and pages for monitoring (``GET``).
 
 Whoever can reach it can switch tracing, so it listens on loopback unless a token is set, and takes
 ``application/json`` only: a page in a browser cannot send that to another origin unasked.
@@ -6,8 +6,10 @@ Whoever can reach it can switch tracing, so it listens on loopback unless a toke
 
 import asyncio
 import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Self, cast
+from typing import Final, NamedTuple, Self, cast
 
 import h11
 
@@ -23,17 +25,49 @@ IDLE_TIMEOUT: Final = 30.0
 """Seconds that a connection may say nothing."""
 
 
+JSON: Final = "application/json"
+
+
+class Answer(NamedTuple):
+    """An answer in HTTP, as far as it differs from one to the next."""
+
+    status: HTTPStatus
+    body: bytes = b""
+    content_type: str = JSON
+    allow: str = ""
+    """The methods there are, where the one asked for is not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Something to look at."""
+
+    content_type: str
+    read: Callable[[], tuple[HTTPStatus, str]]
+    public: bool = False
+    """Whether no token is needed: load balancers have none."""
+
+
 class ControlServer:
-    """Answers MI requests over HTTP.
+    """Answers MI requests over HTTP, and shows pages.
 
     Args:
         listen: where; port 0 takes a free one.
         methods: the functions that can be called, by name.
         token: what an ``Authorization: Bearer`` header must carry; none unless given.
+        pages: what can be looked at, by path.
     """
 
-    def __init__(self, listen: Address, methods: mi.Methods, token: str | None = None) -> None:
+    def __init__(
+        self,
+        listen: Address,
+        methods: mi.Methods,
+        token: str | None = None,
+        *,
+        pages: Mapping[str, Page] | None = None,
+    ) -> None:
         self.methods = methods
+        self.pages = pages or {}
         self.token = token
         self.connections: set[asyncio.Transport] = set()
         self._listen = listen
@@ -67,20 +101,33 @@ class ControlServer:
         # Closing takes effect on the next turn of the event loop.
         await asyncio.sleep(0)
 
-    def answer(self, request: h11.Request, body: bytes) -> tuple[HTTPStatus, bytes]:
-        """The HTTP answer to a request."""
+    def answer(self, request: h11.Request, body: bytes) -> Answer:
+        """The answer to a request."""
         headers = dict(request.headers)
-        if request.target.split(b"?")[0] != PATH.encode():
-            return HTTPStatus.NOT_FOUND, b""
-        if request.method != b"POST":
-            return HTTPStatus.METHOD_NOT_ALLOWED, b""
-        if self.token is not None:
-            expected = f"Bearer {self.token}".encode()
-            if not hmac.compare_digest(headers.get(b"authorization", b""), expected):
-                return HTTPStatus.UNAUTHORIZED, b""
-        if headers.get(b"content-type", b"").partition(b";")[0].strip() != b"application/json":
-            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, b""
-        return HTTPStatus.OK, mi.reply(body, self.methods)
+        path = request.target.split(b"?")[0].decode("ascii", "replace")
+        if path == PATH:
+            if request.method != b"POST":
+                return Answer(HTTPStatus.METHOD_NOT_ALLOWED, allow="POST")
+            if not self._may_ask(headers):
+                return Answer(HTTPStatus.UNAUTHORIZED)
+            if headers.get(b"content-type", b"").partition(b";")[0].strip() != JSON.encode():
+                return Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+            return Answer(HTTPStatus.OK, mi.reply(body, self.methods))
+        page = self.pages.get(path)
+        if page is None:
+            return Answer(HTTPStatus.NOT_FOUND)
+        if request.method not in (b"GET", b"HEAD"):
+            return Answer(HTTPStatus.METHOD_NOT_ALLOWED, allow="GET, HEAD")
+        if not page.public and not self._may_ask(headers):
+            return Answer(HTTPStatus.UNAUTHORIZED)
+        status, text = page.read()
+        return Answer(status, text.encode(), page.content_type)
+
+    def _may_ask(self, headers: Mapping[bytes, bytes]) -> bool:
+        if self.token is None:
+            return True
+        expected = f"Bearer {self.token}".encode()
+        return hmac.compare_digest(headers.get(b"authorization", b""), expected)
 
 
 class _Http(asyncio.Protocol):
@@ -104,7 +151,7 @@ class _Http(asyncio.Protocol):
         try:
             self._read()
         except h11.RemoteProtocolError as exc:
-            self._send(HTTPStatus(exc.error_status_hint), b"")
+            self._send(Answer(HTTPStatus(exc.error_status_hint)))
             self._transport.close()
 
     def eof_received(self) -> None:
@@ -129,13 +176,13 @@ class _Http(asyncio.Protocol):
             elif isinstance(event, h11.Data):
                 self._body += event.data
                 if len(self._body) > LONGEST_BODY:
-                    self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"")
+                    self._send(Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
                     self._transport.close()
                     return
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-                status, body = self._server.answer(self._request, bytes(self._body))
+                answer = self._server.answer(self._request, bytes(self._body))
                 self._body.clear()
-                self._send(status, body)
+                self._send(answer)
                 if self._http.our_state is h11.MUST_CLOSE:
                     self._transport.close()
                     return
@@ -144,14 +191,20 @@ class _Http(asyncio.Protocol):
                 # More data is needed, or the peer has closed its side.
                 return
 
-    def _send(self, status: HTTPStatus, body: bytes) -> None:
+    def _send(self, answer: Answer) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        headers = [("Content-Length", str(len(body))), ("Content-Type", "application/json")]
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            headers.append(("Allow", "POST"))
+        status = answer.status
+        headers = [
+            ("Content-Length", str(len(answer.body))),
+            ("Content-Type", answer.content_type),
+        ]
+        if answer.allow:
+            headers.append(("Allow", answer.allow))
         if status is HTTPStatus.UNAUTHORIZED:
             headers.append(("WWW-Authenticate", "Bearer"))
         response = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
+        only_head = self._request is not None and self._request.method == b"HEAD"
+        body = b"" if only_head else answer.body
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):
             self._transport.write(self._http.send(event) or b"")

@@ -38,8 +38,11 @@ APPLICATION = [
     "sipws.demo",
     "sipws.embedded",
     "sipws.filter_cli",
+    "sipws.lag_sampler",
     "sipws.log",
     "sipws.opensips_cfg",
+    "sipws.pages",
+    "sipws.readings",
     "sipws.responder",
     "sipws.__main__",
 ]

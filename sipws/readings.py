@@ -1,0 +1,222 @@
+"""What a running application can say of itself in numbers: as metrics, and as OpenSIPS' statistics.
+
+Counts come from `sipws.metrics.Counts`; everything else is looked up when it is asked for.
+"""
+
+import asyncio
+import os
+import platform
+import resource
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import hep
+from hep.senders import REFUSED
+from sipws import __version__
+from sipws.exposition import Family
+from sipws.flow import Flow
+from sipws.metrics import ACCEPTED, Traffic
+from sipws.session import Phase
+
+if TYPE_CHECKING:
+    from sipws.app import Application
+
+_PROCESS: Final = Path("/proc/self")
+_ALIVE: Final = (Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSING)
+
+
+def phase_of(flow: Flow) -> Phase:
+    """Where a connection stands."""
+    return flow._session.phase
+
+
+def traffic_of(flow: Flow) -> Traffic:
+    """What a connection has carried so far; once it is closed, `Closed` has said so."""
+    session = flow._session
+    return Traffic(
+        session._messages_in, session._messages_out, session._bytes_in, session._bytes_out
+    )
+
+
+def families(application: "Application") -> Iterator[Family]:
+    """All metrics."""
+    phases, traffic = _look(application)
+    yield _connections(application, phases)
+    yield from application.counts.families(traffic)
+    yield from _tracing(application)
+    yield from _hep(senders_of(application))
+    yield Family(
+        "sipws_subscriber_failures_total",
+        "counter",
+        "Calls of subscribers to the event bus that raised.",
+    ).add(application.bus.failed)
+    yield application.lag.family()
+    yield Family("sipws_build_info", "gauge", "Always 1; the labels say what runs.").add(
+        1,
+        version=__version__,
+        python=platform.python_version(),
+        loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
+    )
+    yield from _process(application.started)
+
+
+def statistics(application: "Application") -> dict[str, int]:
+    """The statistics that MI ``get_statistics`` knows, as ``GROUP:NAME``."""
+    phases, alive = _look(application)
+    counts, tracer, senders = application.counts, application.tracer, senders_of(application)
+    traffic = counts.traffic + alive
+    traced = Counter() if tracer is None else tracer.counters
+    return {
+        "ws:connections": phases.total(),
+        "ws:open_connections": sum(n for (_, phase), n in phases.items() if phase is Phase.OPEN),
+        "ws:accepted": counts.handshakes[ACCEPTED],
+        "ws:failed_handshakes": counts.handshakes.total() - counts.handshakes[ACCEPTED],
+        "ws:closed": counts.closes.total(),
+        "ws:errors": counts.errors.total(),
+        "ws:messages_in": traffic.messages_in,
+        "ws:messages_out": traffic.messages_out,
+        "ws:bytes_in": traffic.bytes_in,
+        "ws:bytes_out": traffic.bytes_out,
+        "trace:on": int(tracer is not None and tracer.on),
+        "trace:traced_connections": traced["traced"],
+        "trace:excluded_connections": traced["excluded"],
+        "trace:failed_filters": traced["failed"],
+        "trace:packets": traced["offered"],
+        "hep:sent": sum(sent_by(sender) for sender in senders),
+        "hep:dropped": sum(sender.counters.dropped.total() for sender in senders),
+        "hep:queued": sum(sender.counters.queued for sender in senders),
+        "hep:connected": sum(sender.connected for sender in senders),
+        "hep:reconnects": sum(sender.reconnects for sender in senders),
+    }
+
+
+def senders_of(application: "Application") -> list[hep.Sender]:
+    """Who sends its traces; of a group, its members."""
+    sender = application.sender
+    if sender is None:
+        return []
+    members: Iterable[hep.Sender] = getattr(sender, "members", (sender,))
+    return list(members)
+
+
+def sent_by(sender: hep.Sender) -> int:
+    """Packets that the system took.
+
+    The ledger takes one that came back as refused from ``sent`` to ``dropped``; a counter may not
+    go down, so here it stays in both.
+    """
+    return sender.counters.sent + sender.counters.dropped[REFUSED]
+
+
+def _look(application: "Application") -> tuple[Counter[tuple[str, Phase]], Traffic]:
+    """The living connections by listener and phase, and what they have carried."""
+    phases: Counter[tuple[str, Phase]] = Counter()
+    messages_in = messages_out = bytes_in = bytes_out = 0
+    for flow in application.server.flows:
+        if (phase := phase_of(flow)) is Phase.CLOSED:
+            continue
+        phases[str(flow.connection.listener), phase] += 1
+        traffic = traffic_of(flow)
+        messages_in += traffic.messages_in
+        messages_out += traffic.messages_out
+        bytes_in += traffic.bytes_in
+        bytes_out += traffic.bytes_out
+    return phases, Traffic(messages_in, messages_out, bytes_in, bytes_out)
+
+
+def _connections(application: "Application", phases: Counter[tuple[str, Phase]]) -> Family:
+    connections = Family(
+        "sipws_connections", "gauge", "Connections that are alive, by listener and state."
+    )
+    for listener in map(str, application.server.listeners):
+        for phase in _ALIVE:
+            connections.add(phases[listener, phase], listener=listener, state=phase.name.lower())
+    return connections
+
+
+def _tracing(application: "Application") -> Iterator[Family]:
+    tracer = application.tracer
+    yield Family("sipws_tracing_enabled", "gauge", "Whether tracing is on.").add(
+        int(tracer is not None and tracer.on)
+    )
+    if tracer is None:
+        return
+    counters = tracer.counters
+    yield (
+        Family("sipws_trace_decisions_total", "counter", "Connections that the filter decided on.")
+        .add(counters["traced"], decision="traced")
+        .add(counters["excluded"], decision="excluded")
+    )
+    yield Family(
+        "sipws_trace_filter_failures_total",
+        "counter",
+        "Decisions for which the filter raised; the connection is then traced.",
+    ).add(counters["failed"])
+    yield Family(
+        "sipws_trace_packets_total", "counter", "HEP packets that tracing handed to its senders."
+    ).add(counters["offered"])
+    yield Family(
+        "sipws_trace_packets_too_long_total", "counter", "Traces that fit no HEP packet."
+    ).add(counters["too_long"])
+
+
+def _hep(senders: list[hep.Sender]) -> Iterator[Family]:
+    sent = Family(
+        "sipws_hep_sent_packets_total",
+        "counter",
+        "HEP packets that the system took; one that came back as refused counts as dropped too.",
+    )
+    sent_bytes = Family("sipws_hep_sent_bytes_total", "counter", "Their bytes.")
+    dropped = Family(
+        "sipws_hep_dropped_packets_total", "counter", "HEP packets given up, by cause."
+    )
+    queued = Family("sipws_hep_queued_packets", "gauge", "HEP packets that wait.")
+    queued_bytes = Family("sipws_hep_queued_bytes", "gauge", "Bytes of those in memory.")
+    connected = Family(
+        "sipws_hep_connected", "gauge", "Whether there is a connection; UDP has one."
+    )
+    reconnects = Family(
+        "sipws_hep_reconnects_total", "counter", "Connections that came up after the first."
+    )
+    failures = Family(
+        "sipws_hep_connection_failures_total",
+        "counter",
+        "Tries to connect that failed, and connections that broke.",
+    )
+    for sender in senders:
+        to, ledger = str(sender.destination), sender.counters
+        sent.add(sent_by(sender), destination=to)
+        sent_bytes.add(ledger.bytes_sent, destination=to)
+        for cause, count in sorted(ledger.dropped.items()):
+            dropped.add(count, destination=to, cause=cause)
+        queued.add(ledger.queued, destination=to)
+        queued_bytes.add(ledger.bytes_queued, destination=to)
+        connected.add(int(sender.connected), destination=to)
+        reconnects.add(sender.reconnects, destination=to)
+        failures.add(sender.failures, destination=to)
+    return iter((sent, sent_bytes, dropped, queued, queued_bytes, connected, reconnects, failures))
+
+
+def _process(started: float) -> Iterator[Family]:
+    """What every Prometheus client says of its process, under the names that all of them use."""
+    yield Family(
+        "process_start_time_seconds", "gauge", "Start time of the process since the epoch."
+    ).add(started)
+    times = os.times()
+    yield Family(
+        "process_cpu_seconds_total", "counter", "User and system CPU time of the process."
+    ).add(times.user + times.system)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield Family("process_max_fds", "gauge", "File descriptors that may be open.").add(limit)
+    try:
+        pages = int((_PROCESS / "statm").read_text().split()[1])
+        open_files = sum(1 for _ in (_PROCESS / "fd").iterdir())
+    except OSError:
+        # Not every system has this file system.
+        return
+    yield Family("process_resident_memory_bytes", "gauge", "Memory of the process in bytes.").add(
+        pages * resource.getpagesize()
+    )
+    yield Family("process_open_fds", "gauge", "File descriptors that are open.").add(open_files)
