@@ -1,11 +1,14 @@
 """What the control interface can be asked: MI methods by name, as OpenSIPS names them."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sipws.connection_commands import connection_commands
 from sipws.errors import ConfigurationError
-from sipws.mi import MiError
+from sipws.mi import NOT_FOUND, MiError
+from sipws.process_commands import process_commands
 
 if TYPE_CHECKING:
     from sipws.app import Application
@@ -16,9 +19,13 @@ log = logging.getLogger(__name__)
 def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
     """The MI methods of a running application."""
 
-    def which() -> list[str]:
-        """The methods there are."""
-        return sorted(methods)
+    def which(command: str | None = None) -> list[Any]:
+        """The methods there are, or the sets of parameters that one of them takes."""
+        if command is None:
+            return sorted(methods)
+        if command not in methods:
+            raise MiError("unknown MI command", NOT_FOUND)
+        return _recipes(methods[command])
 
     def ws_trace(trace_mode: str | None = None) -> Any:
         """Say whether tracing is on, or turn it on or off (OpenSIPS proto_ws)."""
@@ -68,5 +75,17 @@ def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
         "reload": reload,
         "reload_routes": reload_routes,
         "tls_reload": tls_reload,
+        **connection_commands(application),
+        **process_commands(application),
     }
     return methods
+
+
+def _recipes(method: Callable[..., Any]) -> list[list[str]]:
+    """The parameters of a method: those that it needs, and one more set for each that it may have.
+
+    ``opensips-cli`` completes what is typed from them.
+    """
+    parameters = inspect.signature(method).parameters.values()
+    needed = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+    return [needed, *([*needed, each.name] for each in parameters if each.name not in needed)]

@@ -26,6 +26,9 @@ INTERNAL_ERROR: Final = -32603
 FAILED: Final = 500
 """OpenSIPS' error code for a method that says no."""
 
+NOT_FOUND: Final = 404
+"""OpenSIPS' error code for something that does not exist."""
+
 
 class MiError(SipwsError):
     """A method says no; the message reaches whoever asked."""

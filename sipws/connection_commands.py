@@ -1,0 +1,91 @@
+"""MI methods about connections: what is alive, and closing one (OpenSIPS net/net_tcp.c)."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from sipws.errors import TransportError
+from sipws.flow import Flow
+from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
+from sipws.readings import phase_of, traffic_of
+from sipws.session import Phase
+
+if TYPE_CHECKING:
+    from sipws.app import Application
+
+log = logging.getLogger(__name__)
+
+NORMAL: Final = 1000
+"""Close code of ``tcp:close`` unless another is asked for (RFC 6455 section 7.4.1)."""
+
+REASON: Final = "closed by the operator"
+
+STATES: Final = {Phase.HANDSHAKE: 1, Phase.OPEN: 0, Phase.CLOSING: 2}
+"""OpenSIPS' numbers: S_CONN_CONNECTING, S_CONN_OK, S_CONN_EOF (net/tcp_conn_defs.h)."""
+
+UNLIMITED: Final = "unlimited"
+"""In the place of the time at which OpenSIPS would drop an idle connection: here nothing does."""
+
+
+def connection_commands(application: "Application") -> dict[str, Callable[..., Any]]:
+    """The methods by name."""
+
+    def tcp_list(proto: str | None = None) -> dict[str, list[dict[str, Any]]]:
+        """All connections, or those of one protocol: OpenSIPS' fields first, then ours."""
+        flows = [flow for flow in application.server.flows if phase_of(flow) in STATES]
+        return {
+            "Connections": [
+                _described(flow)
+                for flow in flows
+                if proto in (None, flow.connection.listener.proto)
+            ]
+        }
+
+    def tcp_close(
+        ipport: str | int | None = None,
+        id: str | int | None = None,  # noqa: A002 - the parameter's name on the wire
+        code: str | int = NORMAL,
+        reason: str = REASON,
+    ) -> str:
+        """Close a connection, named by its peer's IP:PORT or by its id, with a close frame."""
+        named = id if id is not None else ipport
+        if named is None or not str(code).isdecimal() or not isinstance(reason, str):
+            raise MiError("Invalid params", INVALID_PARAMS)
+        flow = _find(application, str(named))
+        if flow is None:
+            raise MiError("Connection not found", NOT_FOUND)
+        try:
+            flow.close(int(code), reason)
+        except TransportError as exc:
+            raise MiError(str(exc), INVALID_PARAMS) from exc
+        log.info("connection %d with %s is closed", flow.connection.id, flow.connection.peer)
+        return "OK"
+
+    return {"list_tcp_conns": tcp_list, "tcp:list": tcp_list, "tcp:close": tcp_close}
+
+
+def _find(application: "Application", named: str) -> Flow | None:
+    flows = application.server.flows
+    if named.isdecimal():
+        return flows.get(int(named))
+    return next((flow for flow in flows if str(flow.connection.peer) == named), None)
+
+
+def _described(flow: Flow) -> dict[str, Any]:
+    connection, phase, traffic = flow.connection, phase_of(flow), traffic_of(flow)
+    return {
+        "ID": connection.id,
+        "Type": connection.listener.proto,
+        "State": STATES[phase],
+        "Remote": str(connection.peer),
+        "Local": str(connection.local),
+        "Lifetime": UNLIMITED,
+        "Listener": str(connection.listener),
+        "Phase": phase.name.lower(),
+        "Age": round(time.time() - connection.started, 3),
+        "Messages in": traffic.messages_in,
+        "Messages out": traffic.messages_out,
+        "Bytes in": traffic.bytes_in,
+        "Bytes out": traffic.bytes_out,
+    }

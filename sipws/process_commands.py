@@ -1,0 +1,66 @@
+"""MI methods about the program itself: statistics, version, uptime, processes (OpenSIPS core)."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sipws import __version__
+from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
+from sipws.readings import statistics as read_statistics
+
+if TYPE_CHECKING:
+    from sipws.app import Application
+
+
+def process_commands(application: "Application") -> dict[str, Callable[..., Any]]:
+    """The methods by name."""
+
+    def get_statistics(statistics: list[str]) -> dict[str, int]:
+        """Statistics: ``all``, those of a group (``ws:``), or by name; unknown ones are left out.
+
+        One alone may be named without its group, as OpenSIPS has it.
+        """
+        if not isinstance(statistics, list) or not all(isinstance(x, str) for x in statistics):
+            raise MiError("Invalid params", INVALID_PARAMS)
+        found = {
+            full: number
+            for wanted in statistics
+            for full, number in read_statistics(application).items()
+            if _is_meant(full, wanted)
+        }
+        if not found:
+            raise MiError("Statistics Not Found", NOT_FOUND)
+        return found
+
+    def version() -> dict[str, str]:
+        """Which program this is."""
+        system = f"{platform.machine()}/{platform.system().lower()}"
+        return {"Server": f"sipws ({__version__} ({system}))"}
+
+    def uptime() -> dict[str, str]:
+        """Since when it runs."""
+        now = time.time()
+        return {
+            "Now": time.ctime(now),
+            "Up since": time.ctime(application.started),
+            "Up time": f"{int(now - application.started)} [sec]",
+        }
+
+    def ps() -> dict[str, list[dict[str, Any]]]:
+        """Its processes: there is one."""
+        return {"Processes": [{"ID": 0, "PID": os.getpid(), "Type": "sipws"}]}
+
+    return {
+        "get_statistics": get_statistics,
+        "statistics:get": get_statistics,
+        "version": version,
+        "uptime": uptime,
+        "ps": ps,
+    }
+
+
+def _is_meant(full: str, wanted: str) -> bool:
+    group, _, name = full.partition(":")
+    return wanted in ("all", full, f"{group}:", name)

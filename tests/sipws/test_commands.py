@@ -1,0 +1,206 @@
+"""MI methods under OpenSIPS' names, asked through the table and by PyPI's opensips-cli."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from sipws import __version__, mi
+from sipws.app import Application, Plan
+from sipws.config import Config
+
+SIP = [Subprotocol("sip")]
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Application]:
+    table = {"transport": {"listen": "ws:127.0.0.1:0"}, "control": {"listen": "127.0.0.1:0"}}
+    async with Application(Plan.of(Config.of(table, "test"))) as application:
+        yield application
+
+
+@pytest.fixture
+async def phone(running: Application) -> AsyncIterator[ClientConnection]:
+    port = running.server.listeners[0].port
+    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP) as client:
+        yield client
+
+
+def ask(running: Application, method: str, *in_order: Any, **by_name: Any) -> Any:
+    """The result of a method, or its error."""
+    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(in_order) or by_name}
+    assert running.control is not None
+    reply = json.loads(mi.reply(json.dumps(call).encode(), running.control.methods))
+    return reply["result"] if "result" in reply else reply["error"]
+
+
+def peer(phone: ClientConnection) -> str:
+    ip, port = phone.local_address[:2]
+    return f"{ip}:{port}"
+
+
+def test_a_connection_is_listed_as_opensips_lists_it(
+    running: Application, phone: ClientConnection
+) -> None:
+    [flow] = running.server.flows
+    [listed] = ask(running, "list_tcp_conns")["Connections"]
+    ip, port = phone.remote_address[:2]
+    assert list(listed.items())[:6] == [
+        ("ID", flow.connection.id),
+        ("Type", "ws"),
+        ("State", 0),
+        ("Remote", peer(phone)),
+        ("Local", f"{ip}:{port}"),
+        ("Lifetime", "unlimited"),
+    ]
+    assert listed["Listener"] == str(running.server.listeners[0])
+    assert listed["Phase"] == "open"
+    assert 0 <= listed["Age"] < 5
+    assert listed["Bytes in"] > 0
+
+
+def test_connections_are_listed_by_protocol(running: Application, phone: ClientConnection) -> None:
+    assert len(ask(running, "tcp:list", proto="ws")["Connections"]) == 1
+    assert ask(running, "tcp:list", "wss") == {"Connections": []}
+
+
+@pytest.mark.parametrize("named_by", ["id", "ipport", "id in order", "id in digits"])
+async def test_a_connection_is_closed_with_a_close_frame(
+    running: Application, phone: ClientConnection, named_by: str
+) -> None:
+    [flow] = running.server.flows
+    number = flow.connection.id
+    order: dict[str, Any] = {
+        "id": {"id": number},
+        "ipport": {"ipport": peer(phone)},
+        "id in order": {"ipport": number},
+        "id in digits": {"ipport": str(number)},
+    }[named_by]
+    assert ask(running, "tcp:close", **order) == "OK"
+    with pytest.raises(ConnectionClosed) as closed:
+        await phone.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1000, "closed by the operator")
+
+
+async def test_code_and_reason_of_a_close_may_be_said(
+    running: Application, phone: ClientConnection
+) -> None:
+    order = {"ipport": peer(phone), "code": "1001", "reason": "maintenance"}
+    assert ask(running, "tcp:close", **order) == "OK"
+    with pytest.raises(ConnectionClosed) as closed:
+        await phone.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "maintenance")
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({}, -32602),
+        ({"id": 1}, 404),
+        ({"id": "7"}, 404),
+        ({"ipport": "192.0.2.1:5060"}, 404),
+        ({"ipport": "nonsense"}, 404),
+        ({"id": 1, "code": "x"}, -32602),
+        ({"id": 1, "reason": 1}, -32602),
+        ({"nome": 1}, -32602),
+    ],
+)
+def test_a_connection_that_is_not_there_is_404_and_wrong_parameters_are_32602(
+    running: Application, params: dict[str, Any], code: int
+) -> None:
+    assert ask(running, "tcp:close", **params)["code"] == code
+
+
+@pytest.mark.parametrize("params", [{"code": 1006}, {"code": 7}, {"reason": "x" * 200}])
+def test_a_close_frame_that_may_not_be_sent_is_not(
+    running: Application, phone: ClientConnection, params: dict[str, Any]
+) -> None:
+    answer = ask(running, "tcp:close", ipport=peer(phone), **params)
+    assert answer["code"] == -32602
+    assert "close code" in answer["message"]
+    assert len(ask(running, "tcp:list")["Connections"]) == 1
+
+
+def test_statistics_are_asked_for_by_group_and_by_name(
+    running: Application, phone: ClientConnection
+) -> None:
+    everything = ask(running, "get_statistics", statistics=["all"])
+    assert everything["ws:connections"] == everything["ws:accepted"] == 1
+    assert {name.partition(":")[0] for name in everything} == {"ws", "trace", "hep"}
+    group = ask(running, "get_statistics", ["ws:"])
+    assert {name.partition(":")[0] for name in group} == {"ws"}
+    some = ask(running, "statistics:get", statistics=["ws:accepted", "queued", "unknown"])
+    assert some == {"ws:accepted": 1, "hep:queued": 0}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "error"),
+    [
+        (["unknown"], {"code": 404, "message": "Statistics Not Found"}),
+        ([], {"code": 404, "message": "Statistics Not Found"}),
+        ("all", {"code": -32602, "message": "Invalid params"}),
+        ([1], {"code": -32602, "message": "Invalid params"}),
+    ],
+)
+def test_statistics_that_do_not_exist_are_404(
+    running: Application, statistics: object, error: object
+) -> None:
+    assert ask(running, "get_statistics", statistics=statistics) == error
+
+
+def test_the_program_tells_of_itself(running: Application) -> None:
+    assert ask(running, "version")["Server"].startswith(f"sipws ({__version__} (")
+    uptime = ask(running, "uptime")
+    assert list(uptime) == ["Now", "Up since", "Up time"]
+    assert time.strptime(uptime["Up since"])
+    assert uptime["Up time"].endswith(" [sec]")
+    assert ask(running, "ps") == {"Processes": [{"ID": 0, "PID": os.getpid(), "Type": "sipws"}]}
+
+
+def test_which_lists_methods_and_the_parameters_of_one(running: Application) -> None:
+    names = ask(running, "which")
+    assert names == sorted(names)
+    assert {"get_statistics", "list_tcp_conns", "tcp:close", "tcp:list", "which"} <= set(names)
+    assert ask(running, "which", "get_statistics") == [["statistics"]]
+    assert ask(running, "which", "tcp:list") == [[], ["proto"]]
+    assert ask(running, "which", "nope") == {"code": 404, "message": "unknown MI command"}
+
+
+async def opensips_cli(running: Application, *words: str) -> tuple[str, str]:
+    """What PyPI's opensips-cli prints and complains of."""
+    assert running.control is not None
+    options = ["communication_type=http", f"url=http://{running.control.address}/mi"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "import opensipscli.main as m; m.main()",
+        *(word for option in options for word in ("-o", option)),
+        *("-x", "mi", *words),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return out.decode(), err.decode()
+
+
+async def test_opensips_cli_works_unchanged(running: Application, phone: ClientConnection) -> None:
+    out, _ = await opensips_cli(running, "get_statistics", "ws:connections", "hep:")
+    assert json.loads(out)["ws:connections"] == 1
+    out, _ = await opensips_cli(running, "list_tcp_conns")
+    assert json.loads(out)["Connections"][0]["Remote"] == peer(phone)
+    out, _ = await opensips_cli(running, "tcp:close", peer(phone))
+    assert json.loads(out) == "OK"
+    with pytest.raises(ConnectionClosed):
+        await phone.recv()
+    _, err = await opensips_cli(running, "tcp:close", "id=1")
+    assert "404: Connection not found" in err
