@@ -14,14 +14,12 @@ from typing import Any, Final
 
 import uvloop
 
-from sipws import __version__, console, ctl_client, filter_cli, log
+from sipws import __version__, console, ctl_cli, filter_cli, log
 from sipws.app import Plan
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
-from sipws.mi import MiError
 
 DONE: Final = 0
-FAILED: Final = 1
 WRONG_INPUT: Final = 2
 
 
@@ -87,21 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
 
-    ctl = commands.add_parser(
-        "ctl",
-        help="steer a running sipws",
-        description="Steer a running sipws through its control interface.",
-    )
-    ctl.add_argument(
-        "--url", default=ctl_client.URL, help="control interface (default: %(default)s)"
-    )
-    ctl.add_argument("--token", help="its token, where it has one")
-    orders = ctl.add_subparsers(required=True, metavar="ORDER")
-    trace = orders.add_parser("trace", help="say whether tracing is on, or turn it on or off")
-    trace.add_argument("mode", nargs="?", choices=("on", "off"))
-    trace.set_defaults(run=_ctl_trace)
-    reload = orders.add_parser("reload", help="read filter route and certificates anew")
-    reload.set_defaults(run=_ctl_reload)
+    ctl_cli.add_parser(commands)
 
     config = commands.add_parser("config", help="check or show a configuration")
     actions = config.add_subparsers(required=True, metavar="ACTION")
@@ -189,27 +173,6 @@ def _demo(args: argparse.Namespace) -> int:
     log.setup(logging.WARNING)
     config = Config().changed("--listen", transport={"listen": args.listen})
     return _loop(console.serve_demo(config, may_move=args.listen is None))
-
-
-def _ctl_trace(args: argparse.Namespace) -> int:
-    params = {} if args.mode is None else {"trace_mode": args.mode}
-    return _ask(args, "ws_trace", params)
-
-
-def _ctl_reload(args: argparse.Namespace) -> int:
-    return _ask(args, "reload", {})
-
-
-def _ask(args: argparse.Namespace, method: str, params: dict[str, str]) -> int:
-    try:
-        answer = ctl_client.ask(args.url, method, params, args.token)
-    except MiError as exc:
-        print(f"sipws: {method}: {exc}", file=sys.stderr)
-        return FAILED
-    if isinstance(answer, dict):
-        answer = "\n".join(f"{name}: {value}" for name, value in answer.items())
-    print(answer)
-    return DONE
 
 
 def _config_check(args: argparse.Namespace) -> int:

@@ -15,6 +15,11 @@ URL: Final = "http://127.0.0.1:8888/mi"
 TIMEOUT: Final = 10.0
 """Seconds that an answer may take."""
 
+_HINTS: Final = {
+    401: "; give its --token",
+    404: "; the path of a control interface is /mi",
+}
+
 _ids: Final = itertools.count(1)
 
 
@@ -39,8 +44,9 @@ def ask(url: str, method: str, params: dict[str, Any], token: str | None = None)
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
             reply = json.load(response)
     except urllib.error.HTTPError as exc:
-        hint = "; give its --token" if exc.code == 401 else ""
-        raise ConfigurationError(f"{url}: {exc.code} {exc.reason}{hint}") from exc
+        raise ConfigurationError(
+            f"{url}: {exc.code} {exc.reason}{_HINTS.get(exc.code, '')}"
+        ) from exc
     except OSError as exc:
         reason = getattr(exc, "reason", exc)
         raise ConfigurationError(

@@ -35,6 +35,7 @@ APPLICATION = [
     "sipws.connection_commands",
     "sipws.console",
     "sipws.control",
+    "sipws.ctl_cli",
     "sipws.ctl_client",
     "sipws.demo",
     "sipws.embedded",

@@ -1,0 +1,142 @@
+"""``sipws ctl`` against a running application."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from sipws.app import Application, Plan
+from sipws.cli import main
+from sipws.config import Config
+from sipws.ctl_cli import TOKEN, age
+
+SIP = [Subprotocol("sip")]
+SECRET = "s3cr3t"
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Application]:
+    table = {
+        "transport": {"listen": "ws:127.0.0.1:0 tag edge"},
+        "control": {"listen": "127.0.0.1:0", "token": SECRET},
+    }
+    async with Application(Plan.of(Config.of(table, "test"))) as application:
+        yield application
+
+
+@pytest.fixture
+async def phone(running: Application) -> AsyncIterator[ClientConnection]:
+    port = running.server.listeners[0].port
+    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN, SECRET)
+
+
+async def ctl(running: Application, *words: str) -> int:
+    assert running.control is not None
+    url = f"http://{running.control.address}/mi"
+    return await asyncio.to_thread(main, ["ctl", "--url", url, *words])
+
+
+async def test_connections_are_a_table(
+    running: Application, phone: ClientConnection, capsys: Any
+) -> None:
+    assert await ctl(running, "connections") == 0
+    heads, row = capsys.readouterr().out.splitlines()
+    [flow] = running.server.flows
+    titles = r"ID +PEER +LISTENER +STATE +AGE +MESSAGES IN +OUT +BYTES IN +OUT"
+    assert re.fullmatch(titles, heads)
+    for head, cell in {
+        "ID": str(flow.connection.id),
+        "PEER": str(flow.connection.peer),
+        "LISTENER": str(flow.connection.listener),
+        "STATE": "open",
+    }.items():
+        assert row[heads.index(head) :].startswith(cell)
+
+
+async def test_no_connections_are_said_in_words_and_as_an_empty_list(
+    running: Application, capsys: Any
+) -> None:
+    assert await ctl(running, "connections") == 0
+    assert await ctl(running, "connections", "--json") == 0
+    words, _, listed = capsys.readouterr().out.partition("\n")
+    assert words == "no connections"
+    assert json.loads(listed) == {"Connections": []}
+
+
+@pytest.mark.parametrize("by_peer", [False, True])
+async def test_a_connection_is_closed(
+    running: Application, phone: ClientConnection, capsys: Any, by_peer: bool
+) -> None:
+    [flow] = running.server.flows
+    name = str(flow.connection.peer) if by_peer else str(flow.connection.id)
+    assert await ctl(running, "close", name, "--code", "1001", "--reason", "maintenance") == 0
+    assert capsys.readouterr().out == "OK\n"
+    with pytest.raises(ConnectionClosed) as closed:
+        await phone.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "maintenance")
+
+
+async def test_what_is_not_there_is_status_1(running: Application, capsys: Any) -> None:
+    assert await ctl(running, "close", "7") == 1
+    assert await ctl(running, "stats", "nope") == 1
+    assert capsys.readouterr().err == (
+        "sipws: tcp:close: Connection not found\nsipws: get_statistics: Statistics Not Found\n"
+    )
+
+
+async def test_statistics_are_aligned(
+    running: Application, phone: ClientConnection, capsys: Any
+) -> None:
+    assert await ctl(running, "stats", "ws:accepted", "queued") == 0
+    assert capsys.readouterr().out == "ws:accepted  1\nhep:queued   0\n"
+    assert await ctl(running, "stats", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["ws:open_connections"] == 1
+
+
+async def test_every_order_can_answer_in_json(running: Application, capsys: Any) -> None:
+    assert await ctl(running, "trace", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"WS tracing": "off"}
+    assert await ctl(running, "reload", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == "OK"
+
+
+async def test_a_token_given_goes_over_the_one_in_the_environment(
+    running: Application, capsys: Any
+) -> None:
+    assert await ctl(running, "--token", "wrong", "trace") == 2
+    assert "401 Unauthorized; give its --token" in capsys.readouterr().err
+
+
+async def test_a_wrong_path_is_told_with_the_right_one(running: Application, capsys: Any) -> None:
+    assert running.control is not None
+    url = f"http://{running.control.address}/json"
+    assert await asyncio.to_thread(main, ["ctl", "--url", url, "trace"]) == 2
+    assert "404 Not Found; the path of a control interface is /mi" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (59.9, "59s"),
+        (60, "1m00s"),
+        (3599, "59m59s"),
+        (18130, "5h02m"),
+        (1051200, "12d04h"),
+    ],
+)
+def test_ages_have_two_units(seconds: float, text: str) -> None:
+    assert age(seconds) == text
