@@ -117,7 +117,8 @@ async def test_packets_come_over_tls(packet: hep.Packet, tmp_path: Path) -> None
             out, err = await process.communicate()
     assert process.returncode == 0
     assert out.decode().endswith("OPTIONS sip:example.com SIP/2.0  #call-1\n")
-    assert err.decode() == "\n1 packet (1 SIP), 0 refused\n"
+    # In front of it, asyncio may complain of a machine that is slow: this is its debug mode.
+    assert err.decode().endswith("\n1 packet (1 SIP), 0 refused\n")
 
 
 @pytest.mark.parametrize(
