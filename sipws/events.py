@@ -94,6 +94,8 @@ class ErrorKind(StrEnum):
     """A proxy that is to send a PROXY header sent none, or a wrong one (no answer is possible)."""
     TLS_FAILURE = "tls-failure"
     """The TLS handshake failed (no answer is possible)."""
+    REFUSED = "refused"
+    """The application of another server refused, for reasons of its own (`sipws.adapters`)."""
 
     PROTOCOL_ERROR = "protocol-error"
     """The peer broke RFC 6455 after the handshake (close code 1002)."""

@@ -1,0 +1,263 @@
+"""What happens to one connection of a server that is not ours, told as our own transport tells it.
+
+An adapter calls a method for each thing that happens; the reporter publishes the events of
+`sipws.events` in the order that they promise, whatever the order of the calls: a `Closed` ends it,
+what comes behind is let pass, and a connection that ends in its handshake has failed it first.
+"""
+
+import functools
+import ipaddress
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any, Final, ParamSpec
+
+from sipws.address import Address, Listener, Proto
+from sipws.events import (
+    ABNORMAL,
+    Accepted,
+    Closed,
+    Connection,
+    ConnectionOpened,
+    ErrorKind,
+    ErrorOccurred,
+    HandshakeFailed,
+    HandshakeReply,
+    HandshakeRequest,
+    MessageReceived,
+    MessageSent,
+    Side,
+)
+from sipws.request import UpgradeRequest
+from sipws.tracing.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+UNKNOWN: Final = Address("0.0.0.0", 0)
+"""An end without an internet address: a Unix socket, or a peer that was gone too soon."""
+
+ERROR_OF_CODE: Final = {
+    1002: ErrorKind.PROTOCOL_ERROR,
+    1007: ErrorKind.BAD_UTF8,
+    1009: ErrorKind.MESSAGE_TOO_BIG,
+}
+"""What a close code means when a server fails a connection with it (RFC 6455 section 7.4.1)."""
+
+_KIND_OF_STATUS: Final[dict[int, ErrorKind]] = {
+    HTTPStatus.NOT_FOUND: ErrorKind.NOT_FOUND,
+    HTTPStatus.MISDIRECTED_REQUEST: ErrorKind.HOST_REFUSED,
+    HTTPStatus.UPGRADE_REQUIRED: ErrorKind.NO_UPGRADE,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ErrorKind.REQUEST_TOO_LARGE,
+    HTTPStatus.REQUEST_URI_TOO_LONG: ErrorKind.REQUEST_TOO_LARGE,
+    HTTPStatus.REQUEST_TIMEOUT: ErrorKind.HANDSHAKE_TIMEOUT,
+    HTTPStatus.INTERNAL_SERVER_ERROR: ErrorKind.HANDLER_FAILED,
+}
+
+
+def kind_of_status(status: int) -> ErrorKind:
+    """What a refusal's HTTP status says, where nothing else tells why."""
+    return _KIND_OF_STATUS.get(status, ErrorKind.REFUSED)
+
+
+def address_of(host_and_port: Any) -> Address:
+    """An end of a connection, as servers name it; `UNKNOWN` for what is no internet address."""
+    try:
+        host, port = host_and_port[:2]
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except (TypeError, ValueError, AttributeError):
+        return UNKNOWN
+    # A dual-stack socket shows IPv4 peers as mapped addresses; nobody filters on those.
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return Address(str(mapped or ip), port or 0)
+
+
+def harmless(method: Callable[P, None]) -> Callable[P, None]:
+    """Keep what only watches from raising into the server that is watched."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception:
+            log.exception("%s failed: something of a connection is not traced", method.__qualname__)
+
+    return call
+
+
+class Reporter:
+    """Tells of one connection. No method raises or blocks.
+
+    Args:
+        trace: whose bus is told.
+        proto: ``ws`` or ``wss``.
+        local: our end of the socket, as `address_of` takes it.
+        peer: the other end.
+        tag: a name for the listener, for filters (``$socket_in(tag)``).
+    """
+
+    __slots__ = (
+        "_bus",
+        "_clock",
+        "_ended",
+        "_reply",
+        "_request",
+        "_trace",
+        "accepted",
+        "bytes_in",
+        "bytes_out",
+        "connection",
+        "messages_in",
+        "messages_out",
+    )
+
+    def __init__(
+        self,
+        trace: Pipeline,
+        proto: Proto,
+        local: Any,
+        peer: Any,
+        *,
+        tag: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        ours = address_of(local)
+        listener = Listener(proto, ours.ip, ours.port, tag)
+        now = clock()
+        self.connection = Connection(
+            trace.connections.next_id(), listener, ours, address_of(peer), now
+        )
+        self.accepted = False
+        """Whether the opening handshake succeeded."""
+        self.bytes_in = self.bytes_out = 0
+        """What the adapter counted; see there what that is."""
+        self.messages_in = self.messages_out = 0
+        self._trace = trace
+        self._bus = trace.bus
+        self._clock = clock
+        self._request = self._reply = b""
+        self._ended = False
+        trace.connections.add(self)
+        self._bus.publish(ConnectionOpened(self.connection, now))
+
+    @property
+    def ended(self) -> bool:
+        """Whether `closed` has been called."""
+        return self._ended
+
+    # The handshake.
+
+    @harmless
+    def request(self, raw: bytes) -> None:
+        """The upgrade request has come."""
+        self._request = raw
+        self.connection = replace(self.connection, request=UpgradeRequest(raw))
+        self._bus.publish(HandshakeRequest(self.connection, self._clock(), raw))
+
+    @harmless
+    def reply(self, status: int, raw: bytes) -> None:
+        """The upgrade request is answered: 101 opens the connection, all else is `refused`."""
+        if self._ended or self.accepted or self._reply:
+            return
+        now = self._clock()
+        self._reply = raw
+        self._bus.publish(HandshakeReply(self.connection, now, status, raw))
+        if status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.accepted = True
+            self._bus.publish(Accepted(self.connection, now, self._request, raw))
+            # An idle connection need not keep its handshake.
+            self._request = self._reply = b""
+
+    @harmless
+    def refused(self, kind: ErrorKind, detail: str, request: bytes | None = None) -> None:
+        """The handshake came to nothing; `closed` comes next.
+
+        Args:
+            kind: why.
+            detail: why, for a person to read.
+            request: what has come of a request that is not complete.
+        """
+        if self._ended or self.accepted:
+            return
+        received = self._request if request is None else request
+        self._bus.publish(
+            HandshakeFailed(self.connection, self._clock(), received, self._reply, kind, detail)
+        )
+        self._request = self._reply = b""
+
+    # Messages.
+
+    def message_received(self, data: bytes | str, *, text: bool) -> None:
+        """The peer sent a message."""
+        self.messages_in += 1
+        hook = self._bus.message_received
+        if hook.subscribers and not self._ended:
+            try:
+                raw = data.encode() if isinstance(data, str) else bytes(data)
+                hook.publish(MessageReceived(self.connection, self._clock(), raw, text))
+            except Exception:
+                log.exception("not reported: a message of %s", self.connection.peer)
+
+    def message_sent(self, data: bytes | str, *, text: bool) -> None:
+        """A message was sent to the peer."""
+        self.messages_out += 1
+        hook = self._bus.message_sent
+        if hook.subscribers and not self._ended:
+            try:
+                raw = data.encode() if isinstance(data, str) else bytes(data)
+                hook.publish(MessageSent(self.connection, self._clock(), raw, text))
+            except Exception:
+                log.exception("not reported: a message to %s", self.connection.peer)
+
+    # The end.
+
+    @harmless
+    def error(self, kind: ErrorKind, detail: str) -> None:
+        """Something went wrong after the handshake."""
+        if not self._ended:
+            self._bus.publish(ErrorOccurred(self.connection, self._clock(), kind, detail))
+
+    def failed(self, exc: BaseException) -> None:
+        """The application raised."""
+        self.error(ErrorKind.HANDLER_FAILED, f"{type(exc).__name__}: {exc}")
+
+    def lost(self, detail: str = "the connection ended without a close frame") -> None:
+        """The peer vanished."""
+        if self.accepted:
+            self.error(ErrorKind.CONNECTION_LOST, detail)
+        self.closed(ABNORMAL, detail, Side.PEER, clean=False)
+
+    @harmless
+    def closed(self, code: int, reason: str, closed_by: Side, *, clean: bool) -> None:
+        """The connection is gone; a second call does nothing.
+
+        Args:
+            code: as `sipws.events.Closed` has it.
+            reason: the reason in the first close frame, or what else there is to say.
+            closed_by: who sent the first close frame, or who dropped the connection.
+            clean: whether both close frames were seen.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        self._trace.connections.remove(self)
+        now = self._clock()
+        self._bus.publish(
+            Closed(
+                self.connection,
+                now,
+                code=int(code),
+                reason=reason,
+                closed_by=closed_by,
+                clean=clean,
+                accepted=self.accepted,
+                duration=now - self.connection.started,
+                messages_in=self.messages_in,
+                messages_out=self.messages_out,
+                bytes_in=self.bytes_in,
+                bytes_out=self.bytes_out,
+            )
+        )
