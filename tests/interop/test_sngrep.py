@@ -25,6 +25,8 @@ class Frame(NamedTuple):
 
 
 def frames(capture: Path) -> list[Frame]:
+    if not capture.exists():
+        return []  # it listens before it opens the file
     data, offset, found = capture.read_bytes(), PCAP_HEADER, []
     while len(data) >= offset + RECORD.size:
         seconds, microseconds, size, _ = RECORD.unpack_from(data, offset)
