@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 from sipws import events
 from sipws.address import Address, Listener
+from sipws.admission import Rules
 from sipws.bus import Bus, EventStream
 from sipws.client import Client
 from sipws.client_flow import ClientFlow
@@ -39,13 +40,17 @@ from sipws.errors import (
 from sipws.flow import Flow
 from sipws.limits import Limits
 from sipws.reconnect import Backoff, KeptConnection
+from sipws.request import UpgradeRequest
 from sipws.server import Server
+from sipws.tls import Certificate, Certificates
 
 __all__ = [
     "Address",
     "AddressError",
     "Backoff",
     "Bus",
+    "Certificate",
+    "Certificates",
     "Client",
     "ClientFlow",
     "ConfigurationError",
@@ -58,9 +63,11 @@ __all__ = [
     "KeptConnection",
     "Limits",
     "Listener",
+    "Rules",
     "Server",
     "SipwsError",
     "TransportError",
+    "UpgradeRequest",
     "__version__",
     "events",
 ]

@@ -128,6 +128,14 @@ class Flow(asyncio.Protocol):
         return flow_token.make(self.connection.id)
 
     @property
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The verified certificate of the peer; None where it has shown none.
+
+        It is as `ssl.SSLSocket.getpeercert` gives it.
+        """
+        return self._transport.get_extra_info("peercert") or None
+
+    @property
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self._session.can_send

@@ -202,7 +202,8 @@ class Gate:
         )
         shared.bus.publish(ConnectionOpened(connection, now))
         session = ServerSession(connection, shared.limits)
-        received = bytes(arrival.received)
+        # A header that was right is no part of what went wrong behind it.
+        received = bytes(arrival.received) if refusal.kind is ErrorKind.PROXY_HEADER else b""
         for event in session.turn_away(refusal, now, told=False, received=received):
             shared.bus.publish(event)
         arrival.socket.close()

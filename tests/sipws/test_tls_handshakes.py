@@ -203,6 +203,9 @@ async def test_a_client_certificate_of_ours_is_let_in(
     writer.write(upgrade)
     async with asyncio.timeout(5):
         assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
+    [flow] = server.flows
+    assert flow.peer_certificate is not None
+    assert ("DNS", "client.example.com") in flow.peer_certificate["subjectAltName"]
     writer.close()
 
 
@@ -235,6 +238,8 @@ async def test_an_optional_client_certificate_may_be_missing(
     writer.write(upgrade)
     async with asyncio.timeout(5):
         assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
+    [flow] = server.flows
+    assert flow.peer_certificate is None
     writer.close()
 
 
