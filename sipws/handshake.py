@@ -55,6 +55,8 @@ _HEADERS: Final[dict[ErrorKind, tuple[tuple[str, str], ...]]] = {
 """Headers that tell a client what would have been accepted."""
 
 _END_OF_REQUEST: Final = re.compile(rb"\r?\n\r?\n")
+_BEFORE_ITS_END: Final = len(b"\r\n\r\n") - 1
+"""Bytes of a blank line that may have come before the rest of it."""
 _METHOD: Final = re.compile(rb"[A-Z]{1,20}(?: |\Z)")
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]+ \S+ HTTP/\d\.\d\r?\n")
 
@@ -73,9 +75,15 @@ class Refusal:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def end_of_request(received: bytes | bytearray) -> int | None:
-    """How many bytes the upgrade request has, blank line included; None while it is incomplete."""
-    match = _END_OF_REQUEST.search(received)
+def end_of_request(received: bytes | bytearray, looked_at: int = 0) -> int | None:
+    """How many bytes the upgrade request has, blank line included; None while it is incomplete.
+
+    Args:
+        received: all that has come.
+        looked_at: how much of it had no end when it was asked last. A request that trickles in
+            byte by byte would else be read from its start for each of them.
+    """
+    match = _END_OF_REQUEST.search(received, max(0, looked_at - _BEFORE_ITS_END))
     return match.end() if match else None
 
 

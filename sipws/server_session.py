@@ -83,10 +83,11 @@ class ServerSession(Session):
 
     def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
         received = self._received
+        looked_at = len(received)
         received += data
         if problem := handshake.no_http(received):
             return self._refuse(Refusal(ErrorKind.NOT_HTTP, problem), now)
-        end = handshake.end_of_request(received)
+        end = handshake.end_of_request(received, looked_at)
         limit = self._limits.request_size
         if (len(received) if end is None else end) > limit:
             detail = f"the upgrade request exceeds {limit} bytes"
