@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from peers import load
 from peers.servers import Served, serve, websocket_module
 
-ROUNDS = 7
+ROUNDS = 15
 """The best counts: what disturbs a round only ever makes it dearer."""
 
 SERVERS = {

@@ -118,15 +118,18 @@ def _mark(via: str, source: Address) -> str:
     RFC 7118 section 5.3 lets clients write an ``.invalid`` host, so ``received`` is always
     needed (RFC 3261 section 18.2.1); ``rport`` is filled in where it is asked for (RFC 3581).
     """
-    first, *others = split_values(via) or [""]
-    # The patterns cost more than looking whether there is anything for them.
-    lower = first.lower()
-    if "received" in lower:
-        first = _RECEIVED.sub("", first)
-    if "rport" in lower:
-        first = _RPORT.sub(f";rport={source.port}", first, count=1)
-    marked = f"{first};received={source.ip}"
-    return ", ".join([marked, *others]) if others else marked
+    others = ""
+    if "," in via:
+        via, *rest = split_values(via) or [""]
+        others = "".join(f", {value}" for value in rest)
+    # Nearly all clients write it like this; the patterns cost more than the rest of this.
+    before, asked, behind = via.partition(";rport")
+    lower = via.lower()
+    if "received" in lower or lower.count("rport") != bool(asked):
+        via = _RPORT.sub(f";rport={source.port}", _RECEIVED.sub("", via), count=1)
+    elif asked and behind[:1] in ("", ";"):
+        via = f"{before};rport={source.port}{behind}"
+    return f"{via};received={source.ip}{others}"
 
 
 def _tag(call_id: str, caller: str, method: str) -> str:

@@ -145,7 +145,7 @@ class Session(ABC):
         Raises:
             ConnectionClosedError: the connection is not open.
         """
-        if not self.can_send:
+        if self.phase is not Phase.OPEN and not self._last_answers:
             raise ConnectionClosedError(
                 f"connection {self.connection.id} with {self.connection.peer} is"
                 f" {self.phase.name.lower()}: nothing can be sent on it"
