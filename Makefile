@@ -38,11 +38,12 @@ fuzz: $(READY)
 	    tests/property tests/hep tests/tracing tests/sipws
 	$(MAKE) fuzz-recorded SECONDS=60
 
-# Recorded packets and scripts, mutated, for so many seconds each.
+# Recorded packets, scripts and streams of frames, mutated, for so many seconds each.
 SECONDS ?= 10
 fuzz-recorded: $(READY)
 	$(BIN)/python tests/hep/fuzz.py $(SECONDS)
 	$(BIN)/python tests/tracing/filter/fuzz.py $(SECONDS)
+	$(BIN)/python tests/property/fuzz.py $(SECONDS)
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done

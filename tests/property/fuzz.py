@@ -1,0 +1,99 @@
+"""Fuzz what reads frames: ``python tests/property/fuzz.py [SECONDS] [SEED]``.
+
+Strings frames together, changes some bytes, cuts the stream anywhere and lets a server's session
+read it twice: as it is, and with every frame left to the engine. Both must tell, write and hold
+the same after every read. What fails is printed with its seed.
+"""
+
+import itertools
+import random
+import sys
+import time
+
+from test_whole_messages import compare, frame, lying
+
+LENGTHS = (0, 1, 2, 5, 123, 124, 125, 126, 127, 128, 250, 299, 300, 301, 302, 400)
+"""Payloads around every border: of a header's forms, of a control frame, of the message limit."""
+
+LIES = (0, 1, 125, 126, 127, 300, 301, 65_535, 65_536, 2**31, 2**63 - 1, 2**63, 2**64 - 1)
+MASKS = (b"\0\0\0\0", b"\1\2\3\4", b"\x81\x82\x88\x89", b"\xff\xff\xff\xff")
+CLOSES = (b"", b"\x03", b"\x03\xe8", b"\x03\xe9bye", b"\x03\xe8\xff", b"\x03\xed", b"\x0f\xa0ok")
+
+
+def payload(dice: random.Random) -> bytes:
+    """Text, text that is cut, bytes, or frames that stand where they are none."""
+    size = dice.choice(LENGTHS)
+    match dice.randrange(5):
+        case 0:
+            return ("grüß € \U0001f600 " * 60).encode()[:size]
+        case 1:
+            return dice.randbytes(size)
+        case 2:
+            return frame(dice.choice((1, 2, 8, 9)), b"inside", mask=dice.choice(MASKS))
+        case _:
+            return b"OPTIONS sip:a SIP/2.0\r\n"[:size] or b"\r\n\r\n"
+
+
+def part(dice: random.Random) -> bytes:
+    """A frame; now and then one that no client should send."""
+    mask = dice.choice(MASKS)
+    match dice.randrange(12):
+        case 0 | 1 | 2 | 3 | 4:
+            return frame(dice.choice((1, 2)), payload(dice), mask=mask)
+        case 5 | 6 | 7:
+            return frame(dice.choice((0, 0, 1, 2)), payload(dice), dice.random() < 0.4, mask)
+        case 8:
+            return frame(dice.choice((9, 10)), payload(dice)[:125], mask=mask)
+        case 9:
+            return frame(8, dice.choice(CLOSES), mask=mask)
+        case 10:
+            return frame(dice.randrange(16), payload(dice), dice.random() < 0.7, mask)
+        case _:
+            masked = dice.random() < 0.8
+            return lying(dice.choice((0x81, 0x82, 0x01, 0x89)), dice.choice(LIES), masked, mask)
+
+
+def mutated(stream: bytes, dice: random.Random) -> bytes:
+    """A stream with a few bytes changed."""
+    changed = bytearray(stream)
+    for _ in range(dice.choice((0, 0, 0, 1, 1, 3))):
+        at = dice.randrange(len(changed) + 1)
+        match dice.randrange(4):
+            case 0 if at < len(changed):
+                changed[at] ^= 1 << dice.randrange(8)
+            case 1:
+                del changed[at : at + dice.choice((1, 2, 4, 6))]
+            case 2:
+                changed[at:at] = dice.randbytes(dice.choice((1, 2, 4, 6)))
+            case _:
+                changed[at : at + 2] = dice.choice(LENGTHS).to_bytes(2, "big")
+    return bytes(changed)
+
+
+def pieces(stream: bytes, dice: random.Random) -> list[bytes]:
+    """A stream as reads: whole, in a few pieces, or byte by byte."""
+    few = dice.choice((0, 1, 3, 10, len(stream)))
+    edges = sorted({0, len(stream), *(dice.randrange(len(stream) + 1) for _ in range(few))})
+    return [stream[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def main() -> None:
+    """Fuzz for a while: 10 seconds with seed 0 unless told otherwise."""
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    end, rounds = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        dice = random.Random(f"{seed}/{rounds}")
+        stream = mutated(b"".join(part(dice) for _ in range(dice.randint(1, 8))), dice)
+        reads = pieces(stream, dice)
+        try:
+            compare(reads)
+        except Exception:
+            print(f"seed {seed}, round {rounds}: {reads!r}", file=sys.stderr)
+            raise
+        rounds += 1
+    print(f"{rounds} streams of frames in {seconds:g} s, read alike in both ways")
+
+
+if __name__ == "__main__":
+    main()
