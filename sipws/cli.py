@@ -5,12 +5,11 @@ Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wron
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import uvloop
 
@@ -129,11 +128,21 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control", metavar="HOST:PORT", help="address of the control interface (default: none)"
     )
+    parser.add_argument(
+        "--log-format",
+        choices=get_args(log.Format),
+        help="how log entries are written (default: text)",
+    )
+    parser.add_argument(
+        "--log-level", choices=get_args(log.Level), help="the least that is logged (default: info)"
+    )
     parser.add_argument("--trace-sip", action=flag, help="trace SIP messages too (default: off)")
 
 
 def _run(args: argparse.Namespace) -> int:
-    log.setup()
+    flags = {"level": args.log_level, "format": args.log_format}
+    # Reading a configuration logs what it passes over, before its own settings are known.
+    log.setup(**{name: chosen for name, chosen in flags.items() if chosen is not None})
     brought = args.config is not None or args.opensips_cfg is not None
     embedded = not brought and args.trace_destination is None
     trace_on = args.trace_on
@@ -161,7 +170,9 @@ def _run(args: argparse.Namespace) -> int:
         transport={"listen": args.listen},
         tracing=tracing,
         control={"listen": args.control},
+        log=flags,
     )
+    log.setup(config.log.level, config.log.format)
     if embedded:
         # Here everything is shown unless it is switched off.
         shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
@@ -170,7 +181,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    log.setup(logging.WARNING)
+    log.setup("warning")
     config = Config().changed("--listen", transport={"listen": args.listen})
     return _loop(console.serve_demo(config, may_move=args.listen is None))
 

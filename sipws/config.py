@@ -33,6 +33,8 @@ from sipws.admission_config import (
 )
 from sipws.errors import AddressError, ConfigurationError
 from sipws.limits import Limits
+from sipws.log import Format as LogFormat
+from sipws.log import Level as LogLevel
 
 DEFAULT_LISTENER: Final = "ws:127.0.0.1:8080"
 """Where ``sipws run`` listens when nobody says otherwise: loopback, and no privileged port."""
@@ -229,6 +231,19 @@ class Control(Section):
         return Address(host, port)
 
 
+class Log(Section):
+    """``[log]``: what the program writes to standard error."""
+
+    format: LogFormat = "text"
+    """``text`` for people, ``json`` for programs: an object a line."""
+
+    level: LogLevel = "info"
+    """The least that is written: ``debug``, ``info``, ``warning`` or ``error``."""
+
+    connections: bool = True
+    """Whether it is written, with level info, how each connection begins and ends."""
+
+
 class Config(Section):
     """A whole configuration."""
 
@@ -236,6 +251,7 @@ class Config(Section):
     hep: Hep = Hep()
     tracing: Tracing = Tracing()
     control: Control = Control()
+    log: Log = Log()
 
     @classmethod
     def load(cls, path: Path) -> Self:

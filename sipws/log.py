@@ -1,19 +1,59 @@
-"""Logging of the program: one line an entry, on standard error.
+"""Logging of the program: one line an entry on standard error, as text or as JSON.
 
-The library itself only calls `logging.getLogger` and leaves the rest to the program.
+The library itself only calls `logging.getLogger` and leaves the rest to the program. What an entry
+has in ``extra`` becomes fields of its JSON.
 """
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+Format = Literal["text", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+TEXT: Final = "%(asctime)s %(levelname)-7s %(message)s"
+
+_NO_FIELDS: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+"""What every entry has: all else was given to it as ``extra``."""
 
 
-def setup(level: int = logging.INFO) -> None:
-    """Write log entries of sipws to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+class JsonLines(logging.Formatter):
+    """Writes an entry as one JSON object on one line.
+
+    ``time`` (ISO 8601, UTC, milliseconds), ``level``, ``logger`` and ``message`` are always there;
+    fields of the entry follow, and ``exception`` where there is one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        time = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, Any] = {
+            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: x for name, x in vars(record).items() if name not in _NO_FIELDS}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Ours, to be told from what others have put there."""
+
+
+def setup(level: Level = "info", format: Format = "text") -> None:  # noqa: A002 - as configured
+    """Write log entries to standard error; called again, it replaces what it set up before."""
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(JsonLines() if format == "json" else logging.Formatter(TEXT))
     root = logging.getLogger()
+    for earlier in [each for each in root.handlers if isinstance(each, _Handler)]:
+        root.removeHandler(earlier)
     root.addHandler(handler)
-    logging.getLogger("sipws").setLevel(level)
-    logging.getLogger("hep").setLevel(level)
+    for package in ("sipws", "hep"):
+        logging.getLogger(package).setLevel(level.upper())
     # The engine reports the opening and closing of each connection; the bus does that already.
     logging.getLogger("sipws.engine").setLevel(logging.WARNING)

@@ -1,0 +1,86 @@
+"""What happens to connections, as log entries: a subscriber of the bus.
+
+Messages are not logged: that is what tracing is for. Field names are those of the events.
+"""
+
+import logging
+from typing import Any, Final
+
+from sipws.bus import Bus
+from sipws.events import Accepted, Closed, ConnectionEvent, ErrorOccurred, HandshakeFailed
+
+log: Final = logging.getLogger("sipws.connections")
+
+
+def log_connections(bus: Bus) -> bool:
+    """Log how connections begin and end, and what goes wrong on them, with level info.
+
+    Returns:
+        whether there is anything to do: entries that nobody sees are not built.
+    """
+    if not log.isEnabledFor(logging.INFO):
+        return False
+    bus.accepted.subscribe(_accepted)
+    bus.handshake_failed.subscribe(_handshake_failed)
+    bus.error_occurred.subscribe(_error_occurred)
+    bus.closed.subscribe(_closed)
+    return True
+
+
+def _accepted(event: Accepted) -> None:
+    listener = event.connection.listener
+    _log("accepted", event, f"connected to {listener}")
+
+
+def _handshake_failed(event: HandshakeFailed) -> None:
+    text = f"handshake failed: {event.kind}: {event.detail}"
+    _log("handshake-failed", event, text, kind=event.kind.value, detail=event.detail)
+
+
+def _error_occurred(event: ErrorOccurred) -> None:
+    text = f"{event.kind}: {event.detail}"
+    _log("error", event, text, kind=event.kind.value, detail=event.detail)
+
+
+def _closed(event: Closed) -> None:
+    if not event.accepted:
+        # The handshake that failed has been told of.
+        return
+    text = (
+        f"closed by {event.closed_by} with {event.code} {event.reason!r} after"
+        f" {event.duration:.1f} s, {event.messages_in} messages in and {event.messages_out} out"
+    )
+    _log(
+        "closed",
+        event,
+        text,
+        code=event.code,
+        reason=event.reason,
+        closed_by=event.closed_by.value,
+        clean=event.clean,
+        duration=round(event.duration, 3),
+        messages_in=event.messages_in,
+        messages_out=event.messages_out,
+        bytes_in=event.bytes_in,
+        bytes_out=event.bytes_out,
+    )
+
+
+def _log(name: str, event: ConnectionEvent, text: str, **fields: Any) -> None:
+    connection = event.connection
+    extra = {
+        "event": name,
+        "connection": connection.id,
+        "peer": str(connection.peer),
+        "local": str(connection.local),
+        "listener": str(connection.listener),
+        **fields,
+    }
+    log.info("%s #%d %s", connection.peer, connection.id, _on_one_line(text), extra=extra)
+
+
+def _on_one_line(text: str) -> str:
+    """A text with what a peer may have written made harmless: no new lines, no escape sequences."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,0 +1,169 @@
+"""Log entries as text and as JSON, and what connections write into them."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sipws import log
+from sipws.bus import Bus
+from sipws.config import Config
+from sipws.errors import ConfigurationError
+from sipws.event_log import log_connections
+from sipws.events import (
+    Accepted,
+    Closed,
+    Connection,
+    ErrorKind,
+    ErrorOccurred,
+    HandshakeFailed,
+    Side,
+)
+
+
+@pytest.fixture(autouse=True)
+def put_back() -> Iterator[None]:
+    """Leave logging as it was found."""
+    names = ("", "sipws", "hep", "sipws.engine")
+    before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
+    handlers = list(logging.getLogger().handlers)
+    yield
+    for logger, level in before:
+        logger.setLevel(level)
+    logging.getLogger().handlers = handlers
+
+
+def lines(capsys: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def closed(connection: Connection, reason: str = "", *, accepted: bool = True) -> Closed:
+    return Closed(
+        connection,
+        1002.0,
+        code=1001,
+        reason=reason,
+        closed_by=Side.PEER,
+        clean=True,
+        accepted=accepted,
+        duration=2.0,
+        messages_in=3,
+        messages_out=2,
+        bytes_in=300,
+        bytes_out=200,
+    )
+
+
+def test_an_entry_is_one_json_object_on_one_line(capsys: Any) -> None:
+    log.setup(format="json")
+    logger = logging.getLogger("sipws.example")
+    logger.info("two\nlines of %s", "text", extra={"connection": 7, "peer": "192.0.2.5:1"})
+    [line] = lines(capsys)
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "info",
+        "logger": "sipws.example",
+        "message": "two\nlines of text",
+        "connection": 7,
+        "peer": "192.0.2.5:1",
+    }
+
+
+def test_an_exception_is_a_field(capsys: Any) -> None:
+    log.setup(format="json")
+    try:
+        raise ZeroDivisionError("example")
+    except ZeroDivisionError:
+        logging.getLogger("sipws").exception("it failed")
+    [line] = lines(capsys)
+    assert line["level"] == "error"
+    assert line["exception"].endswith("ZeroDivisionError: example")
+
+
+def test_setting_up_again_replaces_and_does_not_double(capsys: Any) -> None:
+    log.setup()
+    log.setup("warning", "json")
+    logging.getLogger("sipws").info("not this")
+    logging.getLogger("hep").warning("but this")
+    [line] = lines(capsys)
+    assert line["message"] == "but this"
+
+
+@given(st.text(), st.dictionaries(st.sampled_from(["peer", "kind", "detail"]), st.text()))
+def test_no_text_makes_it_more_than_one_line(message: str, fields: dict[str, str]) -> None:
+    record = logging.makeLogRecord({"msg": message, **fields})
+    line = log.JsonLines().format(record)
+    assert "\n" not in line
+    assert "\r" not in line
+    assert json.loads(line)["message"] == message
+
+
+def test_connections_are_told_of_with_stable_fields(connection: Connection, capsys: Any) -> None:
+    log.setup(format="json")
+    bus = Bus()
+    assert log_connections(bus)
+    bus.publish(Accepted(connection, 1000.0, b"", b""))
+    bus.publish(ErrorOccurred(connection, 1001.0, ErrorKind.PROTOCOL_ERROR, "what was wrong"))
+    bus.publish(closed(connection, "bye"))
+    bus.publish(HandshakeFailed(connection, 1000.0, b"", b"", ErrorKind.NOT_HTTP, "no HTTP"))
+    bus.publish(closed(connection, accepted=False))
+    accepted, error, gone, failed = lines(capsys)
+    who = {
+        "connection": 7,
+        "peer": "192.0.2.5:50123",
+        "local": "10.0.0.1:8080",
+        "listener": "ws:10.0.0.1:8080",
+    }
+    for line in (accepted, error, gone, failed):
+        assert line["logger"] == "sipws.connections"
+        assert who.items() <= line.items()
+    assert accepted["event"] == "accepted"
+    assert error.items() >= {"event": "error", "kind": "protocol-error"}.items()
+    assert error["detail"] == "what was wrong"
+    assert failed.items() >= {"event": "handshake-failed", "kind": "not-http"}.items()
+    assert (
+        gone.items()
+        >= {
+            "event": "closed",
+            "code": 1001,
+            "reason": "bye",
+            "closed_by": "peer",
+            "clean": True,
+            "duration": 2.0,
+            "messages_in": 3,
+            "bytes_out": 200,
+        }.items()
+    )
+
+
+def test_a_peer_cannot_write_lines_or_escapes_of_its_own(
+    connection: Connection, capsys: Any
+) -> None:
+    log.setup()
+    bus = Bus()
+    log_connections(bus)
+    evil = "x\n2026-11-23 ERROR all is lost\x1b[2J"
+    bus.publish(closed(connection, evil))
+    bus.publish(ErrorOccurred(connection, 1001.0, ErrorKind.PROTOCOL_ERROR, evil))
+    text = capsys.readouterr().err
+    assert len(text.splitlines()) == 2
+    assert "\x1b" not in text
+    assert r"all is lost\x1b[2J" in text
+
+
+def test_nothing_is_subscribed_where_nobody_would_see_it() -> None:
+    log.setup("warning")
+    bus = Bus()
+    assert not log_connections(bus)
+    assert not bus.closed.subscribers
+
+
+@pytest.mark.parametrize("setting", [{"format": "xml"}, {"level": "loud"}, {"connections": "x"}])
+def test_a_wrong_setting_is_named(setting: dict[str, str]) -> None:
+    [(name, text)] = setting.items()
+    with pytest.raises(ConfigurationError, match=rf"log\.{name} = '{text}'"):
+        Config.of({"log": setting}, "test")
