@@ -6,12 +6,13 @@ by `Plan.of`, before a socket is opened.
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Self
 
 import hep
-from sipws import responder
+from sipws import responder, systemd
 from sipws.bus import Bus
 from sipws.commands import methods_of
 from sipws.config import IP_PROTOCOLS, Config
@@ -154,10 +155,21 @@ class Application:
     Args:
         plan: a checked configuration.
         handler: what answers SIP messages; the built-in responder unless given.
+        inherited: listening sockets that the service manager has opened.
+
+    Raises:
+        ConfigurationError: one of them belongs to no listener.
     """
 
-    def __init__(self, plan: Plan, handler: Handler = responder.answer) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        handler: Handler = responder.answer,
+        *,
+        inherited: Sequence[systemd.Inherited] = (),
+    ) -> None:
         transport = plan.config.transport
+        assigned = systemd.assign(inherited, transport.listeners, plan.config.control.address)
         self.plan = plan
         self.bus = Bus()
         self.server = Server(
@@ -167,7 +179,9 @@ class Application:
             limits=transport.limits,
             rules=transport.rules,
             tls=plan.certificates,
+            inherited=assigned.listeners,
         )
+        self._control_socket = assigned.control
         self.sender: hep.Sender | None = None
         self.tracer: Tracer | None = None
         self.control: ControlServer | None = None
@@ -207,7 +221,13 @@ class Application:
         if control.address is None:
             return
         token = control.token.get_secret_value() if control.token else None
-        self.control = ControlServer(control.address, methods_of(self), token, pages=pages_of(self))
+        self.control = ControlServer(
+            control.address,
+            methods_of(self),
+            token,
+            pages=pages_of(self),
+            inherited=self._control_socket,
+        )
         await stack.enter_async_context(self.control)
 
     def _start_tracing(self, stack: AsyncExitStack) -> None:

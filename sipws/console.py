@@ -10,11 +10,12 @@ from pathlib import Path
 from shutil import which
 from typing import Final
 
-from sipws import __version__
+from sipws import __version__, systemd
 from sipws.app import Application, Plan
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.embedded import EmbeddedCollector
 from sipws.errors import ConfigurationError, TransportError
+from sipws.event_log import log_connections
 from sipws.server import address_of
 
 logger = logging.getLogger(__name__)
@@ -30,21 +31,37 @@ async def serve(plan: Plan) -> None:
         TransportError: a listener cannot be opened.
     """
     stop = _stop_on_signals()
-    async with Application(plan) as application:
+    notifier = systemd.Notifier.of()
+    application = Application(plan, inherited=systemd.inherited_sockets())
+    if plan.config.log.connections:
+        log_connections(application.bus)
+    async with application:
         _warn(plan.warnings)
-        _reload_on_hangup(application)
+        _reload_on_hangup(application, notifier)
         if plan.filter.passed_over:
             logger.info("%s: passed over %s", plan.config.tracing.script, _listed(plan))
         for listener in application.server.listeners:
-            logger.info("listening on %s", listener)
+            logger.info(
+                "listening on %s",
+                listener,
+                extra={"event": "listening", "listener": str(listener)},
+            )
         if application.control is not None:
             logger.info("control is on http://%s/mi", application.control.address)
         if plan.destination is not None:
             state = "on" if plan.config.tracing.trace_on else "off"
             logger.info("tracing is %s, to %s", state, plan.destination)
+        notifier.ready(_status(application))
         await stop.wait()
-        logger.info("stopping, %d connections open", len(application.server.flows))
-    logger.info("stopped: %s", _totals(application))
+        left = len(application.server.flows)
+        notifier.stopping(f"closing {left} connections")
+        logger.info("stopping, %d connections open", left, extra={"event": "stopping"})
+    notifier.close()
+    logger.info("stopped: %s", _totals(application), extra={"event": "stopped"})
+
+
+def _status(application: Application) -> str:
+    return "listening on " + ", ".join(map(str, application.server.listeners))
 
 
 async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> None:
@@ -158,14 +175,18 @@ def _listed(plan: Plan) -> str:
     return ", ".join(plan.filter.passed_over)
 
 
-def _reload_on_hangup(application: Application) -> None:
+def _reload_on_hangup(application: Application, notifier: systemd.Notifier | None = None) -> None:
     """Let SIGHUP read filter and certificates anew; what is wrong keeps its old state."""
 
     def reload() -> None:
+        if notifier is not None:
+            notifier.reloading()
         try:
             _warn(application.reload())
         except ConfigurationError as exc:
             logger.error("%s", exc)
+        if notifier is not None:
+            notifier.ready(_status(application))
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 

@@ -6,6 +6,7 @@ Whoever can reach it can switch tracing, so it listens on loopback unless a toke
 
 import asyncio
 import hmac
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -56,6 +57,7 @@ class ControlServer:
         methods: the functions that can be called, by name.
         token: what an ``Authorization: Bearer`` header must carry; none unless given.
         pages: what can be looked at, by path.
+        inherited: a socket that listens there already.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class ControlServer:
         token: str | None = None,
         *,
         pages: Mapping[str, Page] | None = None,
+        inherited: socket.socket | None = None,
     ) -> None:
         self.methods = methods
         self.pages = pages or {}
         self.token = token
         self.connections: set[asyncio.Transport] = set()
         self._listen = listen
+        self._inherited = inherited
         self._server: asyncio.Server | None = None
 
     @property
@@ -87,6 +91,10 @@ class ControlServer:
             TransportError: the address cannot be listened on.
         """
         loop = asyncio.get_running_loop()
+        if self._inherited is not None:
+            self._inherited.setblocking(False)
+            self._server = await loop.create_server(lambda: _Http(self), sock=self._inherited)
+            return self
         try:
             self._server = await loop.create_server(lambda: _Http(self), *self._listen)
         except OSError as exc:

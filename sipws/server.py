@@ -3,8 +3,9 @@
 import asyncio
 import errno
 import os
+import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
@@ -55,6 +56,8 @@ class Server:
             `sipws.tls.server_context`.
         subprotocols: of which a client must offer one, in order of preference. Empty asks for
             none: then this is a server of plain WebSocket messages, for tests of the transport.
+        inherited: sockets that listen already, by listener, each with its listener's port; a
+            listener without any opens its own.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Server:
         rules: Rules | None = None,
         tls: Certificates | ssl.SSLContext | None = None,
         subprotocols: Sequence[str] = (SUBPROTOCOL,),
+        inherited: Mapping[Listener, Sequence[socket.socket]] | None = None,
     ) -> None:
         self.listeners = [
             Listener.parse(listener) if isinstance(listener, str) else listener
@@ -88,6 +92,7 @@ class Server:
         )
         self._gates: list[Gate] = []
         self._tls = tls
+        self._inherited = inherited or {}
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
@@ -163,6 +168,21 @@ class Server:
         def accept() -> Flow:
             return Flow(bound, self._shared)
 
+        def serve_gated(sockets: Sequence[socket.socket]) -> None:
+            gate = Gate(bound, self._shared, proxied=proxied, tls=_contexts(tls))
+            self._gates.append(gate)
+            for listening in sockets:
+                gate.serve(listening)
+
+        if inherited := self._inherited.get(listener):
+            if tls is not None or proxied:
+                serve_gated(inherited)
+                return bound
+            for listening in inherited:
+                listening.setblocking(False)
+                server = await asyncio.get_running_loop().create_server(accept, sock=listening)
+                self._servers.append(server)
+            return bound
         for host in EVERY_ADDRESS if listener.host == "*" else (listener.host,):
             try:
                 if tls is None and not proxied:
@@ -182,10 +202,7 @@ class Server:
             if bound.port == 0:
                 bound = replace(listener, port=port)
             if tls is not None or proxied:
-                gate = Gate(bound, self._shared, proxied=proxied, tls=_contexts(tls))
-                self._gates.append(gate)
-                for listening in sockets:
-                    gate.serve(listening)
+                serve_gated(sockets)
         return bound
 
 

@@ -39,6 +39,7 @@ APPLICATION = [
     "sipws.ctl_client",
     "sipws.demo",
     "sipws.embedded",
+    "sipws.event_log",
     "sipws.filter_cli",
     "sipws.lag_sampler",
     "sipws.log",
@@ -47,6 +48,7 @@ APPLICATION = [
     "sipws.process_commands",
     "sipws.readings",
     "sipws.responder",
+    "sipws.systemd",
     "sipws.__main__",
 ]
 

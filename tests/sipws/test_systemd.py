@@ -1,0 +1,221 @@
+"""The protocols of systemd, spoken with real sockets."""
+
+import asyncio
+import fcntl
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
+
+from sipws import systemd
+from sipws.address import Address, Listener
+from sipws.errors import ConfigurationError
+
+PATIENCE = 20.0
+"""Seconds that a process may take to start on a busy machine."""
+
+
+class Manager:
+    """The service manager's end of the notification socket."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self.socket.settimeout(PATIENCE)
+
+    def hear(self) -> list[str]:
+        """The next datagram, line by line."""
+        return self.socket.recv(4096).decode().split("\n")
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+    address = str(tmp_path / "notify") if request.param == "path" else f"@{secrets.token_hex(8)}"
+    manager = Manager(address)
+    with manager.socket:
+        yield manager
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def test_what_we_do_is_told(manager: Manager) -> None:
+    environment = {"NOTIFY_SOCKET": manager.address}
+    notifier = systemd.Notifier.of(environment)
+    notifier.ready("listening")
+    assert manager.hear() == ["READY=1", "STATUS=listening"]
+    notifier.reloading()
+    reloading, since = manager.hear()
+    assert reloading == "RELOADING=1"
+    assert int(since.removeprefix("MONOTONIC_USEC=")) > 0
+    notifier.stopping("closing")
+    assert manager.hear() == ["STOPPING=1", "STATUS=closing"]
+    assert environment == {}
+
+
+async def test_the_watchdog_hears_from_the_event_loop(manager: Manager) -> None:
+    environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "20000"}
+    notifier = systemd.Notifier.of(environment)
+    notifier.ready("listening")
+    notifier.ready("listening")
+    heard = [await asyncio.to_thread(manager.hear) for _ in range(4)]
+    notifier.close()
+    assert sorted(heard) == [["READY=1", "STATUS=listening"]] * 2 + [["WATCHDOG=1"]] * 2
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "x"},
+        {"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"},
+    ],
+)
+def test_without_a_manager_nothing_is_told_and_no_timer_runs(environment: dict[str, str]) -> None:
+    notifier = systemd.Notifier.of(environment)
+    notifier.ready("listening")
+    notifier.reloading()
+    notifier.stopping("closing")
+    notifier.close()
+
+
+def test_a_manager_that_is_gone_is_no_reason_to_fail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    systemd.Notifier(str(tmp_path / "gone")).ready("listening")
+    assert "is not told" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"LISTEN_FDS": "1"}, {"LISTEN_FDS": "1", "LISTEN_PID": "1"}, {"LISTEN_PID": "x"}],
+)
+def test_sockets_for_another_process_are_left_alone(environment: dict[str, str]) -> None:
+    assert systemd.inherited_sockets(environment) == []
+    assert environment == {}
+
+
+def inherited(server: socket.socket) -> systemd.Inherited:
+    return systemd.Inherited("web", server)
+
+
+def test_a_socket_goes_to_the_listener_with_its_address(listening: socket.socket) -> None:
+    port = listening.getsockname()[1]
+    wanted = Listener.parse(f"ws:127.0.0.1:{port} tag edge")
+    others = [Listener.parse(f"ws:127.0.0.2:{port}"), Listener.parse("ws:127.0.0.1:1")]
+    assigned = systemd.assign([inherited(listening)], [*others, wanted], None)
+    assert assigned.listeners == {wanted: [listening]}
+    control = Address("127.0.0.1", port)
+    assert systemd.assign([inherited(listening)], others, control).control is listening
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_socket_for_every_address_goes_to_the_star(host: str) -> None:
+    with ExitStack() as stack:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = stack.enter_context(socket.create_server((host, 0), family=family))
+        listener = Listener.parse(f"ws:*:{server.getsockname()[1]}")
+        assert systemd.assign([inherited(server)], [listener], None).listeners == {
+            listener: [server]
+        }
+
+
+def test_a_socket_that_nobody_wants_is_refused_by_name(listening: socket.socket) -> None:
+    port = listening.getsockname()[1]
+    with pytest.raises(ConfigurationError) as refused:
+        systemd.assign([inherited(listening)], [Listener.parse("ws:*:80")], Address("127.0.0.1", 1))
+    assert str(refused.value) == (
+        f"the inherited socket 'web' listens on 127.0.0.1:{port}, which no listener is configured"
+        " for; there are: ws:*:80, control 127.0.0.1:1"
+    )
+
+
+EXEC = """
+import os, sys
+for number, fd in enumerate(map(int, sys.argv[1].split(",")), 3):
+    os.dup2(fd, number)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, "-m", "sipws", "run", *sys.argv[2:]])
+"""
+"""What systemd does between fork and exec."""
+
+
+def start(
+    sockets: list[socket.socket], words: list[str], **environment: str
+) -> subprocess.Popen[str]:
+    # Out of the way of 3 and 4, so that none is overwritten before it is moved there.
+    fds = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, 100) for each in sockets]
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", EXEC, ",".join(map(str, fds)), *words],
+            pass_fds=fds,
+            env={**os.environ, "LISTEN_FDS": str(len(fds)), **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def test_a_service_takes_its_sockets_over_and_says_how_it_is(
+    tmp_path: Path, listening: socket.socket
+) -> None:
+    manager = Manager(str(tmp_path / "notify"))
+    with manager.socket, socket.create_server(("127.0.0.1", 0)) as control:
+        port, control_port = (each.getsockname()[1] for each in (listening, control))
+        config = tmp_path / "sipws.toml"
+        config.write_text(
+            f'[transport]\nlisten = "ws:127.0.0.1:{port}"\n'
+            f'[control]\nlisten = "127.0.0.1:{control_port}"\n'
+        )
+        process = start(
+            [listening, control],
+            ["-c", str(config)],
+            NOTIFY_SOCKET=manager.address,
+            LISTEN_FDNAMES="sip:control",
+        )
+        with process:
+            try:
+                status = f"STATUS=listening on ws:127.0.0.1:{port}"
+                assert manager.hear() == ["READY=1", status]
+                url = f"ws://127.0.0.1:{port}/"
+                with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+                    client.send("\r\n\r\n")
+                    assert client.recv(timeout=PATIENCE) == "\r\n"
+                with socket.create_connection(("127.0.0.1", control_port)) as asking:
+                    asking.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+                    assert asking.recv(100).startswith(b"HTTP/1.1 200 OK")
+                process.send_signal(signal.SIGHUP)
+                assert manager.hear()[0] == "RELOADING=1"
+                assert manager.hear() == ["READY=1", status]
+                process.send_signal(signal.SIGTERM)
+                assert manager.hear() == ["STOPPING=1", "STATUS=closing 0 connections"]
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
+
+
+def test_a_service_with_a_socket_too_many_does_not_start(
+    tmp_path: Path, listening: socket.socket
+) -> None:
+    config = tmp_path / "sipws.toml"
+    config.write_text('[transport]\nlisten = "ws:127.0.0.1:1"\n')
+    with start([listening], ["-c", str(config)], LISTEN_FDNAMES="sip") as process:
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert "sipws: the inherited socket 'sip' listens on 127.0.0.1:" in err
