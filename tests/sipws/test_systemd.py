@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -219,3 +220,18 @@ def test_a_service_with_a_socket_too_many_does_not_start(
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert "sipws: the inherited socket 'sip' listens on 127.0.0.1:" in err
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    units = Path(__file__).parents[2] / "docs" / "systemd"
+    copies = [tmp_path / path.name for path in sorted(units.iterdir())]
+    for copy in copies:
+        text = (units / copy.name).read_text()
+        # It looks for the program too.
+        copy.write_text(text.replace("/usr/bin/sipws", sys.executable))
+    assert [copy.suffix for copy in copies] == [".service", ".socket"]
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", *map(str, copies)], capture_output=True, text=True
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")

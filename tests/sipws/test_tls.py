@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import ssl
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 import hep
-from sipws import ConfigurationError, Server
+from sipws import ConfigurationError, Listener, Server
 from sipws.events import Closed, ErrorKind, HandshakeFailed
 from sipws.flow import Flow
 from sipws.tls import server_context
@@ -92,3 +93,18 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     for name in ("bad.pem", "none.pem"):
         with pytest.raises(ConfigurationError, match=rf"{name} cannot be used: .*PEM"):
             server_context(tmp_path / name)
+
+
+async def test_a_socket_that_listens_already_is_served(
+    certificate: Path, client_context: ssl.SSLContext
+) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    listener = Listener.parse(f"wss:127.0.0.1:{port}")
+    tls = server_context(certificate)
+    async with Server([listener], echo, tls=tls, inherited={listener: [listening]}) as server:
+        url = f"wss://127.0.0.1:{port}/"
+        async with connect(url, subprotocols=SIP, ssl=client_context) as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            assert [str(flow.connection.listener) for flow in server.flows] == [str(listener)]
