@@ -75,6 +75,11 @@ def address_of(host_and_port: Any) -> Address:
     return Address(str(mapped or ip), port or 0)
 
 
+def size_of(data: bytes | str) -> int:
+    """How many bytes a message has on the wire, without the headers of its frames."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+
+
 def harmless(method: Callable[P, None]) -> Callable[P, None]:
     """Keep what only watches from raising into the server that is watched."""
 
