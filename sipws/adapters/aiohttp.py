@@ -38,7 +38,10 @@ from sipws.tracing.pipeline import Pipeline
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
-REPORTER: Final = "sipws.reporter"
+# Up to 3.13 keys are plain strings, and from 3.14 on these are warned of.
+REPORTER: Final[Any] = (
+    web.RequestKey("sipws.reporter", Reporter) if hasattr(web, "RequestKey") else "sipws.reporter"
+)
 """Where a request keeps who tells of it."""
 
 
