@@ -7,6 +7,7 @@ Each takes senders (`hep.open_sender`) and is used like one::
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from hashlib import blake2b
 from typing import Self
 
@@ -15,7 +16,7 @@ from hep.errors import HepDecodeError
 from hep.senders import Sender
 
 
-class _Group:
+class Group(ABC):
     """What groups have in common."""
 
     def __init__(self, *members: Sender) -> None:
@@ -23,6 +24,10 @@ class _Group:
             raise ValueError("a group needs a sender")
         self.members = members
         """The senders; each has its own ``counters``."""
+
+    @abstractmethod
+    def send(self, packet: bytes) -> None:
+        """Send an encoded packet; returns at once."""
 
     async def aclose(self, timeout: float = 2.0) -> None:
         """Send what waits, and end; all members at a time.
@@ -39,7 +44,7 @@ class _Group:
         await self.aclose()
 
 
-class Duplicate(_Group):
+class Duplicate(Group):
     """Sends each packet to all members. One that is down holds up only itself."""
 
     def send(self, packet: bytes) -> None:
@@ -48,7 +53,7 @@ class Duplicate(_Group):
             member.send(packet)
 
 
-class Failover(_Group):
+class Failover(Group):
     """Sends to the first member that is connected; they are named in order of preference.
 
     What waits for a member that is down goes to the one that is chosen instead. When a preferred
@@ -76,7 +81,7 @@ class Failover(_Group):
                     self._chosen.send(packet)
 
 
-class Balanced(_Group):
+class Balanced(Group):
     """Spreads packets over the members so that one correlation id always goes to the same.
 
     Which one depends on the id and on the members' hep_ids alone, so that all senders of a site

@@ -30,12 +30,16 @@ class HepId:
     """What other settings call it (OpenSIPS ``trace_destination``)."""
 
     @classmethod
-    def parse(cls, text: str) -> "HepId":
+    def parse(cls, text: str, default_port: int = PORT) -> "HepId":
         """Read ``[name]host[:port][; transport=udp|tcp|tls][; version=1|2|3]``.
 
         Spaces are allowed, the parameters may come in any order, and a ``;`` may end it. IPv6
         hosts are in brackets; what is in the first brackets is the name unless it has a colon.
         Without a transport it is tcp, and udp for versions 1 and 2, which know no other.
+
+        Args:
+            text: what is written.
+            default_port: the port where it names none (OpenSIPS ``hep_port``).
 
         Raises:
             HepIdError: it does not have that form; the message says what is wrong.
@@ -47,7 +51,7 @@ class HepId:
         where, *parameters = (part.strip() for part in rest.split(";"))
         if (match := _HOST.fullmatch(where)) is None:
             raise _refused(text, f"{where!r} is no host[:port]")
-        port = int(match[3]) if match[3] else PORT
+        port = int(match[3]) if match[3] else default_port
         if not 0 < port <= 0xFFFF:
             raise _refused(text, f"port {port} is not from 1 to 65535")
         values: dict[str, str] = {}

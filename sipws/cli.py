@@ -14,9 +14,9 @@ from typing import Any, Final, get_args
 import uvloop
 
 from sipws import __version__, console, ctl_cli, filter_cli, log
-from sipws.app import Plan
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
+from sipws.plan import Plan
 
 DONE: Final = 0
 WRONG_INPUT: Final = 2

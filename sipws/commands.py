@@ -9,6 +9,7 @@ from sipws.connection_commands import connection_commands
 from sipws.errors import ConfigurationError
 from sipws.mi import NOT_FOUND, MiError
 from sipws.process_commands import process_commands
+from sipws.trace_commands import trace_commands
 
 if TYPE_CHECKING:
     from sipws.app import Application
@@ -29,14 +30,14 @@ def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
 
     def ws_trace(trace_mode: str | None = None) -> Any:
         """Say whether tracing is on, or turn it on or off (OpenSIPS proto_ws)."""
-        tracer = application.tracer
+        points = application.trace_points
         if trace_mode is None:
-            return {"WS tracing": "on" if tracer is not None and tracer.on else "off"}
+            return {"WS tracing": "on" if points.on else "off"}
         if trace_mode not in ("on", "off"):
             raise MiError("Bad parameter value")
-        if tracer is None:
+        if not points.configured:
             raise MiError("No trace_destination is set")
-        tracer.switch(on=trace_mode == "on")
+        points.switch(on=trace_mode == "on")
         log.info("tracing is switched %s", trace_mode)
         return "OK"
 
@@ -77,6 +78,7 @@ def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
         "tls_reload": tls_reload,
         **connection_commands(application),
         **process_commands(application),
+        **trace_commands(application),
     }
     return methods
 

@@ -8,20 +8,18 @@ import logging
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
-    PlainSerializer,
     SecretStr,
     ValidationError,
     model_validator,
 )
 
-from hep import HepId, HepIdError
 from sipws.address import WS_PORT, WSS_PORT, Address, Listener, is_loopback, split_host_port
 from sipws.admission_config import (
     ENTRY_PATHS,
@@ -35,27 +33,14 @@ from sipws.errors import AddressError, ConfigurationError
 from sipws.limits import Limits
 from sipws.log import Format as LogFormat
 from sipws.log import Level as LogLevel
+from sipws.tracing_config import HEP_PATHS, Hep, Tracing
 
 DEFAULT_LISTENER: Final = "ws:127.0.0.1:8080"
 """Where ``sipws run`` listens when nobody says otherwise: loopback, and no privileged port."""
 
-IP_PROTOCOLS: Final = {"tcp": 6, "opensips": 50}
-"""What ``hep_ip_protocol`` puts into chunk 0x0002 for ws and wss."""
-
 log = logging.getLogger(__name__)
 
 _DEFAULT_LIMITS: Final = Limits()
-
-
-def _hep_id(text: object) -> HepId:
-    if isinstance(text, HepId):
-        return text
-    if not isinstance(text, str):
-        raise ValueError("a hep_id is text such as '[homer]10.0.0.2:9060;transport=udp'")
-    try:
-        return HepId.parse(text)
-    except HepIdError as exc:
-        raise ValueError(str(exc)) from exc
 
 
 def _listener(text: str) -> str:
@@ -66,7 +51,6 @@ def _listener(text: str) -> str:
     return text
 
 
-ParsedHepId = Annotated[HepId, BeforeValidator(_hep_id), PlainSerializer(str)]
 ListenerDefinition = Annotated[str, AfterValidator(_listener)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -134,71 +118,6 @@ class Transport(TlsSettings, AdmissionSettings):
             send_timeout=self.ws_send_timeout / 1000,
             close_timeout=self.ws_close_timeout / 1000,
         )
-
-
-class Hep(Section):
-    """``[hep]``: the destinations that exist, and how packets are written."""
-
-    hep_id: Annotated[tuple[ParsedHepId, ...], BeforeValidator(listed)] = ()
-    """Destinations: ``[name]host[:port][; transport=udp|tcp|tls][; version=1|2|3]``."""
-
-    hep_capture_id: int = Field(default=1, ge=0, le=0xFFFFFFFF)
-    """Capture agent id (chunk 0x000c)."""
-
-    hep_ip_protocol: Literal["tcp", "opensips"] = "tcp"
-    """IP protocol of ws and wss packets (chunk 0x0002): 6, or 50 as OpenSIPS sends it."""
-
-    hep_auth_key: SecretStr | None = None
-    """Authenticate key (chunk 0x000e)."""
-
-    homer5_on: bool = False
-    """Payloads as OpenSIPS' colon-joined text rather than as JSON."""
-
-    homer5_delim: str = ":"
-    """What joins the values with ``homer5_on``."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        names = [hep_id.name for hep_id in self.hep_id]
-        for name in names:
-            if name is not None and names.count(name) > 1:
-                raise ValueError(f"hep_id {name!r} is defined twice; names are to be unique")
-        return self
-
-
-class Tracing(Section):
-    """``[tracing]``: what is traced, and to where."""
-
-    trace_destination: str | None = None
-    """The name of a hep_id; without one, nothing is traced."""
-
-    trace_on: bool = False
-    """Whether tracing is on at the start."""
-
-    trace_filter_route: str | None = None
-    """The route that decides, once a connection, whether it is traced."""
-
-    script: Path | None = None
-    """The file that holds the route: a script of routes, or an ``opensips.cfg``."""
-
-    trace_filter: str | None = None
-    """A filter in Python instead of a route: ``MODULE:FUNCTION``, called with the connection."""
-
-    trace_sip: bool = False
-    """Whether SIP messages are traced too, besides what happens to connections."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.trace_filter_route is not None and self.script is None:
-            raise ValueError(
-                f"trace_filter_route {self.trace_filter_route!r} needs script, the file that holds"
-                " the route"
-            )
-        if self.trace_filter is not None and self.script is not None:
-            raise ValueError("trace_filter and script are both set; one filter decides")
-        if self.trace_on and self.trace_destination is None:
-            raise ValueError("trace_on needs trace_destination, the name of a hep_id")
-        return self
 
 
 class Control(Section):
@@ -327,7 +246,11 @@ class Config(Section):
 def _paths_in(table: dict[str, Any]) -> Iterable[tuple[object, str]]:
     """Every place in a file that names a file: its table, and its key there."""
     transport = table.get("transport")
-    yield table.get("tracing"), "script"
+    tracing = table.get("tracing")
+    yield tracing, "script"
+    also = tracing.get("also") if isinstance(tracing, dict) else None
+    yield from ((entry, "script") for entry in (also if isinstance(also, list) else ()))
+    yield from ((table.get("hep"), key) for key in HEP_PATHS)
     yield from ((transport, key) for key in PATHS)
     entries = transport.get("tls") if isinstance(transport, dict) else None
     for entry in entries if isinstance(entries, list) else ():

@@ -11,11 +11,12 @@ from shutil import which
 from typing import Final
 
 from sipws import __version__, systemd
-from sipws.app import Application, Plan
+from sipws.app import Application
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.embedded import EmbeddedCollector
 from sipws.errors import ConfigurationError, TransportError
 from sipws.event_log import log_connections
+from sipws.plan import Plan
 from sipws.server import address_of
 
 logger = logging.getLogger(__name__)
@@ -48,9 +49,9 @@ async def serve(plan: Plan) -> None:
             )
         if application.control is not None:
             logger.info("control is on http://%s/mi", application.control.address)
-        if plan.destination is not None:
+        if plan.destinations:
             state = "on" if plan.config.tracing.trace_on else "off"
-            logger.info("tracing is %s, to %s", state, plan.destination)
+            logger.info("tracing is %s, to %s", state, ", ".join(map(str, plan.destinations)))
         notifier.ready(_status(application))
         await stop.wait()
         left = len(application.server.flows)
@@ -158,11 +159,13 @@ async def _show_last_traces(application: Application, collector: EmbeddedCollect
 
 def _totals(application: Application) -> str:
     """What was traced, and what was lost, in a few words."""
-    tracer, sender = application.tracer, application.sender
-    if tracer is None or sender is None:
+    points = application.trace_points.configured
+    if not points:
         return "nothing was traced"
-    connections = tracer.counters["traced"]
-    sent, lost = sender.counters.sent, sender.counters.dropped.total()
+    connections = points[0].tracer.counters["traced"]
+    ledgers = [sender.counters for point in points for sender in point.senders]
+    sent = sum(ledger.sent for ledger in ledgers)
+    lost = sum(ledger.dropped.total() for ledger in ledgers)
     return f"{connections} connections traced, {sent} HEP packets sent, {lost} dropped"
 
 

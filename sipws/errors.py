@@ -74,6 +74,10 @@ class ConnectError(TransportError):
         return f"cannot connect to {self.destination}: {self.detail}; {self.remedy}"
 
 
+class TracePointError(SipwsError):
+    """A trace cannot be started, or there is none to stop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One thing in a file of the user's that is wrong, or allowed but most likely not meant."""

@@ -8,7 +8,7 @@ import os
 import platform
 import resource
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -93,12 +93,8 @@ def statistics(application: "Application") -> dict[str, int]:
 
 
 def senders_of(application: "Application") -> list[hep.Sender]:
-    """Who sends its traces; of a group, its members."""
-    sender = application.sender
-    if sender is None:
-        return []
-    members: Iterable[hep.Sender] = getattr(sender, "members", (sender,))
-    return list(members)
+    """Who sends its traces."""
+    return application.trace_points.senders
 
 
 def sent_by(sender: hep.Sender) -> int:

@@ -45,10 +45,14 @@ APPLICATION = [
     "sipws.log",
     "sipws.opensips_cfg",
     "sipws.pages",
+    "sipws.plan",
     "sipws.process_commands",
     "sipws.readings",
     "sipws.responder",
     "sipws.systemd",
+    "sipws.trace_commands",
+    "sipws.trace_points",
+    "sipws.tracing_config",
     "sipws.__main__",
 ]
 

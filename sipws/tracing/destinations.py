@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from hep import HepId, HepIdError
+from hep.hep_id import PORT
 from sipws.errors import ConfigurationError
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def resolve(destination: str, hep_ids: Sequence[HepId]) -> HepId:
+def resolve(destination: str, hep_ids: Sequence[HepId], port: int = PORT) -> HepId:
     """Find a trace destination among the configured ones.
 
     Args:
         destination: the name of one of ``hep_ids`` (OpenSIPS ``trace_destination``), or a whole
             HEP id such as ``10.0.0.2:9060;transport=udp``.
         hep_ids: what is configured (OpenSIPS ``hep_id``).
+        port: of a destination that names none (OpenSIPS ``hep_port``).
 
     Raises:
         ConfigurationError: no such name; the message names those that exist.
@@ -31,7 +33,7 @@ def resolve(destination: str, hep_ids: Sequence[HepId]) -> HepId:
             f" '[{destination}]HOST:PORT;transport=udp', or use one of those"
         )
     try:
-        return HepId.parse(destination)
+        return HepId.parse(destination, port)
     except HepIdError as exc:
         raise ConfigurationError(
             f"trace_destination {destination!r} is neither the name of a hep_id (configured:"

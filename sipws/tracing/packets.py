@@ -38,6 +38,14 @@ class PacketSettings:
     auth_key: bytes | None = None
 
 
+def report(settings: PacketSettings, destination: Address, time: float, payload: bytes) -> bytes:
+    """A packet about the trace itself, from this capture agent to a collector."""
+    nowhere = Address("::" if ":" in destination.ip else "0.0.0.0", 0)
+    flow = _flow(nowhere, destination, NETWORK, settings)
+    correlation_id = f"sipws-{settings.capture_id}".encode()
+    return _encode(flow, round(time * 1_000_000), payload, correlation_id)
+
+
 class ConnectionPackets:
     """The packets of one connection.
 

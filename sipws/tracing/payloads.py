@@ -23,6 +23,7 @@ from sipws.events import (
     HandshakeFailed,
     Side,
 )
+from sipws.tracing.losses import Loss
 
 Part = tuple[str, str]
 
@@ -148,6 +149,23 @@ def _closed(event: Closed) -> Parts:
             ("Messages-Out", str(event.messages_out)),
             ("Bytes-In", str(event.bytes_in)),
             ("Bytes-Out", str(event.bytes_out)),
+        ),
+    )
+
+
+def lost(loss: Loss) -> Parts:
+    """What a destination is told of packets that it did not get."""
+    return Parts(
+        (
+            ("Protocol", "HEP"),
+            ("Event", "LOST"),
+            ("Status", "FAILURE"),
+            ("Message", str(loss)),
+        ),
+        (
+            ("Packets", str(loss.causes.total())),
+            ("From", f"{loss.since:.0f}"),
+            ("To", f"{loss.until:.0f}"),
         ),
     )
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from hep import HepEncodeError
+from sipws.address import Address
 from sipws.bus import Bus
 from sipws.events import (
     Accepted,
@@ -30,10 +31,11 @@ from sipws.events import (
     MessageSent,
 )
 from sipws.sip import call_id
+from sipws.tracing.losses import Loss
 from sipws.tracing.masking import Mask, masking
 from sipws.tracing.messages import MessageRules, Select, correlator, is_sip, selector
-from sipws.tracing.packets import ConnectionPackets, PacketSettings
-from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json, as_log_line
+from sipws.tracing.packets import ConnectionPackets, PacketSettings, report
+from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json, as_log_line, lost
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +166,24 @@ class Tracer:
         self._bus.connect_failed.unsubscribe(self._ended)
         self._traces.clear()
         self._starts.clear()
+
+    def adopt(self, connection: Connection) -> None:
+        """Trace a connection that was open before the tracer was, if the filter lets it pass."""
+        self._traces.setdefault(connection.id, CANDIDATE)
+
+    def tell(
+        self, loss: Loss, destination: Address, time: float, send: Callable[[bytes], object]
+    ) -> None:
+        """Tell a collector what it did not get.
+
+        Args:
+            loss: what was lost.
+            destination: the collector; ``0.0.0.0`` where only its name is known.
+            time: in seconds since the epoch.
+            send: sends to this collector alone.
+        """
+        self.counters["offered"] += 1
+        send(report(self._settings.packets, destination, time, self._written(lost(loss))))
 
     def _subscriptions(self) -> Iterator[tuple[type[Any], Callable[[Any], None]]]:
         yield ConnectStarted, self._connect_started

@@ -14,8 +14,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from sipws import __version__, mi
-from sipws.app import Application, Plan
+from sipws.app import Application
 from sipws.config import Config
+from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
 

@@ -8,8 +8,8 @@ import trustme
 
 from hep import HepId
 from sipws import ConfigurationError, FilterRouteError, Listener
-from sipws.app import Plan
 from sipws.config import Config
+from sipws.plan import Plan
 
 EXAMPLE = """
 [transport]
@@ -124,9 +124,9 @@ def test_certificates_are_files_beside_the_configuration(file: Path) -> None:
 
 def test_a_plan_knows_destination_filter_and_form(file: Path) -> None:
     plan = Plan.of(Config.load(file))
-    assert plan.destination == HepId("10.0.0.3", 9060, "udp", 2, "old")
+    assert plan.destinations == [HepId("10.0.0.3", 9060, "udp", 2, "old")]
     assert plan.filter.decide is not None
-    settings = plan.settings
+    settings = plan.points[0].settings
     assert (settings.homer5, settings.homer5_delimiter, settings.trace_sip) == (True, "#", True)
     packets = settings.packets
     assert (packets.version, packets.capture_id, packets.ip_protocol) == (2, 2001, 50)
@@ -136,22 +136,23 @@ def test_a_plan_knows_destination_filter_and_form(file: Path) -> None:
 def test_the_defaults_serve_on_loopback_and_trace_nothing() -> None:
     plan = Plan.of(Config())
     assert plan.config.transport.listeners == (Listener("ws", "127.0.0.1", 8080),)
-    assert (plan.destination, plan.filter.decide) == (None, None)
-    assert (plan.settings.packets.ip_protocol, plan.settings.homer5) == (6, False)
+    assert (plan.points, plan.filter.decide) == ((), None)
+    settings = Config().tracing.settings_of(Config().tracing, Config().hep, 3)
+    assert (settings.packets.ip_protocol, settings.homer5) == (6, False)
 
 
 def test_one_value_stands_for_a_list_of_one(file: Path) -> None:
     file.write_text('[transport]\nlisten = "ws:*"\n[hep]\nhep_id = "[a]10.0.0.2"')
     config = Config.load(file)
     assert config.transport.listen == ("ws:*",)
-    assert config.hep.hep_id == (HepId("10.0.0.2", name="a"),)
+    assert config.hep.hep_ids == (HepId("10.0.0.2", name="a"),)
 
 
 def test_secrets_are_not_shown(file: Path) -> None:
     config = Config.load(file)
     assert "s3cr3t" not in config.model_dump_json()
     assert "s3cr3t" not in repr(config)
-    assert Plan.of(config.changed("test")).settings.packets.auth_key == b"s3cr3t"
+    assert Plan.of(config.changed("test")).points[0].settings.packets.auth_key == b"s3cr3t"
 
 
 def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:

@@ -15,9 +15,10 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 import hep
-from sipws.app import Application, Plan
+from sipws.app import Application
 from sipws.cli import main
 from sipws.config import Config
+from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
 
@@ -65,10 +66,10 @@ async def come_and_go(application: Application) -> None:
     port = application.server.listeners[0].port
     async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP):
         pass
-    assert application.sender is not None
+    [sender] = application.trace_points.senders
     async with asyncio.timeout(5):
         await application.server.flows.wait_empty()
-        while application.sender.counters.queued:  # noqa: ASYNC110 - there is no event for it
+        while sender.counters.queued:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.005)
     await asyncio.sleep(0.02)
 

@@ -11,10 +11,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from sipws.app import Application, Plan
+from sipws.app import Application
 from sipws.cli import main
 from sipws.config import Config
 from sipws.ctl_cli import TOKEN, age
+from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
 SECRET = "s3cr3t"

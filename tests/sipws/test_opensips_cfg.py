@@ -7,8 +7,8 @@ import pytest
 
 from hep import HepId
 from sipws import ConfigurationError, Listener
-from sipws.app import Plan
 from sipws.config import Config
+from sipws.plan import Plan
 
 CFG = """\
 #!define WITH_WS
@@ -48,16 +48,16 @@ def test_sockets_parameters_and_the_filter_route_are_taken_over(cfg: Path) -> No
     )
     assert config.transport.limits.send_timeout == 0.25
     plan = Plan.of(config)
-    assert plan.destination == HepId("10.0.0.3", 9070, "tcp", name="two")
+    assert plan.destinations == [HepId("10.0.0.3", 9070, "tcp", name="two")]
     assert plan.filter.decide is not None
-    assert plan.settings.packets.capture_id == 2001
+    assert plan.points[0].settings.packets.capture_id == 2001
     assert config.tracing.trace_on
 
 
 def test_payloads_are_opensips_text_unless_the_file_says_otherwise(cfg: Path) -> None:
-    assert Plan.of(Config().with_opensips_cfg(cfg)).settings.homer5
+    assert Plan.of(Config().with_opensips_cfg(cfg)).points[0].settings.homer5
     cfg.write_text(CFG + 'modparam("proto_hep", "homer5_on", 0)\n')
-    assert not Plan.of(Config().with_opensips_cfg(cfg)).settings.homer5
+    assert not Plan.of(Config().with_opensips_cfg(cfg)).points[0].settings.homer5
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from sipws.app import Application, Plan
+from sipws.app import Application
 from sipws.config import Config
 from sipws.exposition import CONTENT_TYPE
+from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
 OPTIONS = (
@@ -97,10 +98,10 @@ async def test_hep_is_counted_by_destination_and_cause() -> None:
         async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP):
             pass
         await running.server.flows.wait_empty()
-        assert running.sender is not None
-        running.sender.counters.drop_all("example")
+        [sender] = running.trace_points.senders
+        sender.counters.drop_all("example")
         found = await metrics(running)
-        to = str(running.sender.destination)
+        to = str(sender.destination)
     assert found["sipws_tracing_enabled",] == 1
     assert found["sipws_trace_decisions_total", "traced"] == 1
     assert found["sipws_trace_packets_total",] == 2

@@ -8,10 +8,11 @@ import pytest
 import trustme
 
 from sipws import ConfigurationError
-from sipws.app import Application, Plan
+from sipws.app import Application
 from sipws.commands import methods_of
 from sipws.config import Config
 from sipws.mi import MiError
+from sipws.plan import Plan
 
 
 @pytest.fixture(scope="module")

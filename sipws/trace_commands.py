@@ -1,0 +1,59 @@
+"""MI methods about traces that come and go (OpenSIPS tracer: ``trace_start``, ``trace_stop``)."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sipws.errors import TracePointError
+from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
+from sipws.trace_points import TracePoint
+
+if TYPE_CHECKING:
+    from sipws.app import Application
+
+
+def trace_commands(application: "Application") -> dict[str, Callable[..., Any]]:
+    """The methods by name."""
+
+    def trace_start(
+        id: str,  # noqa: A002 - the parameter's name on the wire
+        uri: str,
+        filter: list[str] | str = (),  # type: ignore[assignment]  # noqa: A002 - likewise
+    ) -> str:
+        """Trace to one more destination, live: ``hep:HOST:PORT;transport=tcp;version=3``."""
+        filters = [filter] if isinstance(filter, str) else filter
+        texts = (id, uri, *filters) if isinstance(filters, list | tuple) else (None,)
+        if not all(isinstance(text, str) for text in texts):
+            raise MiError("Invalid params", INVALID_PARAMS)
+        try:
+            application.start_trace(id, uri, filters)
+        except TracePointError as exc:
+            raise MiError(str(exc)) from exc
+        return "OK"
+
+    def trace_stop(id: str) -> str:  # noqa: A002 - the parameter's name on the wire
+        """End a trace that was started."""
+        try:
+            application.trace_points.stop(id)
+        except TracePointError as exc:
+            raise MiError(str(exc), NOT_FOUND) from exc
+        return "OK"
+
+    def trace_list() -> dict[str, list[dict[str, Any]]]:
+        """All destinations, those of the configuration first."""
+        return {"Traces": [_described(point) for point in application.trace_points.all]}
+
+    return {"trace_start": trace_start, "trace_stop": trace_stop, "trace_list": trace_list}
+
+
+def _described(point: TracePoint) -> dict[str, Any]:
+    ledgers = [sender.counters for sender in point.senders]
+    return {
+        "ID": point.id,
+        "URI": point.uri,
+        "Started": "by hand" if point.temporary else "by configuration",
+        "State": "on" if point.tracer.on else "off",
+        "Filters": list(point.filters),
+        "Sent": sum(ledger.sent for ledger in ledgers),
+        "Dropped": sum(ledger.dropped.total() for ledger in ledgers),
+        "Queued": sum(ledger.queued for ledger in ledgers),
+    }

@@ -1,0 +1,258 @@
+"""Where traces go, while the program runs: tracers with their senders, some of them for a while.
+
+A trace point is a destination, or a group of them, with a tracer of its own. Those of the
+configuration last as long as the program; others come and go by MI ``trace_start`` and
+``trace_stop``, and go by themselves when their peer has gone.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import Final, Self
+
+import hep
+from hep.groups import Group
+from hep.senders import REFUSED
+from sipws.address import Address
+from sipws.bus import Bus
+from sipws.errors import AddressError, TracePointError
+from sipws.events import Connection
+from sipws.plan import PointPlan
+from sipws.proxied import Networks
+from sipws.tracing.losses import Losses
+from sipws.tracing.messages import CallsOf, Party
+from sipws.tracing.tracer import Decide, Tracer, TraceSettings, Verdict
+from sipws.tracing_config import Distribution
+
+log = logging.getLogger(__name__)
+
+FLUSH_TIMEOUT: Final = 2.0
+"""Seconds that the last packets have to leave at the end."""
+
+LOOK_INTERVAL: Final = 1.0
+"""Seconds between two looks at the ledgers and at who has gone."""
+
+MOST_STARTED: Final = 32
+"""Trace points that may be started: each costs an encoding of every message."""
+
+_DISTRIBUTIONS: Final[dict[Distribution, Callable[..., Group]]] = {
+    "duplicate": hep.Duplicate,
+    "failover": hep.Failover,
+    "balanced": hep.Balanced,
+}
+
+
+@dataclass(slots=True)
+class TracePoint:
+    """A destination, or a group of them, and what is traced to it."""
+
+    id: str
+    tracer: Tracer
+    senders: tuple[hep.Sender, ...]
+    temporary: bool
+    """Whether it was started by MI ``trace_start``."""
+    losses: list[Losses] = field(default_factory=list)
+    """Of each sender."""
+    filters: tuple[str, ...] = ()
+    """What it was started with."""
+
+    @property
+    def uri(self) -> str:
+        """Where to, in words."""
+        return ", ".join(str(sender.destination) for sender in self.senders)
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether its peer was there and is not any more, or never was."""
+        return any(sender.failures or sender.counters.dropped[REFUSED] for sender in self.senders)
+
+
+class TracePoints:
+    """All trace points of an application."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.configured: list[TracePoint] = []
+        self.started: dict[str, TracePoint] = {}
+        """By id."""
+        self._bus = bus
+        self._watching: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def senders(self) -> list[hep.Sender]:
+        """The senders of all of them."""
+        return [sender for point in self.all for sender in point.senders]
+
+    @property
+    def all(self) -> list[TracePoint]:
+        """Those of the configuration, and those that were started."""
+        return [*self.configured, *self.started.values()]
+
+    @property
+    def on(self) -> bool:
+        """Whether tracing is on (OpenSIPS ``trace_on``)."""
+        return any(point.tracer.on for point in self.configured)
+
+    def switch(self, *, on: bool) -> None:
+        """Turn tracing on or off (OpenSIPS ``ws_trace``); what was started by hand goes on."""
+        for point in self.configured:
+            point.tracer.switch(on=on)
+
+    def open(self, plans: Sequence[PointPlan], *, on: bool) -> None:
+        """Open the trace points of the configuration.
+
+        Raises:
+            HepSpoolError: the directory for what waits cannot be used.
+        """
+        for number, plan in enumerate(plans):
+            senders = tuple(map(hep.open_sender, plan.destinations, plan.senders))
+            send = (
+                senders[0].send
+                if len(senders) == 1
+                else _DISTRIBUTIONS[plan.distribution](*senders).send
+            )
+            tracer = Tracer(self._bus, send, plan.settings, decide=plan.filter.decide, on=on)
+            name = plan.destinations[0].name or str(number)
+            self.configured.append(self._point(name, tracer, senders, temporary=False))
+
+    def start(
+        self,
+        point_id: str,
+        uri: str,
+        filters: Sequence[str],
+        settings: TraceSettings,
+        connections: Iterable[Connection],
+    ) -> TracePoint:
+        """Trace to one more destination until `stop` (MI ``trace_start``).
+
+        Args:
+            point_id: what it is called.
+            uri: ``hep:HOST:PORT;transport=tcp;version=3``.
+            filters: ``caller=USER[@HOST]``, ``callee=…`` and ``ip=ADDRESS`` (of the peer, or a
+                network); of one kind any may match, and each kind must.
+            settings: how events are written, as for other destinations.
+            connections: those that are open now; they are traced too.
+
+        Raises:
+            TracePointError: the id is taken, the uri or a filter is wrong, or there are too many.
+        """
+        if point_id in self.started:
+            raise TracePointError(f"trace id {point_id!r} is taken; stop it first")
+        if len(self.started) >= MOST_STARTED:
+            raise TracePointError(f"{MOST_STARTED} traces were started; stop one first")
+        try:
+            destination = hep.HepId.parse(uri.removeprefix("hep:"))
+        except hep.HepIdError as exc:
+            raise TracePointError(str(exc)) from exc
+        decide, select = _filters(filters)
+        packets = replace(settings.packets, version=destination.version)
+        sender = hep.open_sender(destination)
+        tracer = Tracer(
+            self._bus,
+            sender.send,
+            # The events of all connections would bury the calls of a party.
+            replace(settings, packets=packets, trace_sip=True, trace_events=select is None),
+            decide=decide,
+            select=select,
+        )
+        for connection in connections:
+            tracer.adopt(connection)
+        point = self._point(point_id, tracer, (sender,), temporary=True)
+        point.filters = tuple(filters)
+        self.started[point_id] = point
+        log.info("trace %s is started, to %s", point_id, destination)
+        return point
+
+    def stop(self, point_id: str, why: str = "stopped") -> None:
+        """End what was started (MI ``trace_stop``).
+
+        Raises:
+            TracePointError: there is none with that id.
+        """
+        point = self.started.pop(point_id, None)
+        if point is None:
+            raise TracePointError(f"there is no trace {point_id!r}")
+        point.tracer.close()
+        log.info("trace %s to %s is %s", point_id, point.uri, why)
+        closing = asyncio.get_running_loop().create_task(_close(point))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def look(self, now: float) -> None:
+        """Tell what was lost, and let go of who has gone.
+
+        Args:
+            now: the time, in seconds since the epoch.
+        """
+        for point in self.all:
+            if point.temporary and point.has_gone:
+                self.stop(point.id, "gone: its peer is not there")
+                continue
+            for sender, losses in zip(point.senders, point.losses, strict=True):
+                if (loss := losses.look(now, reachable=sender.connected)) is not None:
+                    log.warning("%s: %s", sender.destination, loss)
+                    # To that one alone: the others of a group may have missed nothing.
+                    point.tracer.tell(loss, _address(sender.destination), now, sender.send)
+
+    async def __aenter__(self) -> Self:
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """End all of them, within `FLUSH_TIMEOUT`."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        points = self.all
+        for point in points:
+            point.tracer.close()
+        await asyncio.gather(*map(_close, points), *self._closing)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            self.look(time.time())
+
+    def _point(
+        self, name: str, tracer: Tracer, senders: tuple[hep.Sender, ...], *, temporary: bool
+    ) -> TracePoint:
+        losses = [Losses(sender.counters, time.time()) for sender in senders]
+        return TracePoint(name, tracer, senders, temporary, losses)
+
+
+async def _close(point: TracePoint) -> None:
+    await asyncio.gather(*(sender.aclose(FLUSH_TIMEOUT) for sender in point.senders))
+
+
+def _address(destination: hep.HepId) -> Address:
+    try:
+        ip_address(destination.host)
+    except ValueError:
+        return Address("0.0.0.0", destination.port)
+    return Address(destination.host, destination.port)
+
+
+def _filters(filters: Sequence[str]) -> tuple[Decide | None, CallsOf | None]:
+    """What filters say about connections, and about messages."""
+    by_kind: dict[str, list[str]] = {"caller": [], "callee": [], "ip": []}
+    for text in filters:
+        kind, equals, wanted = text.partition("=")
+        if kind not in by_kind or not equals or not wanted:
+            raise TracePointError(
+                f"filter {text!r} is none of caller=USER[@HOST], callee=USER[@HOST], ip=ADDRESS"
+            )
+        by_kind[kind].append(wanted)
+    callers, callees = ([Party(text) for text in by_kind[kind]] for kind in ("caller", "callee"))
+    select = CallsOf(callers, callees) if callers or callees else None
+    if not by_kind["ip"]:
+        return None, select
+    try:
+        networks = Networks(by_kind["ip"])
+    except AddressError as exc:
+        raise TracePointError(f"filter ip=: {exc}") from exc
+    return lambda connection: Verdict(connection.peer.ip in networks), select

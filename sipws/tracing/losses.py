@@ -1,0 +1,84 @@
+"""What a destination did not get, told to it once it is back. Pure.
+
+A ledger counts what was dropped; this watches it, and says when there is something to tell: when
+packets have been lost, none has been lost since the last look, and the destination is there.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from hep import Outbox
+
+LONGEST_WAIT: Final = 64
+"""Looks between two tries to tell: over UDP a report may be lost itself, which is a loss again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Packets that were lost."""
+
+    causes: Counter[str]
+    """How many, by cause."""
+    since: float
+    """When the first of them was still safe, in seconds since the epoch."""
+    until: float
+    """When all of them were lost."""
+
+    def __str__(self) -> str:
+        total = self.causes.total()
+        causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.most_common())
+        noun = "packet" if total == 1 else "packets"
+        return f"{total} {noun} lost from {_when(self.since)} to {_when(self.until)}: {causes}"
+
+
+class Losses:
+    """Watches a ledger.
+
+    Args:
+        ledger: of the sender to the destination.
+        now: the time, in seconds since the epoch.
+    """
+
+    def __init__(self, ledger: Outbox, now: float) -> None:
+        self._ledger = ledger
+        self._told: Counter[str] = Counter()
+        self._seen = 0
+        self._since = self._until = self._looked = now
+        self._wait = self._waited = 0
+
+    def look(self, now: float, *, reachable: bool) -> Loss | None:
+        """Look at the ledger; to be called about once a second.
+
+        Args:
+            now: the time, in seconds since the epoch.
+            reachable: whether the destination is there.
+
+        Returns:
+            what is to be told to it now. It counts as told.
+        """
+        ledger = self._ledger
+        total = ledger.dropped.total()
+        before, self._looked = self._looked, now
+        if total > self._seen:
+            if self._seen == self._told.total():
+                self._since = before
+            self._until = now
+            self._seen = total
+            return None
+        if total == self._told.total():
+            self._wait = self._waited = 0
+            return None
+        self._waited += 1
+        if not reachable or ledger.in_memory or self._waited < self._wait:
+            return None
+        # A packet that comes back as refused later on is told with the others of its kind.
+        loss = Loss(ledger.dropped - self._told, self._since, self._until)
+        self._told = ledger.dropped.copy()
+        self._waited, self._wait = 0, min(max(1, self._wait * 2), LONGEST_WAIT)
+        return loss
+
+
+def _when(time: float) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}"
