@@ -54,13 +54,16 @@ class SipSplitter:
         not counted."""
         self._buffer = bytearray()
         self._scanned = 0
+        self._needed = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes as they come; returns each message that is complete now."""
         buffer = self._buffer
         buffer += data
+        if len(buffer) < self._needed:
+            return []
         messages = []
-        start = 0
+        start = self._needed = 0
         while start < len(buffer):
             if buffer[start] in b"\r\n":
                 start += 1
@@ -89,12 +92,18 @@ class SipSplitter:
             return 0
         # What has been looked through before is not again, but for the part of an end.
         head_end = _HEAD_END.search(buffer, max(start, self._scanned - 3))
-        if head_end is None or head_end.end() - start > LONGEST_HEAD:
+        if head_end is None and len(buffer) - start < LONGEST_HEAD:
             self._scanned = len(buffer)
-            return None if head_end is None and len(buffer) - start < LONGEST_HEAD else 0
+            return None
+        self._scanned = 0
+        if head_end is None or head_end.end() - start > LONGEST_HEAD:
+            return 0
         found = _CONTENT_LENGTH.search(buffer, start, head_end.start() + 1)
         body = int(found[1]) if found else 0
         if body > LONGEST_BODY:
             return 0
         length = head_end.end() - start + body
-        return length if len(buffer) - start >= length else None
+        if len(buffer) - start >= length:
+            return length
+        self._needed = length
+        return None
