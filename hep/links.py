@@ -261,7 +261,10 @@ class _Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Called once more when TLS has come up on top of the connection.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=0)
+        # Nothing may wait in the process unseen. A TLS transport pauses already when as much as
+        # the limit waits: with 0 it would do so for good, even when all has been taken.
+        is_tls = transport.get_extra_info("sslcontext") is not None
+        self._transport.set_write_buffer_limits(high=1 if is_tls else 0)
         _keep_alive(transport.get_extra_info("socket"))
 
     def pause_writing(self) -> None:

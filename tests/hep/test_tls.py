@@ -37,6 +37,20 @@ async def test_packets_arrive_over_tls(
     assert inbox.sources[0].transport == "tls"
 
 
+async def test_packets_go_on_arriving_over_tls_write_after_write(
+    packet, collect, inbox, authority, collector_context
+) -> None:
+    collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    destination = hep.HepId("localhost", collector.tls_address[1], "tls")
+    async with hep.open_sender(destination, hep.SenderSettings(tls=trusting)) as sender:
+        for number, size in enumerate((10, 60_000, 10, 60_000, 10), 1):
+            sender.send(hep.encode(replace(packet, payload=bytes(size))))
+            await inbox.wait_for(number)
+    assert sender.counters.sent == 5
+
+
 async def test_a_collector_that_nobody_vouches_for_gets_nothing(
     packet, collect, inbox, collector_context
 ) -> None:
