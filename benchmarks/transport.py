@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from peers import load
 from peers.servers import Served, serve, websocket_module
 
-ROUNDS = 20
+ROUNDS = 12
 """The best counts: what disturbs a round only ever makes it dearer."""
 
 SERVERS = {
@@ -106,19 +106,19 @@ def main() -> None:
         names.remove("kamailio")
     cpus = sorted(os.sched_getaffinity(0))
     load.pin(cpus[-1])
+    print(f"| | {' | '.join(SERVERS[name] for name in names)} |\n| --- |{' --- |' * len(names)}")
+    count = options.count
     with ExitStack() as stack:
         servers = {name: stack.enter_context(serve(name, cpus[0])) for name in names}
-        figures = {
-            "20 connections, 8 in flight: an exchange, µs": exchanges(servers, 8, options.count),
-            "20 connections, 1 in flight: an exchange, µs": exchanges(servers, 1, options.count),
-            "accept, handshake, close, µs": comings(servers, max(1, options.count // 50)),
-        }
-    figures[f"one of {held:,} idle connections, KB"] = {
-        name: idle(name, cpus[0], held) for name in names
-    }
-    print(f"| | {' | '.join(SERVERS[name] for name in names)} |\n| --- |{' --- |' * len(names)}")
-    for what, of in figures.items():
-        print(f"| {what} | {' | '.join(f'{of[name]:.1f}' for name in names)} |")
+        row("exchange, 20 connections, 8 in flight, µs", exchanges(servers, 8, count))
+        row("exchange, 20 connections, 1 in flight, µs", exchanges(servers, 1, count))
+        row("accept, handshake, close, µs", comings(servers, max(1, count // 50)))
+    row(f"one of {held:,} idle connections, KB", {n: idle(n, cpus[0], held) for n in names})
+
+
+def row(what: str, figures: dict[str, float]) -> None:
+    """Print a row of the table."""
+    print(f"| {what} | {' | '.join(f'{figure:.1f}' for figure in figures.values())} |", flush=True)
 
 
 if __name__ == "__main__":

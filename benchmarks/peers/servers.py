@@ -128,7 +128,7 @@ def _kamailio(cpu: int) -> Iterator[Served]:
     with tempfile.TemporaryDirectory() as folder:
         cfg = Path(folder) / "kamailio.cfg"
         cfg.write_text(KAMAILIO.format(port=port, websocket=websocket_module()))
-        command = ["kamailio", "-DD", "-E", "-m", "1024", "-f", str(cfg), "-Y", folder]
+        command = ["kamailio", "-DD", "-E", "-m", "2048", "-M", "64", "-f", str(cfg), "-Y", folder]
         log = Path(folder) / "log"
         with log.open("w") as output:
             child = subprocess.Popen(
