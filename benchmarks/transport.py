@@ -19,15 +19,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from peers import load
-from peers.servers import Served, serve, websocket_module
+from peers.servers import REQUEST_SIZE, Served, serve, websocket_module
 
-ROUNDS = 12
+ROUNDS = 8
 """The best counts: what disturbs a round only ever makes it dearer."""
 
 SERVERS = {
     "sipws": "sipws",
     "engine": "sipws, every frame through the engine",
     "websockets": "websockets' asyncio API, canned reply",
+    "bare": "bare uvloop protocol, canned bytes",
     "kamailio": "Kamailio, `sl_send_reply`",
 }
 
@@ -104,6 +105,7 @@ def main() -> None:
     if websocket_module() is None and "kamailio" in names:
         print("Kamailio with its WebSocket module is not installed: left out", file=sys.stderr)
         names.remove("kamailio")
+    assert len(load.request(1)) == REQUEST_SIZE
     cpus = sorted(os.sched_getaffinity(0))
     load.pin(cpus[-1])
     print(f"| | {' | '.join(SERVERS[name] for name in names)} |\n| --- |{' --- |' * len(names)}")

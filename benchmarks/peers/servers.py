@@ -17,8 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 HERE = Path(__file__)
+REQUEST_SIZE = 457
+"""Bytes of a request of `load`, its frame's header included."""
 CANNED = (
     b"SIP/2.0 200 OK\r\nVia: SIP/2.0/WS df7jal23ls0d.invalid;branch=z9hG4bK5600001;rport=50000"
     b";received=127.0.0.1\r\nFrom: <sip:alice@example.com>;tag=8n2gt3\r\n"
@@ -156,6 +159,9 @@ async def _run(name: str) -> None:
     if name == "websockets":
         await _websockets()
         return
+    if name == "bare":
+        await _bare()
+        return
     from sipws import Server, responder
     from sipws.session import Session
 
@@ -164,6 +170,32 @@ async def _run(name: str) -> None:
         print(server.listeners[0].port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
         await server.aclose(grace=0)
+
+
+class _Bare(asyncio.Protocol):
+    """No server at all: what the system and the event loop cost, in which all of them work."""
+
+    FRAME = b"\x81\x7e" + len(CANNED).to_bytes(2, "big") + CANNED
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if data.startswith(b"GET"):
+            self._transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        elif data.startswith(b"\x88"):
+            self._transport.write(b"\x88\x02\x03\xe8")
+            self._transport.close()
+        else:
+            # All requests have one length.
+            self._transport.write(self.FRAME * (len(data) // REQUEST_SIZE))
+
+
+async def _bare() -> None:
+    server = await asyncio.get_running_loop().create_server(_Bare, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    server.close()
 
 
 async def _websockets() -> None:

@@ -87,7 +87,7 @@ def story(pieces: list[bytes]) -> list[ConnectionEvent]:
         events += one.receive(piece, 1.0)
         one.take_writes()
         assert len(one._received) <= LONGEST_REPLY + LONGEST_BODY
-        assert len(one._message) <= LIMITS.message_size
+        assert len(one._assembly) <= LIMITS.message_size
     events += one.receive_eof(2.0)
     assert one.phase is Phase.CLOSED
     return events
