@@ -7,13 +7,14 @@ every frame to the engine. What they tell, write and hold must be equal after ev
 import itertools
 from typing import ClassVar
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from sipws import Address, ConnectionClosedError, Limits, Listener
 from sipws.events import Connection, Event, MessageReceived
-from sipws.frames import whole_messages
+from sipws.frames import BINARY, TEXT, server_frame, whole_messages
 from sipws.server_session import ServerSession
 
 UPGRADE = (
@@ -195,3 +196,10 @@ def test_no_byte_behind_the_first_other_frame_is_looked_at(stream: bytes, tail: 
     messages, end = whole_messages(stream, 0, LIMITS.message_size, CONNECTION, 1.0)
     assert whole_messages(stream[:end], 0, LIMITS.message_size, CONNECTION, 1.0) == (messages, end)
     assert whole_messages(stream, end, LIMITS.message_size, CONNECTION, 1.0) == ([], end)
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
+@pytest.mark.parametrize(("first", "opcode"), [(TEXT, Opcode.TEXT), (BINARY, Opcode.BINARY)])
+def test_a_frame_made_by_hand_is_the_engines(length: int, first: int, opcode: Opcode) -> None:
+    data = b"x" * length
+    assert server_frame(first, data) == Frame(opcode, data).serialize(mask=False)
