@@ -129,6 +129,8 @@ class Gate:
                 self._shared,
                 Arrived(arrival.peer, arrival.started, arrival.ticket, refusal),
             )
+            # From here on a transport has the socket, and closes it also when TLS fails.
+            arrival.has_transport = True
             if self._tls is None:
                 await self._loop.connect_accepted_socket(lambda: flow, arrival.socket)
             else:
@@ -140,8 +142,11 @@ class Gate:
                     ssl_handshake_timeout=max(deadline - self._loop.time(), 0.001),
                 )
         except OSError as exc:
-            reason = failure_reason(exc, self._shared.limits.handshake_timeout)
-            self._fail(arrival, ErrorKind.TLS_FAILURE, reason)
+            if self._tls is None:
+                self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, str(exc))
+            else:
+                reason = failure_reason(exc, self._shared.limits.handshake_timeout)
+                self._fail(arrival, ErrorKind.TLS_FAILURE, reason)
         except asyncio.CancelledError:
             self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "server shutdown")
             raise
@@ -206,7 +211,8 @@ class Gate:
         received = bytes(arrival.received) if refusal.kind is ErrorKind.PROXY_HEADER else b""
         for event in session.turn_away(refusal, now, told=False, received=received):
             shared.bus.publish(event)
-        arrival.socket.close()
+        if not arrival.has_transport:
+            arrival.socket.close()
         arrival.ticket.release()
 
 
@@ -238,7 +244,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 class _Arrival:
     """A connection that is not yet a flow."""
 
-    __slots__ = ("local", "peer", "received", "socket", "started", "ticket")
+    __slots__ = ("has_transport", "local", "peer", "received", "socket", "started", "ticket")
 
     def __init__(
         self, connected: socket.socket, peer: Address, started: float, ticket: Ticket
@@ -249,6 +255,7 @@ class _Arrival:
         self.started = started
         self.ticket = ticket
         self.received = bytearray()
+        self.has_transport = False
 
 
 _UNANSWERED: Final = (ErrorKind.PROXY_HEADER,)

@@ -145,7 +145,7 @@ def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A peer that breaks off during the handshake is told apart by this from one that closes.
+    # A TLS 1.2 client could make the server do handshake after handshake on one connection.
     context.options |= ssl.OP_NO_RENEGOTIATION
     files = str(certificate) if key is None else f"{certificate} with key {key}"
     try:
