@@ -14,8 +14,9 @@ class Limits:
 
     handshake_timeout: float = 5.0
     """Seconds from the TCP connection to the last byte of the upgrade request. A phone on a slow
-    mobile network needs about two; a slow-loris attacker gets no more than this. Of a
-    client: from the upgrade request to the end of its answer."""
+    mobile network needs about two; a slow-loris attacker gets no more than this. A PROXY header and
+    TLS, where they come first, have the same time together. Of a client: from the upgrade request
+    to the end of its answer."""
 
     request_size: int = 16 * 1024
     """Bytes of an upgrade request. Browsers with large cookies send 8 KiB."""
