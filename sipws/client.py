@@ -231,7 +231,7 @@ class Client:
             try:
                 failed = await flow.answered
             except asyncio.CancelledError:
-                flow.abort(ErrorKind.CONNECT_CANCELLED, "the connect was given up")
+                flow.give_up()
                 raise
         if failed is not None:
             status = status_of(failed.reply)
@@ -297,10 +297,20 @@ class Client:
             if self._tls is None:
                 self._tls = client_context()
             context, name = self._tls, where.host.rstrip(".")
-        try:
-            await asyncio.get_running_loop().create_connection(
+        starting = asyncio.ensure_future(
+            asyncio.get_running_loop().create_connection(
                 lambda: flow, sock=sock, ssl=context, server_hostname=name
             )
+        )
+        try:
+            # uvloop's is not to be cancelled between the protocol's `connection_made` and its own
+            # end: the protocol would never hear of the connection's end.
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            flow.give_up()
+            if not flow.made:
+                starting.cancel()
+            raise
         except OSError as exc:
             if context is None:
                 raise unreachable(exc, peer) from exc

@@ -15,6 +15,7 @@ from sipws.events import (
     Connected,
     Connection,
     ConnectionOpened,
+    ErrorKind,
     Event,
     HandshakeFailed,
 )
@@ -33,7 +34,16 @@ class ClientFlow(Flow):
         listener: what the connection is opened for; None for our end of the socket.
     """
 
-    __slots__ = ("_attempt", "_ended", "_listener_of", "_offer", "answered", "destination", "made")
+    __slots__ = (
+        "_attempt",
+        "_ended",
+        "_given_up",
+        "_listener_of",
+        "_offer",
+        "answered",
+        "destination",
+        "made",
+    )
 
     def __init__(
         self,
@@ -49,6 +59,7 @@ class ClientFlow(Flow):
         """Done when the handshake is: with how it failed, or with None."""
         self.made = False
         """Whether TCP, and TLS where it is used, stood."""
+        self._given_up = False
         self._ended: asyncio.Future[Closed] = self._loop.create_future()
         self._attempt = attempt
         self._offer = offer
@@ -62,10 +73,19 @@ class ClientFlow(Flow):
         """Call back when the connection is gone."""
         self._ended.add_done_callback(lambda ended: callback(self))
 
+    def give_up(self) -> None:
+        """Drop the connection, or what may become of it."""
+        self._given_up = True
+        if self.made:
+            self.abort(ErrorKind.CONNECT_CANCELLED, "the connect was given up")
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the upgrade request."""
-        self.made = True
         self._transport = cast("asyncio.Transport", transport)
+        if self._given_up:
+            self._transport.abort()
+            return
+        self.made = True
         now = self._shared.clock()
         local = address_of(transport.get_extra_info("sockname"))
         # A socket that the peer has reset meanwhile has no peer any more.
@@ -81,6 +101,11 @@ class ClientFlow(Flow):
         self._session = session
         self._shared.registry.add(self)
         self._act([ConnectionOpened(connection, now), *session.start(now)])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the session where nothing else has, and forget the connection."""
+        if self.made:
+            super().connection_lost(exc)
 
     def _act(self, events: Sequence[Event]) -> None:
         super()._act(events)
