@@ -14,10 +14,10 @@ from sipws.bus import Bus
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer, status_of
 from sipws.destination import Destination
-from sipws.dialling import DialError, address_of, open_socket, resolve, tls_failure, unreachable
+from sipws.dialling import DialError, open_socket, resolve, tls_failure, unreachable
 from sipws.errors import ConnectError, TransportError
 from sipws.events import ConnectFailed, Connection, ConnectStarted, ErrorKind
-from sipws.flow import Flow, Handler, Surroundings
+from sipws.flow import Flow, Handler, Surroundings, address_of_socket
 from sipws.handshake import SUBPROTOCOL
 from sipws.limits import Limits
 from sipws.reconnect import Backoff, KeptConnection
@@ -277,11 +277,11 @@ class Client:
         try:
             async with asyncio.timeout(limit):
                 candidates = await resolve(where)
-                peer = address_of(candidates[0][1])
+                peer = address_of_socket(candidates[0][1])
                 waiting_for = f"TCP with {peer}"
                 sock = await open_socket(candidates)
                 with suppress(OSError):
-                    peer = address_of(sock.getpeername())
+                    peer = address_of_socket(sock.getpeername())
                 waiting_for = f"TLS with {peer}"
                 await self._start(where, flow, sock, peer)
         except TimeoutError as exc:
@@ -291,7 +291,7 @@ class Client:
     async def _start(
         self, where: Destination, flow: ClientFlow, sock: socket.socket, peer: Address
     ) -> None:
-        local = address_of(sock.getsockname())
+        local = address_of_socket(sock.getsockname())
         context = name = None
         if where.proto == "wss":
             if self._tls is None:

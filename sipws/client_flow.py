@@ -9,7 +9,6 @@ from sipws.address import Listener
 from sipws.client_handshake import Offer
 from sipws.client_session import ClientSession
 from sipws.destination import Destination
-from sipws.dialling import address_of
 from sipws.events import (
     Closed,
     Connected,
@@ -19,7 +18,7 @@ from sipws.events import (
     Event,
     HandshakeFailed,
 )
-from sipws.flow import Flow, Surroundings
+from sipws.flow import Flow, Surroundings, address_of_socket
 from sipws.session import Phase
 
 
@@ -87,14 +86,14 @@ class ClientFlow(Flow):
             return
         self.made = True
         now = self._shared.clock()
-        local = address_of(transport.get_extra_info("sockname"))
+        local = address_of_socket(transport.get_extra_info("sockname"))
         # A socket that the peer has reset meanwhile has no peer any more.
         peer = transport.get_extra_info("peername")
         connection = replace(
             self._attempt,
             listener=self._listener_of or Listener(self.destination.proto, *local),
             local=local,
-            peer=address_of(peer) if peer else self._attempt.peer,
+            peer=address_of_socket(peer) if peer else self._attempt.peer,
             started=now,
         )
         session = ClientSession(connection, self._shared.limits, self.destination, self._offer)

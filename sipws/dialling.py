@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from sipws.address import Address
 from sipws.destination import Destination
 from sipws.events import ErrorKind
+from sipws.flow import address_of_socket
 
 ATTEMPT_DELAY: Final = 0.25
 """Seconds before the next address is tried beside a silent one (RFC 8305 section 8)."""
@@ -120,13 +121,13 @@ async def _attempt(candidate: Candidate) -> socket.socket | _Failure:
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
-        return _Failure(exc, address_of(place))
+        return _Failure(exc, address_of_socket(place))
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, place)
     except OSError as exc:
         sock.close()
-        return _Failure(exc, address_of(place))
+        return _Failure(exc, address_of_socket(place))
     except BaseException:
         sock.close()
         raise
@@ -173,12 +174,6 @@ def tls_failure(exc: OSError, peer: Address, local: Address) -> DialError:
         case _:
             detail = f"TLS: the connection ended before the handshake was through: {_reason(exc)}"
     return DialError(ErrorKind.TLS_FAILURE, detail, peer, local)
-
-
-def address_of(place: Sequence[object]) -> Address:
-    """What the system calls a place, as an address, without an IPv6 zone."""
-    ip, port = place[0], place[1]
-    return Address(str(ip).partition("%")[0], int(str(port)))
 
 
 def _reason(exc: OSError) -> str:

@@ -218,8 +218,13 @@ def _protocol(connection: Connection) -> str:
 
 
 def _destination(connection: Connection) -> tuple[Part, ...]:
-    """Where a connection of ours goes, by name: the packet's addresses do not tell."""
-    return (("Destination", connection.destination),) if connection.destination else ()
+    """Where a connection of ours goes, by name: the packet's addresses do not tell.
+
+    Without the query, where tokens stand: the request tells it, masked.
+    """
+    if connection.destination is None:
+        return ()
+    return (("Destination", connection.destination.partition("?")[0]),)
 
 
 def _text(raw: bytes) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sipws import Address, Destination
-from sipws.dialling import DialError, address_of, open_socket, resolve
+from sipws.dialling import DialError, open_socket, resolve
 from sipws.events import ErrorKind
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -137,7 +137,3 @@ async def test_giving_up_closes_every_socket(silence: asyncio.Event) -> None:
         await opening
     async with asyncio.timeout(5):
         await silence.wait()
-
-
-def test_an_address_is_told_without_its_zone() -> None:
-    assert address_of(("fe80::1%eth0", 80, 0, 2)) == Address("fe80::1", 80)
