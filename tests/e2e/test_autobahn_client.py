@@ -21,13 +21,8 @@ LEFT_OUT = ["9.*", "12.*", "13.*"]
 
 GOOD = ("OK", "INFORMATIONAL")
 
-MAY_BE_NON_STRICT = {
-    *("3.2", "3.3", "3.4", "4.1.3", "4.1.4", "4.1.5", "4.2.3", "4.2.4", "4.2.5", "5.15"),
-    *("6.4.3", "6.4.4"),
-}
-"""Cases that may be passed in another way than Autobahn would like best. In the last two, bad UTF-8
-is found when its frame is complete; in the others a mistake follows a good message, which is not
-answered any more where both come in one read."""
+NOT_STRICT = {"6.4.3", "6.4.4"}
+"""Bad UTF-8 in a frame is found when the frame is complete, not as its bytes trickle in."""
 
 
 def example(name: str) -> ModuleType:
@@ -67,4 +62,4 @@ async def test_the_client_passes_autobahns_cases(tmp_path: Path) -> None:
     }
     assert not failed
     not_strict = {n for n, case in cases.items() if case["behavior"] == "NON-STRICT"}
-    assert not_strict <= MAY_BE_NON_STRICT
+    assert not_strict <= NOT_STRICT
