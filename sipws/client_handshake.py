@@ -17,7 +17,7 @@ from websockets.uri import WebSocketURI
 
 from sipws.destination import Destination
 from sipws.errors import ConfigurationError
-from sipws.handshake import SUBPROTOCOL
+from sipws.handshake import SUBPROTOCOL, end_of_request
 
 LONGEST_REPLY: Final = 16 * 1024
 """Bytes of an answer up to its blank line: as much as servers take of a request."""
@@ -32,7 +32,6 @@ _RESERVED: Final = frozenset(
 
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: ([^\r\n]*))?\r?\n")
 _START: Final = b"HTTP/1."
 _LENGTH: Final = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
@@ -121,17 +120,22 @@ def no_reply(received: bytes | bytearray) -> str | None:
     return None
 
 
-def head_of(received: bytes | bytearray) -> Head | None:
-    """The head of an answer that `no_reply` lets pass; None while it is incomplete."""
-    end, line = _END_OF_HEAD.search(received), _STATUS_LINE.match(received)
-    if end is None or line is None:
+def head_of(received: bytes | bytearray, looked_at: int = 0) -> Head | None:
+    """The head of an answer that `no_reply` lets pass; None while it is incomplete.
+
+    Args:
+        received: all that has come.
+        looked_at: how much of it was incomplete when it was asked last.
+    """
+    size, line = end_of_request(received, looked_at), _STATUS_LINE.match(received)
+    if size is None or line is None:
         return None
-    head = bytes(received[: end.end()])
+    head = bytes(received[:size])
     length = _LENGTH.search(head)
     return Head(
         status=int(line[1]),
         phrase=(line[2] or b"").decode("latin-1").strip(),
-        size=len(head),
+        size=size,
         length=int(length[1]) if length else None,
         chunked=_CHUNKED.search(head) is not None,
     )

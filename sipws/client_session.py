@@ -54,11 +54,12 @@ class ClientSession(Session):
 
     def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
         received = self._received
+        looked_at = len(received)
         received += data
         if self._head is None:
             if problem := client_handshake.no_reply(received):
                 return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
-            self._head = client_handshake.head_of(received)
+            self._head = client_handshake.head_of(received, looked_at)
             if (self._head.size if self._head else len(received)) > LONGEST_REPLY:
                 problem = f"the server's answer exceeds {LONGEST_REPLY} bytes"
                 return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
