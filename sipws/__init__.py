@@ -15,7 +15,12 @@ A server in a few lines::
 
     asyncio.run(main())
 
-What happens on its connections is published on ``server.bus`` as the events of `sipws.events`.
+and a client in fewer::
+
+    async with sipws.Client(answered) as client:
+        await client.send("wss://sip.example.com/ws", b"OPTIONS sip:example.com SIP/2.0…")
+
+What happens on their connections is published on their ``bus`` as the events of `sipws.events`.
 The tracing plugin is in `sipws.tracing`.
 """
 
