@@ -250,8 +250,8 @@ class Client:
         attempt = Connection(
             id=shared.registry.next_id(),
             listener=self._listener or Listener(where.proto, "*", 0),
-            local=Address(UNKNOWN, 0),
-            peer=Address(UNKNOWN, where.port),
+            local=_unknown_beside(where.host),
+            peer=Address(where.host if where.is_address else UNKNOWN, where.port),
             started=shared.clock(),
             destination=str(where),
         )
@@ -318,11 +318,14 @@ class Client:
 
     def _tell_failure(self, attempt: Connection, exc: DialError) -> None:
         peer = exc.peer or attempt.peer
-        # A packet has room for one address family.
-        local = exc.local or Address("::" if ":" in peer.ip else UNKNOWN, 0)
-        failed = replace(attempt, local=local, peer=peer)
+        failed = replace(attempt, local=exc.local or _unknown_beside(peer.ip), peer=peer)
         bus, now = self.bus, self._shared.clock()
         bus.publish(ConnectFailed(failed, now, exc.kind, exc.detail))
+
+
+def _unknown_beside(host: str) -> Address:
+    # A packet has room for one address family.
+    return Address("::" if ":" in host else UNKNOWN, 0)
 
 
 def _error(

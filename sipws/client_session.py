@@ -72,12 +72,14 @@ class ClientSession(Session):
         reply, behind = bytes(received[: head.size]), bytes(received[head.size :])
         if problem := client_handshake.problem_of(self._client_engine, reply):
             return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
+        request, self._request, self._head = self._request, b"", None
         received.clear()
+        self._start_frames()
         self.phase = Phase.OPEN
         self.accepted = True
         happened: list[Event] = [
             HandshakeReply(self.connection, now, 101, reply),
-            Connected(self.connection, now, self._request, reply, self._client_engine.subprotocol),
+            Connected(self.connection, now, request, reply, self._client_engine.subprotocol),
         ]
         # A server may send frames right behind its answer.
         return happened + self._receive_frames(behind, now)

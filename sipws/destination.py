@@ -3,6 +3,7 @@
 Pure: nothing here resolves a name or opens a socket.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -61,6 +62,15 @@ class Destination:
         7118, section 5); by RFC 6761 section 6.4 such a name is not to be looked up.
         """
         return self.host.rstrip(".").rpartition(".")[2] != "invalid"
+
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is an IP address, so that nothing is to be looked up."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
 
     def __str__(self) -> str:
         """As a URL, with the port where it is not the scheme's own."""

@@ -2,12 +2,10 @@
 
 import asyncio
 import errno
-import ipaddress
 import os
 import socket
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
@@ -57,11 +55,11 @@ async def resolve(destination: Destination) -> list[Candidate]:
     if not destination.is_dialled:
         detail = f"{host!r} stands for a host that cannot be connected to, and is never looked up"
         raise DialError(ErrorKind.NAME_NOT_FOUND, detail)
-    with suppress(ValueError):
+    if destination.is_address:
         # An address needs no resolver, and so no thread.
-        if ipaddress.ip_address(host).version == 4:
-            return [(socket.AF_INET, (host, port))]
-        return [(socket.AF_INET6, (host, port, 0, 0))]
+        if ":" in host:
+            return [(socket.AF_INET6, (host, port, 0, 0))]
+        return [(socket.AF_INET, (host, port))]
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

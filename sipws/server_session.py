@@ -6,7 +6,6 @@ known to the byte.
 
 from collections.abc import Callable, Sequence
 
-from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -113,13 +112,6 @@ class ServerSession(Session):
         happened.append(Accepted(self.connection, now, request, reply))
         # A client may send frames right behind its request, before it has seen the answer.
         return happened + self._receive_frames(behind, now)
-
-    def _start_frames(self) -> None:
-        # The engine's parser keeps the request for as long as it runs, which makes up half of an
-        # idle connection. One that starts behind the handshake never had it.
-        engine = self._server_engine
-        engine.parser = Protocol.parse(engine)
-        next(engine.parser)
 
     def _refuse(self, refusal: Refusal, now: float, request: bytes | None = None) -> list[Event]:
         """Refuse a request, or what came in the place of one."""

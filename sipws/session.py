@@ -242,6 +242,14 @@ class Session(ABC):
     def _handshake_lost(self, now: float, detail: str) -> list[Event]:
         """The connection ended before the handshake was complete."""
 
+    def _start_frames(self) -> None:
+        """The handshake is done: from here on the engine is handed frames."""
+        # Its parser keeps what it read of the handshake for as long as it runs, which makes up half
+        # of an idle connection. One that starts behind the handshake never had it.
+        engine = self._engine
+        engine.parser = Protocol.parse(engine)
+        next(engine.parser)
+
     # Frames.
 
     def _receive_frames(self, data: bytes, now: float) -> list[Event]:

@@ -86,7 +86,7 @@ async def test_nothing_listens(failing: Failing) -> None:
         "cannot connect to ws://127.0.0.1:1/: 127.0.0.1:1: Connection refused;"
         " check the port, and that the server is running"
     )
-    assert events[1].connection.peer == ("127.0.0.1", 1)
+    assert events[0].connection.peer == events[1].connection.peer == ("127.0.0.1", 1)
     assert events[1].connection.destination == "ws://127.0.0.1:1/"
 
 
