@@ -293,3 +293,28 @@ async def test_a_failed_connect_is_tried_anew(bad_server: BadServer) -> None:
         assert not client.bus.connected.subscribers
     assert len(ids) == 3
     assert Connected not in ids
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_a_connect_may_be_cancelled_at_any_moment(bad_server: BadServer, scheme: str) -> None:
+    url = (await bad_server(None)).replace("ws", scheme)
+    events: list[Any] = []
+    async with asyncio.timeout(10):
+        async with Client() as client:
+            client.bus.subscribe(events.append)
+            for turns in range(40):
+                waiter = asyncio.create_task(client.connect(url))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                waiter.cancel()
+                await asyncio.wait([waiter])
+                assert waiter.cancelled()
+            await client.flows.wait_empty()
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+    lives: dict[int, list[type]] = {}
+    for event in events:
+        lives.setdefault(event.connection.id, []).append(type(event))
+    assert lives
+    for life in lives.values():
+        assert life in (CONNECT_FAILED, UNANSWERED)
