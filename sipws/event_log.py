@@ -7,15 +7,7 @@ import logging
 from typing import Any, Final
 
 from sipws.bus import Bus
-from sipws.events import (
-    Accepted,
-    Closed,
-    Connected,
-    ConnectFailed,
-    ConnectionEvent,
-    ErrorOccurred,
-    HandshakeFailed,
-)
+from sipws.events import Accepted, Closed, ConnectionEvent, ErrorOccurred, HandshakeFailed
 
 log: Final = logging.getLogger("sipws.connections")
 
@@ -29,8 +21,6 @@ def log_connections(bus: Bus) -> bool:
     if not log.isEnabledFor(logging.INFO):
         return False
     bus.accepted.subscribe(_accepted)
-    bus.connected.subscribe(_connected)
-    bus.connect_failed.subscribe(_connect_failed)
     bus.handshake_failed.subscribe(_handshake_failed)
     bus.error_occurred.subscribe(_error_occurred)
     bus.closed.subscribe(_closed)
@@ -40,20 +30,6 @@ def log_connections(bus: Bus) -> bool:
 def _accepted(event: Accepted) -> None:
     listener = event.connection.listener
     _log("accepted", event, f"connected to {listener}")
-
-
-def _connected(event: Connected) -> None:
-    _log("connected", event, f"we connected to {_where(event)}")
-
-
-def _connect_failed(event: ConnectFailed) -> None:
-    text = f"connect to {_where(event)} failed: {event.kind}: {event.detail}"
-    _log("connect-failed", event, text, kind=event.kind.value, detail=event.detail)
-
-
-def _where(event: ConnectionEvent) -> str:
-    """The destination, without the query, where tokens stand."""
-    return (event.connection.destination or "").partition("?")[0]
 
 
 def _handshake_failed(event: HandshakeFailed) -> None:

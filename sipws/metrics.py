@@ -10,24 +10,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from sipws.bus import Bus
-from sipws.events import (
-    Accepted,
-    Closed,
-    Connected,
-    ConnectFailed,
-    ErrorKind,
-    ErrorOccurred,
-    HandshakeFailed,
-    Side,
-    value,
-)
+from sipws.events import Accepted, Closed, ErrorKind, ErrorOccurred, HandshakeFailed, value
 from sipws.exposition import Family, Histogram
 
 ACCEPTED: Final = "accepted"
 """The result of a handshake that succeeded; any other is the `ErrorKind` that it failed with."""
-
-CONNECTED: Final = "connected"
-"""The result of a connect of ours that succeeded."""
 
 LAG_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds. Timers have a resolution of 1 ms; SIP retransmits after 500 ms (RFC 3261 T1)."""
@@ -60,9 +47,7 @@ class Counts:
 
     def __init__(self, bus: Bus) -> None:
         self.handshakes: Counter[str] = Counter()
-        """Opening handshakes that peers started, by result."""
-        self.connects: Counter[str] = Counter()
-        """Connects of ours, handshake included, by result."""
+        """Opening handshakes by result."""
         self.closes: Counter[tuple[str, str]] = Counter()
         """Connections that were open and are gone, by `code_label` and by who ended them."""
         self.errors: Counter[ErrorKind] = Counter()
@@ -72,8 +57,6 @@ class Counts:
         self.traffic = Traffic()
         """What all connections that are gone have carried, refused ones included."""
         bus.accepted.subscribe(self._accepted)
-        bus.connected.subscribe(self._connected)
-        bus.connect_failed.subscribe(self._connect_failed)
         bus.handshake_failed.subscribe(self._handshake_failed)
         bus.error_occurred.subscribe(self._error_occurred)
         bus.closed.subscribe(self._closed)
@@ -81,15 +64,8 @@ class Counts:
     def _accepted(self, event: Accepted) -> None:
         self.handshakes[ACCEPTED] += 1
 
-    def _connected(self, event: Connected) -> None:
-        self.connects[CONNECTED] += 1
-
-    def _connect_failed(self, event: ConnectFailed) -> None:
-        self.connects[event.kind] += 1
-
     def _handshake_failed(self, event: HandshakeFailed) -> None:
-        ours = event.connection.opened_by is Side.LOCAL
-        (self.connects if ours else self.handshakes)[event.kind] += 1
+        self.handshakes[event.kind] += 1
 
     def _error_occurred(self, event: ErrorOccurred) -> None:
         self.errors[event.kind] += 1
@@ -123,15 +99,6 @@ class Counts:
             if result != ACCEPTED:
                 handshakes.add(count, result=result)
         yield handshakes
-
-        connects = Family(
-            "sipws_connects_total",
-            "counter",
-            "Connects of ours by result: connected, or the kind of error that it failed with.",
-        )
-        for result, count in sorted(self.connects.items()):
-            connects.add(count, result=result)
-        yield connects
 
         closes = Family(
             "sipws_connection_closes_total",

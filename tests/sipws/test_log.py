@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,8 +17,6 @@ from sipws.event_log import log_connections
 from sipws.events import (
     Accepted,
     Closed,
-    Connected,
-    ConnectFailed,
     Connection,
     ErrorKind,
     ErrorOccurred,
@@ -141,22 +138,6 @@ def test_connections_are_told_of_with_stable_fields(connection: Connection, caps
             "bytes_out": 200,
         }.items()
     )
-
-
-def test_connects_of_ours_are_told_of_without_their_query(
-    connection: Connection, capsys: Any
-) -> None:
-    log.setup(format="json")
-    bus = Bus()
-    assert log_connections(bus)
-    ours = replace(connection, destination="wss://a.example/ws?token=secret")
-    bus.publish(Connected(ours, 1000.0, b"", b"", "sip"))
-    bus.publish(ConnectFailed(ours, 1000.0, ErrorKind.NAME_NOT_FOUND, "'a.example' has no address"))
-    connected, failed = lines(capsys)
-    assert connected["event"] == "connected"
-    assert connected["message"].endswith("we connected to wss://a.example/ws")
-    assert failed.items() >= {"event": "connect-failed", "kind": "name-not-found"}.items()
-    assert "secret" not in str((connected, failed))
 
 
 def test_a_peer_cannot_write_lines_or_escapes_of_its_own(

@@ -1,7 +1,6 @@
 """Counting what the bus tells."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -9,8 +8,6 @@ from sipws.bus import Bus
 from sipws.events import (
     Accepted,
     Closed,
-    Connected,
-    ConnectFailed,
     Connection,
     ErrorKind,
     ErrorOccurred,
@@ -65,22 +62,6 @@ def test_connections_are_counted_by_how_they_begin_and_end(connection: Connectio
         ("sipws_messages_total", "out"): 5,
         ("sipws_bytes_total", "in"): 610,
         ("sipws_bytes_total", "out"): 410,
-    }
-
-
-def test_connects_of_ours_are_counted_apart(connection: Connection) -> None:
-    bus = Bus()
-    counts = Counts(bus)
-    ours = replace(connection, destination="ws://10.0.0.1/")
-    bus.publish(Connected(ours, 1000.0, b"", b"", "sip"))
-    bus.publish(ConnectFailed(ours, 1000.0, ErrorKind.CONNECT_REFUSED, ""))
-    bus.publish(HandshakeFailed(ours, 1000.0, b"", b"", ErrorKind.BAD_REPLY, ""))
-    told = samples(counts)
-    assert told["sipws_handshakes_total", "accepted"] == 0
-    assert {key[1]: number for key, number in told.items() if key[0] == "sipws_connects_total"} == {
-        "connected": 1,
-        "connect-refused": 1,
-        "bad-reply": 1,
     }
 
 
