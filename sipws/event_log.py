@@ -7,7 +7,15 @@ import logging
 from typing import Any, Final
 
 from sipws.bus import Bus
-from sipws.events import Accepted, Closed, ConnectionEvent, ErrorOccurred, HandshakeFailed
+from sipws.events import (
+    Accepted,
+    Closed,
+    Connected,
+    ConnectFailed,
+    ConnectionEvent,
+    ErrorOccurred,
+    HandshakeFailed,
+)
 
 log: Final = logging.getLogger("sipws.connections")
 
@@ -21,6 +29,8 @@ def log_connections(bus: Bus) -> bool:
     if not log.isEnabledFor(logging.INFO):
         return False
     bus.accepted.subscribe(_accepted)
+    bus.connected.subscribe(_connected)
+    bus.connect_failed.subscribe(_connect_failed)
     bus.handshake_failed.subscribe(_handshake_failed)
     bus.error_occurred.subscribe(_error_occurred)
     bus.closed.subscribe(_closed)
@@ -30,6 +40,22 @@ def log_connections(bus: Bus) -> bool:
 def _accepted(event: Accepted) -> None:
     listener = event.connection.listener
     _log("accepted", event, f"connected to {listener}")
+
+
+def _connected(event: Connected) -> None:
+    destination = event.connection.destination
+    _log("connected", event, f"connected by us to {destination}", destination=destination)
+
+
+def _connect_failed(event: ConnectFailed) -> None:
+    _log(
+        "connect-failed",
+        event,
+        f"no connection to {event.connection.destination}: {event.kind}: {event.detail}",
+        destination=event.connection.destination,
+        kind=event.kind.value,
+        detail=event.detail,
+    )
 
 
 def _handshake_failed(event: HandshakeFailed) -> None:

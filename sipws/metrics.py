@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from typing import Final
 
 from sipws.bus import Bus
-from sipws.events import Accepted, Closed, ErrorKind, ErrorOccurred, HandshakeFailed, value
+from sipws.events import (
+    Accepted,
+    Closed,
+    Connected,
+    ConnectFailed,
+    ErrorKind,
+    ErrorOccurred,
+    HandshakeFailed,
+    Side,
+    value,
+)
 from sipws.exposition import Family, Histogram
 
 ACCEPTED: Final = "accepted"
@@ -46,8 +56,10 @@ class Counts:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self.handshakes: Counter[str] = Counter()
-        """Opening handshakes by result."""
+        self.handshakes: Counter[tuple[Side, str]] = Counter()
+        """Opening handshakes by who connected and by result."""
+        self.failed_connects: Counter[ErrorKind] = Counter()
+        """Connections that we tried to open and that did not come up, by kind."""
         self.closes: Counter[tuple[str, str]] = Counter()
         """Connections that were open and are gone, by `code_label` and by who ended them."""
         self.errors: Counter[ErrorKind] = Counter()
@@ -57,15 +69,23 @@ class Counts:
         self.traffic = Traffic()
         """What all connections that are gone have carried, refused ones included."""
         bus.accepted.subscribe(self._accepted)
+        bus.connected.subscribe(self._connected)
+        bus.connect_failed.subscribe(self._connect_failed)
         bus.handshake_failed.subscribe(self._handshake_failed)
         bus.error_occurred.subscribe(self._error_occurred)
         bus.closed.subscribe(self._closed)
 
     def _accepted(self, event: Accepted) -> None:
-        self.handshakes[ACCEPTED] += 1
+        self.handshakes[Side.PEER, ACCEPTED] += 1
+
+    def _connected(self, event: Connected) -> None:
+        self.handshakes[Side.LOCAL, ACCEPTED] += 1
+
+    def _connect_failed(self, event: ConnectFailed) -> None:
+        self.failed_connects[event.kind] += 1
 
     def _handshake_failed(self, event: HandshakeFailed) -> None:
-        self.handshakes[event.kind] += 1
+        self.handshakes[event.connection.opened_by, event.kind] += 1
 
     def _error_occurred(self, event: ErrorOccurred) -> None:
         self.errors[event.kind] += 1
@@ -91,14 +111,25 @@ class Counts:
         handshakes = Family(
             "sipws_handshakes_total",
             "counter",
-            "Opening handshakes by result: accepted, or the kind of error that it failed with.",
+            "Opening handshakes by who connected (the peer, or we: local) and by result: accepted,"
+            " or the kind of error that it failed with.",
         )
         # From the start at 0, or the first one would not show as a rise.
-        handshakes.add(self.handshakes[ACCEPTED], result=ACCEPTED)
-        for result, count in sorted(self.handshakes.items()):
-            if result != ACCEPTED:
-                handshakes.add(count, result=result)
+        first = (Side.PEER, ACCEPTED)
+        handshakes.add(self.handshakes[first], opened_by=Side.PEER, result=ACCEPTED)
+        for (side, result), count in sorted(self.handshakes.items()):
+            if (side, result) != first:
+                handshakes.add(count, opened_by=side, result=result)
         yield handshakes
+
+        connects = Family(
+            "sipws_failed_connects_total",
+            "counter",
+            "Connections that we tried to open and that did not come up, by kind of error.",
+        )
+        for kind, count in sorted(self.failed_connects.items()):
+            connects.add(count, kind=kind)
+        yield connects
 
         closes = Family(
             "sipws_connection_closes_total",
@@ -112,9 +143,8 @@ class Counts:
         errors = Family(
             "sipws_connection_errors_total", "counter", "Errors on open connections by kind."
         )
-        for kind in ErrorKind:
-            if count := self.errors[kind]:
-                errors.add(count, kind=kind)
+        for kind, count in sorted(self.errors.items()):
+            errors.add(count, kind=kind)
         yield errors
 
         yield Family(

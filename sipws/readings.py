@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import hep
 from hep.senders import REFUSED
 from sipws import __version__
+from sipws.events import Side
 from sipws.exposition import Family
 from sipws.flow import Flow
 from sipws.metrics import ACCEPTED, Traffic
@@ -71,8 +72,12 @@ def statistics(application: "Application") -> dict[str, int]:
     return {
         "ws:connections": phases.total(),
         "ws:open_connections": sum(n for (_, phase), n in phases.items() if phase is Phase.OPEN),
-        "ws:accepted": counts.handshakes[ACCEPTED],
-        "ws:failed_handshakes": counts.handshakes.total() - counts.handshakes[ACCEPTED],
+        "ws:accepted": counts.handshakes[Side.PEER, ACCEPTED],
+        "ws:connected": counts.handshakes[Side.LOCAL, ACCEPTED],
+        "ws:failed_handshakes": sum(
+            count for (_, result), count in counts.handshakes.items() if result != ACCEPTED
+        ),
+        "ws:failed_connects": counts.failed_connects.total(),
         "ws:closed": counts.closes.total(),
         "ws:errors": counts.errors.total(),
         "ws:messages_in": traffic.messages_in,

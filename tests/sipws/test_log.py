@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from sipws.event_log import log_connections
 from sipws.events import (
     Accepted,
     Closed,
+    Connected,
+    ConnectFailed,
     Connection,
     ErrorKind,
     ErrorOccurred,
@@ -138,6 +141,21 @@ def test_connections_are_told_of_with_stable_fields(connection: Connection, caps
             "bytes_out": 200,
         }.items()
     )
+
+
+def test_connections_that_we_open_name_their_destination(
+    connection: Connection, capsys: Any
+) -> None:
+    log.setup(format="json")
+    bus = Bus()
+    log_connections(bus)
+    ours = replace(connection, destination="ws://192.0.2.5:50123/")
+    bus.publish(ConnectFailed(ours, 1000.0, ErrorKind.CONNECT_REFUSED, "nobody listens"))
+    bus.publish(Connected(ours, 1000.0, b"", b"", "sip"))
+    failed, connected = lines(capsys)
+    assert failed.items() >= {"event": "connect-failed", "kind": "connect-refused"}.items()
+    assert connected["event"] == "connected"
+    assert failed["destination"] == connected["destination"] == "ws://192.0.2.5:50123/"
 
 
 def test_a_peer_cannot_write_lines_or_escapes_of_its_own(

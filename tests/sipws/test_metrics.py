@@ -1,6 +1,7 @@
 """Counting what the bus tells."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,8 @@ from sipws.bus import Bus
 from sipws.events import (
     Accepted,
     Closed,
+    Connected,
+    ConnectFailed,
     Connection,
     ErrorKind,
     ErrorOccurred,
@@ -53,8 +56,8 @@ def test_connections_are_counted_by_how_they_begin_and_end(connection: Connectio
     bus.publish(HandshakeFailed(connection, 1000.0, b"", b"", ErrorKind.NOT_HTTP, ""))
     bus.publish(closed(connection, 1006, accepted=False))
     assert samples(counts, Traffic(1, 1, 10, 10)) == {
-        ("sipws_handshakes_total", "accepted"): 1,
-        ("sipws_handshakes_total", "not-http"): 1,
+        ("sipws_handshakes_total", "peer", "accepted"): 1,
+        ("sipws_handshakes_total", "peer", "not-http"): 1,
         ("sipws_connection_closes_total", "1002", "peer"): 1,
         ("sipws_connection_errors_total", "protocol-error"): 1,
         ("sipws_connection_duration_seconds_total",): 2.0,
@@ -63,6 +66,20 @@ def test_connections_are_counted_by_how_they_begin_and_end(connection: Connectio
         ("sipws_bytes_total", "in"): 610,
         ("sipws_bytes_total", "out"): 410,
     }
+
+
+def test_connections_that_we_open_are_counted_apart(connection: Connection) -> None:
+    bus = Bus()
+    counts = Counts(bus)
+    ours = replace(connection, destination="ws://192.0.2.9/")
+    bus.publish(ConnectFailed(ours, 1000.0, ErrorKind.CONNECT_REFUSED, ""))
+    bus.publish(Connected(ours, 1000.0, b"", b"", "sip"))
+    bus.publish(HandshakeFailed(ours, 1000.0, b"", b"", ErrorKind.BAD_REPLY, ""))
+    found = samples(counts)
+    assert found["sipws_failed_connects_total", "connect-refused"] == 1
+    assert found["sipws_handshakes_total", "local", "accepted"] == 1
+    assert found["sipws_handshakes_total", "local", "bad-reply"] == 1
+    assert found["sipws_handshakes_total", "peer", "accepted"] == 0
 
 
 def test_messages_cost_nothing() -> None:

@@ -66,7 +66,7 @@ async def test_traffic_is_counted_while_it_flows_and_stays_when_it_ends() -> Non
         after = await metrics(running)
     assert during["sipws_connections", listener, "open"] == 1
     assert after["sipws_connections", listener, "open"] == 0
-    assert after["sipws_handshakes_total", "accepted"] == 1
+    assert after["sipws_handshakes_total", "peer", "accepted"] == 1
     assert after["sipws_connection_closes_total", "1000", "peer"] == 1
     for found in (during, after):
         assert found["sipws_messages_total", "in"] == 1
@@ -85,7 +85,7 @@ async def test_refusals_are_counted_by_kind() -> None:
         await reader.read()
         writer.close()
         await running.server.flows.wait_empty()
-        assert (await metrics(running))["sipws_handshakes_total", "no-upgrade"] == 1
+        assert (await metrics(running))["sipws_handshakes_total", "peer", "no-upgrade"] == 1
 
 
 async def test_hep_is_counted_by_destination_and_cause() -> None:
