@@ -15,7 +15,6 @@ from sipws.events import (
     Closed,
     Connected,
     ConnectFailed,
-    ErrorKind,
     ErrorOccurred,
     HandshakeFailed,
     Side,
@@ -25,6 +24,9 @@ from sipws.exposition import Family, Histogram
 
 ACCEPTED: Final = "accepted"
 """The result of a handshake that succeeded; any other is the `ErrorKind` that it failed with."""
+
+_BY_PEER: Final = (Side.PEER.value, ACCEPTED)
+_BY_US: Final = (Side.LOCAL.value, ACCEPTED)
 
 LAG_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds. Timers have a resolution of 1 ms; SIP retransmits after 500 ms (RFC 3261 T1)."""
@@ -56,18 +58,18 @@ class Counts:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self.handshakes: Counter[tuple[Side, str]] = Counter()
+        # Keys are plain text: an enumeration's hash is computed in Python each time.
+        self.handshakes: Counter[tuple[str, str]] = Counter()
         """Opening handshakes by who connected and by result."""
-        self.failed_connects: Counter[ErrorKind] = Counter()
+        self.failed_connects: Counter[str] = Counter()
         """Connections that we tried to open and that did not come up, by kind."""
         self.closes: Counter[tuple[str, str]] = Counter()
         """Connections that were open and are gone, by `code_label` and by who ended them."""
-        self.errors: Counter[ErrorKind] = Counter()
+        self.errors: Counter[str] = Counter()
         """Errors on open connections, by kind."""
         self.seconds = 0.0
         """How long the connections in ``closes`` lasted, added up."""
-        self.traffic = Traffic()
-        """What all connections that are gone have carried, refused ones included."""
+        self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
         bus.accepted.subscribe(self._accepted)
         bus.connected.subscribe(self._connected)
         bus.connect_failed.subscribe(self._connect_failed)
@@ -76,31 +78,33 @@ class Counts:
         bus.closed.subscribe(self._closed)
 
     def _accepted(self, event: Accepted) -> None:
-        self.handshakes[Side.PEER, ACCEPTED] += 1
+        self.handshakes[_BY_PEER] += 1
 
     def _connected(self, event: Connected) -> None:
-        self.handshakes[Side.LOCAL, ACCEPTED] += 1
+        self.handshakes[_BY_US] += 1
 
     def _connect_failed(self, event: ConnectFailed) -> None:
-        self.failed_connects[event.kind] += 1
+        self.failed_connects[event.kind.value] += 1
 
     def _handshake_failed(self, event: HandshakeFailed) -> None:
-        self.handshakes[event.connection.opened_by, event.kind] += 1
+        self.handshakes[event.connection.opened_by.value, event.kind.value] += 1
 
     def _error_occurred(self, event: ErrorOccurred) -> None:
-        self.errors[event.kind] += 1
+        self.errors[event.kind.value] += 1
 
     def _closed(self, event: Closed) -> None:
         if event.accepted:
-            self.closes[code_label(event.code), event.closed_by] += 1
+            self.closes[code_label(event.code), event.closed_by.value] += 1
             self.seconds += event.duration
-        traffic = self.traffic
-        self.traffic = Traffic(
-            traffic.messages_in + event.messages_in,
-            traffic.messages_out + event.messages_out,
-            traffic.bytes_in + event.bytes_in,
-            traffic.bytes_out + event.bytes_out,
-        )
+        self._messages_in += event.messages_in
+        self._messages_out += event.messages_out
+        self._bytes_in += event.bytes_in
+        self._bytes_out += event.bytes_out
+
+    @property
+    def traffic(self) -> Traffic:
+        """What all connections that are gone have carried, refused ones included."""
+        return Traffic(self._messages_in, self._messages_out, self._bytes_in, self._bytes_out)
 
     def families(self, alive: Traffic) -> Iterator[Family]:
         """The counts as metrics.
@@ -115,11 +119,8 @@ class Counts:
             " or the kind of error that it failed with.",
         )
         # From the start at 0, or the first one would not show as a rise.
-        first = (Side.PEER, ACCEPTED)
-        handshakes.add(self.handshakes[first], opened_by=Side.PEER, result=ACCEPTED)
-        for (side, result), count in sorted(self.handshakes.items()):
-            if (side, result) != first:
-                handshakes.add(count, opened_by=side, result=result)
+        for (side, result), count in sorted(({_BY_PEER: 0} | self.handshakes).items()):
+            handshakes.add(count, opened_by=side, result=result)
         yield handshakes
 
         connects = Family(

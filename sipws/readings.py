@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import hep
 from hep.senders import REFUSED
 from sipws import __version__
+from sipws.address import Listener
 from sipws.events import Side
 from sipws.exposition import Family
 from sipws.flow import Flow
@@ -44,7 +45,7 @@ def traffic_of(flow: Flow) -> Traffic:
 def families(application: "Application") -> Iterator[Family]:
     """All metrics."""
     phases, traffic = _look(application)
-    yield _connections(application, phases)
+    yield _connections(phases)
     yield from application.counts.families(traffic)
     yield from _tracing(application)
     yield from _hep(senders_of(application))
@@ -72,8 +73,8 @@ def statistics(application: "Application") -> dict[str, int]:
     return {
         "ws:connections": phases.total(),
         "ws:open_connections": sum(n for (_, phase), n in phases.items() if phase is Phase.OPEN),
-        "ws:accepted": counts.handshakes[Side.PEER, ACCEPTED],
-        "ws:connected": counts.handshakes[Side.LOCAL, ACCEPTED],
+        "ws:accepted": counts.handshakes[Side.PEER.value, ACCEPTED],
+        "ws:connected": counts.handshakes[Side.LOCAL.value, ACCEPTED],
         "ws:failed_handshakes": sum(
             count for (_, result), count in counts.handshakes.items() if result != ACCEPTED
         ),
@@ -111,29 +112,39 @@ def sent_by(sender: hep.Sender) -> int:
     return sender.counters.sent + sender.counters.dropped[REFUSED]
 
 
-def _look(application: "Application") -> tuple[Counter[tuple[str, Phase]], Traffic]:
-    """The living connections by listener and phase, and what they have carried."""
-    phases: Counter[tuple[str, Phase]] = Counter()
+def _look(application: "Application") -> tuple[Counter[tuple[Listener, Phase]], Traffic]:
+    """The living connections by listener and phase, and what they have carried.
+
+    There may be 10,000 of them, and SIP waits meanwhile: nothing is built or written for each.
+    """
+    alive: dict[Phase, Counter[int]] = {phase: Counter() for phase in Phase}
     messages_in = messages_out = bytes_in = bytes_out = 0
     for flow in application.server.flows:
-        if (phase := phase_of(flow)) is Phase.CLOSED:
+        session = flow._session
+        if (phase := session.phase) is Phase.CLOSED:
             continue
-        phases[str(flow.connection.listener), phase] += 1
-        traffic = traffic_of(flow)
-        messages_in += traffic.messages_in
-        messages_out += traffic.messages_out
-        bytes_in += traffic.bytes_in
-        bytes_out += traffic.bytes_out
+        # By identity: all connections of a listener share its definition.
+        alive[phase][id(session.connection.listener)] += 1
+        messages_in += session._messages_in
+        messages_out += session._messages_out
+        bytes_in += session._bytes_in
+        bytes_out += session._bytes_out
+    phases = Counter(
+        {
+            (listener, phase): alive[phase][id(listener)]
+            for listener in application.server.listeners
+            for phase in _ALIVE
+        }
+    )
     return phases, Traffic(messages_in, messages_out, bytes_in, bytes_out)
 
 
-def _connections(application: "Application", phases: Counter[tuple[str, Phase]]) -> Family:
+def _connections(phases: Counter[tuple[Listener, Phase]]) -> Family:
     connections = Family(
         "sipws_connections", "gauge", "Connections that are alive, by listener and state."
     )
-    for listener in map(str, application.server.listeners):
-        for phase in _ALIVE:
-            connections.add(phases[listener, phase], listener=listener, state=phase.name.lower())
+    for (listener, phase), count in phases.items():
+        connections.add(count, listener=str(listener), state=phase.name.lower())
     return connections
 
 
