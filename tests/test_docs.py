@@ -13,7 +13,10 @@ from websockets.typing import Subprotocol
 import hep
 import sipws
 from hep.chunks import GENERIC
+from sipws.app import Application, Plan
+from sipws.commands import methods_of
 from sipws.config import Config
+from sipws.readings import families, statistics
 from sipws.tracing.filter import Script
 
 ROOT = Path(__file__).parents[1]
@@ -119,3 +122,22 @@ def test_the_hep_page_has_every_chunk_and_every_rule() -> None:
     assert len(rules) > 10
     for rule in rules - {"not-hep"}:
         assert f"`{rule}`" in text, rule
+
+
+async def test_every_metric_statistic_and_method_is_documented() -> None:
+    documented = (ROOT / "docs" / "operations.md").read_text()
+    table = {
+        "transport": {"listen": "ws:127.0.0.1:0"},
+        "hep": {"hep_id": "[homer]127.0.0.1:1;transport=tcp"},
+        "tracing": {"trace_destination": "homer"},
+    }
+    async with Application(Plan.of(Config.of(table, "test"))) as application:
+        for family in families(application):
+            assert f"`{family.name}`" in documented, family.name
+        for method in methods_of(application):
+            assert f"`{method}`" in documented, method
+        for group in {name.partition(":")[0] for name in statistics(application)}:
+            assert f"`{group}:`" in documented, group
+        known = {family.name for family in families(application)}
+    for metric in re.findall(r"\b(sipws_[a-z_]+)", documented):
+        assert metric.removesuffix("_bucket") in known, metric
