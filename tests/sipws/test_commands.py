@@ -1,9 +1,7 @@
-"""MI methods under OpenSIPS' names, asked through the table and by PyPI's opensips-cli."""
+"""MI methods under OpenSIPS' names."""
 
-import asyncio
 import json
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -175,33 +173,3 @@ def test_which_lists_methods_and_the_parameters_of_one(running: Application) -> 
     assert ask(running, "which", "get_statistics") == [["statistics"]]
     assert ask(running, "which", "tcp:list") == [[], ["proto"]]
     assert ask(running, "which", "nope") == {"code": 404, "message": "unknown MI command"}
-
-
-async def opensips_cli(running: Application, *words: str) -> tuple[str, str]:
-    """What PyPI's opensips-cli prints and complains of."""
-    assert running.control is not None
-    options = ["communication_type=http", f"url=http://{running.control.address}/mi"]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "import opensipscli.main as m; m.main()",
-        *(word for option in options for word in ("-o", option)),
-        *("-x", "mi", *words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return out.decode(), err.decode()
-
-
-async def test_opensips_cli_works_unchanged(running: Application, phone: ClientConnection) -> None:
-    out, _ = await opensips_cli(running, "get_statistics", "ws:connections", "hep:")
-    assert json.loads(out)["ws:connections"] == 1
-    out, _ = await opensips_cli(running, "list_tcp_conns")
-    assert json.loads(out)["Connections"][0]["Remote"] == peer(phone)
-    out, _ = await opensips_cli(running, "tcp:close", peer(phone))
-    assert json.loads(out) == "OK"
-    with pytest.raises(ConnectionClosed):
-        await phone.recv()
-    _, err = await opensips_cli(running, "tcp:close", "id=1")
-    assert "404: Connection not found" in err
