@@ -1,7 +1,8 @@
 """The directions between the rooms, kept by walking the imports.
 
 hep knows nothing of sipws; tracing knows events, the bus and hep, never the transport's shells;
-cores know neither shells nor the bus; nothing imports the application.
+cores know neither shells nor the bus; adapters know tracing and no shells, and nothing imports them;
+nothing imports the application.
 """
 
 import ast
@@ -100,6 +101,28 @@ def test_the_transport_knows_neither_tracing_nor_hep(module: str) -> None:
 def test_tracing_knows_events_and_hep_but_no_shells(module: str) -> None:
     forbidden = ("asyncio", "websockets", "sipws.session", "sipws.handshake", *SHELLS, *APPLICATION)
     assert not {name for name in imports(module) if within(name, *forbidden)}
+
+
+@pytest.mark.parametrize("module", rooms("sipws.adapters"))
+def test_adapters_know_events_and_tracing_but_no_shells(module: str) -> None:
+    forbidden = ("sipws.session", "sipws.server_session", *SHELLS, *APPLICATION)
+    assert not {name for name in imports(module) if within(name, *forbidden)}
+
+
+FRAMEWORKS = {"aiohttp", "uvicorn", "starlette"}
+"""What only whoever has it needs to have."""
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_framework_is_imported_by_its_adapter_alone(module: str) -> None:
+    used = {name.partition(".")[0] for name in imports(module)} & FRAMEWORKS
+    assert used <= {module.removeprefix("sipws.adapters.")}
+
+
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if module != "sipws"))
+def test_nobody_but_adapters_imports_adapters(module: str) -> None:
+    others = {name for name in imports(module) if within(name, "sipws.adapters")}
+    assert within(module, "sipws.adapters") or not others
 
 
 @pytest.mark.parametrize("module", rooms("sipws.tracing.filter"))
