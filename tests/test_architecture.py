@@ -1,8 +1,8 @@
 """The directions between the rooms, kept by walking the imports.
 
 hep knows nothing of sipws; tracing knows events, the bus and hep, never the transport's shells;
-cores know neither shells nor the bus; adapters know tracing and no shells, and nothing imports them;
-nothing imports the application.
+cores know neither shells nor the bus; adapters know tracing and no shells, and nobody imports
+them; nothing imports the application.
 """
 
 import ast

@@ -27,7 +27,7 @@ try:
     from aiohttp.http import WebSocketError
 except ImportError as exc:
     raise ImportError(
-        f"sipws.adapters.aiohttp needs aiohttp 3.10 or later (pip install aiohttp): {exc}"
+        f"sipws.adapters.aiohttp needs aiohttp 3.11 or later (pip install aiohttp): {exc}"
     ) from exc
 
 from sipws.adapters.http import rebuilt_reply, rebuilt_request
