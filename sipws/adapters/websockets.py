@@ -10,7 +10,8 @@ All is recorded where it happens: the request as it came, the answer and every m
 handed to the socket (by ``send``, ``broadcast`` or the library itself), close frames both ways.
 """
 
-from types import TracebackType
+import asyncio
+import sys
 from typing import Any, ClassVar, Final
 
 try:
@@ -24,15 +25,14 @@ try:
         NegotiationError,
         SecurityError,
     )
-    from websockets.frames import Frame, Opcode
+    from websockets.frames import CloseCode, Frame, Opcode
     from websockets.http11 import Request, Response
+    from websockets.protocol import State
     from websockets.server import ServerProtocol
 except ImportError as exc:  # pragma: no cover  websockets is among our own requirements
     raise ImportError(
-        f"sipws.adapters.websockets needs websockets 14 or later (pip install websockets): {exc}"
+        f"sipws.adapters.websockets needs websockets 16 or later (pip install websockets): {exc}"
     ) from exc
-
-import asyncio
 
 from sipws.adapters.reporter import ERROR_OF_CODE, Reporter, harmless, kind_of_status
 from sipws.events import ErrorKind, Side
@@ -94,17 +94,18 @@ class TracedConnection(ServerConnection):
             self._watch.connection_ended(exc)
             self._watch = None
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Tell of a handler that raised; the library closes with 1011 then."""
-        failed = isinstance(exc_value, Exception) and not isinstance(exc_value, ConnectionClosed)
-        if failed and exc_value is not None and self._watch is not None:
-            self._watch.reporter.failed(exc_value)
-        await super().__aexit__(exc_type, exc_value, traceback)
+    async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Tell of a handler that raised: that is when the library closes with 1011."""
+        exc = sys.exc_info()[1]
+        if (
+            code == CloseCode.INTERNAL_ERROR
+            and isinstance(exc, Exception)
+            and not isinstance(exc, ConnectionClosed)
+            and self._watch is not None
+            and self.state is State.OPEN
+        ):
+            self._watch.reporter.failed(exc)
+        await super().close(code, reason)
 
 
 def traced(

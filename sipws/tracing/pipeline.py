@@ -93,14 +93,18 @@ class Pipeline:
                 self.bus, self.sender.send, self._settings, decide=self._decide, on=self._on
             )
 
-    async def aclose(self) -> None:
-        """Send what waits, for `FLUSH_TIMEOUT` at the most, and end; it may be started again."""
+    async def aclose(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        """Send what waits, and end; it may be started again.
+
+        Args:
+            timeout: seconds that sending may take; what is left then is dropped and counted.
+        """
         sender, tracer = self.sender, self.tracer
         self.sender = self.tracer = None
         if tracer is not None:
             tracer.close()
         if sender is not None:
-            await sender.aclose(FLUSH_TIMEOUT)
+            await sender.aclose(timeout)
 
     async def __aenter__(self) -> Self:
         self.start()

@@ -32,7 +32,12 @@ async def serving(trace: Pipeline, application: Application = echo) -> AsyncIter
             await application(scope, receive, send)
 
     config = uvicorn.Config(
-        TraceMiddleware(app, trace), host="127.0.0.1", port=0, lifespan="off", log_config=None
+        TraceMiddleware(app, trace),
+        host="127.0.0.1",
+        port=0,
+        lifespan="off",
+        log_config=None,
+        ws="websockets-sansio",
     )
     server = uvicorn.Server(config)
     config.load()
