@@ -162,3 +162,16 @@ async def test_the_packets_of_an_example_are_those_of_our_transport(
 
 
 COPIED = (b"Via:", b"From:", b"To:", b"Call-ID:", b"CSeq:")
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adapters.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_what_the_document_shows_runs(block: str) -> None:
+    exec(compile(block, "adapters.md", "exec"), {"__name__": "document"})
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_short(example: str) -> None:
+    assert len((ROOT / "examples" / f"{example}.py").read_text().splitlines()) <= 60

@@ -1,12 +1,14 @@
 """Servers on the websockets library: what is told of their connections."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
 import pytest
+import trustme
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -240,3 +242,22 @@ async def test_a_connection_class_of_ones_own_is_kept(trace: Pipeline, homer: Ho
         await websocket.send("x")
         assert await websocket.recv() == "x!"
     await homer.closed()
+
+
+async def test_a_connection_over_tls_is_told_as_wss(trace: Pipeline, homer: Homer) -> None:
+    authority = trustme.CA()
+    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server_tls)
+    client_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(client_tls)
+    filtered: list[str] = []
+    trace.bus.accepted.subscribe(lambda event: filtered.append(str(event.connection.listener)))
+    own = traced(trace, tag="edge")
+    async with serving(trace, ssl=server_tls, create_connection=own, subprotocols=None) as port:
+        url = f"wss://127.0.0.1:{port}"
+        async with connect(url, ssl=client_tls, server_hostname="localhost", proxy=None) as one:
+            await one.send(sip())
+            await one.recv()
+        closed = await homer.closed()
+    assert (closed["Protocol"], closed["Status"]) == ("WSS", "SUCCESS")
+    assert filtered == [f"wss:127.0.0.1:{port} tag edge"]
