@@ -47,6 +47,9 @@ MESSAGE_SHOWN: Final = 131_072
 """Bytes of a message in fragments that are kept. No HEP packet takes more than 65,535, so what is
 cut is not traced but counted (`Tracer.counters`, ``too_long``)."""
 
+EARLY_MESSAGES: Final = 16
+"""Messages that are kept while a request is not answered: what the library itself queues."""
+
 _KIND_OF_EXCEPTION: Final = {
     InvalidUpgrade: ErrorKind.NO_UPGRADE,
     InvalidOrigin: ErrorKind.ORIGIN_REFUSED,
@@ -153,6 +156,8 @@ class _Watch:
         self._protocol: ServerProtocol = connection.protocol
         self._received: bytearray | None = bytearray()
         """What has come of the request; None once it is complete."""
+        self._early: list[tuple[bytes, bool]] = []
+        """Messages sent right behind the request, which wait for the answer to be told first."""
         self._message = bytearray()
         self._message_is_text = False
         self._outgoing = bytearray()
@@ -204,7 +209,10 @@ class _Watch:
                 message.decode()
             except UnicodeDecodeError:
                 return
-        self.reporter.message_received(message, text=self._message_is_text)
+        if self.reporter.accepted:
+            self.reporter.message_received(message, text=self._message_is_text)
+        elif len(self._early) < EARLY_MESSAGES:
+            self._early.append((message, self._message_is_text))
 
     # Out: the calls that are listened at.
 
@@ -222,10 +230,7 @@ class _Watch:
 
     def send_continuation(self, data: Any, fin: bool) -> None:
         self._send_continuation(data, fin)
-        self._outgoing += data[: MESSAGE_SHOWN - len(self._outgoing)]
-        if fin:
-            message, self._outgoing = bytes(self._outgoing), bytearray()
-            self.reporter.message_sent(message, text=self._outgoing_is_text)
+        self._fragment_went(data, fin)
 
     def data_to_send(self) -> list[bytes]:
         writes = self._data_to_send()
@@ -240,7 +245,15 @@ class _Watch:
             self.reporter.message_sent(data, text=text)
         else:
             self._outgoing_is_text = text
-            self._outgoing = bytearray(data[:MESSAGE_SHOWN])
+            self._outgoing = bytearray()
+            self._fragment_went(data, fin)
+
+    @harmless
+    def _fragment_went(self, data: Any, fin: bool) -> None:
+        self._outgoing += data[: MESSAGE_SHOWN - len(self._outgoing)]
+        if fin:
+            message, self._outgoing = bytes(self._outgoing), bytearray()
+            self.reporter.message_sent(message, text=self._outgoing_is_text)
 
     @harmless
     def _answered(self, writes: list[bytes]) -> None:
@@ -254,6 +267,9 @@ class _Watch:
             request, self._received = bytes(self._received), None
         reporter.reply(status, b"".join(writes))
         if reporter.accepted:
+            early, self._early = self._early, []
+            for message, is_text in early:
+                reporter.message_received(message, text=is_text)
             return
         exc = self._protocol.handshake_exc
         kind = _kind_of(exc) or kind_of_status(status)
@@ -292,10 +308,7 @@ class _Watch:
                 kind = ErrorKind.HANDSHAKE_ABORTED
                 detail = "the peer left before its upgrade request was answered"
             else:
-                kind, detail = (
-                    ErrorKind.HANDSHAKE_TIMEOUT,
-                    "the handshake was not completed in time",
-                )
+                kind, detail = ErrorKind.HANDSHAKE_TIMEOUT, "the handshake took too long"
             # Of a peer that came and went without a word there is nothing to tell.
             if request != b"" or not by_peer:
                 reporter.refused(kind, detail, request)
@@ -308,15 +321,22 @@ class _Watch:
         rcvd, sent = protocol.close_rcvd, protocol.close_sent
         by_peer = rcvd is not None and (sent is None or bool(protocol.close_rcvd_then_sent))
         first = rcvd if by_peer else sent
+        # To the library's parser each end of the stream is one.
+        parser_exc = protocol.parser_exc
+        problem = "" if isinstance(parser_exc, EOFError) else str(parser_exc or "")
         if first is None:
-            if dropped_by is Side.PEER:
+            if problem:
+                # Of frames right behind the request the library is done before it has answered.
+                reporter.error(ErrorKind.PROTOCOL_ERROR, problem)
+                reporter.closed(1006, problem, Side.LOCAL, clean=False)
+            elif dropped_by is Side.PEER:
                 reporter.lost(str(exc or "") or "the connection ended without a close frame")
             else:
                 reporter.closed(1006, "the server dropped the connection", dropped_by, clean=False)
             return
         clean = rcvd is not None and sent is not None
         if not by_peer and (kind := ERROR_OF_CODE.get(first.code)):
-            reporter.error(kind, str(protocol.parser_exc or "") or first.reason)
+            reporter.error(kind, problem or first.reason)
         elif not clean and isinstance(self._connection.connection_exc, TimeoutError):
             reporter.error(ErrorKind.CLOSE_TIMEOUT, str(self._connection.connection_exc))
         side = Side.PEER if by_peer else Side.LOCAL

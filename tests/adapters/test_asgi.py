@@ -163,6 +163,42 @@ async def test_an_application_that_raises_before_it_answers_is_told(
     assert failed["Ws-Reply"].startswith("HTTP/1.1 500 ")
 
 
+async def test_an_application_that_raises_because_its_peer_left_has_not_failed(
+    trace: Pipeline, homer: Homer
+) -> None:
+    async def raising(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        raise ConnectionError(await receive())
+
+    async with serving(trace, raising) as port:
+        async with client(port):
+            pass
+        closed = await homer.closed()
+    assert not homer.of("ERROR")
+    assert (closed["Close-Code"], closed["Closed-By"]) == ("1000", "peer")
+
+
+async def test_sending_to_a_peer_that_is_gone_is_a_loss(trace: Pipeline, homer: Homer) -> None:
+    gone = asyncio.Event()
+
+    async def sending(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await gone.wait()
+        while True:
+            await send({"type": "websocket.send", "text": sip()})
+            await asyncio.sleep(0)
+
+    async with serving(trace, sending) as port:
+        websocket = await client(port)
+        websocket.transport.abort()
+        gone.set()
+        closed = await homer.closed()
+    assert homer.of("ERROR")[0]["Error"] == "connection-lost"
+    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+
+
 async def test_an_application_that_closes_is_told(trace: Pipeline, homer: Homer) -> None:
     async def brief(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -17,7 +17,7 @@ from websockets.http11 import Request, Response
 from sipws.adapters.websockets import traced
 from sipws.tracing.pipeline import Pipeline
 
-from .support import UPGRADE, Homer, exchange, sip
+from .support import NETWORK, UPGRADE, Homer, exchange, sip
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -217,6 +217,27 @@ async def test_messages_in_fragments_and_broadcasts_are_told_whole(
     await homer.closed()
     told = [message.payload.decode() for message in homer.messages]
     assert told == [sip("REGISTER"), sip("NOTIFY"), sip("MESSAGE")]
+
+
+async def test_messages_right_behind_the_request_are_told_behind_the_answer(
+    trace: Pipeline, homer: Homer
+) -> None:
+    frame = b"\x81\x87\0\0\0\0OPTIONS"
+    async with serving(trace) as port:
+        await exchange(port, UPGRADE + 2 * frame)
+        closed = await homer.closed()
+    first, *messages = homer.packets[:3]
+    assert first.protocol_type == NETWORK
+    assert [message.payload for message in messages] == [b"OPTIONS", b"OPTIONS"]
+    assert closed["Messages-In"] == "2"
+
+
+async def test_a_bad_frame_right_behind_the_request_is_told(trace: Pipeline, homer: Homer) -> None:
+    async with serving(trace) as port:
+        await exchange(port, UPGRADE + b"\x83\x80\0\0\0\0")
+        closed = await homer.closed()
+    assert homer.of("ERROR")[0]["Error"] == "protocol-error"
+    assert closed["Closed-By"] == "local"
 
 
 async def test_a_server_that_ends_tells_how(trace: Pipeline, homer: Homer) -> None:
