@@ -14,10 +14,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+import hep
 import sipws
 from sipws.tracing.pipeline import Pipeline
 
-from .support import NETWORK, Homer, sip
+from .support import NETWORK, SIP, Homer, sip
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ["trace_websockets", "trace_asgi", "trace_aiohttp"]
@@ -135,13 +136,22 @@ async def test_the_packets_of_an_example_are_those_of_our_transport(
         await visit_without_sip(port)
         await homer.closed(2)
         events = iter(homer.events)
+
+        def said(packet: hep.Packet) -> object:
+            if packet.protocol_type == NETWORK:
+                return tuple(next(events))
+            # What is told for people has ids, ports and times in it.
+            return (
+                packet.payload if packet.protocol_type == SIP else DIGITS.sub(b"", packet.payload)
+            )
+
         return [
             (
                 packet.version,
                 packet.protocol_type,
                 packet.ip_protocol,
                 packet.capture_id,
-                tuple(next(events)) if packet.protocol_type == NETWORK else packet.payload,
+                said(packet),
                 packet.dst_port == port,
             )
             for packet in homer.packets
@@ -161,6 +171,7 @@ async def test_the_packets_of_an_example_are_those_of_our_transport(
     assert theirs == ours
 
 
+DIGITS = re.compile(rb"\d+")
 COPIED = (b"Via:", b"From:", b"To:", b"Call-ID:", b"CSeq:")
 
 

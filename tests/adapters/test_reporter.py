@@ -198,7 +198,7 @@ async def test_a_collector_that_is_not_there_does_not_hurt_the_application() -> 
                 await websocket.send(sip())
                 assert await websocket.recv() == sip()
         assert trace.sender is not None
-        assert trace.sender.counters.queued == 4
+        assert trace.sender.counters.queued >= 4
         await trace.aclose(timeout=0)
 
 
