@@ -14,7 +14,15 @@ from sipws.bus import Bus
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer, status_of
 from sipws.destination import Destination
-from sipws.dialling import DialError, open_socket, resolve, tls_failure, unreachable
+from sipws.dialling import (
+    Candidate,
+    DialError,
+    local_towards,
+    open_socket,
+    resolve,
+    tls_failure,
+    unreachable,
+)
 from sipws.errors import ConnectError, TransportError
 from sipws.events import ConnectFailed, Connection, ConnectStarted, ErrorKind
 from sipws.flow import Flow, Handler, Surroundings, address_of_socket
@@ -273,25 +281,33 @@ class Client:
 
     async def _set_up(self, where: Destination, flow: ClientFlow) -> None:
         limit = self._shared.limits.connect_timeout
-        waiting_for, peer = f"the address of {where.host!r}", None
+        waiting_for, peer, local = f"the address of {where.host!r}", None, None
+        candidates: list[Candidate] = []
         try:
             async with asyncio.timeout(limit):
                 candidates = await resolve(where)
                 peer = address_of_socket(candidates[0][1])
                 waiting_for = f"TCP with {peer}"
                 sock = await open_socket(candidates)
+                local = address_of_socket(sock.getsockname())
                 with suppress(OSError):
                     peer = address_of_socket(sock.getpeername())
                 waiting_for = f"TLS with {peer}"
-                await self._start(where, flow, sock, peer)
+                await self._start(where, flow, sock, peer, local)
         except TimeoutError as exc:
+            if candidates and local is None:
+                local = local_towards(candidates[0])
             detail = f"{limit:g} s were not enough for {waiting_for}"
-            raise DialError(ErrorKind.CONNECT_TIMEOUT, detail, peer) from exc
+            raise DialError(ErrorKind.CONNECT_TIMEOUT, detail, peer, local) from exc
 
     async def _start(
-        self, where: Destination, flow: ClientFlow, sock: socket.socket, peer: Address
+        self,
+        where: Destination,
+        flow: ClientFlow,
+        sock: socket.socket,
+        peer: Address,
+        local: Address,
     ) -> None:
-        local = address_of_socket(sock.getsockname())
         context = name = None
         if where.proto == "wss":
             if self._tls is None:
@@ -313,7 +329,7 @@ class Client:
             raise
         except OSError as exc:
             if context is None:
-                raise unreachable(exc, peer) from exc
+                raise unreachable(exc, peer, local) from exc
             raise tls_failure(exc, peer, local) from exc
 
     def _tell_failure(self, attempt: Connection, exc: DialError) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
@@ -37,12 +38,13 @@ class DialError(Exception):
         self.peer = peer
         """The address that was tried."""
         self.local = local
-        """Our end of the socket, for what fails behind TCP."""
+        """Our end of the socket, as far as it got to have one."""
 
 
 class _Failure(NamedTuple):
     exc: OSError
     peer: Address
+    local: Address | None = None
 
 
 async def resolve(destination: Destination) -> list[Candidate]:
@@ -110,8 +112,8 @@ async def open_socket(candidates: Sequence[Candidate]) -> socket.socket:
             task.cancel()
             task.add_done_callback(_discard)
     # The first address is the one that the system prefers.
-    exc, peer = failures[0]
-    raise unreachable(exc, peer, others=len(failures) - 1) from exc
+    exc, peer, local = failures[0]
+    raise unreachable(exc, peer, local, others=len(failures) - 1) from exc
 
 
 async def _attempt(candidate: Candidate) -> socket.socket | _Failure:
@@ -124,8 +126,9 @@ async def _attempt(candidate: Candidate) -> socket.socket | _Failure:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, place)
     except OSError as exc:
+        local = address_of_socket(sock.getsockname())
         sock.close()
-        return _Failure(exc, address_of_socket(place))
+        return _Failure(exc, address_of_socket(place), local)
     except BaseException:
         sock.close()
         raise
@@ -140,12 +143,27 @@ def _discard(task: "asyncio.Task[socket.socket | _Failure]") -> None:
             outcome.close()
 
 
-def unreachable(exc: OSError, peer: Address, others: int = 0) -> DialError:
+def local_towards(candidate: Candidate) -> Address | None:
+    """The address that the system would connect from, for an attempt that was not seen to its end.
+
+    A datagram socket is told so without a packet being sent; the port is not known.
+    """
+    family, place = candidate
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect(place)
+        return address_of_socket(sock.getsockname())._replace(port=0)
+    return None
+
+
+def unreachable(
+    exc: OSError, peer: Address, local: Address | None = None, others: int = 0
+) -> DialError:
     """What the system's refusal to connect means.
 
     Args:
         exc: what the system said.
         peer: of which address.
+        local: our end of the socket.
         others: how many more addresses were tried in vain.
     """
     reason = f"{peer}: {_reason(exc)}"
@@ -155,7 +173,7 @@ def unreachable(exc: OSError, peer: Address, others: int = 0) -> DialError:
         errno.ECONNREFUSED: ErrorKind.CONNECT_REFUSED,
         errno.ETIMEDOUT: ErrorKind.CONNECT_TIMEOUT,
     }.get(exc.errno or 0, ErrorKind.UNREACHABLE)
-    return DialError(kind, reason, peer)
+    return DialError(kind, reason, peer, local)
 
 
 def tls_failure(exc: OSError, peer: Address, local: Address) -> DialError:

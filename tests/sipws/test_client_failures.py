@@ -87,6 +87,8 @@ async def test_nothing_listens(failing: Failing) -> None:
         " check the port, and that the server is running"
     )
     assert events[0].connection.peer == events[1].connection.peer == ("127.0.0.1", 1)
+    assert events[1].connection.local.ip == "127.0.0.1"
+    assert events[1].connection.local.port > 0
     assert events[1].connection.destination == "ws://127.0.0.1:1/"
 
 
@@ -121,6 +123,19 @@ async def test_a_name_server_that_is_silent(
     assert error.detail == "0.05 s were not enough for the address of 'nowhere.example'"
 
 
+async def test_a_host_that_is_silent(failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(self: object, sock: object, place: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(type(asyncio.get_running_loop()), "sock_connect", silent)
+    error, events = await failing("ws://127.0.0.9:8080/", limits=SHORT)
+    assert [type(event) for event in events] == CONNECT_FAILED
+    assert events[1].kind is error.kind is ErrorKind.CONNECT_TIMEOUT
+    assert error.detail == "0.05 s were not enough for TCP with 127.0.0.9:8080"
+    connection = events[1].connection
+    assert (connection.local, connection.peer) == (("127.0.0.1", 0), ("127.0.0.9", 8080))
+
+
 async def test_a_server_that_does_not_speak_tls_nor_anything_else(
     failing: Failing, bad_server: BadServer
 ) -> None:
@@ -129,6 +144,7 @@ async def test_a_server_that_does_not_speak_tls_nor_anything_else(
     assert [type(event) for event in events] == CONNECT_FAILED
     assert events[1].kind is error.kind is ErrorKind.CONNECT_TIMEOUT
     assert "TLS with 127.0.0.1:" in error.detail
+    assert events[1].connection.local.port > 0
 
 
 async def test_a_server_that_hangs_up_in_the_middle_of_tls(

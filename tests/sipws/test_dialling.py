@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sipws import Address, Destination
-from sipws.dialling import DialError, open_socket, resolve
+from sipws.dialling import DialError, local_towards, open_socket, resolve
 from sipws.events import ErrorKind
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -127,6 +127,11 @@ async def test_no_way_to_an_address_is_unreachable() -> None:
     with pytest.raises(DialError) as failed:
         await open_socket([(V4, ("255.255.255.255", 80))])
     assert failed.value.kind is ErrorKind.UNREACHABLE
+
+
+def test_the_address_that_would_be_connected_from_is_known_without_a_packet() -> None:
+    assert local_towards((V4, ("127.0.0.9", 80))) == Address("127.0.0.1", 0)
+    assert local_towards((V6, ("no address", 80))) is None
 
 
 async def test_giving_up_closes_every_socket(silence: asyncio.Event) -> None:
