@@ -86,7 +86,7 @@ def test_the_configuration_in_the_readme_is_right() -> None:
     import tomllib
 
     [toml] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    assert Config.of(tomllib.loads(toml), "README").tracing.trace_destination == "homer"
+    assert Config.of(tomllib.loads(toml), "README").tracing.trace_destination == ("homer",)
 
 
 def test_the_filter_route_in_the_readme_is_accepted() -> None:
