@@ -10,8 +10,8 @@ import asyncio
 import sipws
 from sipws.events import MessageReceived
 
-LIMITS = sipws.Limits(message_size=32 * 2**20, send_timeout=10.0)
-"""Suites send messages of 16 MiB and take their time to read them."""
+LIMITS = sipws.Limits(message_size=32 * 2**20, send_timeout=10.0, max_chunks=0)
+"""Suites send messages of 16 MiB, some of them byte by byte, and take their time to read."""
 
 
 def ignore(flow: sipws.Flow, message: bytes) -> None:
@@ -31,7 +31,9 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description="A WebSocket echo server")
     parser.add_argument("listener", nargs="?", default="ws:127.0.0.1:9001")
     listener = parser.parse_args().listener
-    async with sipws.Server([listener], ignore, limits=LIMITS, subprotocols=()) as server:
+    async with sipws.Server(
+        [listener], ignore, limits=LIMITS, subprotocols=(), compression=True
+    ) as server:
         server.bus.message_received.subscribe(lambda event: echo(server, event))
         print(f"listening on {server.listeners[0]}", flush=True)
         await asyncio.Event().wait()

@@ -16,7 +16,7 @@ AGENT = "sipws"
 AT_ONCE = 8
 """Cases that run side by side: some of them wait for a second."""
 
-LIMITS = sipws.Limits(message_size=32 * 1024 * 1024, send_timeout=10)
+LIMITS = sipws.Limits(message_size=32 * 1024 * 1024, send_timeout=10, max_chunks=0)
 """Some of Autobahn's messages are larger than any SIP message, and sent in many small pieces."""
 
 
@@ -25,7 +25,10 @@ async def ask(server: str, path: str) -> bytes:
     answer: list[bytes] = []
     # Autobahn's server speaks no SIP: it takes no subprotocol.
     async with sipws.Client(
-        lambda flow, message: answer.append(message), limits=LIMITS, subprotocols=()
+        lambda flow, message: answer.append(message),
+        limits=LIMITS,
+        subprotocols=(),
+        compression=True,
     ) as client:
         await (await client.connect(server + path)).wait_closed()
     return answer[0] if answer else b""
@@ -34,7 +37,7 @@ async def ask(server: str, path: str) -> bytes:
 async def run(server: str) -> None:
     """Let the server try its cases, one connection for each."""
     cases = int(await ask(server, "/getCaseCount"))
-    async with sipws.Client(limits=LIMITS, subprotocols=()) as client:
+    async with sipws.Client(limits=LIMITS, subprotocols=(), compression=True) as client:
 
         def echo(event: MessageReceived) -> None:
             # A handler would not be called with an empty message, which to SIP is a keep-alive.

@@ -10,7 +10,7 @@ Pure: nothing here resolves a name or opens a socket.
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sipws.errors import AddressError
 
@@ -170,3 +170,16 @@ def _bracketed(ip: str) -> str:
 
 def _refused(definition: str, problem: str) -> AddressError:
     return AddressError(f"listener {definition!r}: {problem}; a listener is written {_FORM}")
+
+
+def address_of_socket(socket_name: Any) -> Address:
+    """What the system calls a socket, as an address.
+
+    A peer that was gone before it was looked at has no name any more.
+    """
+    if not socket_name:
+        return Address("0.0.0.0", 0)
+    ip, port = socket_name[:2]
+    ip = ip.partition("%")[0]
+    # A dual-stack socket shows IPv4 peers as mapped addresses; nobody filters on those.
+    return Address(ip.removeprefix("::ffff:") if "." in ip else ip, port)

@@ -135,6 +135,8 @@ class Admission:
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
+        self.draining: float | None = None
+        """Set, everybody is refused, and told to come back in so many seconds."""
         self.refused: Counter[ErrorKind] = Counter()
         """Refused connections since the start, by reason: those of `Rules.examine` and of PROXY
         headers and TLS as well, which their finder adds."""
@@ -168,6 +170,14 @@ class Admission:
             the connection's ticket, to be released when it is gone, also where it says no.
         """
         rules = self.rules
+        if self.draining is not None:
+            return self._refuse(
+                Refusal(
+                    ErrorKind.SHUTTING_DOWN,
+                    "this server is about to stop",
+                    headers=_retry_after(self.draining),
+                )
+            )
         limit = rules.max_connections
         if limit is not None and self.connections >= limit:
             return self._refuse(

@@ -15,12 +15,12 @@ from sipws.bus import Bus
 from sipws.commands import methods_of
 from sipws.control import ControlServer
 from sipws.errors import ConfigurationError
-from sipws.flow import Handler
 from sipws.lag_sampler import LagSampler
 from sipws.metrics import Counts, Lag
 from sipws.pages import pages_of
 from sipws.plan import Filter, Plan
 from sipws.server import Server
+from sipws.surroundings import Handler
 from sipws.trace_points import TracePoints
 from sipws.tracing.tracer import Tracer
 
@@ -57,6 +57,7 @@ class Application:
             limits=transport.limits,
             rules=transport.rules,
             tls=plan.certificates,
+            compression=transport.permessage_deflate,
             inherited=assigned.listeners,
         )
         self._control_socket = assigned.control
@@ -83,7 +84,13 @@ class Application:
             # The control interface outlives the server, to say that it stops.
             await self._start_control(stack)
             await stack.enter_async_context(LagSampler(self.lag))
-            await stack.enter_async_context(self.server)
+            transport = self.plan.config.transport
+            await self.server.start()
+            stack.push_async_callback(
+                self.server.aclose,
+                grace=transport.shutdown_grace / 1000,
+                spread=transport.shutdown_spread / 1000,
+            )
             self._stack = stack.pop_all()
         self.unready = None
         return self

@@ -31,6 +31,7 @@ from sipws.events import (
     HandshakeRequest,
     MessageReceived,
     MessageSent,
+    Superseded,
 )
 
 E = TypeVar("E", bound=Event)
@@ -119,6 +120,7 @@ class Bus:
         "handshake_request",
         "message_received",
         "message_sent",
+        "superseded",
     )
 
     def __init__(self) -> None:
@@ -133,6 +135,7 @@ class Bus:
         self.message_received = Hook(MessageReceived)
         self.message_sent = Hook(MessageSent)
         self.error_occurred = Hook(ErrorOccurred)
+        self.superseded = Hook(Superseded)
         self.closed = Hook(Closed)
         hooks = (getattr(self, name) for name in self.__slots__ if name != "_hooks")
         self._hooks: dict[type[ConnectionEvent], Hook[Any]] = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 from weakref import WeakValueDictionary
 
-from sipws.address import Address, Listener
+from sipws.address import Address, Listener, address_of_socket
 from sipws.bus import Bus
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer, status_of
@@ -25,11 +25,13 @@ from sipws.dialling import (
 )
 from sipws.errors import ConnectError, TransportError
 from sipws.events import ConnectFailed, Connection, ConnectStarted, ErrorKind
-from sipws.flow import Flow, Handler, Surroundings, address_of_socket
+from sipws.flow import Flow
 from sipws.handshake import SUBPROTOCOL
+from sipws.keeper import Keeper
 from sipws.limits import Limits
 from sipws.reconnect import Backoff, KeptConnection
 from sipws.registry import Registry
+from sipws.surroundings import Handler, Surroundings
 from sipws.tls import client_context
 
 UNKNOWN: Final = "0.0.0.0"
@@ -86,6 +88,7 @@ class Client:
         headers: more headers for upgrade requests, such as ``Authorization``.
         listener: what connections are opened for, as a definition: a trace filter sees it as
             ``$socket_in``. Our end of the socket unless given.
+        compression: whether permessage-deflate is offered (RFC 7692).
 
     Raises:
         ConfigurationError: a header or a subprotocol that may not be sent, a listener that does
@@ -103,11 +106,15 @@ class Client:
         origin: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
         listener: Listener | str | None = None,
+        compression: bool = False,
     ) -> None:
         self.bus = bus or Bus()
         self.flows: Registry[Flow] = Registry()
         """The connections that are alive."""
-        self._shared = Surroundings(self.bus, handler, limits or Limits(), self.flows)
+        self._shared = Surroundings(
+            self.bus, handler, limits or Limits(), self.flows, compression=compression
+        )
+        self._keeper = Keeper(self.flows, self._shared.limits.intervals)
         self._tls = tls
         self._offer = Offer(tuple(subprotocols), origin, tuple(headers))
         self._listener = Listener.parse(listener) if isinstance(listener, str) else listener
@@ -209,6 +216,7 @@ class Client:
                 dropped.
         """
         self._closed = True
+        await self._keeper.aclose()
         tasks: list[asyncio.Task[Any]] = [kept.task for kept in self._kept]
         tasks += [attempt.task for attempt in self._attempts.values()]
         for task in tasks:
@@ -232,6 +240,7 @@ class Client:
 
     async def _connect(self, where: Destination) -> ClientFlow:
         # RFC 6455 section 4.1: at most one connection to a host and port is in the making.
+        self._keeper.start()
         place = where.host, where.port
         lock = self._locks.setdefault(place, asyncio.Lock())
         async with lock:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
-from sipws.address import Listener
+from sipws.address import Listener, address_of_socket
 from sipws.client_handshake import Offer
 from sipws.client_session import ClientSession
 from sipws.destination import Destination
@@ -18,8 +18,9 @@ from sipws.events import (
     Event,
     HandshakeFailed,
 )
-from sipws.flow import Flow, Surroundings, address_of_socket
+from sipws.flow import Flow
 from sipws.session import Phase
+from sipws.surroundings import Surroundings
 
 
 class ClientFlow(Flow):
@@ -96,7 +97,13 @@ class ClientFlow(Flow):
             peer=address_of_socket(peer) if peer else self._attempt.peer,
             started=now,
         )
-        session = ClientSession(connection, self._shared.limits, self.destination, self._offer)
+        session = ClientSession(
+            connection,
+            self._shared.limits,
+            self.destination,
+            self._offer,
+            compression=self._shared.compression,
+        )
         self._session = session
         self._shared.registry.add(self)
         self._act([ConnectionOpened(connection, now), *session.start(now)])

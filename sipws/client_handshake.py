@@ -16,6 +16,7 @@ from websockets.typing import Origin, Subprotocol
 from websockets.uri import WebSocketURI
 
 from sipws.destination import Destination
+from sipws.engine import CLIENT_COMPRESSION
 from sipws.errors import ConfigurationError
 from sipws.handshake import SUBPROTOCOL, end_of_request
 
@@ -85,7 +86,11 @@ class Head:
 
 
 def engine_for(
-    destination: Destination, offer: Offer, longest: int, logger: logging.Logger
+    destination: Destination,
+    offer: Offer,
+    longest: int,
+    logger: logging.Logger,
+    compression: bool = False,
 ) -> ClientProtocol:
     """An engine that will send an upgrade request to this place."""
     path, _, query = destination.resource.partition("?")
@@ -94,6 +99,7 @@ def engine_for(
         WebSocketURI(secure, destination.host, destination.port, path, query),
         origin=None if offer.origin is None else Origin(offer.origin),
         subprotocols=[Subprotocol(name) for name in offer.subprotocols] or None,
+        extensions=CLIENT_COMPRESSION if compression else None,
         max_size=longest,
         logger=logger,
     )

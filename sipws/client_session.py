@@ -9,6 +9,7 @@ from websockets.client import ClientProtocol
 from sipws import client_handshake
 from sipws.client_handshake import LONGEST_BODY, LONGEST_REPLY, Head, Offer
 from sipws.destination import Destination
+from sipws.engine import engine_log, restart_parser
 from sipws.events import (
     Connected,
     Connection,
@@ -20,7 +21,7 @@ from sipws.events import (
     Side,
 )
 from sipws.limits import Limits
-from sipws.session import Phase, Session, engine_log
+from sipws.session import Phase, Session
 
 
 class ClientSession(Session):
@@ -29,10 +30,20 @@ class ClientSession(Session):
     __slots__ = ("_client_engine", "_head", "_offer", "_request")
 
     def __init__(
-        self, connection: Connection, limits: Limits, destination: Destination, offer: Offer
+        self,
+        connection: Connection,
+        limits: Limits,
+        destination: Destination,
+        offer: Offer,
+        *,
+        compression: bool = False,
     ) -> None:
         self._client_engine: ClientProtocol = client_handshake.engine_for(
-            destination, offer, limits.message_size, logger=engine_log
+            destination,
+            offer,
+            limits.message_size,
+            logger=engine_log,
+            compression=compression,
         )
         super().__init__(connection, limits, self._client_engine)
         self._offer = offer
@@ -74,7 +85,7 @@ class ClientSession(Session):
             return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
         request, self._request, self._head = self._request, b"", None
         received.clear()
-        self._start_frames()
+        restart_parser(self._engine)
         self.phase = Phase.OPEN
         self.accepted = True
         happened: list[Event] = [

@@ -31,6 +31,7 @@ from sipws.admission_config import (
 )
 from sipws.errors import AddressError, ConfigurationError
 from sipws.limits import Limits
+from sipws.liveness import Intervals
 from sipws.log import Format as LogFormat
 from sipws.log import Level as LogLevel
 from sipws.tracing_config import HEP_PATHS, Hep, Tracing
@@ -75,6 +76,27 @@ class Transport(TlsSettings, AdmissionSettings):
     ws_handshake_timeout: int = Field(default=round(_DEFAULT_LIMITS.handshake_timeout * 1000), ge=1)
     """Milliseconds that a peer has for its upgrade request."""
 
+    ws_max_msg_chunks: int = Field(default=_DEFAULT_LIMITS.max_chunks, ge=0)
+    """Small pieces that a message may come in before its connection is closed; 0 for any number."""
+
+    ws_ping_interval: int = Field(default=round(_DEFAULT_LIMITS.intervals.ping * 1000), ge=0)
+    """Milliseconds without a byte from the peer before it is pinged; 0 for never."""
+
+    ws_ping_timeout: int = Field(default=round(_DEFAULT_LIMITS.intervals.pong * 1000), ge=1)
+    """Milliseconds that a pinged peer has to show that it is there."""
+
+    ws_idle_timeout: int = Field(default=round(_DEFAULT_LIMITS.intervals.idle * 1000), ge=0)
+    """Milliseconds without a message from the peer before it is closed; 0 for never."""
+
+    permessage_deflate: bool = False
+    """Whether messages may be compressed (RFC 7692)."""
+
+    shutdown_spread: int = Field(default=0, ge=0)
+    """Milliseconds over which connections are closed at the end, evenly."""
+
+    shutdown_grace: int = Field(default=5000, ge=0)
+    """Milliseconds that peers then have to complete the closing handshake."""
+
     ws_close_timeout: int = Field(default=round(_DEFAULT_LIMITS.close_timeout * 1000), ge=1)
     """Milliseconds that a peer has to complete a closing handshake."""
 
@@ -117,6 +139,12 @@ class Transport(TlsSettings, AdmissionSettings):
             message_size=self.max_message_size,
             send_timeout=self.ws_send_timeout / 1000,
             close_timeout=self.ws_close_timeout / 1000,
+            max_chunks=self.ws_max_msg_chunks,
+            intervals=Intervals(
+                ping=self.ws_ping_interval / 1000,
+                pong=self.ws_ping_timeout / 1000,
+                idle=self.ws_idle_timeout / 1000,
+            ),
         )
 
 

@@ -10,10 +10,9 @@ from contextlib import suppress
 from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
-from sipws.address import Address
+from sipws.address import Address, address_of_socket
 from sipws.destination import Destination
 from sipws.events import ErrorKind
-from sipws.flow import address_of_socket
 
 ATTEMPT_DELAY: Final = 0.25
 """Seconds before the next address is tried beside a silent one (RFC 8305 section 8)."""

@@ -84,6 +84,8 @@ class ErrorKind(StrEnum):
     """There are as many connections from this address as may be (429)."""
     TOO_FAST = "too-fast"
     """Connections come faster than they may: from this address (429), or in total (503)."""
+    SHUTTING_DOWN = "shutting-down"
+    """The server is about to stop and takes no more connections (503)."""
     NOT_FOUND = "not-found"
     """The path is not the one that is served (404, OpenSIPS ``ws_resource``)."""
     HOST_REFUSED = "host-refused"
@@ -103,6 +105,11 @@ class ErrorKind(StrEnum):
     """A text message or a close reason is not UTF-8 (close code 1007)."""
     MESSAGE_TOO_BIG = "message-too-big"
     """A message exceeds the size limit (close code 1009)."""
+    TOO_MANY_CHUNKS = "too-many-chunks"
+    """A message comes in too many small pieces (close code 1008, OpenSIPS
+    ``ws_max_msg_chunks``)."""
+    PING_TIMEOUT = "ping-timeout"
+    """The peer did not answer a ping in time: it is gone."""
     SEND_TIMEOUT = "send-timeout"
     """The peer did not take our bytes in time (OpenSIPS ``ws_send_timeout``)."""
     CLOSE_TIMEOUT = "close-timeout"
@@ -282,6 +289,20 @@ class ErrorOccurred(ConnectionEvent):
 
 
 @value
+class Superseded(ConnectionEvent):
+    """The phone of this connection has registered on another one: this one is most likely dead.
+
+    It is pinged, and dropped when it does not answer.
+    """
+
+    instance: str
+    """The phone's ``+sip.instance`` (RFC 5626 section 4.1)."""
+
+    by: int
+    """The id of the other connection."""
+
+
+@value
 class Closed(ConnectionEvent):
     """The connection is gone."""
 
@@ -325,6 +346,7 @@ Event = (
     | MessageReceived
     | MessageSent
     | ErrorOccurred
+    | Superseded
     | Closed
 )
 """Any event."""

@@ -7,18 +7,14 @@ bytes that come out go into the socket, all those of one read in one write.
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
 from websockets.exceptions import ProtocolError
-from websockets.typing import Subprotocol
 
 from sipws import flow_token
-from sipws.address import Address, Listener
-from sipws.admission import Admission, Ticket
-from sipws.bus import Bus
+from sipws.address import Listener, address_of_socket
+from sipws.admission import Ticket
 from sipws.errors import ConnectionClosedError, TransportError
 from sipws.events import (
     Connection,
@@ -28,52 +24,21 @@ from sipws.events import (
     Event,
     MessageReceived,
     MessageSent,
+    Superseded,
 )
-from sipws.handshake import SUBPROTOCOL, Refusal
-from sipws.limits import Limits
-from sipws.registry import Registry
+from sipws.instances import REGISTER, Instances
+from sipws.liveness import PROBE_TIMEOUT, Finding, Liveness
 from sipws.server_session import ServerSession, let_in
 from sipws.session import Phase, Session
+from sipws.surroundings import Arrived, Surroundings
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[["Flow", bytes], object]
-"""The application's end: called with each SIP message and the flow it came in on."""
 
 KEEP_ALIVE: Final = b"\r\n\r\n"
 """The ping of RFC 5626 section 3.5.1, sent as a message of its own."""
 
 KEEP_ALIVE_ANSWER: Final = b"\r\n"
 """The pong to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all flows of a server share."""
-
-    bus: Bus
-    handler: Handler
-    limits: Limits
-    registry: "Registry[Flow]"
-    clock: Callable[[], float] = time.time
-    """Seconds since the epoch."""
-    subprotocols: Sequence[Subprotocol] = (SUBPROTOCOL,)
-    """Of which a client must offer one; empty asks for none."""
-
-    admission: Admission = field(default_factory=Admission)
-    """Who is let in."""
-
-
-class Arrived(NamedTuple):
-    """What is known of a connection before its flow begins."""
-
-    peer: Address
-    started: float
-    """When TCP stood, in seconds since the epoch."""
-    ticket: Ticket
-    """Its place among the connections that are counted."""
-    refusal: Refusal | None
-    """Why it is not let in."""
 
 
 class Flow(asyncio.Protocol):
@@ -85,6 +50,7 @@ class Flow(asyncio.Protocol):
     __slots__ = (
         "_arrived",
         "_listener",
+        "_liveness",
         "_loop",
         "_receiving",
         "_session",
@@ -109,6 +75,7 @@ class Flow(asyncio.Protocol):
         self._timed_phase: Phase | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._receiving = False
+        self._liveness: Liveness | None = None
         # One that we opened ourselves has none.
         self._ticket: Ticket | None = None
 
@@ -118,6 +85,16 @@ class Flow(asyncio.Protocol):
     def connection(self) -> Connection:
         """Who this is: id, listener, both addresses, start."""
         return self._session.connection
+
+    @property
+    def phase(self) -> Phase:
+        """Where the connection stands."""
+        return self._session.phase
+
+    @property
+    def traffic(self) -> tuple[int, int, int, int]:
+        """Messages in and out, bytes in and out, until now."""
+        return self._session.traffic
 
     @property
     def token(self) -> str:
@@ -182,6 +159,37 @@ class Flow(asyncio.Protocol):
         self._act(self._session.abort(kind, detail, self._shared.clock()))
         self._transport.abort()
 
+    def probe(self) -> None:
+        """Ping the peer now; it is dropped when nothing of it comes in time (`look_after`)."""
+        bytes_in = self._session.traffic[2]
+        self._act_on(self._liveness_now().ask(self._loop.time(), bytes_in))
+
+    def look_after(self, now: float) -> None:
+        """Ping a quiet peer, drop one that is gone, close one that is idle (`sipws.keeper`).
+
+        Args:
+            now: the time of the event loop.
+        """
+        if self._session.phase is Phase.OPEN:
+            messages_in, _, bytes_in, _ = self._session.traffic
+            self._act_on(self._liveness_now().look(now, bytes_in, messages_in))
+
+    def _liveness_now(self) -> Liveness:
+        if self._liveness is None:
+            self._liveness = Liveness(self._shared.limits.intervals, self._loop.time())
+        return self._liveness
+
+    def _act_on(self, finding: Finding) -> None:
+        match finding:
+            case Finding.ASK:
+                self._session.ping()
+                self._flush()
+            case Finding.GONE:
+                waited = self._shared.limits.intervals.pong or PROBE_TIMEOUT
+                self.abort(ErrorKind.PING_TIMEOUT, f"no answer to a ping within {waited:g} s")
+            case Finding.IDLE:
+                self.close(1000, f"idle for {self._shared.limits.intervals.idle:g} s")
+
     # For asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -202,7 +210,11 @@ class Flow(asyncio.Protocol):
         connection = Connection(shared.registry.next_id(), self._listener, local, peer, started)
         examine = ticket.examine if shared.admission.rules.examines else let_in
         session = ServerSession(
-            connection, shared.limits, examine, subprotocols=shared.subprotocols
+            connection,
+            shared.limits,
+            examine,
+            subprotocols=shared.subprotocols,
+            compression=shared.compression,
         )
         self._session = session
         shared.registry.add(self)
@@ -231,6 +243,8 @@ class Flow(asyncio.Protocol):
         self._stop_timers()
         self._act(self._session.receive_eof(self._shared.clock(), str(exc or "")))
         self._shared.registry.remove(self)
+        if self._shared.instances is not None:
+            self._shared.instances.forget(self.connection.id)
         if self._ticket is not None:
             self._ticket.release()
 
@@ -273,6 +287,8 @@ class Flow(asyncio.Protocol):
         try:
             # Unlike a strip of both ends this copies nothing of a message that starts with text.
             if message.lstrip(b"\r\n"):
+                if message.startswith(REGISTER) and self._shared.instances is not None:
+                    self._registered(self._shared.instances, event)
                 self._shared.handler(self, message)
             elif message == KEEP_ALIVE:
                 self.send(KEEP_ALIVE_ANSWER)
@@ -285,6 +301,15 @@ class Flow(asyncio.Protocol):
             self._shared.bus.publish(
                 ErrorOccurred(self.connection, event.time, ErrorKind.HANDLER_FAILED, detail)
             )
+
+    def _registered(self, instances: Instances, event: MessageReceived) -> None:
+        """A phone registers: the connection that it left, if there is one, is asked and told."""
+        left = instances.registered(self.connection.id, event.data)
+        before = self._shared.registry.get(left[0]) if left is not None else None
+        if left is not None and before is not None:
+            told = Superseded(before.connection, event.time, left[1], self.connection.id)
+            self._shared.bus.publish(told)
+            before.probe()
 
     def _flush(self) -> None:
         writes, eof = self._session.take_writes()
@@ -333,16 +358,3 @@ def _is_utf8(message: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def address_of_socket(socket_name: Any) -> Address:
-    """What the system calls a socket, as an address.
-
-    A peer that was gone before it was looked at has no name any more.
-    """
-    if not socket_name:
-        return Address("0.0.0.0", 0)
-    ip, port = socket_name[:2]
-    ip = ip.partition("%")[0]
-    # A dual-stack socket shows IPv4 peers as mapped addresses; nobody filters on those.
-    return Address(ip.removeprefix("::ffff:") if "." in ip else ip, port)

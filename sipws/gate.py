@@ -14,13 +14,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from sipws.address import Address, Listener
+from sipws.address import Address, Listener, address_of_socket
 from sipws.admission import Ticket
 from sipws.events import Connection, ConnectionOpened, ErrorKind
-from sipws.flow import Arrived, Flow, Surroundings, address_of_socket
+from sipws.flow import Flow
 from sipws.handshake import Refusal
 from sipws.proxied import LONGEST_V2, NeedMore, ProxyError, ProxyHeader, read_proxy_header
 from sipws.server_session import ServerSession
+from sipws.surroundings import Arrived, Surroundings
 from sipws.tls import failure_reason
 
 log = logging.getLogger(__name__)

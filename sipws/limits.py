@@ -1,6 +1,8 @@
 """What a connection may take, in bytes and seconds, each with its reason."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sipws.liveness import Intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +31,10 @@ class Limits:
 
     close_timeout: float = 5.0
     """Seconds for the peer to answer a close frame and to close its side of the TCP connection."""
+
+    max_chunks: int = 4
+    """Small pieces that a message may come in (OpenSIPS ``ws_max_msg_chunks``; see
+    `sipws.pieces`); 0 for any number."""
+
+    intervals: Intervals = field(default_factory=Intervals)
+    """When a quiet connection is pinged, and when an idle one is closed."""

@@ -58,6 +58,7 @@ Read = Callable[[Setting], Any]
 
 PARAMETERS: Final[dict[tuple[str, str], tuple[str, str, Read]]] = {
     ("proto_ws", "ws_port"): ("transport", "ws_port", _number),
+    ("proto_ws", "ws_max_msg_chunks"): ("transport", "ws_max_msg_chunks", _number),
     ("proto_ws", "ws_send_timeout"): ("transport", "ws_send_timeout", _number),
     ("proto_ws", "trace_destination"): ("tracing", "trace_destination", _text),
     ("proto_ws", "trace_on"): ("tracing", "trace_on", _flag),

@@ -31,15 +31,12 @@ _ALIVE: Final = (Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSING)
 
 def phase_of(flow: Flow) -> Phase:
     """Where a connection stands."""
-    return flow._session.phase
+    return flow.phase
 
 
 def traffic_of(flow: Flow) -> Traffic:
     """What a connection has carried so far; once it is closed, `Closed` has said so."""
-    session = flow._session
-    return Traffic(
-        session._messages_in, session._messages_out, session._bytes_in, session._bytes_out
-    )
+    return Traffic(*flow.traffic)
 
 
 def families(application: "Application") -> Iterator[Family]:
@@ -120,15 +117,15 @@ def _look(application: "Application") -> tuple[Counter[tuple[Listener, Phase]], 
     alive: dict[Phase, Counter[int]] = {phase: Counter() for phase in Phase}
     messages_in = messages_out = bytes_in = bytes_out = 0
     for flow in application.server.flows:
-        session = flow._session
-        if (phase := session.phase) is Phase.CLOSED:
+        if (phase := flow.phase) is Phase.CLOSED:
             continue
         # By identity: all connections of a listener share its definition.
-        alive[phase][id(session.connection.listener)] += 1
-        messages_in += session._messages_in
-        messages_out += session._messages_out
-        bytes_in += session._bytes_in
-        bytes_out += session._bytes_out
+        alive[phase][id(flow.connection.listener)] += 1
+        traffic = flow.traffic
+        messages_in += traffic[0]
+        messages_out += traffic[1]
+        bytes_in += traffic[2]
+        bytes_out += traffic[3]
     phases = Counter(
         {
             (listener, phase): alive[phase][id(listener)]

@@ -17,11 +17,14 @@ from sipws.admission import Admission, Rules
 from sipws.bus import Bus
 from sipws.errors import ConfigurationError, ConnectionClosedError, TransportError
 from sipws.events import ErrorKind
-from sipws.flow import Flow, Handler, Surroundings
+from sipws.flow import Flow
 from sipws.gate import Gate, bind
 from sipws.handshake import SUBPROTOCOL
+from sipws.instances import Instances
+from sipws.keeper import Keeper
 from sipws.limits import Limits
 from sipws.registry import Registry
+from sipws.surroundings import Handler, Surroundings
 from sipws.tls import Certificates
 
 EVERY_ADDRESS: Final = ("0.0.0.0", "::")
@@ -50,12 +53,14 @@ class Server:
         handler: called with the flow and the message, for each message that is no keep-alive. It
             must not block; an exception is logged and published as `ErrorOccurred`.
         bus: where events go; one of its own unless given.
-        limits: what a connection may take.
+        limits: what a connection may take, and when it is pinged.
         rules: who is let in; everybody unless given.
         tls: the certificates of ``wss`` listeners, or one context for all of them; see
             `sipws.tls.server_context`.
         subprotocols: of which a client must offer one, in order of preference. Empty asks for
             none: then this is a server of plain WebSocket messages, for tests of the transport.
+        compression: whether permessage-deflate is accepted (RFC 7692); a message that inflates
+            beyond `Limits.message_size` closes its connection with 1009.
         inherited: sockets that listen already, by listener, each with its listener's port; a
             listener without any opens its own.
     """
@@ -70,6 +75,7 @@ class Server:
         rules: Rules | None = None,
         tls: Certificates | ssl.SSLContext | None = None,
         subprotocols: Sequence[str] = (SUBPROTOCOL,),
+        compression: bool = False,
         inherited: Mapping[Listener, Sequence[socket.socket]] | None = None,
     ) -> None:
         self.listeners = [
@@ -89,7 +95,10 @@ class Server:
             self.flows,
             subprotocols=tuple(map(Subprotocol, subprotocols)),
             admission=self.admission,
+            compression=compression,
+            instances=Instances(),
         )
+        self._keeper = Keeper(self.flows, self._shared.limits.intervals)
         self._gates: list[Gate] = []
         self._tls = tls
         self._inherited = inherited or {}
@@ -110,14 +119,20 @@ class Server:
         except TransportError:
             await self.aclose(grace=0)
             raise
+        self._keeper.start()
 
-    async def aclose(self, grace: float = 5.0) -> None:
-        """Stop listening and close every connection with 1001.
+    async def aclose(self, grace: float = 5.0, spread: float = 0.0) -> None:
+        """Refuse new connections with 503, close every one that is open with 1001, stop listening.
 
         Args:
             grace: seconds that peers have to complete the closing handshake; what is left then is
                 dropped.
+            spread: seconds over which connections are closed, evenly. Phones connect again at
+                once: where another server is to take them, it is not to get them all at a time.
         """
+        self.admission.draining = spread + grace
+        await self._keeper.aclose()
+        await self._close_spread(spread)
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -133,6 +148,20 @@ class Server:
             flow.abort(ErrorKind.CLOSE_TIMEOUT, "server shutdown: the peer did not close in time")
         # A dropped connection leaves the registry on the next turn of the event loop.
         await self.flows.wait_empty()
+
+    async def _close_spread(self, spread: float) -> None:
+        """Close the connections that are open, one after the other."""
+        flows = list(self.flows)
+        if not spread or not flows:
+            return
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for number, flow in enumerate(flows):
+            pause = begun + spread * number / len(flows) - loop.time()
+            # Many connections a millisecond are closed at a time: timers are no finer.
+            if pause > 0.001:
+                await asyncio.sleep(pause)
+            flow.close(GOING_AWAY, "server shutdown")
 
     def send(self, target: int | str, message: bytes, *, text: bool | None = None) -> None:
         """Send one SIP message on a connection.

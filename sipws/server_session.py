@@ -10,6 +10,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from sipws import handshake
+from sipws.engine import SERVER_COMPRESSION, engine_log, restart_parser
 from sipws.events import (
     Accepted,
     Connection,
@@ -23,7 +24,7 @@ from sipws.events import (
 from sipws.handshake import Refusal
 from sipws.limits import Limits
 from sipws.request import UpgradeRequest
-from sipws.session import Phase, Session, engine_log
+from sipws.session import Phase, Session
 
 Examine = Callable[[Connection, float], tuple[Connection, Refusal | None]]
 """A look at a connection whose request has come: who it is after all, and why it is refused."""
@@ -42,6 +43,7 @@ class ServerSession(Session):
         limits: what it may take.
         examine: decides on its upgrade request, before RFC 6455 and RFC 7118 do.
         subprotocols: of which it must offer one; empty asks for none.
+        compression: whether permessage-deflate is accepted (RFC 7692).
     """
 
     __slots__ = ("_examine", "_server_engine")
@@ -53,9 +55,11 @@ class ServerSession(Session):
         examine: Examine = let_in,
         *,
         subprotocols: Sequence[Subprotocol] = (handshake.SUBPROTOCOL,),
+        compression: bool = False,
     ) -> None:
         self._examine = examine
         self._server_engine = ServerProtocol(
+            extensions=SERVER_COMPRESSION if compression else None,
             subprotocols=subprotocols or None,
             max_size=limits.message_size,
             logger=engine_log,
@@ -105,7 +109,7 @@ class ServerSession(Session):
         self._server_engine.send_response(verdict)
         reply = b"".join(self._server_engine.data_to_send())
         self._writes.append(reply)
-        self._start_frames()
+        restart_parser(self._engine)
         self.phase = Phase.OPEN
         self.accepted = True
         happened.append(HandshakeReply(self.connection, now, 101, reply))

@@ -10,15 +10,14 @@ After every call the caller publishes the events, writes what `take_writes` retu
 raises.
 """
 
-import logging
 from abc import ABC, abstractmethod
-from enum import Enum, auto
 from typing import ClassVar, Final
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol, State
 
 from sipws.assembly import Assembly
+from sipws.engine import feed, is_plain
 from sipws.errors import ConnectionClosedError
 from sipws.events import (
     ABNORMAL,
@@ -32,10 +31,9 @@ from sipws.events import (
 )
 from sipws.frames import BINARY, TEXT, next_frame, server_frame, whole_messages
 from sipws.limits import Limits
+from sipws.phase import Phase as Phase
+from sipws.pieces import Pieces
 
-engine_log: Final = logging.getLogger("sipws.engine")
-_CONTROL: Final = 0x08
-"""The bit of the opcode that control frames have and data frames have not."""
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 _ERROR_OF_CODE: Final = {
@@ -44,16 +42,6 @@ _ERROR_OF_CODE: Final = {
     1009: ErrorKind.MESSAGE_TOO_BIG,
 }
 """What the engine's close codes mean when it fails a connection (RFC 6455 section 7.4.1)."""
-
-
-class Phase(Enum):
-    """Where a session stands; each has its own time limit."""
-
-    HANDSHAKE = auto()
-    OPEN = auto()
-    CLOSING = auto()
-    """A close frame or a refusal was sent; the peer is to close its side."""
-    CLOSED = auto()
 
 
 class Session(ABC):
@@ -73,6 +61,7 @@ class Session(ABC):
         "_limits",
         "_messages_in",
         "_messages_out",
+        "_pieces",
         "_reason",
         "_received",
         "_writes",
@@ -95,6 +84,7 @@ class Session(ABC):
         # goes out in front of the close frame, which is still here.
         self._last_answers = False
         self._assembly = Assembly()
+        self._pieces = Pieces(limits.max_chunks)
         self._closed_by: Side | None = None
         self._reason = ""
         self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
@@ -171,6 +161,11 @@ class Session(ABC):
         """Whether `send` is possible: from the handshake on until a close frame has gone out."""
         return self.phase is Phase.OPEN or self._last_answers
 
+    def ping(self) -> None:
+        """Ask the peer whether it is there; any byte of it is the answer."""
+        if self.phase is Phase.OPEN:
+            self._engine.send_ping(b"")
+
     def close(
         self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
     ) -> list[Event]:
@@ -228,6 +223,11 @@ class Session(ABC):
             return self._limits.close_timeout
         return None
 
+    @property
+    def traffic(self) -> tuple[int, int, int, int]:
+        """Messages in and out, bytes in and out, until now."""
+        return self._messages_in, self._messages_out, self._bytes_in, self._bytes_out
+
     # The opening handshake, which each side has its own of.
 
     @abstractmethod
@@ -242,14 +242,6 @@ class Session(ABC):
     def _handshake_lost(self, now: float, detail: str) -> list[Event]:
         """The connection ended before the handshake was complete."""
 
-    def _start_frames(self) -> None:
-        """The handshake is done: from here on the engine is handed frames."""
-        # Its parser keeps what it read of the handshake for as long as it runs, which makes up half
-        # of an idle connection. One that starts behind the handshake never had it.
-        engine = self._engine
-        engine.parser = Protocol.parse(engine)
-        next(engine.parser)
-
     # Frames.
 
     def _receive_frames(self, data: bytes, now: float) -> list[Event]:
@@ -262,7 +254,7 @@ class Session(ABC):
         happened: list[Event] = []
         start = 0
         while not engine.eof_sent:
-            if self._takes_whole_messages():
+            if self.by_hand and is_plain(engine):
                 messages, start = whole_messages(buffer, start, longest, self.connection, now)
                 self._messages_in += len(messages)
                 happened += messages
@@ -277,30 +269,31 @@ class Session(ABC):
             del received[:start]
         elif start < len(data):
             received += data[start:]
+        if received or engine.current_size is not None or self._pieces.count:
+            happened += self._count_read(now, any(type(x) is MessageReceived for x in happened))
         return happened
 
-    def _takes_whole_messages(self) -> bool:
-        """Whether a plain message is one: a client's, between two others, and not transformed."""
-        engine = self._engine
-        return (
-            engine.state is State.OPEN
-            and engine.current_size is None
-            and engine.side is SERVER
-            and not engine.extensions
-            and self.by_hand
-        )
+    def _count_read(self, now: float, complete: bool) -> list[Event]:
+        """Count a read that left a message unfinished, or finished one of several pieces."""
+        if complete:
+            self._pieces.start_anew()
+        if self.phase is not Phase.OPEN:
+            return []
+        if not self._received and self._engine.current_size is None:
+            return []
+        return self._count_piece(now)
+
+    def _count_piece(self, now: float) -> list[Event]:
+        problem = self._pieces.add(len(self._received) + len(self._assembly))
+        if problem is None:
+            return []
+        code = CloseCode.POLICY_VIOLATION
+        return self._fail(ErrorKind.TOO_MANY_CHUNKS, code, problem, now)
 
     def _receive_frame(self, frame_bytes: bytes, now: float) -> list[Event]:
-        """Hand the engine a frame, whole; of one that is too long its header."""
+        """Take a frame through the engine."""
         engine = self._engine
-        if frame_bytes[0] & _CONTROL:
-            # A control frame is no part of the message that it interrupts (RFC 6455 section 5.4).
-            # The engine counts it against the message's size, and fails a close in its midst.
-            interrupted, engine.current_size = engine.current_size, None
-            engine.receive_data(frame_bytes)
-            engine.current_size = interrupted
-        else:
-            engine.receive_data(frame_bytes)
+        feed(engine, frame_bytes)
         happened: list[Event] = []
         for frame in engine.events_received():
             if isinstance(frame, Frame) and self.phase is Phase.OPEN:
@@ -318,7 +311,8 @@ class Session(ABC):
             detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
             return self._fail(ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now)
         if message is None:
-            return []
+            return self._count_piece(now)
+        self._pieces.start_anew()
         self._messages_in += 1
         return [MessageReceived(self.connection, now, *message)]
 

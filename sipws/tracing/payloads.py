@@ -22,6 +22,7 @@ from sipws.events import (
     ErrorOccurred,
     HandshakeFailed,
     Side,
+    Superseded,
 )
 from sipws.tracing.losses import Loss
 
@@ -130,6 +131,18 @@ def _error_occurred(event: ErrorOccurred) -> Parts:
     )
 
 
+def _superseded(event: Superseded) -> Parts:
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "SUPERSEDED"),
+            ("Status", "FAILURE"),
+            ("Message", f"the phone has registered on connection {event.by}"),
+        ),
+        (("Instance", event.instance), ("Superseded-By", str(event.by))),
+    )
+
+
 def _closed(event: Closed) -> Parts:
     message = event.reason or f"closed by {_CLOSED_BY[event.closed_by]} with code {event.code}"
     return Parts(
@@ -197,6 +210,7 @@ PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {
     Connected: _connected,
     HandshakeFailed: _handshake_failed,
     ErrorOccurred: _error_occurred,
+    Superseded: _superseded,
     Closed: _closed,
 }
 """The events that are traced as network events (HEP protocol type 0x59), and their parts."""

@@ -21,7 +21,7 @@ from sipws.events import (
 )
 from sipws.session import Phase
 
-LIMITS = Limits(message_size=256)
+LIMITS = Limits(message_size=256, max_chunks=0)
 DESTINATION = Destination.parse("ws://10.0.0.1/")
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 GOOD = (

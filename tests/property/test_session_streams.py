@@ -16,7 +16,7 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Protocol: sip\r\n\r\n"
 )
-LIMITS = Limits(request_size=1024, message_size=256)
+LIMITS = Limits(request_size=1024, message_size=256, max_chunks=0)
 
 
 def session() -> ServerSession:

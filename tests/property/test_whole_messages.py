@@ -22,7 +22,7 @@ UPGRADE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Protocol: sip\r\n\r\n"
 )
-LIMITS = Limits(request_size=1024, message_size=300)
+LIMITS = Limits(request_size=1024, message_size=300, max_chunks=0)
 CONNECTION = Connection(
     1, Listener("ws", "10.0.0.1", 80), Address("10.0.0.1", 80), Address("192.0.2.5", 1), 0.0
 )

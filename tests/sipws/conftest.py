@@ -45,7 +45,8 @@ def connection() -> Connection:
 
 @pytest.fixture
 def session(connection: Connection) -> ServerSession:
-    return ServerSession(connection, Limits())
+    # In how many pieces messages come is for tests of its own to count.
+    return ServerSession(connection, Limits(max_chunks=0))
 
 
 @pytest.fixture
@@ -94,8 +95,11 @@ async def serve() -> AsyncIterator[Serve]:
             limits: Limits | None = None,
             rules: Rules | None = None,
             tls: Certificates | None = None,
+            compression: bool = False,
         ) -> tuple[Server, Recorder]:
-            server = Server([listen], handler, limits=limits, rules=rules, tls=tls)
+            server = Server(
+                [listen], handler, limits=limits, rules=rules, tls=tls, compression=compression
+            )
             recorder = Recorder()
             server.bus.subscribe(recorder)
             await stack.enter_async_context(server)

@@ -306,7 +306,7 @@ async def test_a_taken_address_is_an_error_that_names_it(serve: Serve) -> None:
 
 async def test_nothing_is_left_after_a_thousand_connections(serve: Serve) -> None:
     server, events = await serve(echo)
-    before = open_descriptors()
+    before, tasks = open_descriptors(), asyncio.all_tasks()
     for _ in range(10):
         async with asyncio.TaskGroup() as group:
             for _ in range(100):
@@ -316,10 +316,61 @@ async def test_nothing_is_left_after_a_thousand_connections(serve: Serve) -> Non
         await server.flows.wait_empty()
     gc.collect()
     assert open_descriptors() <= before
-    assert len(asyncio.all_tasks()) == 1
+    assert asyncio.all_tasks() == tasks
 
 
 async def _come_and_go(server: Server) -> None:
     _, writer = await raw(server, b"GET / HTTP/1.1\r\n\r\n")
     writer.close()
     await writer.wait_closed()
+
+
+async def test_at_the_end_connections_are_closed_one_after_the_other(serve: Serve) -> None:
+    server, events = await serve(echo)
+    url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+    subprotocols = [Subprotocol("sip")]
+    clients = [await connect(url, subprotocols=subprotocols) for _ in range(5)]
+    closing = asyncio.create_task(server.aclose(spread=0.25))
+    await clients[0].wait_closed()
+    assert clients[0].close_code == 1001
+    assert clients[-1].close_code is None, "they do not all go at a time"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.listeners[0].port)
+    refusal = await reader.read()
+    assert refusal.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"\r\nRetry-After: " in refusal
+    writer.close()
+    await closing
+    for client in clients:
+        await client.wait_closed()
+    assert [client.close_code for client in clients] == [1001] * 5
+    times = [event.time for event in events.of(Closed) if event.accepted]  # type: ignore[attr-defined]
+    assert max(times) - min(times) >= 0.15
+
+
+async def test_compression_is_used_where_it_is_allowed(serve: Serve) -> None:
+    server, _ = await serve(echo, compression=True)
+    url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+    async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+        assert len(client.protocol.extensions) == 1
+        await client.send("OPTIONS sip:a SIP/2.0\r\n" * 100)
+        assert await client.recv() == "OPTIONS sip:a SIP/2.0\r\n" * 100
+        [flow] = server.flows
+        assert flow.traffic[2] < 1000
+
+
+async def test_a_compressed_bomb_closes_with_1009(serve: Serve) -> None:
+    server, events = await serve(echo, compression=True, limits=Limits(message_size=10_000))
+    url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+    async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+        await client.send("x" * 1_000_000)
+        await client.wait_closed()
+        assert client.close_code == 1009
+    [error] = events.of(ErrorOccurred)
+    assert error.kind is ErrorKind.MESSAGE_TOO_BIG  # type: ignore[attr-defined]
+
+
+async def test_compression_is_off_unless_allowed(serve: Serve) -> None:
+    server, _ = await serve(echo)
+    url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+    async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+        assert client.protocol.extensions == []

@@ -1,0 +1,74 @@
+"""websockets' sans-I/O engine, and what it needs around it."""
+
+import logging
+from typing import Final
+
+from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    ServerPerMessageDeflateFactory,
+)
+from websockets.protocol import SERVER, Protocol, State
+
+engine_log: Final = logging.getLogger("sipws.engine")
+
+_WINDOW_BITS: Final = 12
+"""4 KiB of memory for each direction of a connection: a SIP message is shorter than that."""
+
+_ZLIB: Final = {"memLevel": 5}
+"""As websockets' own server has it: 16 KiB in place of 128."""
+
+SERVER_COMPRESSION: Final = [
+    ServerPerMessageDeflateFactory(
+        server_max_window_bits=_WINDOW_BITS,
+        client_max_window_bits=_WINDOW_BITS,
+        compress_settings=_ZLIB,
+    )
+]
+"""permessage-deflate, as a server accepts it (RFC 7692)."""
+
+CLIENT_COMPRESSION: Final = [
+    ClientPerMessageDeflateFactory(
+        server_max_window_bits=_WINDOW_BITS,
+        client_max_window_bits=_WINDOW_BITS,
+        compress_settings=_ZLIB,
+    )
+]
+"""permessage-deflate, as a client offers it."""
+
+_CONTROL: Final = 0x08
+"""The bit of the opcode that control frames have and data frames have not."""
+
+
+def is_plain(engine: Protocol) -> bool:
+    """Whether the next whole message is just that: a client's, between two others, untransformed.
+
+    Such a message needs no engine; see `sipws.frames.whole_messages`.
+    """
+    return (
+        engine.state is State.OPEN
+        and engine.current_size is None
+        and engine.side is SERVER
+        and not engine.extensions
+    )
+
+
+def feed(engine: Protocol, frame_bytes: bytes) -> None:
+    """Hand the engine a frame, whole; of one that is too long its header."""
+    if frame_bytes[0] & _CONTROL:
+        # A control frame is no part of the message that it interrupts (RFC 6455 section 5.4).
+        # The engine counts it against the message's size, and fails a close in its midst.
+        interrupted, engine.current_size = engine.current_size, None
+        engine.receive_data(frame_bytes)
+        engine.current_size = interrupted
+    else:
+        engine.receive_data(frame_bytes)
+
+
+def restart_parser(engine: Protocol) -> None:
+    """The handshake is done: from here on the engine is handed frames.
+
+    Its parser keeps what it read of the handshake for as long as it runs, which makes up half of an
+    idle connection. One that starts behind the handshake never had it.
+    """
+    engine.parser = Protocol.parse(engine)
+    next(engine.parser)

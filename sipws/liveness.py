@@ -1,0 +1,89 @@
+"""Whether a quiet peer is still there (RFC 6455 section 5.5.2, RFC 5626 section 4.4.1). Pure.
+
+A phone that lost its network says nothing, and TCP notices after many minutes or never. A peer
+from which nothing came for a while is asked by a ping; one that does not answer is gone.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+PROBE_TIMEOUT: Final = 10.0
+"""Seconds for a pong where pings are off and one was asked for all the same (RFC 5626 section
+4.4.1: a flow that is not answered in 10 s has failed)."""
+
+
+class Finding(Enum):
+    """What a look at a connection amounts to."""
+
+    WELL = auto()
+    ASK = auto()
+    """A ping is due."""
+    GONE = auto()
+    """The ping was not answered in time."""
+    IDLE = auto()
+    """No message came for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """When a connection is looked after; 0 stands for never."""
+
+    ping: float = 30.0
+    """Seconds without a byte from the peer before it is pinged. Under the minute after which home
+    routers forget a connection."""
+
+    pong: float = 10.0
+    """Seconds that it has to answer (RFC 5626 section 4.4.1)."""
+
+    idle: float = 0.0
+    """Seconds without a message from the peer before it is closed with 1000; pongs are none."""
+
+    @property
+    def look(self) -> float:
+        """Seconds between two looks: twice in the shortest of the times above."""
+        shortest = min(each for each in (self.ping, self.idle, self.pong or PROBE_TIMEOUT) if each)
+        return max(0.02, shortest / 2)
+
+
+class Liveness:
+    """Looks after one connection, without being told of what comes: it reads the counters."""
+
+    __slots__ = ("_bytes_in", "_heard", "_intervals", "_messages_in", "_pinged", "_told")
+
+    def __init__(self, intervals: Intervals, now: float) -> None:
+        self._intervals = intervals
+        self._bytes_in = self._messages_in = -1
+        self._heard = self._told = now
+        self._pinged: float | None = None
+
+    def look(self, now: float, bytes_in: int, messages_in: int) -> Finding:
+        """Look at a connection.
+
+        Args:
+            now: seconds, by a clock that does not step.
+            bytes_in: bytes that came from the peer, ever.
+            messages_in: messages that came, ever.
+        """
+        intervals = self._intervals
+        if bytes_in != self._bytes_in:
+            self._bytes_in, self._heard, self._pinged = bytes_in, now, None
+        if messages_in != self._messages_in:
+            self._messages_in, self._told = messages_in, now
+        if self._pinged is not None:
+            waited = now - self._pinged
+            return Finding.GONE if waited >= (intervals.pong or PROBE_TIMEOUT) else Finding.WELL
+        if intervals.idle and now - self._told >= intervals.idle:
+            return Finding.IDLE
+        if intervals.ping and now - self._heard >= intervals.ping:
+            return self.ask(now, bytes_in)
+        return Finding.WELL
+
+    def ask(self, now: float, bytes_in: int) -> Finding:
+        """Ask at once, whatever the intervals; a ping under way is enough."""
+        if self._pinged is not None:
+            return Finding.WELL
+        self._pinged = now
+        # What has come until now is no answer.
+        self._bytes_in = bytes_in
+        return Finding.ASK

@@ -1,0 +1,57 @@
+"""What the flows of a server, or of a client, share."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from websockets.typing import Subprotocol
+
+from sipws.address import Address
+from sipws.admission import Admission, Ticket
+from sipws.bus import Bus
+from sipws.handshake import SUBPROTOCOL, Refusal
+from sipws.instances import Instances
+from sipws.limits import Limits
+from sipws.registry import Registry
+
+if TYPE_CHECKING:
+    from sipws.flow import Flow
+
+Handler = Callable[["Flow", bytes], object]
+"""The application's end: called with each SIP message and the flow it came in on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all flows of a server share."""
+
+    bus: Bus
+    handler: Handler
+    limits: Limits
+    registry: "Registry[Flow]"
+    clock: Callable[[], float] = time.time
+    """Seconds since the epoch."""
+    subprotocols: Sequence[Subprotocol] = (SUBPROTOCOL,)
+    """Of which a client must offer one; empty asks for none."""
+
+    admission: Admission = field(default_factory=Admission)
+    """Who is let in."""
+
+    compression: bool = False
+    """Whether permessage-deflate is accepted, or offered (RFC 7692)."""
+
+    instances: Instances | None = None
+    """Which connection each phone registered on; None looks for none."""
+
+
+class Arrived(NamedTuple):
+    """What is known of a connection before its flow begins."""
+
+    peer: Address
+    started: float
+    """When TCP stood, in seconds since the epoch."""
+    ticket: Ticket
+    """Its place among the connections that are counted."""
+    refusal: Refusal | None
+    """Why it is not let in."""

@@ -1,0 +1,92 @@
+"""In how many pieces a message may come, and who is not hurt by that."""
+
+from collections.abc import Iterator
+
+import pytest
+from websockets.frames import Frame, Opcode
+
+from sipws.events import Connection, ErrorKind, ErrorOccurred, Event, MessageReceived
+from sipws.limits import Limits
+from sipws.pieces import PIECE_SIZE, Pieces
+from sipws.server_session import ServerSession
+
+
+@pytest.fixture
+def session(connection: Connection, upgrade: bytes) -> ServerSession:
+    session = ServerSession(connection, Limits())
+    session.receive(upgrade, 1000.5)
+    session.take_writes()
+    return session
+
+
+def message(size: int) -> bytes:
+    return Frame(Opcode.BINARY, bytes(size)).serialize(mask=True)
+
+
+def cut(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def feed(session: ServerSession, pieces: Iterator[bytes]) -> list[Event]:
+    return [event for piece in pieces for event in session.receive(piece, 1001.0)]
+
+
+@pytest.mark.parametrize("pieces", range(1, 6))
+def test_a_small_message_may_come_in_five_reads(session: ServerSession, pieces: int) -> None:
+    # The read that completes it is none that left it unfinished.
+    data = message(200)
+    [event] = feed(session, cut(data, -(-len(data) // pieces)))
+    assert isinstance(event, MessageReceived)
+
+
+@pytest.mark.parametrize("size", [1, 10, 30])
+def test_a_message_in_many_small_reads_closes_with_1008(session: ServerSession, size: int) -> None:
+    [error] = feed(session, cut(message(200), size))
+    assert isinstance(error, ErrorOccurred)
+    assert error.kind is ErrorKind.TOO_MANY_CHUNKS
+    assert error.detail == f"a message of {5 * size} bytes until now came in 5 pieces"
+    assert session.take_writes()[0][0][2:4] == (1008).to_bytes(2, "big")
+
+
+def test_a_message_in_many_small_fragments_closes_with_1008(session: ServerSession) -> None:
+    fragments = [Frame(Opcode.TEXT, b"x", fin=False)]
+    fragments += [Frame(Opcode.CONT, b"x", fin=False)] * 10
+    stream = b"".join(fragment.serialize(mask=True) for fragment in fragments)
+    [error] = feed(session, iter([stream]))
+    assert isinstance(error, ErrorOccurred)
+    assert error.kind is ErrorKind.TOO_MANY_CHUNKS
+
+
+@pytest.mark.parametrize("segment", [536, 1220, 1400])
+def test_a_slow_network_with_whole_segments_is_not_hurt(
+    session: ServerSession, segment: int
+) -> None:
+    [event] = feed(session, cut(message(60_000), segment))
+    assert isinstance(event, MessageReceived)
+
+
+def test_each_message_is_counted_for_itself(session: ServerSession) -> None:
+    data = message(100)
+    for _ in range(20):
+        [event] = feed(session, cut(data, -(-len(data) // 4)))
+        assert isinstance(event, MessageReceived)
+
+
+def test_the_rest_of_a_read_belongs_to_the_next_message(session: ServerSession) -> None:
+    data = message(100)
+    stream = data * 10
+    # Every read completes a message and begins another one.
+    events = feed(session, cut(stream, len(data) - 7))
+    assert [type(event) for event in events] == [MessageReceived] * 10
+
+
+def test_the_limit_can_be_off(connection: Connection, upgrade: bytes) -> None:
+    session = ServerSession(connection, Limits(max_chunks=0))
+    session.receive(upgrade, 1000.5)
+    [event] = feed(session, cut(message(200), 1))
+    assert isinstance(event, MessageReceived)
+
+
+def test_large_pieces_are_free() -> None:
+    pieces = Pieces(1)
+    assert all(pieces.add(number * PIECE_SIZE) is None for number in range(1, 100))
