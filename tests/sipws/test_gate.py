@@ -331,13 +331,10 @@ async def test_a_proxy_header_stands_before_tls(
     with pytest.raises(ssl.SSLWantReadError):
         inside.do_handshake()
     hello = outgoing.read()
-    if together:
-        # The header and the ClientHello in one segment: not a byte too much may be read.
-        client.writer.write(header + hello)
-    else:
-        client.writer.write(header)
+    # In one segment with the ClientHello, not a byte too much of the header may be read.
+    for data in (header + hello,) if together else (header, hello):
+        client.writer.write(data)
         await asyncio.sleep(0)
-        client.writer.write(hello)
     async with asyncio.timeout(5):
         while True:
             incoming.write(await client.reader.read(65536))
@@ -368,9 +365,7 @@ async def test_shutting_down_drops_what_has_not_begun(serve: Serve, tls: Certifi
     while server.admission.connections < len(waiting):  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(0.005)
     await server.aclose()
-    assert [event.kind for event in events.of(HandshakeFailed)].count(
-        ErrorKind.HANDSHAKE_ABORTED
-    ) >= 3
+    assert len([x for x in events.events if getattr(x, "kind", "") == "handshake-aborted"]) >= 3
     assert len(events.of(ConnectionOpened)) == len(events.of(Closed)) == len(waiting)
     for client in waiting:
         await client.close()
