@@ -140,7 +140,7 @@ class Client:
         """
         where = Destination.parse(destination) if isinstance(destination, str) else destination
         if self._closed:
-            raise TransportError(f"cannot connect to {where}: this client is closed")
+            raise TransportError(f"cannot connect to {where.shown}: this client is closed")
         flow = self._open.get(where)
         if flow is not None and flow.is_open:
             return flow
@@ -202,7 +202,7 @@ class Client:
         """
         where = Destination.parse(destination) if isinstance(destination, str) else destination
         if self._closed:
-            raise TransportError(f"cannot keep connected to {where}: this client is closed")
+            raise TransportError(f"cannot keep connected to {where.shown}: this client is closed")
         kept = KeptConnection(lambda: self.connect(where), where, backoff or Backoff())
         self._kept.add(kept)
         kept.task.add_done_callback(lambda task: self._kept.discard(kept))
@@ -270,7 +270,7 @@ class Client:
             local=_unknown_beside(where.host),
             peer=Address(where.host if where.is_address else UNKNOWN, where.port),
             started=shared.clock(),
-            destination=str(where),
+            destination=where.shown,
         )
         shared.bus.publish(ConnectStarted(attempt, attempt.started))
         flow = ClientFlow(attempt, where, self._offer, shared, self._listener)
@@ -362,4 +362,4 @@ def _error(
     reply: bytes = b"",
 ) -> ConnectError:
     remedy = REMEDIES.get(kind, "see the events on the bus")
-    return ConnectError(str(where), kind, detail, remedy, status=status, reply=reply)
+    return ConnectError(where.shown, kind, detail, remedy, status=status, reply=reply)

@@ -72,6 +72,11 @@ class Destination:
             return False
         return True
 
+    @property
+    def shown(self) -> str:
+        """As a URL without its query, where tokens stand: for events, traces, logs and errors."""
+        return str(self).partition("?")[0]
+
     def __str__(self) -> str:
         """As a URL, with the port where it is not the scheme's own."""
         where = str(Address(self.host, self.port))

@@ -58,7 +58,7 @@ class ConnectError(TransportError):
     ) -> None:
         super().__init__(destination, kind, detail, remedy)
         self.destination = destination
-        """The destination's URL."""
+        """The destination's URL, without its query."""
         self.kind = kind
         """What went wrong, as on the bus."""
         self.detail = detail

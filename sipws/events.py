@@ -151,7 +151,7 @@ class Connection:
     """The upgrade request, with its query and cookies; None until it has come."""
 
     destination: str | None = None
-    """For a connection that we opened: where to, as a URL."""
+    """For a connection that we opened: where to, as a URL without its query."""
 
     @property
     def opened_by(self) -> Side:

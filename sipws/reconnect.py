@@ -69,7 +69,7 @@ class KeptConnection:
         """
         while (flow := self.flow) is None or not flow.is_open:
             if self.task.done():
-                raise TransportError(f"{self.destination} is no longer kept connected")
+                raise TransportError(f"{self.destination.shown} is no longer kept connected")
             self._connected.clear()
             await self._connected.wait()
         return flow

@@ -298,6 +298,16 @@ async def test_a_timeout_of_the_applications_own_gives_a_connect_up(bad_server: 
             await client.flows.wait_empty()
 
 
+async def test_what_is_told_of_a_destination_has_no_tokens_in_it() -> None:
+    events: list[Any] = []
+    async with Client() as client:
+        client.bus.subscribe(events.append)
+        with pytest.raises(ConnectError) as failed:
+            await client.connect("ws://127.0.0.1:1/ws?access_token=secret")
+    assert failed.value.destination == "ws://127.0.0.1:1/ws"
+    assert "secret" not in f"{failed.value!r} {failed.value} {events}"
+
+
 async def test_a_failed_connect_is_tried_anew(bad_server: BadServer) -> None:
     url = await bad_server(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
     ids = set()
