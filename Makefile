@@ -30,7 +30,7 @@ e2e: $(READY)
 
 # All of Autobahn's cases: large messages and compression take longer than a test run has time for.
 autobahn: $(READY)
-	SIPWS_AUTOBAHN=all $(BIN)/pytest -q tests/e2e/test_autobahn.py
+	SIPWS_AUTOBAHN=all $(BIN)/pytest -q --timeout 1800 tests/e2e/test_autobahn.py
 
 # The property tests of parsers and codecs, with many more examples than a test run has.
 fuzz: $(READY)
