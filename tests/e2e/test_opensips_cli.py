@@ -9,8 +9,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from sipws.app import Application, Plan
+from sipws.app import Application
 from sipws.config import Config
+from sipws.plan import Plan
 
 pytestmark = pytest.mark.e2e
 
@@ -49,3 +50,52 @@ async def test_opensips_cli_reads_lists_and_closes() -> None:
             assert json.loads(closed) == "OK"
             with pytest.raises(ConnectionClosed):
                 await phone.recv()
+
+
+def options(user: str) -> str:
+    return (
+        "OPTIONS sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bK1\r\n"
+        f"From: <sip:{user}@example.com>;tag=1\r\nTo: <sip:bob@example.com>\r\n"
+        f"Call-ID: of-{user}\r\nCSeq: 1 OPTIONS\r\n\r\n"
+    )
+
+
+async def test_opensips_cli_shows_a_callers_messages_live() -> None:
+    table = {"transport": {"listen": "ws:127.0.0.1:0"}, "control": {"listen": "127.0.0.1:0"}}
+    async with Application(Plan.of(Config.of(table, "test"))) as running:
+        assert running.control is not None
+        url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
+        async with connect(url, subprotocols=[Subprotocol("sip")]) as phone:
+            # The connection stands before the trace is asked for.
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", "from opensipscli.main import main; main()"),
+                *(
+                    "-o",
+                    "communication_type=http",
+                    "-o",
+                    f"url=http://{running.control.address}/mi",
+                ),
+                *("-x", "trace", "caller=alice"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            started = running.trace_points.started
+            async with asyncio.timeout(30):
+                while not any(point.senders[0].connected for point in started.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            for user in ("bob", "alice"):
+                await phone.send(options(user))
+                await phone.recv()
+            [point] = started.values()
+            async with asyncio.timeout(30):
+                while point.senders[0].counters.sent < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            running.trace_points.stop(point.id)
+            # The end of the connection ends it too.
+            async with asyncio.timeout(30):
+                out, err = await process.communicate()
+    shown = out.decode()
+    assert "OPTIONS sip:bob@example.com SIP/2.0" in shown, err.decode()
+    assert "SIP/2.0 200 OK" in shown
+    assert "of-alice" in shown
+    assert "of-bob" not in shown
