@@ -166,7 +166,8 @@ def _totals(application: Application) -> str:
     ledgers = [sender.counters for point in points for sender in point.senders]
     sent = sum(ledger.sent for ledger in ledgers)
     lost = sum(ledger.dropped.total() for ledger in ledgers)
-    return f"{connections} connections traced, {sent} HEP packets sent, {lost} dropped"
+    noun = "connection" if connections == 1 else "connections"
+    return f"{connections} {noun} traced, {sent} HEP packets sent, {lost} dropped"
 
 
 def _warn(warnings: Iterable[str]) -> None:

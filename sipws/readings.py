@@ -64,9 +64,11 @@ def families(application: "Application") -> Iterator[Family]:
 def statistics(application: "Application") -> dict[str, int]:
     """The statistics that MI ``get_statistics`` knows, as ``GROUP:NAME``."""
     phases, alive = _look(application)
-    counts, tracer, senders = application.counts, application.tracer, senders_of(application)
+    counts, points, senders = application.counts, application.trace_points, senders_of(application)
     traffic = counts.traffic + alive
-    traced = Counter() if tracer is None else tracer.counters
+    traced: Counter[str] = Counter()
+    for point in points.configured:
+        traced += point.tracer.counters
     return {
         "ws:connections": phases.total(),
         "ws:open_connections": sum(n for (_, phase), n in phases.items() if phase is Phase.OPEN),
@@ -82,7 +84,7 @@ def statistics(application: "Application") -> dict[str, int]:
         "ws:messages_out": traffic.messages_out,
         "ws:bytes_in": traffic.bytes_in,
         "ws:bytes_out": traffic.bytes_out,
-        "trace:on": int(tracer is not None and tracer.on),
+        "trace:on": int(points.on),
         "trace:traced_connections": traced["traced"],
         "trace:excluded_connections": traced["excluded"],
         "trace:failed_filters": traced["failed"],
@@ -146,29 +148,39 @@ def _connections(phases: Counter[tuple[Listener, Phase]]) -> Family:
 
 
 def _tracing(application: "Application") -> Iterator[Family]:
-    tracer = application.tracer
-    yield Family("sipws_tracing_enabled", "gauge", "Whether tracing is on.").add(
-        int(tracer is not None and tracer.on)
+    points = application.trace_points
+    yield Family("sipws_tracing_enabled", "gauge", "Whether tracing is on.").add(int(points.on))
+    decisions = Family(
+        "sipws_trace_decisions_total", "counter", "Connections that a trace's filter decided on."
     )
-    if tracer is None:
-        return
-    counters = tracer.counters
-    yield (
-        Family("sipws_trace_decisions_total", "counter", "Connections that the filter decided on.")
-        .add(counters["traced"], decision="traced")
-        .add(counters["excluded"], decision="excluded")
-    )
-    yield Family(
+    failures = Family(
         "sipws_trace_filter_failures_total",
         "counter",
         "Decisions for which the filter raised; the connection is then traced.",
-    ).add(counters["failed"])
-    yield Family(
+    )
+    packets = Family(
         "sipws_trace_packets_total", "counter", "HEP packets that tracing handed to its senders."
-    ).add(counters["offered"])
-    yield Family(
-        "sipws_trace_packets_too_long_total", "counter", "Traces that fit no HEP packet."
-    ).add(counters["too_long"])
+    )
+    left_out = Family(
+        "sipws_trace_messages_left_out_total",
+        "counter",
+        "SIP messages that sampling, methods or a filter left out.",
+    )
+    too_long = Family(
+        "sipws_trace_packets_too_long_total",
+        "counter",
+        "Traces that fit no HEP packet and were cut.",
+    )
+    for point in points.configured:
+        counters, trace = point.tracer.counters, point.id
+        decisions.add(counters["traced"], trace=trace, decision="traced")
+        decisions.add(counters["excluded"], trace=trace, decision="excluded")
+        failures.add(counters["failed"], trace=trace)
+        packets.add(counters["offered"], trace=trace)
+        left_out.add(counters["left_out"], trace=trace)
+        too_long.add(counters["too_long"], trace=trace)
+    if points.configured:
+        yield from (decisions, failures, packets, left_out, too_long)
 
 
 def _hep(senders: list[hep.Sender]) -> Iterator[Family]:

@@ -103,8 +103,8 @@ async def test_hep_is_counted_by_destination_and_cause() -> None:
         found = await metrics(running)
         to = str(sender.destination)
     assert found["sipws_tracing_enabled",] == 1
-    assert found["sipws_trace_decisions_total", "traced"] == 1
-    assert found["sipws_trace_packets_total",] == 2
+    assert found["sipws_trace_decisions_total", "homer", "traced"] == 1
+    assert found["sipws_trace_packets_total", "homer"] == 2
     assert found["sipws_hep_dropped_packets_total", to, "example"] == 2
     assert found["sipws_hep_queued_packets", to] == 0
     assert found["sipws_hep_connected", to] == 0
