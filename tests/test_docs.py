@@ -2,6 +2,7 @@
 
 import doctest
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -141,3 +142,14 @@ async def test_every_metric_statistic_and_method_is_documented() -> None:
         known = {family.name for family in families(application)}
     for metric in re.findall(r"\b(sipws_[a-z_]+)", documented):
         assert metric.removesuffix("_bucket") in known, metric
+
+
+def test_the_mapping_for_homer_has_every_part_of_an_event() -> None:
+    mapping = json.loads((ROOT / "docs" / "homer-mapping.json").read_text())
+    fields = {field["id"].removeprefix("data_header.") for field in mapping["fields_mapping"]}
+    source = (ROOT / "sipws" / "tracing" / "payloads.py").read_text()
+    parts = set(re.findall(r'\("([A-Z][\w-]+)", ', source)) | {"Filter-Remark"}
+    assert len(parts) > 15
+    assert not parts - fields
+    positions = [field["position"] for field in mapping["fields_mapping"]]
+    assert positions == list(range(1, len(positions) + 1))
