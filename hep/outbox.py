@@ -69,9 +69,16 @@ class Outbox:
         """Add a packet; others go, or it does, when there is no room."""
         self.offered += 1
         self.bytes_queued += len(packet)
-        self._waiting.append(packet)
-        if self.divert is not None and (self.spooled or self._is_over_full):
-            self._waiting.pop()
+        waiting = self._waiting
+        waiting.append(packet)
+        if (
+            len(waiting) + len(self._taken) <= self._limit
+            and self.bytes_queued <= self._limit_bytes
+            and not self.spooled
+        ):
+            return
+        if self.divert is not None:
+            waiting.pop()
             self.bytes_queued -= len(packet)
             self.spooled += 1
             self.divert(packet)

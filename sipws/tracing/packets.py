@@ -43,7 +43,7 @@ def report(settings: PacketSettings, destination: Address, time: float, payload:
     nowhere = Address("::" if ":" in destination.ip else "0.0.0.0", 0)
     flow = _flow(nowhere, destination, NETWORK, settings)
     correlation_id = f"sipws-{settings.capture_id}".encode()
-    return _encode(flow, round(time * 1_000_000), payload, correlation_id)
+    return _encode(flow, *divmod(round(time * 1_000_000), 1_000_000), payload, correlation_id)
 
 
 class ConnectionPackets:
@@ -55,6 +55,7 @@ class ConnectionPackets:
 
     __slots__ = (
         "_connection", "_correlation_id", "_incoming", "_last", "_outgoing", "_settings", "calls",
+        "latest_call",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, settings: PacketSettings) -> None:
@@ -68,6 +69,7 @@ class ConnectionPackets:
         self._last = 0
         self.calls: dict[bytes, None] = {}
         """The Call-IDs that used the connection last, the latest at the end."""
+        self.latest_call: bytes | None = None
 
     def network_event(
         self, time: float, payload: bytes, correlation_id: bytes | None = None
@@ -86,7 +88,7 @@ class ConnectionPackets:
             connection = self._connection
             encode = _encoder(_flow(connection.peer, connection.local, SIP, self._settings))
             self._incoming = encode
-        return encode(self._tick(time), payload, correlation_id)
+        return encode(*self._tick(time), payload, correlation_id)
 
     def message_sent(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
         """A packet with a SIP message to the peer."""
@@ -95,7 +97,7 @@ class ConnectionPackets:
             connection = self._connection
             encode = _encoder(_flow(connection.local, connection.peer, SIP, self._settings))
             self._outgoing = encode
-        return encode(self._tick(time), payload, correlation_id)
+        return encode(*self._tick(time), payload, correlation_id)
 
     def _event(
         self, protocol_type: int, time: float, payload: bytes, correlation_id: bytes
@@ -107,18 +109,18 @@ class ConnectionPackets:
             # was OpenSIPS that connected, which draws the arrow the wrong way round in Homer.
             source, destination = destination, source
         packet = _flow(source, destination, protocol_type, self._settings)
-        return _encode(packet, self._tick(time), payload, correlation_id)
+        return _encode(packet, *self._tick(time), payload, correlation_id)
 
-    def _tick(self, time: float) -> int:
-        """A time in microseconds since the epoch, later than the one before."""
+    def _tick(self, time: float) -> tuple[int, int]:
+        """A time in seconds and microseconds since the epoch, later than the one before."""
         now, last = round(time * 1_000_000), self._last
         if now <= last < now + CLOCK_STEP:
             now = last + 1
         self._last = now
-        return now
+        return divmod(now, 1_000_000)
 
 
-_Encode = Callable[[int, bytes, bytes | None], bytes]
+_Encode = Callable[[int, int, bytes, bytes | None], bytes]
 
 
 def _flow(
@@ -139,21 +141,16 @@ def _flow(
 
 
 def _encoder(flow: hep.Packet) -> _Encode:
-    """A function from time in microseconds, payload and correlation id to a packet."""
+    """A function from seconds, microseconds, payload and correlation id to a packet."""
     if flow.version != 3:
         # Versions 1 and 2 are for collectors of another age: no flow of them is worth preparing.
         return partial(_encode, flow)
-    prepared = hep.PreparedEncoder(flow).encode
-
-    def encode(time: int, payload: bytes, correlation_id: bytes | None) -> bytes:
-        seconds, microseconds = divmod(time, 1_000_000)
-        return prepared(seconds, microseconds, payload, correlation_id)
-
-    return encode
+    return hep.PreparedEncoder(flow).encode
 
 
-def _encode(flow: hep.Packet, time: int, payload: bytes, correlation_id: bytes | None) -> bytes:
-    seconds, microseconds = divmod(time, 1_000_000)
+def _encode(
+    flow: hep.Packet, seconds: int, microseconds: int, payload: bytes, correlation_id: bytes | None
+) -> bytes:
     return hep.encode(
         replace(
             flow,

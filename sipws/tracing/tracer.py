@@ -242,11 +242,17 @@ class Tracer:
         return as_json(parts)
 
     def _message_received(self, event: MessageReceived) -> None:
-        if (packets := self._packets_of(event.connection)) is not None:
+        packets = self._traces.get(event.connection.id)
+        if type(packets) is not ConnectionPackets:
+            packets = self._packets_of(event.connection)
+        if packets is not None:
             self._message(packets, packets.message_received, event)
 
     def _message_sent(self, event: MessageSent) -> None:
-        if (packets := self._packets_of(event.connection)) is not None:
+        packets = self._traces.get(event.connection.id)
+        if type(packets) is not ConnectionPackets:
+            packets = self._packets_of(event.connection)
+        if packets is not None:
             self._message(packets, packets.message_sent, event)
 
     def _message(
@@ -260,7 +266,9 @@ class Tracer:
             if not select(message, found):
                 self.counters["left_out"] += 1
                 return
-        if found is not None and self._settings.call_logs:
+        # Most messages are of the call that the one before was of.
+        if found != packets.latest_call and found is not None and self._settings.call_logs:
+            packets.latest_call = found
             calls = packets.calls
             # Taken out and put back in, it is the latest.
             calls.pop(found, None)
