@@ -37,11 +37,12 @@ def run_client() -> Callable[..., Awaitable[list[dict[str, Any]]]]:
     return _run_client
 
 
-async def _run_client(*command: str) -> list[dict[str, Any]]:
+async def _run_client(*command: str, env: dict[str, str] | None = None) -> list[dict[str, Any]]:
     """Run a client to its end; it must succeed. Returns what it told, an object a line."""
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=HERE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+        *command, cwd=HERE, env=env,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
     try:
         async with asyncio.timeout(60):
             out, err = await process.communicate()
@@ -50,7 +51,8 @@ async def _run_client(*command: str) -> list[dict[str, Any]]:
         await process.wait()
         raise
     assert process.returncode == 0, f"{command} failed:\n{out.decode()}\n{err.decode()}"
-    return [json.loads(line) for line in out.decode().splitlines()]
+    # Some print more than they are asked for.
+    return [json.loads(line) for line in out.decode().splitlines() if line.startswith("{")]
 
 
 @dataclass
