@@ -8,7 +8,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint types e2e autobahn fuzz fuzz-recorded bench format clean
+.PHONY: run test lint types e2e autobahn soak fuzz fuzz-recorded bench format clean
 
 run: $(READY)
 	$(BIN)/sipws demo
@@ -31,6 +31,10 @@ e2e: $(READY)
 # All of Autobahn's cases: large messages and compression take longer than a test run has time for.
 autobahn: $(READY)
 	SIPWS_AUTOBAHN=all $(BIN)/pytest -q --timeout 1800 tests/e2e/test_autobahn.py
+
+# 50,000 connections that come and go, traced; a test run has 2,000.
+soak: $(READY)
+	SIPWS_CONNECTIONS=50000 $(BIN)/pytest -q --timeout 1800 tests/chaos/test_many.py
 
 # The property tests of parsers and codecs, with many more examples than a test run has.
 fuzz: $(READY)
