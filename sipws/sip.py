@@ -44,7 +44,6 @@ _SPELLINGS: Final = COMPACT_FORMS | {
 
 _CR: Final = 0x0D
 _CALL_ID: Final = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])", re.IGNORECASE)
-_USUAL_CALL_ID: Final = b"\nCall-ID: "
 _START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
 _FOLDED: Final = (" ", "\t")
 _FOLD: Final = re.compile(r"\r?\n[ \t]+")
@@ -52,22 +51,14 @@ _FOLD: Final = re.compile(r"\r?\n[ \t]+")
 
 def call_id(message: bytes) -> bytes | None:
     """The Call-ID of a message, without parsing the rest of it; None where there is none."""
-    # Nearly always it is spelt like this; then two look-ups do for a search by pattern.
-    start = message.find(_USUAL_CALL_ID)
-    if start >= 0:
-        begin = start + len(_USUAL_CALL_ID)
-        found = message[begin : message.find(b"\r\n", begin)].strip(b" \t")
-        if found and b"\n" not in found and not _ends_before(message, start):
-            return found
     match = _CALL_ID.search(message)
     if match is None:
         return None
-    return match[1] if match.start() <= end_of_head(message) else None
-
-
-def _ends_before(message: bytes, place: int) -> bool:
-    """Whether the headers end before a line that begins there."""
-    return message.find(b"\n\r\n", 0, place + 1) >= 0 or message.find(b"\n\n", 0, place + 1) >= 0
+    # A header stands before the blank line; to look for one as far as that is enough.
+    end = match.start() + 1
+    if message.find(b"\n\r\n", 0, end) >= 0 or message.find(b"\n\n", 0, end) >= 0:
+        return None
+    return match[1]
 
 
 def end_of_head(message: bytes) -> int:

@@ -17,7 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from sipws import Bus
 
 HERE = Path(__file__)
 REQUEST_SIZE = 457
@@ -165,11 +168,25 @@ async def _run(name: str) -> None:
     from sipws import Server, responder
     from sipws.session import Session
 
-    Session.by_hand = name == "sipws"
+    Session.by_hand = name != "engine"
     async with Server(["ws:127.0.0.1:0"], responder.answer) as server:
+        if name.startswith("traced-"):
+            await _trace(server.bus, name.removeprefix("traced-"))
         print(server.listeners[0].port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
         await server.aclose(grace=0)
+
+
+async def _trace(bus: "Bus", how: str) -> None:
+    """Trace what happens and every message to the port in ``HEP_PORT``, or load it and be off."""
+    import hep
+    from sipws.tracing.tracer import Tracer, TraceSettings
+
+    transport = "tcp" if how == "tcp" else "udp"
+    sender = hep.open_sender(hep.HepId("127.0.0.1", int(os.environ["HEP_PORT"]), transport))
+    Tracer(bus, sender.send, TraceSettings(trace_sip=True), on=how != "off")
+    while not sender.connected:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.01)
 
 
 class _Bare(asyncio.Protocol):

@@ -62,6 +62,7 @@ def masking(headers: Sequence[str] = HEADERS, parameters: Sequence[str] = PARAME
             ``*`` stands for any characters. Capitals and percent-encoding make no difference.
     """
     header = _any_header(headers)
+    wanted = [name.lower().encode() for name in headers]
     chosen = [re.compile(translate(name.lower()).encode()) for name in parameters]
 
     def in_parameter(match: re.Match[bytes]) -> bytes:
@@ -71,9 +72,13 @@ def masking(headers: Sequence[str] = HEADERS, parameters: Sequence[str] = PARAME
         return match[0]
 
     def mask(raw: bytes) -> bytes:
-        if chosen and b"=" in raw:
+        # Nearly all handshakes hold no credentials: that is told sooner than they are searched.
+        if chosen and b"?" in raw:
             raw = _PARAMETER.sub(in_parameter, raw)
-        return raw if header is None else header.sub(_in_header, raw)
+        lower = raw.lower()
+        if header is not None and any(name in lower for name in wanted):
+            raw = header.sub(_in_header, raw)
+        return raw
 
     return mask
 

@@ -108,8 +108,25 @@ class ConnectionPackets:
             # Source of a network event is who connected. OpenSIPS puts the peer there even when it
             # was OpenSIPS that connected, which draws the arrow the wrong way round in Homer.
             source, destination = destination, source
-        packet = _flow(source, destination, protocol_type, self._settings)
-        return _encode(packet, *self._tick(time), payload, correlation_id)
+        settings = self._settings
+        seconds, microseconds = self._tick(time)
+        return hep.encode(
+            hep.Packet(
+                version=settings.version,
+                src_ip=source.ip,
+                src_port=source.port,
+                dst_ip=destination.ip,
+                dst_port=destination.port,
+                ip_protocol=settings.ip_protocol,
+                protocol_type=protocol_type,
+                capture_id=settings.capture_id,
+                auth_key=settings.auth_key,
+                seconds=seconds,
+                microseconds=microseconds,
+                payload=payload,
+                correlation_id=correlation_id,
+            )
+        )
 
     def _tick(self, time: float) -> tuple[int, int]:
         """A time in seconds and microseconds since the epoch, later than the one before."""

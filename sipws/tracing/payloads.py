@@ -201,6 +201,9 @@ def as_log_line(event: ErrorOccurred | Closed) -> bytes:
     return f"{who} {said}".encode("utf-8", "replace")
 
 
+_quote: Final = json.encoder.encode_basestring
+"""A text in JSON, with all but ASCII's control characters as they are."""
+
 _CLOSED_BY: Final = {"peer": "the peer", "local": "us"}
 
 PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {
@@ -247,7 +250,3 @@ def _text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("latin-1")
-
-
-def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -225,8 +225,10 @@ class Tracer:
 
     def _send_event(self, packets: ConnectionPackets, event: ConnectionEvent) -> None:
         mask = self._settings.mask
-        if mask is not None and isinstance(event, Accepted | Connected | HandshakeFailed):
-            event = replace(event, request=mask(event.request), reply=mask(event.reply))
+        if mask is not None and isinstance(event, (Accepted, Connected, HandshakeFailed)):
+            request, reply = mask(event.request), mask(event.reply)
+            if request is not event.request or reply is not event.reply:
+                event = replace(event, request=request, reply=reply)
         parts = PAYLOADS[type(event)](event)
         if self._remarks and (remark := self._remarks.pop(event.connection.id, "")):
             parts = parts.with_part("Filter-Remark", remark)

@@ -1,9 +1,12 @@
 """A look at SIP messages."""
 
+import re
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipws.sip import Message, call_id, split_values
+from sipws.sip import Message, call_id, end_of_head, split_values
 
 MESSAGE = (
     b"REGISTER sip:example.com SIP/2.0\r\n"
@@ -60,3 +63,21 @@ def test_no_bytes_make_it_raise(data: bytes) -> None:
     Message.parse(data)
     Message.parse(b"REGISTER sip:a SIP/2.0\r\n" + data)
     call_id(data)
+
+
+PIECES = [
+    b"\r\n", b"\n", b"\r", b" ", b":", b"Call-ID: ", b"call-id:", b"i: ", b"a", b"bc", b"\xff",
+    b"OPTIONS sip:a SIP/2.0", b"Via: x",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join))
+def test_the_call_id_is_that_of_the_first_header_of_that_name(message: bytes) -> None:
+    head = message[: end_of_head(message)]
+    found = re.search(rb"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])", head, re.IGNORECASE)
+    assert call_id(message) == (found[1] if found else None)
+
+
+@pytest.mark.parametrize("message", [b"O s SIP/2.0\r\nCall-ID: abc", b"O s SIP/2.0\nCall-ID: abc"])
+def test_a_message_that_ends_in_its_call_id_has_all_of_it(message: bytes) -> None:
+    assert call_id(message) == b"abc"
