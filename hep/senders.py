@@ -216,7 +216,8 @@ class Sender:
                 down = True
             else:
                 if down:
-                    log.warning("connected to %s again", self.destination)
+                    again = " again" if self.connects else ""
+                    log.warning("connected to %s%s", self.destination, again)
                 down = False
                 since = loop.time()
                 await self._serve(link)

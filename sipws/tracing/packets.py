@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import hep
 from sipws.address import Address
@@ -108,19 +108,13 @@ class ConnectionPackets:
             # Source of a network event is who connected. OpenSIPS puts the peer there even when it
             # was OpenSIPS that connected, which draws the arrow the wrong way round in Homer.
             source, destination = destination, source
-        settings = self._settings
         seconds, microseconds = self._tick(time)
         return hep.encode(
-            hep.Packet(
-                version=settings.version,
-                src_ip=source.ip,
-                src_port=source.port,
-                dst_ip=destination.ip,
-                dst_port=destination.port,
-                ip_protocol=settings.ip_protocol,
-                protocol_type=protocol_type,
-                capture_id=settings.capture_id,
-                auth_key=settings.auth_key,
+            _flow(
+                source,
+                destination,
+                protocol_type,
+                self._settings,
                 seconds=seconds,
                 microseconds=microseconds,
                 payload=payload,
@@ -141,9 +135,13 @@ _Encode = Callable[[int, int, bytes, bytes | None], bytes]
 
 
 def _flow(
-    source: Address, destination: Address, protocol_type: int, settings: PacketSettings
+    source: Address,
+    destination: Address,
+    protocol_type: int,
+    settings: PacketSettings,
+    **more: Any,
 ) -> hep.Packet:
-    """What the packets between two addresses have in common."""
+    """What the packets between two addresses have in common; and what one of them has beside."""
     return hep.Packet(
         version=settings.version,
         src_ip=source.ip,
@@ -154,6 +152,7 @@ def _flow(
         protocol_type=protocol_type,
         capture_id=settings.capture_id,
         auth_key=settings.auth_key,
+        **more,
     )
 
 
