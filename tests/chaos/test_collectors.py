@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
+import hep
 from sipws.app import Application
 from sipws.config import Config
 from sipws.plan import Plan
@@ -184,3 +185,106 @@ async def test_a_name_that_does_not_resolve_holds_nobody_up(run: Run) -> None:
         await phone.ask(50)
         assert phone.answered == 50
         phone.check()
+
+
+class Wire:
+    """A TCP proxy in front of a collector: it can be cut, and it can be slow."""
+
+    def __init__(self, collector: tuple[str, int]) -> None:
+        self._collector = collector
+        self._open = asyncio.Event()
+        self._open.set()
+        self._writers: list[asyncio.StreamWriter] = []
+        self.bytes_a_turn = 65536
+
+    async def __aenter__(self) -> "Wire":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=4096)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._server.close()
+        self.drop()
+        self._open.set()
+        await asyncio.sleep(0)
+
+    def cut(self) -> None:
+        """Nothing passes any more, and nobody is told."""
+        self._open.clear()
+
+    def mend(self) -> None:
+        """What waited passes."""
+        self._open.set()
+
+    def drop(self) -> None:
+        """The connections end."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        _, onward = await asyncio.open_connection(*self._collector)
+        self._writers.append(onward)
+        with suppress(OSError):
+            while data := await reader.read(self.bytes_a_turn):
+                await self._open.wait()
+                onward.write(data)
+                await onward.drain()
+        onward.transport.abort()
+
+
+async def test_a_network_that_is_cut_for_a_while_costs_nothing(run: Run) -> None:
+    calls: list[int] = []
+    collector = hep.Collector(
+        lambda packet, _: calls.append(int(packet.correlation_id or b"0")), tcp="127.0.0.1:0"
+    )
+    async with collector, Wire(collector.tcp_address) as wire:
+        application = await run(wire.port)
+        phone = Phone(application)
+        await phone.ask(50)
+        wire.cut()
+        await phone.ask(200)
+        wire.mend()
+        await phone.ask(50)
+        await until(lambda: len(calls) == 600)
+    assert phone.answered == 300
+    assert calls == [call for call in range(300) for _ in range(2)]
+
+
+async def test_a_connection_that_breaks_again_and_again_keeps_the_order(run: Run) -> None:
+    calls: list[int] = []
+    collector = hep.Collector(
+        lambda packet, _: calls.append(int(packet.correlation_id or b"0")), tcp="127.0.0.1:0"
+    )
+    async with collector, Wire(collector.tcp_address) as wire:
+        application = await run(wire.port)
+        [sender] = application.trace_points.senders
+        phone = Phone(application)
+        for _ in range(5):
+            await phone.ask(40)
+            wire.drop()
+            await until(lambda: not sender.connected or sender.failures)
+        await phone.ask(40)
+        await until(lambda: calls and calls[-1] == 239)
+    assert phone.answered == 240
+    # What was on the wire is lost, as HEP has no acknowledgement; nothing comes out of order.
+    assert calls == sorted(calls)
+    phone.check()
+
+
+async def test_a_slow_collector_gets_the_latest_and_holds_nobody_up(run: Run) -> None:
+    calls: list[int] = []
+    collector = hep.Collector(
+        lambda packet, _: calls.append(int(packet.correlation_id or b"0")), tcp="127.0.0.1:0"
+    )
+    async with collector, Wire(collector.tcp_address) as wire:
+        wire.bytes_a_turn = 256
+        application = await run(wire.port, hep_queue_packets=20)
+        [sender] = application.trace_points.senders
+        phone = Phone(application)
+        await phone.ask(500)
+        assert phone.answered == 500
+        assert sender.counters.in_memory <= 20
+        await until(lambda: calls and calls[-1] == 499)
+    assert calls == sorted(calls)
+    phone.check()
