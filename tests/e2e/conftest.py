@@ -67,9 +67,11 @@ class Collected:
         self.packets.append(packet)
         self.arrived.set()
 
-    async def wait_for(self, wanted: Callable[[hep.Packet], bool]) -> hep.Packet:
+    async def wait_for(
+        self, wanted: Callable[[hep.Packet], bool], seconds: float = 10
+    ) -> hep.Packet:
         """Wait until a packet of some kind has come."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds):
             while not (found := [packet for packet in self.packets if wanted(packet)]):
                 self.arrived.clear()
                 await self.arrived.wait()
