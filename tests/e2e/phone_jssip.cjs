@@ -44,7 +44,9 @@ const nextResponse = () => new Promise((resolve) => {
   const unregistered = next('unregistered');
   ua.unregister({ all: false });
   tell('unregister', (await unregistered).response.status_code);
+  const disconnected = next('disconnected');
   ua.stop();
+  await disconnected;
   process.exit(0);
 })();
 setTimeout(() => { tell('timeout', 0); process.exit(1); }, 30000).unref();
