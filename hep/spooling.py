@@ -82,11 +82,11 @@ class Spooler:
         first = outbox.remove_all()
         try:
             await asyncio.to_thread(self._spool.put_back, first)
-            while self._pending:
-                await self._write()
         except OSError as exc:
             self._note_failure(exc)
             outbox.drop_spooled(len(first), SPOOL_FAILED)
+        while self._pending:
+            await self._write()
         await asyncio.to_thread(self._spool.close)
 
     def stop(self) -> None:

@@ -76,6 +76,7 @@ class Application:
 
         Raises:
             TransportError: a listener cannot be opened.
+            ConfigurationError: ``hep_spool`` cannot be used.
         """
         async with AsyncExitStack() as stack:
             # Tracing comes first, or it would miss the first connections; it ends last, when
@@ -116,7 +117,7 @@ class Application:
 
     async def _start_tracing(self, stack: AsyncExitStack) -> None:
         points = await stack.enter_async_context(self.trace_points)
-        points.open(self.plan.points, on=self.plan.config.tracing.trace_on)
+        await points.open(self.plan.points, on=self.plan.config.tracing.trace_on)
 
     @property
     def tracer(self) -> Tracer | None:

@@ -113,6 +113,8 @@ class Server:
         """
         if self._tls is None and (wss := [x for x in self.listeners if x.proto == "wss"]):
             raise ConfigurationError(f"listener {wss[0]} needs a TLS certificate, and none is set")
+        # A server that was closed may be started again.
+        self.admission.draining = None
         try:
             for index, listener in enumerate(self.listeners):
                 self.listeners[index] = await self._listen(listener)

@@ -19,7 +19,7 @@ from hep.groups import Group
 from hep.senders import REFUSED
 from sipws.address import Address
 from sipws.bus import Bus
-from sipws.errors import AddressError, TracePointError
+from sipws.errors import AddressError, ConfigurationError, TracePointError
 from sipws.events import Connection
 from sipws.plan import PointPlan
 from sipws.proxied import Networks
@@ -102,14 +102,14 @@ class TracePoints:
         for point in self.configured:
             point.tracer.switch(on=on)
 
-    def open(self, plans: Sequence[PointPlan], *, on: bool) -> None:
+    async def open(self, plans: Sequence[PointPlan], *, on: bool) -> None:
         """Open the trace points of the configuration.
 
         Raises:
-            HepSpoolError: the directory for what waits cannot be used.
+            ConfigurationError: the directory for what waits cannot be used.
         """
         for number, plan in enumerate(plans):
-            senders = tuple(map(hep.open_sender, plan.destinations, plan.senders))
+            senders = await _opened(plan)
             send = (
                 senders[0].send
                 if len(senders) == 1
@@ -192,6 +192,9 @@ class TracePoints:
             if point.temporary and point.has_gone:
                 self.stop(point.id, "gone: its peer is not there")
                 continue
+            if not point.tracer.on:
+                # Switched off, nothing is sent. What was lost is told when it is on again.
+                continue
             for sender, losses in zip(point.senders, point.losses, strict=True):
                 if (loss := losses.look(now, reachable=sender.connected)) is not None:
                     log.warning("%s: %s", sender.destination, loss)
@@ -223,6 +226,18 @@ class TracePoints:
     ) -> TracePoint:
         losses = [Losses(sender.counters, time.time()) for sender in senders]
         return TracePoint(name, tracer, senders, temporary, losses)
+
+
+async def _opened(plan: PointPlan) -> tuple[hep.Sender, ...]:
+    """All senders of a trace point, or none of them."""
+    senders: list[hep.Sender] = []
+    try:
+        for destination, settings in zip(plan.destinations, plan.senders, strict=True):
+            senders.append(hep.open_sender(destination, settings))
+    except hep.HepSpoolError as exc:
+        await asyncio.gather(*(sender.aclose(0) for sender in senders))
+        raise ConfigurationError(f"hep_spool: {exc}") from exc
+    return tuple(senders)
 
 
 async def _close(point: TracePoint) -> None:

@@ -187,3 +187,20 @@ async def test_a_full_spool_gives_up_the_oldest(tmp_path, packet, until) -> None
     assert counters.offered == counters.sent + counters.dropped.total() + counters.queued
     await sender.aclose(timeout=0.01)
     assert counters.offered == counters.sent + counters.dropped.total() + counters.queued
+
+
+async def test_what_the_disk_does_not_take_at_the_end_is_counted(
+    tmp_path, numbered, until, monkeypatch
+) -> None:
+    def no_space(self: Spool, packets: list[bytes]) -> int:
+        raise OSError(28, "No space left on device")
+
+    settings = replace(QUICK, queue_limit=10, spool=tmp_path)
+    sender = hep.open_sender(hep.HepId("127.0.0.1", free_port()), settings)
+    monkeypatch.setattr(Spool, "append", no_space)
+    monkeypatch.setattr(Spool, "put_back", no_space)
+    for data in numbered(30):
+        sender.send(data)
+    await sender.aclose(timeout=0)
+    assert sender.counters.dropped == {SPOOL_FAILED: 30}
+    assert sender.counters.queued == 0

@@ -374,3 +374,13 @@ async def test_compression_is_off_unless_allowed(serve: Serve) -> None:
     url = f"ws://127.0.0.1:{server.listeners[0].port}/"
     async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
         assert client.protocol.extensions == []
+
+
+async def test_a_server_that_was_closed_can_be_started_again(serve: Serve) -> None:
+    server, _ = await serve(echo)
+    await server.aclose()
+    await server.start()
+    url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+    async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+        await client.send("OPTIONS sip:a SIP/2.0\r\n\r\n")
+        assert await client.recv() == "OPTIONS sip:a SIP/2.0\r\n\r\n"

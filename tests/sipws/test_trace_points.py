@@ -253,3 +253,41 @@ async def test_what_was_lost_is_told_in_the_trace_once_the_collector_is_back(run
     assert received[-1].correlation_id == b"sipws-1"
     counters = sender.counters
     assert counters.offered == counters.sent + counters.dropped.total() + counters.queued
+
+
+async def test_a_spool_that_cannot_be_used_is_the_users_mistake_and_leaves_nothing(
+    collectors, tmp_path
+) -> None:
+    first, second = collectors
+    (tmp_path / "spool").mkdir()
+    ip, port = second.collector.tcp_address
+    # Of two senders the second cannot have its directory.
+    (tmp_path / "spool" / f"{ip}_{port}_tcp").touch()
+    table = {
+        "transport": {"listen": "ws:127.0.0.1:0"},
+        "hep": {"hep_spool": tmp_path / "spool"},
+        "tracing": {"trace_on": True, "trace_destination": [first.hep_id, second.hep_id]},
+    }
+    before = asyncio.all_tasks()
+    application = Application(Plan.of(Config.of(table, "test")))
+    with pytest.raises(ConfigurationError, match=r"hep_spool: spool .* cannot be used"):
+        await application.__aenter__()
+    assert asyncio.all_tasks() == before
+
+
+async def test_nothing_is_told_of_losses_while_tracing_is_off(collectors, run) -> None:
+    inbox, _ = collectors
+    application = await run(tracing={"trace_on": True, "trace_destination": inbox.hep_id})
+    points = application.trace_points
+    [sender] = points.senders
+    await until(lambda: sender.connected)
+    sender.counters.refuse("example")
+    points.switch(on=False)
+    for now in (1000.0, 1001.0, 1002.0):
+        points.look(now)
+    assert sender.counters.sent == 0
+    points.switch(on=True)
+    points.look(1003.0)
+    points.look(1004.0)
+    await until(lambda: len(inbox) == 1)
+    assert json.loads(inbox[0].payload)["Event"] == "LOST"
