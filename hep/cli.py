@@ -23,10 +23,9 @@ from hep.chunks import protocol_name
 from hep.codec import decode
 from hep.collector import Collector, Source
 from hep.errors import HepDecodeError, HepError
-from hep.framing import Splitter
 from hep.packet import Packet
 from hep.pcap_writer import PcapWriter
-from hep.usage import DONE, FAILED, WRONG_INPUT, WrongInputError
+from hep.usage import DONE, FAILED, WRONG_INPUT, WrongInputError, packets_in
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9060"
 """Where ``hep listen`` listens unless told: the port of HEP, on loopback."""
@@ -242,15 +241,14 @@ def _read(name: str) -> bytes:
 
 def _packets(data: bytes) -> Iterator[Packet | HepDecodeError]:
     """The packets of a file, or what is wrong where there is none."""
-    splitter = Splitter()
-    found = splitter.feed(data) if data[:1] not in (b"\x01", b"\x02") else []
-    for each in found or [data]:
+    found, skipped = packets_in(data)
+    for each in found:
         try:
             yield decode(each)
         except HepDecodeError as exc:
             yield exc
-    if found and splitter.skipped:
-        yield HepDecodeError(f"{splitter.skipped} bytes of the file are no HEP", 0)
+    if skipped:
+        yield HepDecodeError(f"{skipped} bytes of the file are no HEP", 0)
 
 
 def _as_text(packet: Packet, as_json: bool, colour: bool) -> str:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from hep.errors import HepError
-from hep.framing import Splitter
 from hep.hep_id import HepId
 from hep.lint import PROFILES, Finding, Profile, Severity, lint
 from hep.probes import Outcome, UnreachableError, new_marker, probes, reach, try_probe
-from hep.usage import DONE, FAILED, WrongInputError, destination
+from hep.usage import DONE, FAILED, WrongInputError, destination, packets_in
 
 _PAINT: Final = {Severity.LOST: "31", Severity.ALTERED: "33", Severity.HIDDEN: "33"}
 _GOOD: Final = "32"
@@ -187,9 +186,8 @@ def _packets(path: Path) -> Iterator[tuple[int, str, bytes]]:
         with Capture(path) as capture:
             yield from capture.raw_hep()
         return
-    data = path.read_bytes()
-    whole = Splitter().feed(data) if data[:1] not in (b"\x01", b"\x02") else [data]
-    for number, packet in enumerate(whole or [data], 1):
+    found, _ = packets_in(path.read_bytes())
+    for number, packet in enumerate(found, 1):
         yield number, "udp", packet
 
 

@@ -71,11 +71,7 @@ class Outbox:
         self.bytes_queued += len(packet)
         waiting = self._waiting
         waiting.append(packet)
-        if (
-            len(waiting) + len(self._taken) <= self._limit
-            and self.bytes_queued <= self._limit_bytes
-            and not self.spooled
-        ):
+        if not (self.spooled or self._is_over_full):
             return
         if self.divert is not None:
             waiting.pop()

@@ -18,7 +18,7 @@ from hep.fitting import LONGEST
 from hep.hep_id import HepId
 from hep.links import REFUSED, why
 from hep.packet import Packet
-from hep.senders import SenderSettings, open_sender
+from hep.senders import Sender, SenderSettings, open_sender
 from hep.v3 import compress
 
 PATIENCE: Final = 5.0
@@ -140,11 +140,8 @@ async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None
     sender = open_sender(destination, settings)
     try:
         sender.send(probe.data)
-        begun = time.monotonic()
-        while sender.counters.queued and not sender.failures:
-            if time.monotonic() - begun > PATIENCE:
-                return Outcome(probe, False, f"not taken within {PATIENCE:g} s")
-            await asyncio.sleep(_POLL)
+        if not await was_tried(sender):
+            return Outcome(probe, False, f"not taken within {PATIENCE:g} s")
         begun = time.monotonic()
         while not sender.failures and time.monotonic() - begun < VERDICT:  # noqa: ASYNC110
             await asyncio.sleep(_POLL)
@@ -158,6 +155,16 @@ async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None
     if hung_up:
         return Outcome(probe, False, "it hung up on this packet")
     return Outcome(probe, True, "taken")
+
+
+async def was_tried(sender: Sender) -> bool:
+    """Wait until a sender has sent all that it has, or has failed; False after `PATIENCE`."""
+    begun = time.monotonic()
+    while sender.counters.queued and not sender.failures:
+        if time.monotonic() - begun > PATIENCE:
+            return False
+        await asyncio.sleep(_POLL)
+    return True
 
 
 def _packet(version: int, marker: str, now: float) -> Packet:

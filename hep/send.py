@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import re
 import sys
 import time
 from dataclasses import replace
@@ -14,19 +13,13 @@ from hep.chunks import ProtocolType
 from hep.errors import HepEncodeError
 from hep.hep_id import HepId
 from hep.packet import Packet
+from hep.probes import PATIENCE, was_tried
 from hep.senders import REFUSED, TOO_LONG, SenderSettings, open_sender
+from hep.sip_stream import call_id
 from hep.usage import DONE, FAILED, WrongInputError, destination
-
-PATIENCE: Final = 5.0
-"""Seconds that sending may take."""
 
 REFUSAL: Final = 0.2
 """Seconds in which a system says that nobody listens on a UDP port."""
-
-_POLL: Final = 0.01
-"""Seconds between two looks at what has become of the packet."""
-
-_CALL_ID: Final = re.compile(rb"^(?:Call-ID|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 def add_parser(commands: Any) -> None:
@@ -86,13 +79,8 @@ async def send(to: HepId, packet: Packet) -> str | None:
     sender = open_sender(to, SenderSettings(connect_timeout=PATIENCE))
     try:
         sender.send(packet)
-        async with asyncio.timeout(PATIENCE):
-            while sender.counters.queued and not sender.failures:  # noqa: ASYNC110 - has no event
-                await asyncio.sleep(_POLL)
-        if to.transport == "udp":
+        if await was_tried(sender) and to.transport == "udp":
             await asyncio.sleep(REFUSAL)
-    except TimeoutError:
-        pass
     finally:
         await sender.aclose(0)
     if sender.counters.sent:
@@ -116,8 +104,8 @@ def _packet(args: argparse.Namespace) -> Packet:
     payload = _payload(args)
     kind = _protocol_type(args.proto)
     correlation_id = args.correlation_id.encode() if args.correlation_id else None
-    if correlation_id is None and kind == ProtocolType.SIP and (found := _CALL_ID.search(payload)):
-        correlation_id = found[1]
+    if correlation_id is None and kind == ProtocolType.SIP:
+        correlation_id = call_id(payload)
     now = time.time_ns()
     packet = Packet(
         src_ip=src_ip,

@@ -3,6 +3,7 @@
 from typing import Final
 
 from hep.errors import HepIdError
+from hep.framing import Splitter
 from hep.hep_id import HepId
 
 DONE: Final = 0
@@ -15,6 +16,16 @@ WRONG_INPUT: Final = 2
 
 class WrongInputError(Exception):
     """What the user gave is wrong; the message says what and what to do."""
+
+
+def packets_in(data: bytes) -> tuple[list[bytes], int]:
+    """The packets that stand one behind the other in a file, and how many bytes are none.
+
+    A file without a version 3 packet is taken for one of version 1 or 2.
+    """
+    splitter = Splitter()
+    found = splitter.feed(data) if data[:1] not in (b"\x01", b"\x02") else []
+    return (found, splitter.skipped) if found else ([data], 0)
 
 
 def destination(text: str) -> HepId:

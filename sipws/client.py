@@ -13,6 +13,7 @@ from sipws.address import Address, Listener, address_of_socket
 from sipws.bus import Bus
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer, status_of
+from sipws.closing import close_all
 from sipws.destination import Destination
 from sipws.dialling import (
     Candidate,
@@ -36,6 +37,9 @@ from sipws.tls import client_context
 
 UNKNOWN: Final = "0.0.0.0"
 """An address that is not known (yet), as systems write it; ``::`` beside an IPv6 address."""
+
+NORMAL: Final = 1000
+"""Close code of a client that has done what it came for (RFC 6455 section 7.4.1)."""
 
 REMEDIES: Final = {
     ErrorKind.NAME_NOT_FOUND: "check the name, and that this machine can resolve it",
@@ -222,15 +226,7 @@ class Client:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for flow in self.flows:
-            flow.close(1000, "client shutdown")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self.flows.wait_empty()
-        for flow in self.flows:
-            flow.abort(ErrorKind.CLOSE_TIMEOUT, "client shutdown: the server did not close in time")
-        # A dropped connection leaves the registry on the next turn of the event loop.
-        await self.flows.wait_empty()
+        await close_all(self.flows, NORMAL, "client shutdown", grace)
 
     async def __aenter__(self) -> Self:
         return self

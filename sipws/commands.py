@@ -41,41 +41,32 @@ def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
         log.info("tracing is switched %s", trace_mode)
         return "OK"
 
-    def refused(what: str, exc: ConfigurationError) -> MiError:
-        log.error("%s:\n%s", what, exc)
-        return MiError(str(exc))
+    def reading(anew: Callable[[], object], refused: str) -> Callable[[], str]:
+        """A method that reads something anew; what is wrong keeps its old state."""
 
-    def reload_routes() -> str:
-        """Read the filter route anew; one with mistakes is refused, and the old one stays."""
-        try:
-            application.reload_filter()
-        except ConfigurationError as exc:
-            raise refused("the new filter is refused, the old one stays", exc) from exc
-        return "OK"
+        def method() -> str:
+            try:
+                anew()
+            except ConfigurationError as exc:
+                log.error("%s:\n%s", refused, exc)
+                raise MiError(str(exc)) from exc
+            return "OK"
 
-    def tls_reload() -> str:
-        """Read the certificates anew (OpenSIPS tls_mgm); of wrong ones, all the old ones stay."""
-        try:
-            application.reload_certificates()
-        except ConfigurationError as exc:
-            raise refused("the new certificates are refused, the old ones stay", exc) from exc
-        return "OK"
-
-    def reload() -> str:
-        """Read filter route and certificates anew; what is wrong keeps its old state."""
-        try:
-            application.reload()
-        except ConfigurationError as exc:
-            raise refused("not all is read anew", exc) from exc
-        return "OK"
+        return method
 
     methods: dict[str, Callable[..., Any]] = {
         "which": which,
         "ws_trace": ws_trace,
         "ws:trace": ws_trace,
-        "reload": reload,
-        "reload_routes": reload_routes,
-        "tls_reload": tls_reload,
+        "reload": reading(application.reload, "not all is read anew"),
+        "reload_routes": reading(
+            application.reload_filter, "the new filter is refused, the old one stays"
+        ),
+        # OpenSIPS tls_mgm's name.
+        "tls_reload": reading(
+            application.reload_certificates,
+            "the new certificates are refused, the old ones stay",
+        ),
         **connection_commands(application),
         **process_commands(application),
         **trace_commands(application),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sipws.errors import TransportError
 from sipws.flow import Flow
 from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
-from sipws.readings import phase_of, traffic_of
+from sipws.readings import traffic_of
 from sipws.session import Phase
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def connection_commands(application: "Application") -> dict[str, Callable[..., A
 
     def tcp_list(proto: str | None = None) -> dict[str, list[dict[str, Any]]]:
         """All connections, or those of one protocol: OpenSIPS' fields first, then ours."""
-        flows = [flow for flow in application.server.flows if phase_of(flow) in STATES]
+        flows = [flow for flow in application.server.flows if flow.phase in STATES]
         return {
             "Connections": [
                 _described(flow)
@@ -73,7 +73,7 @@ def _find(application: "Application", named: str) -> Flow | None:
 
 
 def _described(flow: Flow) -> dict[str, Any]:
-    connection, phase, traffic = flow.connection, phase_of(flow), traffic_of(flow)
+    connection, phase, traffic = flow.connection, flow.phase, traffic_of(flow)
     return {
         "ID": connection.id,
         "Type": connection.listener.proto,

@@ -29,11 +29,6 @@ _PROCESS: Final = Path("/proc/self")
 _ALIVE: Final = (Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSING)
 
 
-def phase_of(flow: Flow) -> Phase:
-    """Where a connection stands."""
-    return flow.phase
-
-
 def traffic_of(flow: Flow) -> Traffic:
     """What a connection has carried so far; once it is closed, `Closed` has said so."""
     return Traffic(*flow.traffic)
@@ -45,7 +40,7 @@ def families(application: "Application") -> Iterator[Family]:
     yield _connections(phases)
     yield from application.counts.families(traffic)
     yield from _tracing(application)
-    yield from _hep(senders_of(application))
+    yield from _hep(application.trace_points.senders)
     yield Family(
         "sipws_subscriber_failures_total",
         "counter",
@@ -64,7 +59,8 @@ def families(application: "Application") -> Iterator[Family]:
 def statistics(application: "Application") -> dict[str, int]:
     """The statistics that MI ``get_statistics`` knows, as ``GROUP:NAME``."""
     phases, alive = _look(application)
-    counts, points, senders = application.counts, application.trace_points, senders_of(application)
+    counts, points = application.counts, application.trace_points
+    senders = points.senders
     traffic = counts.traffic + alive
     traced: Counter[str] = Counter()
     for point in points.configured:
@@ -95,11 +91,6 @@ def statistics(application: "Application") -> dict[str, int]:
         "hep:connected": sum(sender.connected for sender in senders),
         "hep:reconnects": sum(sender.reconnects for sender in senders),
     }
-
-
-def senders_of(application: "Application") -> list[hep.Sender]:
-    """Who sends its traces."""
-    return application.trace_points.senders
 
 
 def sent_by(sender: hep.Sender) -> int:

@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Self
 
@@ -15,8 +14,8 @@ from websockets.typing import Subprotocol
 from sipws.address import Address, Listener
 from sipws.admission import Admission, Rules
 from sipws.bus import Bus
+from sipws.closing import close_all
 from sipws.errors import ConfigurationError, ConnectionClosedError, TransportError
-from sipws.events import ErrorKind
 from sipws.flow import Flow
 from sipws.gate import Gate, bind
 from sipws.handshake import SUBPROTOCOL
@@ -35,6 +34,9 @@ NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 GOING_AWAY: Final = 1001
 """Close code of a server that shuts down (RFC 6455 section 7.4.1)."""
+
+SHUTDOWN: Final = "server shutdown"
+"""The reason that goes with it."""
 
 
 class Server:
@@ -141,15 +143,7 @@ class Server:
         for gate in self._gates:
             await gate.aclose()
         self._gates.clear()
-        for flow in self.flows:
-            flow.close(GOING_AWAY, "server shutdown")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self.flows.wait_empty()
-        for flow in self.flows:
-            flow.abort(ErrorKind.CLOSE_TIMEOUT, "server shutdown: the peer did not close in time")
-        # A dropped connection leaves the registry on the next turn of the event loop.
-        await self.flows.wait_empty()
+        await close_all(self.flows, GOING_AWAY, SHUTDOWN, grace)
 
     async def _close_spread(self, spread: float) -> None:
         """Close the connections that are open, one after the other."""
@@ -163,7 +157,7 @@ class Server:
             # Many connections a millisecond are closed at a time: timers are no finer.
             if pause > 0.001:
                 await asyncio.sleep(pause)
-            flow.close(GOING_AWAY, "server shutdown")
+            flow.close(GOING_AWAY, SHUTDOWN)
 
     def send(self, target: int | str, message: bytes, *, text: bool | None = None) -> None:
         """Send one SIP message on a connection.

@@ -147,6 +147,16 @@ def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # A TLS 1.2 client could make the server do handshake after handshake on one connection.
     context.options |= ssl.OP_NO_RENEGOTIATION
+    load_certificate(context, certificate, key)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None = None) -> None:
+    """Let a context show a certificate.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or certificate and key do not belong together.
+    """
     files = str(certificate) if key is None else f"{certificate} with key {key}"
     try:
         # Without a password given, an encrypted key would be asked for on the terminal.
@@ -156,7 +166,6 @@ def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext
             f"TLS certificate {files} cannot be used: {exc}; both are to be PEM files, the key"
             " without a password"
         ) from exc
-    return context
 
 
 def client_context(authority: Path | None = None) -> ssl.SSLContext:

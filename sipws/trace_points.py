@@ -25,13 +25,11 @@ from sipws.plan import PointPlan
 from sipws.proxied import Networks
 from sipws.tracing.losses import Losses
 from sipws.tracing.messages import CallsOf, Party
+from sipws.tracing.pipeline import FLUSH_TIMEOUT
 from sipws.tracing.tracer import Decide, Tracer, TraceSettings, Verdict
 from sipws.tracing_config import Distribution
 
 log = logging.getLogger(__name__)
-
-FLUSH_TIMEOUT: Final = 2.0
-"""Seconds that the last packets have to leave at the end."""
 
 LOOK_INTERVAL: Final = 1.0
 """Seconds between two looks at the ledgers and at who has gone."""

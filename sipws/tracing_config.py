@@ -11,8 +11,7 @@ from hep.fitting import WhenTooLong
 from hep.hep_id import PORT
 from hep.outbox import WhenFull
 from sipws.admission_config import Section, listed
-from sipws.errors import ConfigurationError
-from sipws.tls import client_context
+from sipws.tls import client_context, load_certificate
 from sipws.tracing.masking import HEADERS, PARAMETERS, masking
 from sipws.tracing.messages import MessageRules
 from sipws.tracing.packets import PacketSettings
@@ -156,7 +155,6 @@ class Hep(Section):
             retry_longest=self.hep_retry_longest / 1000,
             tls=self.tls if destination.transport == "tls" else None,
             when_too_long=self.hep_when_too_long,
-            auth_key=self.auth_key,
             spool=spool,
             spool_limit_bytes=self.hep_spool_bytes,
         )
@@ -170,14 +168,7 @@ class Hep(Section):
         """
         context = client_context(self.hep_tls_ca)
         if self.hep_tls_certificate is not None:
-            try:
-                # Without a password given, an encrypted key would be asked for on the terminal.
-                context.load_cert_chain(self.hep_tls_certificate, self.hep_tls_key, password="")
-            except (OSError, ssl.SSLError) as exc:
-                raise ConfigurationError(
-                    f"hep_tls_certificate {self.hep_tls_certificate} cannot be used: {exc}; it and"
-                    " its key are to be PEM files, the key without a password"
-                ) from exc
+            load_certificate(context, self.hep_tls_certificate, self.hep_tls_key)
         return context
 
 

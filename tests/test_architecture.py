@@ -27,7 +27,13 @@ CORES += ["admission", "patterns", "proxied", "request", "server_session", "sip"
 CORES += ["client_handshake", "client_session", "destination", "flow_token"]
 CORES += ["engine", "instances", "liveness", "phase", "pieces"]
 SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
-SHELLS += ["sipws.client", "sipws.client_flow", "sipws.dialling", "sipws.reconnect"]
+SHELLS += [
+    "sipws.closing",
+    "sipws.client",
+    "sipws.client_flow",
+    "sipws.dialling",
+    "sipws.reconnect",
+]
 APPLICATION = [
     "sipws.admission_config",
     "sipws.app",
