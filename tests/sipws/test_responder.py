@@ -1,9 +1,10 @@
 """What the built-in responder answers."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipws import Address
+from sipws import Address, responder
 from sipws.responder import respond
 from sipws.sip import Message
 
@@ -58,6 +59,11 @@ def test_a_contact_without_a_time_gets_the_headers_or_the_default() -> None:
 def test_an_expires_inside_the_uri_is_not_the_contacts() -> None:
     response = answer(request("REGISTER", "Contact: <sip:a@x;expires=5>"))
     assert response.get("contact") == "<sip:a@x;expires=5>;expires=3600"
+
+
+def test_a_time_of_thousands_of_digits_is_the_longest_there_is() -> None:
+    response = answer(request("REGISTER", "Contact: <sip:a@x>", "Expires: " + "9" * 5000))
+    assert response.get("contact") == "<sip:a@x>;expires=4294967295"
 
 
 def test_a_contact_that_is_removed_is_not_listed() -> None:
@@ -161,3 +167,73 @@ def test_no_message_makes_it_raise(junk: bytes) -> None:
     respond(junk, PEER)
     respond(request("REGISTER").replace(b"c1", junk), PEER)
     respond(request("REGISTER", "Contact: X").replace(b"X", junk), PEER)
+
+
+NAMES = ["Via", "From", "To", "Call-ID", "CSeq", "v", "f", "t", "i", "VIA", "call-id", "To ", "via"]
+NAMES += ["Timestamp", "Contact", "Max-Forwards", "Content-Length", "X", " Via", "", "Vi"]
+VALUES = ["SIP/2.0/WS a.invalid;branch=z9hG4bK1", "SIP/2.0/WSS [2001:db8::1]:5;branch=x;rport"]
+VALUES += ["SIP/2.0/WS rport.invalid;branch=rport;rport", "SIP/2.0/WS a;received=b;rport", "a, b"]
+VALUES += [
+    "<sip:a@b>",
+    "<sip:a@b>;tag=x",
+    "<sip:a@b>;x",
+    "a\tb",
+    "x",
+    "",
+    " x ",
+    "\x1fx\x1f",
+    "\xe9",
+]
+VALUES += ["1 OPTIONS", "1  OPTIONS", "x OPTIONS", "1 REGISTER", "\u0661 OPTIONS"]
+USUAL = [
+    ("Via", "SIP/2.0/WSS a.invalid;branch=z9hG4bK1;rport"),
+    ("Max-Forwards", "70"),
+    ("To", "<sip:a@b>"),
+    ("From", '"A" <sip:a@b>;tag=1'),
+    ("Call-ID", "x1"),
+    ("CSeq", "7 OPTIONS"),
+    ("Content-Length", "0"),
+]
+
+
+@st.composite
+def options(draw: st.DrawFn) -> bytes:
+    """An OPTIONS as phones write it, with a few lines changed, lost, added or broken."""
+    lines = [f"{name}: {text}" for name, text in USUAL]
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(lines) - 1))
+        name, text = draw(st.sampled_from(NAMES)), draw(st.sampled_from(VALUES))
+        match draw(st.integers(0, 4)):
+            case 0:
+                lines[at] = f"{lines[at].partition(':')[0]}: {text}"
+            case 1:
+                lines[at] = f"{name}:{lines[at].partition(':')[2]}"
+            case 2:
+                lines.insert(at, f"{name}: {text}")
+            case 3:
+                lines.insert(at, draw(st.sampled_from(["", " folded", "\t", "no colon", "v"])))
+            case _:
+                lines[at : at + 1] = []
+    start = draw(
+        st.sampled_from(["OPTIONS sip:b SIP/2.0"] * 4 + ["OPTIONS sip:b SIP/3.0", "OPTIONS"])
+    )
+    ends = st.sampled_from(["\r\n"] * 30 + ["\n", "\r", " \r\n"])
+    head = "".join(line + draw(ends) for line in [start, *lines])
+    tail = draw(st.sampled_from(["\r\n"] * 4 + ["", "\n", "\r\nv: body\r\n\r\n", "\r\nbody"]))
+    return (head + tail).encode()
+
+
+@given(options())
+def test_the_short_way_says_what_the_long_way_says(message: bytes) -> None:
+    short = responder._usual(message, PEER)
+    if short is not None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(responder, "_usual", lambda message, source: None)
+            assert short == respond(message, PEER)
+
+
+def test_an_options_as_phones_write_it_goes_the_short_way() -> None:
+    message = "\r\n".join(["OPTIONS sip:b SIP/2.0", *map(": ".join, USUAL), "", ""]).encode()
+    assert responder._usual(message, PEER) is not None
+    with_rport = answer(message).get("via")
+    assert with_rport == f"{USUAL[0][1]}={PEER.port};received={PEER.ip}"
