@@ -45,10 +45,14 @@ class ClientSession(Session):
             logger=engine_log,
             compression=compression,
         )
-        super().__init__(connection, limits, self._client_engine)
+        super().__init__(connection, limits)
+        self._engine_made = self._client_engine
         self._offer = offer
         self._request = b""
         self._head: Head | None = None
+
+    def _make_engine(self) -> ClientProtocol:
+        return self._client_engine
 
     def start(self, now: float) -> list[Event]:
         """Send the upgrade request; to be called first, and once."""

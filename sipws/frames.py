@@ -6,8 +6,8 @@ engine's to say: `next_frame` reads only its length.
 
 Nearly all frames are alike, though: a whole message, masked, short, and nothing wrong with it.
 `whole_messages` takes those without the engine, and leaves everything that is in the least
-different to it; `server_frame` is the same for what is sent. Both are equal to the engine's way,
-which is a property test.
+different to it; `whole_control` does so for control frames, and `server_frame` for what is sent.
+All are equal to the engine's way, which is a property test.
 """
 
 from struct import Struct
@@ -25,6 +25,15 @@ TEXT: Final = 0x81
 
 BINARY: Final = 0x82
 """The first byte of a binary message in one frame."""
+
+CLOSE: Final = 0x88
+"""The first byte of a close frame."""
+
+PING: Final = 0x89
+"""The first byte of a ping."""
+
+PONG: Final = 0x8A
+"""The first byte of a pong."""
 
 _LENGTH: Final = 0x7F
 _MASKED: Final = 0x80
@@ -114,11 +123,26 @@ def whole_messages(
     return found, start
 
 
-def server_frame(first: int, data: bytes) -> bytes:
-    """A message as a server sends it, in one frame without a mask.
+def whole_control(frame: bytes) -> tuple[int, bytes] | None:
+    """A client's control frame, read.
 
     Args:
-        first: `TEXT` or `BINARY`.
+        frame: the bytes that `next_frame` found.
+
+    Returns:
+        its first byte and its payload; None for what is no control frame, or a wrong one.
+    """
+    first, length = frame[0], frame[1] - _MASKED
+    if not (CLOSE <= first <= PONG and 0 <= length < _LENGTH_IN_2_BYTES):
+        return None
+    return first, apply_mask(frame[_SHORTEST:], frame[2:_SHORTEST])
+
+
+def server_frame(first: int, data: bytes) -> bytes:
+    """A message, or a control frame, as a server sends it: in one frame without a mask.
+
+    Args:
+        first: its first byte, such as `TEXT`.
         data: the message.
     """
     length = len(data)

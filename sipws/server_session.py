@@ -6,6 +6,7 @@ known to the byte.
 
 from collections.abc import Callable, Sequence
 
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
@@ -25,6 +26,7 @@ from sipws.handshake import Refusal
 from sipws.limits import Limits
 from sipws.request import UpgradeRequest
 from sipws.session import Phase, Session
+from sipws.upgrade import short_answer
 
 Examine = Callable[[Connection, float], tuple[Connection, Refusal | None]]
 """A look at a connection whose request has come: who it is after all, and why it is refused."""
@@ -46,7 +48,7 @@ class ServerSession(Session):
         compression: whether permessage-deflate is accepted (RFC 7692).
     """
 
-    __slots__ = ("_examine", "_server_engine")
+    __slots__ = ("_compression", "_examine", "_subprotocols")
 
     def __init__(
         self,
@@ -58,13 +60,18 @@ class ServerSession(Session):
         compression: bool = False,
     ) -> None:
         self._examine = examine
-        self._server_engine = ServerProtocol(
-            extensions=SERVER_COMPRESSION if compression else None,
-            subprotocols=subprotocols or None,
-            max_size=limits.message_size,
+        self._subprotocols = subprotocols
+        self._compression = compression
+        super().__init__(connection, limits)
+
+    def _make_engine(self) -> ServerProtocol:
+        return ServerProtocol(
+            extensions=SERVER_COMPRESSION if self._compression else None,
+            subprotocols=self._subprotocols or None,
+            state=State.OPEN if self.accepted else State.CONNECTING,
+            max_size=self._limits.message_size,
             logger=engine_log,
         )
-        super().__init__(connection, limits, self._server_engine)
 
     def turn_away(
         self, refusal: Refusal, now: float, *, told: bool = True, received: bytes = b""
@@ -103,13 +110,17 @@ class ServerSession(Session):
             self.connection.with_request(UpgradeRequest(request)), now
         )
         happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
-        verdict = refusal or handshake.answer(self._server_engine, request)
-        if isinstance(verdict, Refusal):
-            return happened + self._refuse(verdict, now, request)
-        self._server_engine.send_response(verdict)
-        reply = b"".join(self._server_engine.data_to_send())
+        reply = self._short_answer(request, now) if refusal is None else None
+        if reply is None:
+            engine = self._make_engine()
+            verdict = refusal or handshake.answer(engine, request)
+            if isinstance(verdict, Refusal):
+                return happened + self._refuse(verdict, now, request, engine)
+            engine.send_response(verdict)
+            reply = b"".join(engine.data_to_send())
+            restart_parser(engine)
+            self._engine_made = engine
         self._writes.append(reply)
-        restart_parser(self._engine)
         self.phase = Phase.OPEN
         self.accepted = True
         happened.append(HandshakeReply(self.connection, now, 101, reply))
@@ -117,13 +128,24 @@ class ServerSession(Session):
         # A client may send frames right behind its request, before it has seen the answer.
         return happened + self._receive_frames(behind, now)
 
-    def _refuse(self, refusal: Refusal, now: float, request: bytes | None = None) -> list[Event]:
+    def _short_answer(self, request: bytes, now: float) -> bytes | None:
+        if not self.by_hand:
+            return None
+        return short_answer(request, self._subprotocols, now, extensions=self._compression)
+
+    def _refuse(
+        self,
+        refusal: Refusal,
+        now: float,
+        request: bytes | None = None,
+        engine: ServerProtocol | None = None,
+    ) -> list[Event]:
         """Refuse a request, or what came in the place of one."""
         if request is None:
             # What is refused before its end may be endless: no more of it is told than is allowed.
             request = bytes(self._received[: self._limits.request_size])
             self._received.clear()
-        response = handshake.refuse(self._server_engine, refusal)
+        response = handshake.refuse(engine or self._make_engine(), refusal)
         reply = response.serialize()
         self._writes.append(reply)
         self._eof_to_send = True

@@ -1,23 +1,24 @@
 """One WebSocket connection, without I/O: bytes in, events and bytes out.
 
-A `Session` owns the bytes that come in and hands whole frames to websockets' sans-I/O engine. It
-has no socket and no clock: time comes in as ``now`` (seconds since the epoch), what happened
-comes out as events, what is to be written as bytes from `Session.take_writes`. How a connection
-opens depends on the side: `sipws.server_session` has the server's.
+A `Session` owns the bytes that come in and takes them frame by frame, those with anything unusual
+through websockets' sans-I/O engine. It has no socket and no clock: time comes in as ``now``
+(seconds since the epoch), what happened comes out as events, what is to be written as bytes from
+`Session.take_writes`. How a connection opens depends on the side: `sipws.server_session` has the
+server's.
 
 After every call the caller publishes the events, writes what `take_writes` returns, and looks at
 `Session.phase`: when it changed, `Session.timeout` is the new time limit. Nothing the peer sends
 raises.
 """
 
-from abc import ABC, abstractmethod
-from typing import ClassVar, Final
+from abc import abstractmethod
+from typing import Final
 
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol, State
+from websockets.protocol import State
 
 from sipws.assembly import Assembly
-from sipws.engine import feed, is_plain
+from sipws.engine import feed
 from sipws.errors import ConnectionClosedError
 from sipws.events import (
     ABNORMAL,
@@ -29,10 +30,14 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
-from sipws.frames import BINARY, TEXT, next_frame, server_frame, whole_messages
+from sipws.frames import (
+    next_frame,
+    whole_messages,
+)
 from sipws.limits import Limits
 from sipws.phase import Phase as Phase
 from sipws.pieces import Pieces
+from sipws.wire import Wire
 
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
@@ -44,50 +49,34 @@ _ERROR_OF_CODE: Final = {
 """What the engine's close codes mean when it fails a connection (RFC 6455 section 7.4.1)."""
 
 
-class Session(ABC):
+class Session(Wire):
     """One side of a connection: what both sides have in common."""
-
-    by_hand: ClassVar[bool] = True
-    """Whether plain messages are taken and made without the engine; tests look at both ways."""
 
     __slots__ = (
         "_assembly",
         "_bytes_in",
-        "_bytes_out",
         "_closed_by",
-        "_engine",
-        "_eof_to_send",
-        "_last_answers",
         "_limits",
         "_messages_in",
         "_messages_out",
         "_pieces",
         "_reason",
         "_received",
-        "_writes",
-        "accepted",
         "connection",
         "phase",
     )
 
-    def __init__(self, connection: Connection, limits: Limits, engine: Protocol) -> None:
+    def __init__(self, connection: Connection, limits: Limits) -> None:
+        super().__init__()
         self.connection = connection
         self.phase = Phase.HANDSHAKE
-        self.accepted = False
-        """Whether the opening handshake succeeded."""
         self._limits = limits
-        self._engine = engine
         self._received = bytearray()
-        self._writes: list[bytes] = []
-        self._eof_to_send = False
-        # The peer ended the connection behind messages of the same read: what they are answered
-        # goes out in front of the close frame, which is still here.
-        self._last_answers = False
         self._assembly = Assembly()
         self._pieces = Pieces(limits.max_chunks)
         self._closed_by: Side | None = None
         self._reason = ""
-        self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
+        self._messages_in = self._messages_out = self._bytes_in = 0
 
     # What comes in.
 
@@ -140,20 +129,7 @@ class Session(ABC):
                 f"connection {self.connection.id} with {self.connection.peer} is"
                 f" {self.phase.name.lower()}: nothing can be sent on it"
             )
-        engine = self._engine
-        if self._last_answers:
-            frame = Frame(Opcode.TEXT if text else Opcode.BINARY, data)
-            masked = engine.side is CLIENT
-            self._writes.append(frame.serialize(mask=masked, extensions=engine.extensions))
-        elif self.by_hand and engine.side is SERVER and not engine.extensions:
-            # What the engine has to send was there first: the answer to a ping, perhaps.
-            if engine.writes:
-                self._collect_writes()
-            self._writes.append(server_frame(TEXT if text else BINARY, data))
-        elif text:
-            engine.send_text(data)
-        else:
-            engine.send_binary(data)
+        self._say(data, text=text)
         self._messages_out += 1
 
     @property
@@ -164,7 +140,7 @@ class Session(ABC):
     def ping(self) -> None:
         """Ask the peer whether it is there; any byte of it is the answer."""
         if self.phase is Phase.OPEN:
-            self._engine.send_ping(b"")
+            self._say_ping()
 
     def close(
         self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
@@ -190,29 +166,6 @@ class Session(ABC):
     def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
         """Give the connection up; the caller drops the socket."""
         return [] if self.phase is Phase.CLOSED else self._abort(kind, detail, now)
-
-    def take_writes(self) -> tuple[list[bytes], bool]:
-        """What is to be written.
-
-        Returns:
-            the bytes in order, and whether our side of the TCP connection ends behind them.
-        """
-        if self.accepted and self._engine.writes:
-            self._collect_writes()
-        writes, eof = self._writes, self._eof_to_send
-        if writes:
-            self._writes = []
-            self._bytes_out += sum(map(len, writes))
-        self._eof_to_send = self._last_answers = False
-        return writes, eof
-
-    def _collect_writes(self) -> None:
-        for data in self._engine.data_to_send():
-            # The engine's sentinel for the end is an empty string: joining would swallow it.
-            if data == SEND_EOF:
-                self._eof_to_send = True
-            else:
-                self._writes.append(bytes(data))
 
     @property
     def timeout(self) -> float | None:
@@ -246,30 +199,34 @@ class Session(ABC):
 
     def _receive_frames(self, data: bytes, now: float) -> list[Event]:
         """Take what is all there: plain messages at once, anything else through the engine."""
-        received, engine, longest = self._received, self._engine, self._limits.message_size
+        received, longest = self._received, self._limits.message_size
         if received:
             received += data
         # Nearly every read starts and ends with a frame: then nothing is copied into the buffer.
         buffer = received or data
         happened: list[Event] = []
         start = 0
-        while not engine.eof_sent:
-            if self.by_hand and is_plain(engine):
+        while not self._eof_sent:
+            plain = self.by_hand and self._is_plain
+            if plain:
                 messages, start = whole_messages(buffer, start, longest, self.connection, now)
                 self._messages_in += len(messages)
                 happened += messages
             if start == len(buffer) or (end := next_frame(buffer, start, longest)) is None:
                 break
-            happened += self._receive_frame(bytes(buffer[start:end]), now)
+            frame = bytes(buffer[start:end])
             start = end
-        if engine.eof_sent:
-            # RFC 6455 section 7.1.7: what comes now is not looked at any more.
+            if not (plain and self._take_control(frame)):
+                happened += self._receive_frame(frame, now)
+            elif self._farewell is not None:
+                self._start_closing(Side.PEER, self._farewell.reason)
+        if self._eof_sent:
             received.clear()
         elif received:
             del received[:start]
         elif start < len(data):
             received += data[start:]
-        if received or engine.current_size is not None or self._pieces.count:
+        if received or self._is_midway or self._pieces.count:
             happened += self._count_read(now, any(type(x) is MessageReceived for x in happened))
         return happened
 
@@ -279,7 +236,7 @@ class Session(ABC):
             self._pieces.start_anew()
         if self.phase is not Phase.OPEN:
             return []
-        if not self._received and self._engine.current_size is None:
+        if not self._received and not self._is_midway:
             return []
         return self._count_piece(now)
 
@@ -294,6 +251,9 @@ class Session(ABC):
         """Take a frame through the engine."""
         engine = self._engine
         feed(engine, frame_bytes)
+        if engine.writes and engine.state is State.OPEN:
+            # A pong: it goes before the answers to what comes behind the ping.
+            self._collect_writes(engine)
         happened: list[Event] = []
         for frame in engine.events_received():
             if isinstance(frame, Frame) and self.phase is Phase.OPEN:
@@ -359,12 +319,10 @@ class Session(ABC):
         elif self.phase is Phase.HANDSHAKE:
             happened += self._handshake_lost(now, detail)
         closed_by = self._closed_by or closed_by
-        first = self._engine.close_rcvd if closed_by is Side.PEER else self._engine.close_sent
+        first = self._close_frame(closed_by)
         self.phase = Phase.CLOSED
         self._last_answers = False
-        # Engine and parser hold each other: thousands of connections a second that come and go
-        # would be left to the garbage collector.
-        self._engine.parser.close()
+        self._drop_engine()
         happened.append(
             Closed(
                 self.connection,
@@ -382,7 +340,3 @@ class Session(ABC):
             )
         )
         return happened
-
-    @property
-    def _clean(self) -> bool:
-        return self._engine.close_rcvd is not None and self._engine.close_sent is not None

@@ -25,7 +25,7 @@ LONGEST_FILE = 400
 CORES = ["address", "assembly", "errors", "events", "limits", "frames", "handshake", "session"]
 CORES += ["admission", "patterns", "proxied", "request", "server_session", "sip"]
 CORES += ["client_handshake", "client_session", "destination", "flow_token"]
-CORES += ["engine", "instances", "liveness", "phase", "pieces"]
+CORES += ["upgrade", "wire", "engine", "instances", "liveness", "phase", "pieces"]
 SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
 SHELLS += [
     "sipws.closing",

@@ -1,0 +1,104 @@
+"""The opening handshake of clients that do nothing unusual, answered without the engine. Pure.
+
+websockets' engine reads an upgrade request line by line and builds its answer header by header,
+which is half of what a connection costs that comes and goes. `short_answer` takes a request that
+is right at first sight and leaves everything that is in the least different to the engine
+(`sipws.handshake`), every refusal included. It is equal to the engine's way, which is a property
+test.
+"""
+
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from email.utils import formatdate
+from functools import lru_cache
+from hashlib import sha1
+from typing import Final
+
+LONGEST: Final = 8192
+"""Bytes of a request that is looked at: the engine's limit for a line of one (its `http11`)."""
+
+MOST_HEADERS: Final = 128
+"""The engine's limit for header lines."""
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""RFC 6455 section 1.3."""
+
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_REQUEST: Final = re.compile(
+    rb"GET [!-~]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb":[\t -~]*\r\n)+\r\n"
+)  # fmt: skip
+_TOKENS: Final = re.compile(_TOKEN + rb"(?:[\t ]*,[\t ]*" + _TOKEN + rb")*")
+_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
+
+_NEEDED: Final = {b"host", b"upgrade", b"connection", b"sec-websocket-key"}
+_NEEDED.add(b"sec-websocket-version")
+_OPTIONAL: Final = {b"origin", b"sec-websocket-protocol", b"sec-websocket-extensions"}
+_READ: Final = _NEEDED | _OPTIONAL | {b"content-length", b"transfer-encoding"}
+"""Headers that matter to the engine's answer."""
+
+
+def short_answer(
+    request: bytes, subprotocols: Sequence[str], now: float, *, extensions: bool = False
+) -> bytes | None:
+    """The 101 to an upgrade request; None where the engine is to be asked.
+
+    Args:
+        request: the upgrade request, up to and including its blank line.
+        subprotocols: of which one must be offered, in order of preference; empty asks for none.
+        now: the time, in seconds since the epoch.
+        extensions: whether the engine may accept an extension that is offered.
+    """
+    if len(request) > LONGEST or not _REQUEST.fullmatch(request):
+        return None
+    lines = request.split(b"\r\n")
+    if len(lines) > MOST_HEADERS:
+        return None
+    headers: dict[bytes, bytes] = {}
+    for line in lines[1:-2]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in _READ:
+            if name in headers:
+                return None
+            headers[name] = value.strip(b"\t ")
+    # No body, nothing missing.
+    if not _NEEDED <= headers.keys() <= _NEEDED | _OPTIONAL:
+        return None
+    key, connection = headers[b"sec-websocket-key"], headers[b"connection"]
+    if not (
+        headers[b"upgrade"].lower() == b"websocket"
+        and headers[b"sec-websocket-version"] == b"13"
+        and _KEY.fullmatch(key)
+        and _TOKENS.fullmatch(connection)
+        and b"upgrade" in _listed(connection.lower())
+    ):
+        return None
+    if extensions and b"sec-websocket-extensions" in headers:
+        return None
+    chosen = b""
+    offered = headers.get(b"sec-websocket-protocol")
+    if offered is not None and not _TOKENS.fullmatch(offered):
+        return None
+    if subprotocols:
+        among = _listed(offered or b"")
+        for subprotocol in subprotocols:
+            if (wanted := subprotocol.encode()) in among:
+                chosen = b"Sec-WebSocket-Protocol: %b\r\n" % wanted
+                break
+        else:
+            return None
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nDate: %b\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
+    ) % (_date(int(now)), b64encode(sha1(key + _GUID, usedforsecurity=False).digest()), chosen)
+
+
+def _listed(value: bytes) -> list[bytes]:
+    return [each.strip(b"\t ") for each in value.split(b",")]
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> bytes:
+    # A second sees many handshakes.
+    return formatdate(second, usegmt=True).encode()

@@ -1,0 +1,168 @@
+"""What a connection says: frames, and what the engine says, in the order in which it goes out.
+
+A server's connection has an engine when something needs one: a fragment, a wrong frame, a close of
+ours. What nearly all peers send and are sent needs none, as `sipws.frames` says, and
+an engine costs as much memory as all the rest of an idle connection. A client has one from its
+upgrade request on.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol
+
+from sipws.engine import is_plain
+from sipws.events import Side
+from sipws.frames import BINARY, CLOSE, PING, PONG, TEXT, server_frame, whole_control
+
+
+class Wire(ABC):
+    """The outgoing half of a connection, and its engine."""
+
+    by_hand: ClassVar[bool] = True
+    """Whether plain frames are taken and made without the engine; tests look at both ways."""
+
+    __slots__ = (
+        "_bytes_out",
+        "_engine_made",
+        "_eof_to_send",
+        "_farewell",
+        "_last_answers",
+        "_parting",
+        "_writes",
+        "accepted",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = False
+        """Whether the opening handshake succeeded."""
+        self._writes: list[bytes] = []
+        self._bytes_out = 0
+        self._eof_to_send = False
+        # The peer ended the connection behind messages of the same read: what they are answered
+        # goes out in front of the close frame, which is still here.
+        self._last_answers = False
+        self._engine_made: Protocol | None = None
+        # A closing handshake that needed no engine: the peer's close frame, and our answer to it.
+        self._farewell: Close | None = None
+        self._parting: bytes | None = None
+
+    def take_writes(self) -> tuple[list[bytes], bool]:
+        """What is to be written.
+
+        Returns:
+            the bytes in order, and whether our side of the TCP connection ends behind them.
+        """
+        engine = self._engine_made
+        if engine is not None:
+            if self.accepted and engine.writes:
+                self._collect_writes(engine)
+        elif self._parting is not None:
+            self._writes.append(self._parting)
+            self._parting, self._eof_to_send = None, True
+        writes, eof = self._writes, self._eof_to_send
+        if writes:
+            self._writes = []
+            self._bytes_out += sum(map(len, writes))
+        self._eof_to_send = self._last_answers = False
+        return writes, eof
+
+    def _collect_writes(self, engine: Protocol) -> None:
+        for data in engine.data_to_send():
+            # The engine's sentinel for the end is an empty string: joining would swallow it.
+            if data == SEND_EOF:
+                self._eof_to_send = True
+            else:
+                self._writes.append(bytes(data))
+
+    def _say(self, data: bytes, *, text: bool) -> None:
+        """Send a message on a connection that is open."""
+        engine = self._engine_made
+        if engine is None:
+            self._writes.append(server_frame(TEXT if text else BINARY, data))
+            return
+        if self._last_answers:
+            frame = Frame(Opcode.TEXT if text else Opcode.BINARY, data)
+            masked = engine.side is CLIENT
+            self._writes.append(frame.serialize(mask=masked, extensions=engine.extensions))
+            return
+        by_hand = self.by_hand and engine.side is SERVER and not engine.extensions
+        if not by_hand:
+            (engine.send_text if text else engine.send_binary)(data)
+        # What the engine has to send was there first: this message itself, or a ping before it.
+        if engine.writes:
+            self._collect_writes(engine)
+        if by_hand:
+            self._writes.append(server_frame(TEXT if text else BINARY, data))
+
+    def _say_ping(self) -> None:
+        if self._engine_made is None:
+            self._writes.append(server_frame(PING, b""))
+        else:
+            self._engine_made.send_ping(b"")
+
+    def _take_control(self, frame_bytes: bytes) -> bool:
+        """Take a control frame without the engine; False where that is to judge it."""
+        control = whole_control(frame_bytes) if self._engine_made is None else None
+        if control is None:
+            return False
+        first, data = control
+        if first == PING:
+            self._writes.append(server_frame(PONG, data))
+        elif first == CLOSE:
+            try:
+                self._farewell = Close.parse(data)
+            except (ProtocolError, UnicodeDecodeError):
+                return False
+            self._parting = server_frame(CLOSE, data)
+            self._last_answers = True
+        return True
+
+    @property
+    def _clean(self) -> bool:
+        engine = self._engine_made
+        if engine is None:
+            return self._farewell is not None
+        return engine.close_rcvd is not None and engine.close_sent is not None
+
+    def _close_frame(self, first_by: Side) -> Close | None:
+        """What the side that closed first has sent."""
+        engine = self._engine_made
+        if engine is None:
+            return self._farewell
+        return engine.close_rcvd if first_by is Side.PEER else engine.close_sent
+
+    # The engine.
+
+    @property
+    def _engine(self) -> Protocol:
+        if self._engine_made is None:
+            self._engine_made = self._make_engine()
+        return self._engine_made
+
+    def _drop_engine(self) -> None:
+        # Engine and parser hold each other: thousands of connections a second that come and go
+        # would be left to the garbage collector.
+        if self._engine_made is not None:
+            self._engine_made.parser.close()
+
+    @abstractmethod
+    def _make_engine(self) -> Protocol:
+        """An engine for a connection that stands here in its life."""
+
+    @property
+    def _eof_sent(self) -> bool:
+        """Whether what comes now is not looked at any more (RFC 6455 section 7.1.7)."""
+        engine = self._engine_made
+        return self._farewell is not None if engine is None else engine.eof_sent
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._engine_made is None or is_plain(self._engine_made)
+
+    @property
+    def _is_midway(self) -> bool:
+        """Whether a fragmented message is under way."""
+        return self._engine_made is not None and self._engine_made.current_size is not None
