@@ -18,13 +18,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from peers import load
 from peers.servers import serve
-from transport import comings, exchanges, row
+from transport import comings, exchanges, has_kamailio, row
 
 SERVERS = {
     "sipws": "no tracing",
     "traced-off": "loaded, off",
     "traced-udp": "two packets over UDP",
     "traced-tcp": "two packets over TCP",
+    "kamailio": "Kamailio, no tracing",
+    "kamailio-traced": "Kamailio, two packets over UDP (siptrace)",
 }
 
 SINK = """
@@ -69,6 +71,9 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=5_000, help="exchanges a round")
     count = parser.parse_args().count
+    if not has_kamailio():
+        SERVERS.pop("kamailio")
+        SERVERS.pop("kamailio-traced")
     cpus = sorted(os.sched_getaffinity(0))
     with sink() as port, ExitStack() as stack:
         os.environ["HEP_PORT"] = str(port)

@@ -43,7 +43,11 @@ _SPELLINGS: Final = COMPACT_FORMS | {
 """Header names as they are mostly written, with their long form in lower case."""
 
 _CR: Final = 0x0D
-_CALL_ID: Final = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])", re.IGNORECASE)
+_CALL_ID: Final = re.compile(
+    # Spelled out, since the flag for it makes the pattern twice as slow. The head ends with the
+    # first blank line, and the search with it.
+    rb"\n(?:(?:[cC][aA][lL][lL]-[iI][dD]|[iI])[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])|\r?\n)"
+)
 _START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
 _FOLDED: Final = (" ", "\t")
 _FOLD: Final = re.compile(r"\r?\n[ \t]+")
@@ -52,13 +56,7 @@ _FOLD: Final = re.compile(r"\r?\n[ \t]+")
 def call_id(message: bytes) -> bytes | None:
     """The Call-ID of a message, without parsing the rest of it; None where there is none."""
     match = _CALL_ID.search(message)
-    if match is None:
-        return None
-    # A header stands before the blank line; to look for one as far as that is enough.
-    end = match.start() + 1
-    if message.find(b"\n\r\n", 0, end) >= 0 or message.find(b"\n\n", 0, end) >= 0:
-        return None
-    return match[1]
+    return match[1] if match else None
 
 
 def end_of_head(message: bytes) -> int:

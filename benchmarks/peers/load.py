@@ -37,14 +37,19 @@ def request(number: int) -> bytes:
     return Frame(Opcode.TEXT, message.encode()).serialize(mask=True)
 
 
-def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
-    """A connection whose handshake is done."""
+def _connected(port: int, source: str) -> socket.socket:
     one = socket.socket()
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Without this the system reserves a port for any destination, and runs out of them.
     one.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
     one.bind((source, 0))
     one.connect(("127.0.0.1", port))
+    return one
+
+
+def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
+    """A connection whose handshake is done."""
+    one = _connected(port, source)
     one.sendall(UPGRADE)
     reply = b""
     while b"\r\n\r\n" not in reply:
@@ -94,14 +99,35 @@ class Exchanges:
             one.close()
 
 
-def come_and_go(port: int, count: int) -> int:
-    """Connect, shake hands, close with a close frame: one connection after the other."""
-    for _ in range(count):
-        one = connect(port)
-        one.sendall(CLOSE)
-        while one.recv(4096):
-            pass
-        one.close()
+def come_and_go(port: int, count: int, at_once: int = 1) -> int:
+    """Connect, shake hands, close with a close frame; so many connections at a time."""
+    poll = select.epoll()
+    alive: dict[int, socket.socket] = {}
+    greeted: set[int] = set()
+    begun = 0
+    while begun < count or alive:
+        while begun < count and len(alive) < at_once:
+            one = _connected(port, "127.0.0.1")
+            one.sendall(UPGRADE)
+            alive[one.fileno()] = one
+            poll.register(one, select.EPOLLIN)
+            begun += 1
+        ready = poll.poll(10)
+        if not ready:
+            raise SystemExit("no answer within 10 s")
+        for number, _ in ready:
+            one = alive[number]
+            data = one.recv(4096)
+            if number not in greeted:
+                if not data.startswith(b"HTTP/1.1 101"):
+                    raise SystemExit(f"no 101: {data!r}")
+                greeted.add(number)
+                one.sendall(CLOSE)
+            elif not data:
+                poll.unregister(one)
+                greeted.discard(number)
+                alive.pop(number).close()
+    poll.close()
     return count
 
 

@@ -49,12 +49,25 @@ loadmodule "nathelper.so"
 loadmodule "xhttp.so"
 loadmodule "{websocket}"
 modparam("websocket", "keepalive_mechanism", 0)
+{more}
 request_route {{ sl_send_reply("200", "OK"); }}
 event_route[xhttp:request] {{
     if ($hdr(Upgrade) =~ "websocket") {{ ws_handle_handshake(); exit; }}
     xhttp_reply("404", "Not Found", "", "");
 }}
 """
+
+SIPTRACE = """
+listen=udp:127.0.0.1:{source}
+loadmodule "siptrace.so"
+modparam("siptrace", "duplicate_uri", "sip:127.0.0.1:{port}")
+modparam("siptrace", "trace_to_database", 0)
+modparam("siptrace", "trace_on", 1)
+modparam("siptrace", "trace_mode", 1)
+modparam("siptrace", "hep_mode_on", 1)
+modparam("siptrace", "hep_version", 3)
+"""
+"""Every message to a collector over UDP, two for an exchange."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +109,10 @@ class Served:
 @contextmanager
 def serve(name: str, cpu: int) -> Iterator[Served]:
     """Run a server, on one processor."""
-    if name == "kamailio":
-        with _kamailio(cpu) as served:
+    if name.startswith("kamailio"):
+        traced = name == "kamailio-traced"
+        more = _siptrace(int(os.environ["HEP_PORT"])) if traced else ""
+        with _kamailio(cpu, more) as served:
             yield served
         return
     command = [sys.executable, str(HERE), name, str(cpu)]
@@ -126,14 +141,21 @@ def websocket_module() -> str | None:
     return str(found[0]) if found else None
 
 
+def _siptrace(port: int) -> str:
+    # Without a UDP socket of its own it sends nothing, and says nothing.
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return SIPTRACE.format(port=port, source=probe.getsockname()[1])
+
+
 @contextmanager
-def _kamailio(cpu: int) -> Iterator[Served]:
+def _kamailio(cpu: int, more: str) -> Iterator[Served]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         cfg = Path(folder) / "kamailio.cfg"
-        cfg.write_text(KAMAILIO.format(port=port, websocket=websocket_module()))
+        cfg.write_text(KAMAILIO.format(port=port, websocket=websocket_module(), more=more))
         command = ["kamailio", "-DD", "-E", "-m", "2048", "-M", "64", "-f", str(cfg), "-Y", folder]
         log = Path(folder) / "log"
         with log.open("w") as output:

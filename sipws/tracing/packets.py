@@ -88,7 +88,8 @@ class ConnectionPackets:
             connection = self._connection
             encode = _encoder(_flow(connection.peer, connection.local, SIP, self._settings))
             self._incoming = encode
-        return encode(*self._tick(time), payload, correlation_id)
+        seconds, microseconds = self._tick(time)
+        return encode(seconds, microseconds, payload, correlation_id)
 
     def message_sent(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
         """A packet with a SIP message to the peer."""
@@ -97,7 +98,8 @@ class ConnectionPackets:
             connection = self._connection
             encode = _encoder(_flow(connection.local, connection.peer, SIP, self._settings))
             self._outgoing = encode
-        return encode(*self._tick(time), payload, correlation_id)
+        seconds, microseconds = self._tick(time)
+        return encode(seconds, microseconds, payload, correlation_id)
 
     def _event(
         self, protocol_type: int, time: float, payload: bytes, correlation_id: bytes
