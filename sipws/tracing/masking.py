@@ -62,7 +62,8 @@ def masking(headers: Sequence[str] = HEADERS, parameters: Sequence[str] = PARAME
             ``*`` stands for any characters. Capitals and percent-encoding make no difference.
     """
     header = _any_header(headers)
-    wanted = [name.lower().encode() for name in headers]
+    either = b"|".join(re.escape(name.lower().encode()) for name in headers)
+    some_header = re.compile(rb"\n(?:" + either + rb")").search
     chosen = [re.compile(translate(name.lower()).encode()) for name in parameters]
 
     def in_parameter(match: re.Match[bytes]) -> bytes:
@@ -75,8 +76,7 @@ def masking(headers: Sequence[str] = HEADERS, parameters: Sequence[str] = PARAME
         # Nearly all handshakes hold no credentials: that is told sooner than they are searched.
         if chosen and b"?" in raw:
             raw = _PARAMETER.sub(in_parameter, raw)
-        lower = raw.lower()
-        if header is not None and any(name in lower for name in wanted):
+        if header is not None and some_header(b"\n" + raw.lower()):
             raw = header.sub(_in_header, raw)
         return raw
 
