@@ -101,7 +101,11 @@ async def _connect_datagrams(
     # a socket abandoned half-open keeps uvloop from ever closing its loop.
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(destination.host, destination.port, type=socket.SOCK_DGRAM)
-    address = found[attempt % len(found)][4]
+    family, kind, _, _, address = found[attempt % len(found)]
+    # Where there is no way to the address the system says so at once, and uvloop then leaves its
+    # transport unclosed. So another socket asks first.
+    with socket.socket(family, kind) as probe:
+        probe.connect(address)
     opening = asyncio.ensure_future(asyncio_dgram.connect(address[:2]))
     try:
         endpoint = await asyncio.shield(opening)
