@@ -116,7 +116,6 @@ class Spooler:
             self._note_failure(exc)
             self._outbox.drop_spooled(len(batch), SPOOL_FAILED)
         else:
-            self._failing = False
             self._outbox.drop_spooled(given_up, SPOOL_FULL)
 
     async def _refill(self) -> None:
@@ -124,6 +123,7 @@ class Spooler:
         outbox, spool = self._outbox, self._spool
         await asyncio.to_thread(spool.discard)
         if not spool.packets:
+            self._failing = False
             outbox.restore(self._next_batch())
             return
         packets, unreadable = await asyncio.to_thread(spool.load)
@@ -132,6 +132,7 @@ class Spooler:
 
     def _note_failure(self, exc: OSError) -> None:
         if not self._failing:
-            # Once: the counters tell the rest.
+            # Once, until the collector has been back: a full disk takes a small packet now and
+            # then, and the counters tell the rest.
             self._failing = True
             log.error("spool %s: %s", self._spool.directory, exc.strerror or exc)
