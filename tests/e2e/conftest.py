@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 import hep
+from sipws.app import Application
+from sipws.config import Config
+from sipws.events import MessageReceived
+from sipws.plan import Plan
 
 HERE = Path(__file__).parent
 
@@ -129,3 +134,73 @@ async def sipws_run(tmp_path: Path) -> AsyncIterator[Run]:
             return program
 
         yield start
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path, collected: Any) -> AsyncIterator[Serve]:
+    """The application, traced to the collector: ``url = await serve("wss")``."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    certificate = tmp_path / "server.pem"
+    issued.private_key_and_cert_chain_pem.write_to_path(certificate)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    ip, port = collected.collector.tcp_address
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            proto: str, received: Callable[[MessageReceived], None] | None = None
+        ) -> str:
+            table = {
+                "transport": {"listen": f"{proto}:127.0.0.1:0", "tls_certificate": certificate},
+                "tracing": {
+                    "trace_on": True,
+                    "trace_destination": f"{ip}:{port}",
+                    "trace_sip": True,
+                },
+            }
+            application = Application(Plan.of(Config.of(table, "test")))
+            if received is not None:
+                application.bus.message_received.subscribe(received)
+            await stack.enter_async_context(application)
+            return f"{proto}://127.0.0.1:{application.server.listeners[0].port}/"
+
+        yield start
+
+
+@pytest.fixture
+def day() -> list[dict[str, Any]]:
+    """What a phone is told in the course of a day."""
+    return [
+        {"event": "register", "status": 200},
+        {"event": "register again", "status": 200},
+        {"event": "options", "status": 200},
+        # The built-in responder is no message store, and says so.
+        {"event": "message", "status": 501},
+        {"event": "unregister", "status": 200},
+    ]
+
+
+@pytest.fixture(name="closed")
+def _closed() -> Callable[[hep.Packet], bool]:
+    """Whether a packet tells that a connection was closed."""
+    return closed
+
+
+@pytest.fixture(name="methods")
+def _methods() -> Callable[[list[hep.Packet]], list[str]]:
+    """The requests among packets, by method."""
+    return methods
+
+
+def closed(packet: hep.Packet) -> bool:
+    return packet.protocol_type == 0x59 and json.loads(packet.payload)["Event"] == "CLOSED"
+
+
+def methods(packets: list[hep.Packet]) -> list[str]:
+    """The requests that were traced, in order."""
+    lines = [packet.payload.split(b" ", 1)[0].decode() for packet in packets
+             if packet.protocol_type == hep.ProtocolType.SIP]  # fmt: skip
+    return [line for line in lines if line != "SIP/2.0"]

@@ -89,7 +89,7 @@ async def test_jssip_in_chromium_registers_and_is_traced_with_its_messages(
 ) -> None:
     toml = tracing_to(collected.collector.udp_address, "udp", "trace_sip = true")
     program = await sipws_run(toml)
-    [told] = await run_client(node, "page_chromium.mjs", program.url, chromium)
+    [told] = await run_client(node, "page.mjs", program.url, "chromium", chromium, "jssip", "leave")
     assert told == {"event": "registered", "status": 200}
 
     accepted = await collected.wait_for(is_accepted)
