@@ -195,6 +195,23 @@ def _methods() -> Callable[[list[hep.Packet]], list[str]]:
     return methods
 
 
+@pytest.fixture
+def assert_day_was_traced(collected: Any) -> Callable[..., Awaitable[None]]:
+    """What sipws saw of a day: ``await assert_day_was_traced(received, "wss", "1005")``."""
+
+    async def check(received: list[MessageReceived], proto: str, close_code: str) -> None:
+        end = json.loads((await collected.wait_for(closed)).payload)
+        packets = collected.packets
+        assert methods(packets) == ["REGISTER", "REGISTER", "OPTIONS", "MESSAGE", "REGISTER"]
+        assert statuses(packets) == ["200", "200", "200", "501", "200"]
+        assert [event.is_text for event in received] == [True] * 5
+        assert (end["Protocol"], end["Close-Code"]) == (proto.upper(), close_code)
+        assert end["Closed-By"] == "peer"
+        assert end["Messages-In"] == end["Messages-Out"] == "5"
+
+    return check
+
+
 def closed(packet: hep.Packet) -> bool:
     return packet.protocol_type == 0x59 and json.loads(packet.payload)["Event"] == "CLOSED"
 
@@ -204,3 +221,9 @@ def methods(packets: list[hep.Packet]) -> list[str]:
     lines = [packet.payload.split(b" ", 1)[0].decode() for packet in packets
              if packet.protocol_type == hep.ProtocolType.SIP]  # fmt: skip
     return [line for line in lines if line != "SIP/2.0"]
+
+
+def statuses(packets: list[hep.Packet]) -> list[str]:
+    """The answers that were traced, in order."""
+    return [packet.payload.split(b" ", 2)[1].decode() for packet in packets
+            if packet.payload.startswith(b"SIP/2.0 ")]  # fmt: skip

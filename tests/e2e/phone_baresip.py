@@ -1,11 +1,14 @@
-"""A day of a phone with baresip, which sends binary frames: registers and unregisters.
+"""A day of a phone with baresip, which sends binary frames: registers twice and unregisters.
 
-Usage: python phone_baresip.py ws HOST:PORT
+Usage: python phone_baresip.py ws HOST:PORT [die]
+With "die" the program is gone after the second time, as if its power had failed.
 Prints one JSON object a line: {"event": NAME}.
 """
 
 import asyncio
 import json
+import os
+import signal
 import sys
 
 from baresip import Config
@@ -19,8 +22,8 @@ def tell(event: str) -> None:
 
 
 async def main() -> None:
-    """Register, unregister, end."""
-    transport, address = sys.argv[1:]
+    """Register twice, unregister, end."""
+    transport, address, *end = sys.argv[1:]
     runtime = Runtime()
     await runtime.start(
         Config(net_interface="127.0.0.1", extra_config_text=f"sip_transports {transport}\n")
@@ -29,6 +32,10 @@ async def main() -> None:
     phone = await UserAgent.create(runtime, account)
     await phone.register(timeout=20)
     tell("register")
+    await phone.register(timeout=20)
+    tell("register again")
+    if end:
+        os.kill(os.getpid(), signal.SIGKILL)
     await phone.unregister(timeout=20)
     tell("unregister")
     await runtime.close()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import hep
+from sipws.events import MessageReceived
 
 pytestmark = pytest.mark.e2e
 
@@ -44,13 +45,11 @@ def open_page(find: Any, browser: str, run_client: Any) -> Open:
 @pytest.mark.parametrize("proto", ["ws", "wss"])
 @pytest.mark.parametrize(("library", "close_code"), [("jssip", "1005"), ("sipjs", "1000")])
 async def test_a_day_of_a_phone_in_a_browser(
-    open_page, browser, serve, collected, day, methods, closed, library, close_code, proto
+    open_page, browser, serve, collected, day, assert_day_was_traced, library, close_code, proto
 ) -> None:
-    assert await open_page(await serve(proto), library, "day") == day
-    end = json.loads((await collected.wait_for(closed)).payload)
-    assert methods(collected.packets) == ["REGISTER", "REGISTER", "OPTIONS", "MESSAGE", "REGISTER"]
-    assert (end["Protocol"], end["Close-Code"]) == (proto.upper(), close_code)
-    assert end["Messages-In"] == end["Messages-Out"] == "5"
+    received: list[MessageReceived] = []
+    assert await open_page(await serve(proto, received.append), library, "day") == day
+    await assert_day_was_traced(received, proto, close_code)
     accepted = await collected.wait_for(lambda packet: packet.protocol_type == hep.ProtocolType.NET)
     request = json.loads(accepted.payload)["Ws-Request"]
     assert {"chromium": "Chrome/", "firefox": "Firefox/"}[browser] in request

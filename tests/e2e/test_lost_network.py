@@ -24,6 +24,18 @@ class Network:
 
     def __init__(self, server: tuple[str, int]) -> None:
         self._server = server
+        # The event loop itself holds no task that only waits.
+        self._carrying: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self.carry(reader, writer))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+
+    async def aclose(self) -> None:
+        for task in self._carrying:
+            task.cancel()
+        await asyncio.gather(*self._carrying, return_exceptions=True)
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection; its end is not passed on to the server."""
@@ -59,9 +71,10 @@ async def application(collected: Any) -> AsyncIterator[Application]:
 async def url(application: Application) -> AsyncIterator[str]:
     """Where phones find it through a network that loses what ends."""
     network = Network(("127.0.0.1", application.server.listeners[0].port))
-    server = await asyncio.start_server(network.carry, "127.0.0.1", 0)
+    server = await asyncio.start_server(network.accept, "127.0.0.1", 0)
     async with server:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await network.aclose()
 
 
 def told(packet: hep.Packet) -> dict[str, str]:

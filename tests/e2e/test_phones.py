@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import ssl
 import sys
 
@@ -23,26 +24,20 @@ async def test_a_day_of_a_phone_under_node(
     find,
     run_client,
     serve,
-    collected,
     day,
-    methods,
-    closed,
+    assert_day_was_traced,
     tmp_path,
     library,
     package,
     close_code,
     proto,
 ) -> None:
-    url = await serve(proto)
+    received: list[MessageReceived] = []
+    url = await serve(proto, received.append)
     trusting = {**os.environ, "NODE_EXTRA_CA_CERTS": str(tmp_path / "authority.pem")}
     told = await run_client(find.node_with(package), "day_node.cjs", url, library, env=trusting)
     assert told == day
-    end = await collected.wait_for(closed)
-    assert methods(collected.packets) == ["REGISTER", "REGISTER", "OPTIONS", "MESSAGE", "REGISTER"]
-    parts = json.loads(end.payload)
-    assert parts["Protocol"] == proto.upper()
-    assert parts["Close-Code"] == close_code
-    assert parts["Messages-In"] == parts["Messages-Out"] == "5"
+    await assert_day_was_traced(received, proto, close_code)
 
 
 @pytest.fixture
@@ -60,11 +55,26 @@ async def test_baresip_registers_with_binary_frames(
     received: list[MessageReceived] = []
     url = await serve(proto, received.append)
     told = await run_client(baresip, "phone_baresip.py", proto, url.split("/")[2])
-    assert [line["event"] for line in told] == ["register", "unregister"]
+    assert [line["event"] for line in told] == ["register", "register again", "unregister"]
     end = await collected.wait_for(closed)
     assert json.loads(end.payload)["Close-Code"] == "1001"
-    assert methods(collected.packets) == ["REGISTER", "REGISTER"]
-    assert [event.is_text for event in received] == [False, False]
+    # Told to register again, it withdraws its binding first and starts anew.
+    expires = [re.search(rb"\r\nContact: [^\r]*;expires=(\d+)", each.data) for each in received]
+    assert [found and found[1] for found in expires] == [b"600", b"0", b"600", b"0"]
+    assert methods(collected.packets) == ["REGISTER"] * 4
+    assert [event.is_text for event in received] == [False] * 4
+
+
+@pytest.mark.parametrize("proto", ["ws", "wss"])
+async def test_baresip_that_dies_is_closed_with_1006(
+    baresip, run_client, serve, collected, methods, closed, proto
+) -> None:
+    url = await serve(proto)
+    with pytest.raises(AssertionError, match="register again"):
+        await run_client(baresip, "phone_baresip.py", proto, url.split("/")[2], "die")
+    end = await collected.wait_for(closed)
+    assert json.loads(end.payload)["Close-Code"] == "1006"
+    assert methods(collected.packets) == ["REGISTER"] * 3
 
 
 async def test_a_client_that_does_not_trust_us_is_traced_as_that(find, serve, collected) -> None:
