@@ -218,11 +218,12 @@ class Flow(asyncio.Protocol):
         )
         self._session = session
         shared.registry.add(self)
+        if refusal is not None and ticket.told:
+            session.turn_away(refusal)
         self._act([ConnectionOpened(connection, now)])
-        if refusal is not None:
-            self._act(session.turn_away(refusal, now, told=ticket.told))
-            if not ticket.told:
-                self._transport.abort()
+        if refusal is not None and not ticket.told:
+            self._act(session.drop(refusal, now))
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Feed the session."""

@@ -109,20 +109,32 @@ class Gate:
         started = self._shared.clock()
         ticket = self._shared.admission.enter(peer.ip, started)
         arrival = _Arrival(connected, peer, started, ticket)
-        if ticket.refusal is not None and self._tls is not None:
-            # Over TLS an answer would cost the very handshake that is to be saved.
+        if ticket.refusal is not None and not self._is_told(ticket, ticket.refusal):
             self._drop(arrival, ticket.refusal)
             return
         task = self._loop.create_task(self._take(arrival))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
 
+    def _is_told(self, ticket: Ticket, refusal: Refusal) -> bool:
+        """Whether a connection that is refused is answered in HTTP."""
+        if self._tls is None or refusal.kind is ErrorKind.SHUTTING_DOWN:
+            # Who comes while the server ends hears where it stands over TLS too: that is no flood,
+            # and a client that is only dropped comes back at once.
+            return ticket.told
+        # Over TLS an answer would cost the very handshake that is to be saved.
+        return False
+
     async def _take(self, arrival: "_Arrival") -> None:
         """Read the PROXY header, do the TLS handshake, and hand over to a flow."""
         deadline = self._loop.time() + self._shared.limits.handshake_timeout
         try:
-            refusal = arrival.ticket.refusal or await self._read_header(arrival, deadline)
-            if refusal is not None and (self._tls is not None or refusal.kind in _UNANSWERED):
+            refusal = await self._read_header(arrival, deadline)
+            if refusal is None or refusal.kind not in _UNANSWERED:
+                refusal = arrival.ticket.refusal or refusal
+            if refusal is not None and (
+                refusal.kind in _UNANSWERED or not self._is_told(arrival.ticket, refusal)
+            ):
                 self._drop(arrival, refusal)
                 return
             flow = Flow(
@@ -210,7 +222,7 @@ class Gate:
         session = ServerSession(connection, shared.limits)
         # A header that was right is no part of what went wrong behind it.
         received = bytes(arrival.received) if refusal.kind is ErrorKind.PROXY_HEADER else b""
-        for event in session.turn_away(refusal, now, told=False, received=received):
+        for event in session.drop(refusal, now, received):
             shared.bus.publish(event)
         if not arrival.has_transport:
             arrival.socket.close()

@@ -5,7 +5,9 @@ known to the byte.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
+from websockets.frames import CloseCode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
@@ -28,6 +30,10 @@ from sipws.request import UpgradeRequest
 from sipws.session import Phase, Session
 from sipws.upgrade import short_answer
 
+PATIENCE: Final = 2.0
+"""Seconds that whoever is turned away has for the request that is answered with why. Their number
+is bounded (`sipws.admission.TOLD`), so nobody holds such a place for long."""
+
 Examine = Callable[[Connection, float], tuple[Connection, Refusal | None]]
 """A look at a connection whose request has come: who it is after all, and why it is refused."""
 
@@ -48,7 +54,7 @@ class ServerSession(Session):
         compression: whether permessage-deflate is accepted (RFC 7692).
     """
 
-    __slots__ = ("_compression", "_examine", "_subprotocols")
+    __slots__ = ("_compression", "_examine", "_subprotocols", "_turned_away")
 
     def __init__(
         self,
@@ -62,6 +68,7 @@ class ServerSession(Session):
         self._examine = examine
         self._subprotocols = subprotocols
         self._compression = compression
+        self._turned_away: Refusal | None = None
         super().__init__(connection, limits)
 
     def _make_engine(self) -> ServerProtocol:
@@ -73,23 +80,41 @@ class ServerSession(Session):
             logger=engine_log,
         )
 
-    def turn_away(
-        self, refusal: Refusal, now: float, *, told: bool = True, received: bytes = b""
-    ) -> list[Event]:
-        """Refuse a connection before its upgrade request is looked at.
+    def turn_away(self, refusal: Refusal) -> None:
+        """Refuse a connection whatever it asks for, as soon as it has asked.
+
+        An answer to a request that has not come yet is more than some clients can take.
+        """
+        self._turned_away = refusal
+
+    def drop(self, refusal: Refusal, now: float, received: bytes = b"") -> list[Event]:
+        """Refuse a connection without an answer; the caller drops the socket.
 
         Args:
             refusal: why.
             now: the time, in seconds since the epoch.
-            told: whether the peer is answered; otherwise the caller drops the socket.
             received: what came before HTTP could, where that is what was wrong.
         """
-        if told:
-            return self._refuse(refusal, now)
         self._bytes_in += len(received)
         kind, detail = refusal.kind, refusal.detail
         failed = HandshakeFailed(self.connection, now, received, b"", kind, detail)
         return [failed, *self._close(now, Side.LOCAL, detail)]
+
+    def close(
+        self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
+    ) -> list[Event]:
+        """As any session; one that is turned away still hears why."""
+        if self.phase is Phase.HANDSHAKE and self._turned_away is not None:
+            return self._refuse(self._turned_away, now)
+        return super().close(now, code, reason)
+
+    @property
+    def timeout(self) -> float | None:
+        """As any session's; shorter for one that is turned away."""
+        timeout = super().timeout
+        if self._turned_away is not None and timeout is not None:
+            return min(timeout, PATIENCE)
+        return timeout
 
     def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
         received = self._received
@@ -106,9 +131,10 @@ class ServerSession(Session):
             return []
         request, behind = bytes(received[:end]), bytes(received[end:])
         received.clear()
-        self.connection, refusal = self._examine(
-            self.connection.with_request(UpgradeRequest(request)), now
-        )
+        asking, refusal = self.connection.with_request(UpgradeRequest(request)), self._turned_away
+        if refusal is None:
+            asking, refusal = self._examine(asking, now)
+        self.connection = asking
         happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
         reply = self._short_answer(request, now) if refusal is None else None
         if reply is None:
@@ -157,6 +183,8 @@ class ServerSession(Session):
         ]
 
     def _handshake_timed_out(self, now: float) -> list[Event]:
+        if self._turned_away is not None:
+            return self._refuse(self._turned_away, now)
         limit = self._limits.handshake_timeout
         detail = f"no complete upgrade request within {limit:g} s"
         return self._refuse(Refusal(ErrorKind.HANDSHAKE_TIMEOUT, detail), now)

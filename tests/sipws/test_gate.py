@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 import trustme
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from sipws import Address, Limits, Server, TransportError, gate
 from sipws.admission import Rules
@@ -103,6 +106,15 @@ async def test_one_connection_too_many_is_a_503(serve: Serve, upgrade: bytes) ->
     third = await Client.to(server, upgrade)
     assert await third.status() == b"101"
     await third.close()
+
+
+async def test_a_client_reads_why_there_is_no_room(serve: Serve) -> None:
+    server, _ = await serve(rules=Rules(max_connections=1))
+    url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+    async with connect(url, subprotocols=[Subprotocol("sip")]):
+        for _ in range(5):
+            with pytest.raises(InvalidStatus, match="503"):
+                await connect(url, subprotocols=[Subprotocol("sip")])
 
 
 async def test_one_connection_too_many_from_an_address_is_a_429(
@@ -357,6 +369,42 @@ async def test_a_proxy_header_stands_before_tls(
     assert accepted.connection.peer == REAL
     await client.close()
     await gone(server)
+
+
+@pytest.mark.parametrize("rules", [Rules(), PROXIED], ids=["direct", "behind a proxy"])
+async def test_who_comes_over_tls_while_the_server_ends_gets_a_503(
+    serve: Serve, upgrade: bytes, tls: Certificates, trusting: ssl.SSLContext, rules: Rules
+) -> None:
+    server, events = await serve(listen="wss:127.0.0.1:0", tls=tls, rules=rules)
+    server.admission.draining = 7.0
+    port = server.listeners[0].port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    if rules.proxy_protocol:
+        writer.write(V1)
+    await writer.start_tls(trusting, server_hostname="localhost")
+    writer.write(upgrade)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nRetry-After: 7\r\n" in answer
+    failed = await events.wait_for(HandshakeFailed)
+    assert (failed.kind, failed.request) == (ErrorKind.SHUTTING_DOWN, upgrade)
+    assert failed.connection.peer.ip == ("203.0.113.7" if rules.proxy_protocol else "127.0.0.1")
+    writer.close()
+    with suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()
+
+
+async def test_behind_a_proxy_who_is_refused_hears_it_after_the_header(
+    serve: Serve, upgrade: bytes
+) -> None:
+    server, events = await serve(rules=PROXIED)
+    server.admission.draining = 7.0
+    client = await Client.to(server, V1 + upgrade)
+    assert await client.status() == b"503"
+    failed = await events.wait_for(HandshakeFailed)
+    assert (failed.kind, failed.request) == (ErrorKind.SHUTTING_DOWN, upgrade)
+    await client.close()
 
 
 async def test_shutting_down_drops_what_has_not_begun(serve: Serve, tls: Certificates) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sipws.events import Accepted, ErrorKind, HandshakeFailed, HandshakeReply
-from sipws.server_session import ServerSession
+from sipws.events import Accepted, ErrorKind, HandshakeFailed, HandshakeReply, HandshakeRequest
+from sipws.handshake import Refusal
+from sipws.server_session import PATIENCE, ServerSession
 
 HANDSHAKES = sorted((Path(__file__).parents[1] / "data" / "handshakes").glob("*.txt"))
 
@@ -150,3 +151,39 @@ def test_a_long_header_within_the_limit_is_a_431_too(
     request = upgrade.replace(b"Host:", b"Cookie: " + b"x" * 9000 + b"\r\nHost:")
     reply, failed = refusal(session, request)
     assert (reply.status, failed.kind) == (431, ErrorKind.REQUEST_TOO_LARGE)
+
+
+FULL = Refusal(ErrorKind.TOO_MANY_CONNECTIONS, "there are 5 connections, and no more are taken")
+
+
+def test_who_is_turned_away_is_answered_when_it_has_asked(
+    session: ServerSession, upgrade: bytes
+) -> None:
+    session.turn_away(FULL)
+    assert session.receive(upgrade[:100], 1000.1) == []
+    assert session.take_writes() == ([], False)
+    request, reply, failed = session.receive(upgrade[100:], 1000.2)
+    assert isinstance(request, HandshakeRequest)
+    assert isinstance(reply, HandshakeReply)
+    assert isinstance(failed, HandshakeFailed)
+    assert (reply.status, failed.kind, failed.request) == (503, FULL.kind, upgrade)
+    assert session.take_writes() == ([reply.raw], True)
+    assert not session.accepted
+
+
+def test_who_is_turned_away_and_asks_nothing_is_told_all_the_same(session: ServerSession) -> None:
+    session.turn_away(FULL)
+    assert session.timeout == PATIENCE
+    _, failed = session.handle_timeout(1002.0)
+    assert isinstance(failed, HandshakeFailed)
+    assert (failed.kind, failed.request) == (FULL.kind, b"")
+    assert session.take_writes()[1]
+
+
+def test_who_is_turned_away_as_the_server_ends_is_told_all_the_same(
+    session: ServerSession,
+) -> None:
+    session.turn_away(FULL)
+    reply, _ = session.close(1000.1, 1001, "server shutdown")
+    assert isinstance(reply, HandshakeReply)
+    assert reply.status == 503
