@@ -37,6 +37,17 @@ REFUSED: Final = "refused"
 """The cause of a packet that the system says nobody received (an ICMP message came back)."""
 
 
+REFUSALS: Final = 10
+"""Refusals that make it certain that nobody is there, each within `REFUSALS_APART` of the last."""
+
+REFUSALS_APART: Final = 1.0
+"""Seconds."""
+
+REFUSED_PAUSE: Final = 0.1
+"""Seconds in which packets are then dropped as refused without being sent, before it is tried anew:
+each costs two system calls and an ICMP message, twice as much as one that is received."""
+
+
 class Link(Protocol):
     """A connection to a collector, sending what is in an outbox."""
 
@@ -132,6 +143,9 @@ class _Datagrams:
         self._socket.setblocking(False)
         self._only_address = only_address
         self._refused = False
+        self._refusals = 0
+        self._last_refusal = 0.0
+        self._paused_until = 0.0
         self._refusals_read = 0
         self._awake = False
         self._reading = self._loop.create_task(self._read())
@@ -150,7 +164,10 @@ class _Datagrams:
         try:
             self._note_earlier_errors()
             while taken := outbox.take(COALESCE):
-                self._send_taken(taken)
+                if self._paused_until and self._loop.time() < self._paused_until:
+                    outbox.drop_taken(REFUSED)
+                else:
+                    self._send_taken(taken)
         except BlockingIOError:
             # The system has no room. Until it has, more packets need not wake us.
             self._awake = True
@@ -210,6 +227,11 @@ class _Datagrams:
         self._outbox.lost(REFUSED)
         if not self._only_address:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody receives HEP there")
+        now = self._loop.time()
+        apart, self._last_refusal = now - self._last_refusal, now
+        self._refusals = self._refusals + 1 if apart < REFUSALS_APART else 1
+        if self._refusals >= REFUSALS:
+            self._paused_until = now + REFUSED_PAUSE
         if not self._refused:
             # Once: the counters tell the rest.
             self._refused = True

@@ -7,6 +7,7 @@ than the server.
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 from websockets.frames import Frame, Opcode
@@ -97,6 +98,20 @@ class Exchanges:
         self._poll.close()
         for one in self._sockets.values():
             one.close()
+
+
+def latencies(one: socket.socket, count: int) -> list[float]:
+    """Seconds from each request to its answer, one at a time on a connection."""
+    asked = request(1)
+    times = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        one.sendall(asked)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += one.recv(65536)
+        times.append(time.perf_counter() - begun)
+    return times
 
 
 def come_and_go(port: int, count: int, at_once: int = 1) -> int:

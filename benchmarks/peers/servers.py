@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -207,8 +207,11 @@ async def _trace(bus: "Bus", how: str) -> None:
     transport = "tcp" if how == "tcp" else "udp"
     sender = hep.open_sender(hep.HepId("127.0.0.1", int(os.environ["HEP_PORT"]), transport))
     Tracer(bus, sender.send, TraceSettings(trace_sip=True), on=how != "off")
-    while not sender.connected:  # noqa: ASYNC110 - there is no event for it
-        await asyncio.sleep(0.01)
+    with suppress(TimeoutError):
+        # Where nobody is there, it begins like that.
+        async with asyncio.timeout(1):
+            while not sender.connected:  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.01)
 
 
 class _Bare(asyncio.Protocol):

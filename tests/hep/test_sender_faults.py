@@ -230,3 +230,32 @@ async def test_the_queue_is_bounded_in_bytes_too(numbered) -> None:
     assert sender.counters.dropped[FULL] == 100 - sender.counters.queued
     await sender.aclose(timeout=0)
     assert balanced(sender)
+
+
+async def test_a_collector_that_is_surely_not_there_is_tried_now_and_then(numbered, until) -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    async with hep.open_sender(hep.HepId("127.0.0.1", port, "udp"), QUICK) as sender:
+        await until(lambda: sender.connected)
+        for packet in numbered(500):
+            sender.send(packet)
+            await asyncio.sleep(0)
+            assert balanced(sender)
+        await until(lambda: not sender.counters.queued)
+        assert sender.counters.dropped[REFUSED] >= 498
+        assert sender.counters.dropped.keys() == {REFUSED}
+        # Most of them have cost no system call: the system has refused but a few.
+        assert sender._link._refusals < 100  # type: ignore[union-attr]
+        with socket.socket(type=socket.SOCK_DGRAM) as back:
+            back.bind(("127.0.0.1", port))
+            back.setblocking(False)
+            async with asyncio.timeout(5):
+                while True:
+                    for packet in numbered(1):
+                        sender.send(packet)
+                    await asyncio.sleep(0.01)
+                    try:
+                        assert hep.decode(back.recv(65536)).payload == b"0"
+                    except BlockingIOError:
+                        continue
+                    break
+        assert balanced(sender)
