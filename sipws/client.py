@@ -1,31 +1,21 @@
 """A SIP over WebSocket client: connects on demand, and uses one connection for each destination."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Self
 from weakref import WeakValueDictionary
 
-from sipws.address import Address, Listener, address_of_socket
+from sipws.address import Listener
 from sipws.bus import Bus
 from sipws.client_flow import ClientFlow
-from sipws.client_handshake import Offer, status_of
+from sipws.client_handshake import Offer
 from sipws.closing import close_all
 from sipws.destination import Destination
-from sipws.dialling import (
-    Candidate,
-    DialError,
-    local_towards,
-    open_socket,
-    resolve,
-    tls_failure,
-    unreachable,
-)
-from sipws.errors import ConnectError, TransportError
-from sipws.events import ConnectFailed, Connection, ConnectStarted, ErrorKind
+from sipws.dialer import Dialer, connect_error
+from sipws.errors import TransportError
+from sipws.events import ErrorKind
 from sipws.flow import Flow
 from sipws.handshake import SUBPROTOCOL
 from sipws.keeper import Keeper
@@ -33,30 +23,9 @@ from sipws.limits import Limits
 from sipws.reconnect import Backoff, KeptConnection
 from sipws.registry import Registry
 from sipws.surroundings import Handler, Surroundings
-from sipws.tls import client_context
-
-UNKNOWN: Final = "0.0.0.0"
-"""An address that is not known (yet), as systems write it; ``::`` beside an IPv6 address."""
 
 NORMAL: Final = 1000
 """Close code of a client that has done what it came for (RFC 6455 section 7.4.1)."""
-
-REMEDIES: Final = {
-    ErrorKind.NAME_NOT_FOUND: "check the name, and that this machine can resolve it",
-    ErrorKind.CONNECT_REFUSED: "check the port, and that the server is running",
-    ErrorKind.CONNECT_TIMEOUT: "check address and firewalls, or allow more"
-    " (Limits.connect_timeout)",
-    ErrorKind.UNREACHABLE: "check address, routes and firewalls",
-    ErrorKind.CONNECT_CANCELLED: "connect again where it is still wanted",
-    ErrorKind.TLS_FAILURE: "check that the port speaks TLS and that the certificate is for this"
-    " host; where an authority of your own issued it, name that in sipws.tls.client_context",
-    ErrorKind.HANDSHAKE_REFUSED: "check the path, and whether the server wants credentials or an"
-    " Origin",
-    ErrorKind.HANDSHAKE_TIMEOUT: "check that a WebSocket server listens there (over TLS: wss)",
-    ErrorKind.HANDSHAKE_ABORTED: "check that a WebSocket server listens there (over TLS: wss)",
-    ErrorKind.BAD_REPLY: "check that a SIP over WebSocket server (RFC 7118) listens there",
-}
-"""What may help against each failure of a connect."""
 
 
 @dataclass(slots=True)
@@ -119,7 +88,7 @@ class Client:
             self.bus, handler, limits or Limits(), self.flows, compression=compression
         )
         self._keeper = Keeper(self.flows, self._shared.limits.intervals)
-        self._tls = tls
+        self._dialer = Dialer(self._shared, tls)
         self._offer = Offer(tuple(subprotocols), origin, tuple(headers))
         self._listener = Listener.parse(listener) if isinstance(listener, str) else listener
         self._open: dict[Destination, ClientFlow] = {}
@@ -160,7 +129,7 @@ class Client:
             if attempt.task.cancelled() and not (task and task.cancelling()):
                 # Not the caller was cancelled, but the attempt: this client is being closed.
                 kind = ErrorKind.CONNECT_CANCELLED
-                raise _error(where, kind, "the client was closed meanwhile") from None
+                raise connect_error(where, kind, "the client was closed meanwhile") from None
             raise
         finally:
             attempt.waiters -= 1
@@ -240,15 +209,7 @@ class Client:
         place = where.host, where.port
         lock = self._locks.setdefault(place, asyncio.Lock())
         async with lock:
-            flow = await self._dial(where)
-            try:
-                failed = await flow.answered
-            except asyncio.CancelledError:
-                flow.give_up()
-                raise
-        if failed is not None:
-            status = status_of(failed.reply)
-            raise _error(where, failed.kind, failed.detail, status=status, reply=failed.reply)
+            flow = await self._dialer.connect(where, self._offer, self._listener)
         self._open[where] = flow
         flow.when_closed(self._forget)
         return flow
@@ -256,106 +217,3 @@ class Client:
     def _forget(self, flow: ClientFlow) -> None:
         if self._open.get(flow.destination) is flow:
             del self._open[flow.destination]
-
-    async def _dial(self, where: Destination) -> ClientFlow:
-        """Set TCP and TLS up, and tell what comes of it."""
-        shared = self._shared
-        attempt = Connection(
-            id=shared.registry.next_id(),
-            listener=self._listener or Listener(where.proto, "*", 0),
-            local=_unknown_beside(where.host),
-            peer=Address(where.host if where.is_address else UNKNOWN, where.port),
-            started=shared.clock(),
-            destination=where.shown,
-        )
-        shared.bus.publish(ConnectStarted(attempt, attempt.started))
-        flow = ClientFlow(attempt, where, self._offer, shared, self._listener)
-        try:
-            await self._set_up(where, flow)
-        except DialError as exc:
-            # Where there is a connection after all, its own end is told.
-            if not flow.made:
-                self._tell_failure(attempt, exc)
-            raise _error(where, exc.kind, exc.detail) from exc.__cause__
-        except asyncio.CancelledError:
-            if not flow.made:
-                kind = ErrorKind.CONNECT_CANCELLED
-                self._tell_failure(attempt, DialError(kind, "the connect was given up"))
-            raise
-        return flow
-
-    async def _set_up(self, where: Destination, flow: ClientFlow) -> None:
-        limit = self._shared.limits.connect_timeout
-        waiting_for, peer, local = f"the address of {where.host!r}", None, None
-        candidates: list[Candidate] = []
-        try:
-            async with asyncio.timeout(limit):
-                candidates = await resolve(where)
-                peer = address_of_socket(candidates[0][1])
-                waiting_for = f"TCP with {peer}"
-                sock = await open_socket(candidates)
-                local = address_of_socket(sock.getsockname())
-                with suppress(OSError):
-                    peer = address_of_socket(sock.getpeername())
-                waiting_for = f"TLS with {peer}"
-                await self._start(where, flow, sock, peer, local)
-        except TimeoutError as exc:
-            if candidates and local is None:
-                local = local_towards(candidates[0])
-            detail = f"{limit:g} s were not enough for {waiting_for}"
-            raise DialError(ErrorKind.CONNECT_TIMEOUT, detail, peer, local) from exc
-
-    async def _start(
-        self,
-        where: Destination,
-        flow: ClientFlow,
-        sock: socket.socket,
-        peer: Address,
-        local: Address,
-    ) -> None:
-        context = name = None
-        if where.proto == "wss":
-            if self._tls is None:
-                self._tls = client_context()
-            context, name = self._tls, where.host.rstrip(".")
-        starting = asyncio.ensure_future(
-            asyncio.get_running_loop().create_connection(
-                lambda: flow, sock=sock, ssl=context, server_hostname=name
-            )
-        )
-        try:
-            # uvloop's is not to be cancelled between the protocol's `connection_made` and its own
-            # end: the protocol would never hear of the connection's end.
-            await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            flow.give_up()
-            if not flow.made:
-                starting.cancel()
-            raise
-        except OSError as exc:
-            if context is None:
-                raise unreachable(exc, peer, local) from exc
-            raise tls_failure(exc, peer, local) from exc
-
-    def _tell_failure(self, attempt: Connection, exc: DialError) -> None:
-        peer = exc.peer or attempt.peer
-        failed = replace(attempt, local=exc.local or _unknown_beside(peer.ip), peer=peer)
-        bus, now = self.bus, self._shared.clock()
-        bus.publish(ConnectFailed(failed, now, exc.kind, exc.detail))
-
-
-def _unknown_beside(host: str) -> Address:
-    # A packet has room for one address family.
-    return Address("::" if ":" in host else UNKNOWN, 0)
-
-
-def _error(
-    where: Destination,
-    kind: ErrorKind,
-    detail: str,
-    *,
-    status: int | None = None,
-    reply: bytes = b"",
-) -> ConnectError:
-    remedy = REMEDIES.get(kind, "see the events on the bus")
-    return ConnectError(where.shown, kind, detail, remedy, status=status, reply=reply)

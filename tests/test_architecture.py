@@ -31,6 +31,7 @@ SHELLS += [
     "sipws.closing",
     "sipws.client",
     "sipws.client_flow",
+    "sipws.dialer",
     "sipws.dialling",
     "sipws.reconnect",
 ]
