@@ -45,6 +45,7 @@ from sipws.errors import (
 from sipws.flow import Flow
 from sipws.limits import Limits
 from sipws.reconnect import Backoff, KeptConnection
+from sipws.relay import Relay
 from sipws.request import UpgradeRequest
 from sipws.server import Server
 from sipws.tls import Certificate, Certificates
@@ -68,6 +69,7 @@ __all__ = [
     "KeptConnection",
     "Limits",
     "Listener",
+    "Relay",
     "Rules",
     "Server",
     "SipwsError",

@@ -116,6 +116,11 @@ class ErrorKind(StrEnum):
     """The peer did not finish the closing handshake or the TCP close in time."""
     CONNECTION_LOST = "connection-lost"
     """The peer vanished without a closing handshake (close code 1006)."""
+    UPSTREAM_FAILED = "upstream-failed"
+    """The server that a connection is relayed to cannot be reached, or refuses (close code 1013,
+    1008 or 1011)."""
+    UPSTREAM_QUEUE_FULL = "upstream-queue-full"
+    """More came than may wait until the server that it is relayed to is there (close code 1013)."""
     HANDLER_FAILED = "handler-failed"
     """The application raised while it handled a message."""
 

@@ -33,6 +33,9 @@ OUT_OF_FILES: Final = 1.0
 """Seconds until the next try when a connection cannot be accepted, as with asyncio's servers: most
 often there are no file descriptors left, and trying at once would only burn time."""
 
+MakeFlow = Callable[[Listener, Surroundings, Arrived | None], Flow]
+"""Makes the flow of a connection that has come in; see `Flow`."""
+
 
 class Gate:
     """Accepts connections and takes each to the point where a flow can begin.
@@ -45,6 +48,7 @@ class Gate:
         shared: what all flows of the server share.
         proxied: whether trusted peers begin with a PROXY header.
         tls: gives the context to begin TLS with; without it there is no TLS.
+        make_flow: makes the flow of a connection.
     """
 
     def __init__(
@@ -54,11 +58,13 @@ class Gate:
         *,
         proxied: bool,
         tls: Callable[[], ssl.SSLContext] | None,
+        make_flow: MakeFlow = Flow,
     ) -> None:
         self._listener = listener
         self._shared = shared
         self._proxied = proxied
         self._tls = tls
+        self._make_flow = make_flow
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
         self._arriving: set[asyncio.Task[None]] = set()
@@ -137,7 +143,7 @@ class Gate:
             ):
                 self._drop(arrival, refusal)
                 return
-            flow = Flow(
+            flow = self._make_flow(
                 self._listener,
                 self._shared,
                 Arrived(arrival.peer, arrival.started, arrival.ticket, refusal),

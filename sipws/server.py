@@ -17,12 +17,13 @@ from sipws.bus import Bus
 from sipws.closing import close_all
 from sipws.errors import ConfigurationError, ConnectionClosedError, TransportError
 from sipws.flow import Flow
-from sipws.gate import Gate, bind
+from sipws.gate import Gate, MakeFlow, bind
 from sipws.handshake import SUBPROTOCOL
 from sipws.instances import Instances
 from sipws.keeper import Keeper
 from sipws.limits import Limits
 from sipws.registry import Registry
+from sipws.relay import Relay
 from sipws.surroundings import Handler, Surroundings
 from sipws.tls import Certificates
 
@@ -54,6 +55,7 @@ class Server:
         listeners: definitions, as text or parsed.
         handler: called with the flow and the message, for each message that is no keep-alive. It
             must not block; an exception is logged and published as `ErrorOccurred`.
+        relay: takes messages to another server, in the place of a handler.
         bus: where events go; one of its own unless given.
         limits: what a connection may take, and when it is pinged.
         rules: who is let in; everybody unless given.
@@ -70,8 +72,9 @@ class Server:
     def __init__(
         self,
         listeners: Sequence[Listener | str],
-        handler: Handler,
+        handler: Handler = lambda flow, message: None,
         *,
+        relay: Relay | None = None,
         bus: Bus | None = None,
         limits: Limits | None = None,
         rules: Rules | None = None,
@@ -90,9 +93,11 @@ class Server:
         """The connections that are alive."""
         self.admission = Admission(rules)
         """Counts the connections, and those that were refused."""
+        self._relay = relay
+        self._make_flow: MakeFlow = Flow if relay is None else relay.accept
         self._shared = Surroundings(
             self.bus,
-            handler,
+            handler if relay is None else relay.carry,
             limits or Limits(),
             self.flows,
             subprotocols=tuple(map(Subprotocol, subprotocols)),
@@ -100,6 +105,8 @@ class Server:
             compression=compression,
             instances=Instances(),
         )
+        if relay is not None:
+            relay.bind(self._shared)
         self._keeper = Keeper(self.flows, self._shared.limits.intervals)
         self._gates: list[Gate] = []
         self._tls = tls
@@ -143,6 +150,8 @@ class Server:
         for gate in self._gates:
             await gate.aclose()
         self._gates.clear()
+        if self._relay is not None:
+            await self._relay.aclose()
         await close_all(self.flows, GOING_AWAY, SHUTDOWN, grace)
 
     async def _close_spread(self, spread: float) -> None:
@@ -191,10 +200,12 @@ class Server:
         proxied = self.admission.rules.expects_proxy_header(listener)
 
         def accept() -> Flow:
-            return Flow(bound, self._shared)
+            return self._make_flow(bound, self._shared, None)
 
         def serve_gated(sockets: Sequence[socket.socket]) -> None:
-            gate = Gate(bound, self._shared, proxied=proxied, tls=_contexts(tls))
+            gate = Gate(
+                bound, self._shared, proxied=proxied, tls=_contexts(tls), make_flow=self._make_flow
+            )
             self._gates.append(gate)
             for listening in sockets:
                 gate.serve(listening)

@@ -127,6 +127,17 @@ class Wire(ABC):
             return self._farewell is not None
         return engine.close_rcvd is not None and engine.close_sent is not None
 
+    @property
+    def close_frames(self) -> tuple[Close | None, Close | None]:
+        """The close frame that has come, and ours, which an engine makes as soon as it answers.
+
+        When a closing handshake has just begun, the peer's is there if the peer began it.
+        """
+        engine = self._engine_made
+        if engine is None:
+            return self._farewell, self._farewell
+        return engine.close_rcvd, engine.close_sent
+
     def _close_frame(self, first_by: Side) -> Close | None:
         """What the side that closed first has sent."""
         engine = self._engine_made

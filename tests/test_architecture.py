@@ -25,6 +25,7 @@ LONGEST_FILE = 400
 CORES = ["address", "assembly", "errors", "events", "limits", "frames", "handshake", "session"]
 CORES += ["admission", "patterns", "proxied", "request", "server_session", "sip"]
 CORES += ["client_handshake", "client_session", "destination", "flow_token"]
+CORES += ["farewell", "forwarding"]
 CORES += ["upgrade", "wire", "engine", "instances", "liveness", "phase", "pieces"]
 SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
 SHELLS += [
@@ -34,6 +35,8 @@ SHELLS += [
     "sipws.dialer",
     "sipws.dialling",
     "sipws.reconnect",
+    "sipws.relay",
+    "sipws.relay_legs",
 ]
 APPLICATION = [
     "sipws.admission_config",
