@@ -19,6 +19,7 @@ from sipws.lag_sampler import LagSampler
 from sipws.metrics import Counts, Lag
 from sipws.pages import pages_of
 from sipws.plan import Filter, Plan
+from sipws.relay import Relay
 from sipws.server import Server
 from sipws.surroundings import Handler
 from sipws.trace_points import TracePoints
@@ -32,7 +33,8 @@ class Application:
 
     Args:
         plan: a checked configuration.
-        handler: what answers SIP messages; the built-in responder unless given.
+        handler: what answers SIP messages, where there is no upstream that does; the built-in
+            responder unless given.
         inherited: listening sockets that the service manager has opened.
 
     Raises:
@@ -50,9 +52,12 @@ class Application:
         assigned = systemd.assign(inherited, transport.listeners, plan.config.control.address)
         self.plan = plan
         self.bus = Bus()
+        self.relay = _relay(plan)
+        """Takes messages to the upstream, where there is one."""
         self.server = Server(
             transport.listeners,
             handler,
+            relay=self.relay,
             bus=self.bus,
             limits=transport.limits,
             rules=transport.rules,
@@ -173,3 +178,10 @@ class Application:
         if self.plan.certificates is not None:
             self.plan.certificates.reload()
             log.info("the certificates are read anew")
+
+
+def _relay(plan: Plan) -> Relay | None:
+    settings = plan.config.upstream
+    if (destination := settings.destination) is None:
+        return None
+    return Relay(destination, tls=plan.upstream_tls, messages_told=settings.upstream_trace_sip)

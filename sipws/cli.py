@@ -126,6 +126,12 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         help="Python function that decides what is traced, instead of a route",
     )
     parser.add_argument(
+        "--upstream",
+        metavar="URI",
+        help="ws: or wss: URL of a SIP server that everything is relayed to (default: none; the"
+        " built-in responder answers)",
+    )
+    parser.add_argument(
         "--control", metavar="HOST:PORT", help="address of the control interface (default: none)"
     )
     parser.add_argument(
@@ -169,6 +175,7 @@ def _run(args: argparse.Namespace) -> int:
         source,
         transport={"listen": args.listen},
         tracing=tracing,
+        upstream={"upstream_uri": args.upstream},
         control={"listen": args.control},
         log=flags,
     )

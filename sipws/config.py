@@ -35,6 +35,7 @@ from sipws.liveness import Intervals
 from sipws.log import Format as LogFormat
 from sipws.log import Level as LogLevel
 from sipws.tracing_config import HEP_PATHS, Hep, Tracing
+from sipws.upstream_config import UPSTREAM_PATHS, Upstream
 
 DEFAULT_LISTENER: Final = "ws:127.0.0.1:8080"
 """Where ``sipws run`` listens when nobody says otherwise: loopback, and no privileged port."""
@@ -197,6 +198,7 @@ class Config(Section):
     transport: Transport = Transport()
     hep: Hep = Hep()
     tracing: Tracing = Tracing()
+    upstream: Upstream = Upstream()
     control: Control = Control()
     log: Log = Log()
 
@@ -279,6 +281,7 @@ def _paths_in(table: dict[str, Any]) -> Iterable[tuple[object, str]]:
     also = tracing.get("also") if isinstance(tracing, dict) else None
     yield from ((entry, "script") for entry in (also if isinstance(also, list) else ()))
     yield from ((table.get("hep"), key) for key in HEP_PATHS)
+    yield from ((table.get("upstream"), key) for key in UPSTREAM_PATHS)
     yield from ((transport, key) for key in PATHS)
     entries = transport.get("tls") if isinstance(transport, dict) else None
     for entry in entries if isinstance(entries, list) else ():

@@ -9,6 +9,7 @@ from sipws.errors import TransportError
 from sipws.flow import Flow
 from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
 from sipws.readings import traffic_of
+from sipws.relay_legs import Leg
 from sipws.session import Phase
 
 if TYPE_CHECKING:
@@ -88,4 +89,15 @@ def _described(flow: Flow) -> dict[str, Any]:
         "Messages out": traffic.messages_out,
         "Bytes in": traffic.bytes_in,
         "Bytes out": traffic.bytes_out,
+        **_relayed(flow),
     }
+
+
+def _relayed(flow: Flow) -> dict[str, Any]:
+    """The other connection of one that is relayed; where to, for one that we opened."""
+    told: dict[str, Any] = {}
+    if flow.connection.destination is not None:
+        told["Destination"] = flow.connection.destination
+    if isinstance(flow, Leg) and (other := flow.pair.other(flow)) is not None:
+        told["Relayed with"] = other.connection.id
+    return told

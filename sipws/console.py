@@ -47,6 +47,8 @@ async def serve(plan: Plan) -> None:
                 listener,
                 extra={"event": "listening", "listener": str(listener)},
             )
+        if application.relay is not None:
+            logger.info("relaying to %s", application.relay.upstream.shown)
         if application.control is not None:
             logger.info("control is on http://%s/mi", application.control.address)
         if plan.destinations:
@@ -118,9 +120,10 @@ async def serve_demo(config: Config, *, may_move: bool) -> None:
 
 
 def _banner(application: Application, collector: EmbeddedCollector) -> str:
+    relay = application.relay
+    does = "answers REGISTER and OPTIONS" if relay is None else f"relays to {relay.upstream.shown}"
     rows = [
-        (str(listener), "SIP over WebSocket; answers REGISTER and OPTIONS")
-        for listener in application.server.listeners
+        (str(listener), f"SIP over WebSocket; {does}") for listener in application.server.listeners
     ]
     rows.append((f"udp:{collector.address}", "HEP collector; prints every packet that it gets"))
     width = max(len(where) for where, _ in rows)

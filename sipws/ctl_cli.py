@@ -133,7 +133,7 @@ def _table(answer: dict[str, Any]) -> str:
         (
             str(each["ID"]),
             str(each["Remote"]),
-            str(each["Listener"]),
+            _whence(each),
             str(each["Phase"]),
             age(each["Age"]),
             *(
@@ -145,6 +145,12 @@ def _table(answer: dict[str, Any]) -> str:
         for each in listed
     ]
     return _aligned([_COLUMNS, *rows], left=_LEFT)
+
+
+def _whence(connection: dict[str, Any]) -> str:
+    """The listener that it came in on, or where we opened it to."""
+    destination = connection.get("Destination")
+    return f"to {destination}" if destination else str(connection["Listener"])
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> str:

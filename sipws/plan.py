@@ -3,6 +3,7 @@
 Nothing is started yet: `sipws.app.Application` does that.
 """
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -121,6 +122,8 @@ class Plan:
     """The filter of ``[tracing]``."""
     certificates: Certificates | None = None
     """Those of the ``wss`` listeners."""
+    upstream_tls: ssl.SSLContext | None = None
+    """How a ``wss`` upstream is checked."""
     warnings: tuple[str, ...] = ()
     """What is allowed but most likely not meant."""
 
@@ -150,12 +153,21 @@ class Plan:
             certificates = config.transport.certificates
         except ConfigurationError as exc:
             raise ConfigurationError(f"{source}: transport: {exc}") from exc
+        try:
+            upstream_tls = config.upstream.tls
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"{source}: upstream: {exc}") from exc
+        if config.upstream.upstream_uri is not None and not config.upstream.upstream_tls_verify:
+            warnings.append(
+                "upstream_tls_verify is false: whoever is between here and the upstream can read"
+                " and change everything"
+            )
         # A filter is checked also while nothing is traced.
         own = points[0].filter if points and points[0].point is tracing else None
         main = own or Filter.of(config, source=source)
         for each in (main, *(point.filter for point in points if point.filter is not main)):
             warnings += [text for text in each.warnings if text not in warnings]
-        return cls(config, points, main, certificates, tuple(warnings))
+        return cls(config, points, main, certificates, upstream_tls, tuple(warnings))
 
     @property
     def destinations(self) -> Sequence[HepId]:

@@ -20,6 +20,7 @@ from sipws.events import Side
 from sipws.exposition import Family
 from sipws.flow import Flow
 from sipws.metrics import ACCEPTED, Traffic
+from sipws.relay import Relay
 from sipws.session import Phase
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def traffic_of(flow: Flow) -> Traffic:
 
 def families(application: "Application") -> Iterator[Family]:
     """All metrics."""
-    phases, traffic = _look(application)
+    phases, upstream, traffic = _look(application)
     yield _connections(phases)
+    yield from _upstream(application.relay, upstream)
     yield from application.counts.families(traffic)
     yield from _tracing(application)
     yield from _hep(application.trace_points.senders)
@@ -58,7 +60,7 @@ def families(application: "Application") -> Iterator[Family]:
 
 def statistics(application: "Application") -> dict[str, int]:
     """The statistics that MI ``get_statistics`` knows, as ``GROUP:NAME``."""
-    phases, alive = _look(application)
+    phases, upstream, alive = _look(application)
     counts, points = application.counts, application.trace_points
     senders = points.senders
     traffic = counts.traffic + alive
@@ -68,6 +70,7 @@ def statistics(application: "Application") -> dict[str, int]:
     return {
         "ws:connections": phases.total(),
         "ws:open_connections": sum(n for (_, phase), n in phases.items() if phase is Phase.OPEN),
+        "ws:upstream_connections": upstream.total(),
         "ws:accepted": counts.handshakes[Side.PEER.value, ACCEPTED],
         "ws:connected": counts.handshakes[Side.LOCAL.value, ACCEPTED],
         "ws:failed_handshakes": sum(
@@ -102,18 +105,27 @@ def sent_by(sender: hep.Sender) -> int:
     return sender.counters.sent + sender.counters.dropped[REFUSED]
 
 
-def _look(application: "Application") -> tuple[Counter[tuple[Listener, Phase]], Traffic]:
-    """The living connections by listener and phase, and what they have carried.
+def _look(
+    application: "Application",
+) -> tuple[Counter[tuple[Listener, Phase]], Counter[Phase], Traffic]:
+    """The living connections, and what they have carried.
+
+    Those of peers are counted by listener and phase, ours to the upstream by phase.
 
     There may be 10,000 of them, and SIP waits meanwhile: nothing is built or written for each.
     """
     alive: dict[Phase, Counter[int]] = {phase: Counter() for phase in Phase}
+    upstream: Counter[Phase] = Counter()
     messages_in = messages_out = bytes_in = bytes_out = 0
     for flow in application.server.flows:
         if (phase := flow.phase) is Phase.CLOSED:
             continue
-        # By identity: all connections of a listener share its definition.
-        alive[phase][id(flow.connection.listener)] += 1
+        connection = flow.connection
+        if connection.destination is None:
+            # By identity: all connections of a listener share its definition.
+            alive[phase][id(connection.listener)] += 1
+        else:
+            upstream[phase] += 1
         traffic = flow.traffic
         messages_in += traffic[0]
         messages_out += traffic[1]
@@ -126,7 +138,7 @@ def _look(application: "Application") -> tuple[Counter[tuple[Listener, Phase]], 
             for phase in _ALIVE
         }
     )
-    return phases, Traffic(messages_in, messages_out, bytes_in, bytes_out)
+    return phases, upstream, Traffic(messages_in, messages_out, bytes_in, bytes_out)
 
 
 def _connections(phases: Counter[tuple[Listener, Phase]]) -> Family:
@@ -136,6 +148,24 @@ def _connections(phases: Counter[tuple[Listener, Phase]]) -> Family:
     for (listener, phase), count in phases.items():
         connections.add(count, listener=str(listener), state=phase.name.lower())
     return connections
+
+
+def _upstream(relay: Relay | None, phases: Counter[Phase]) -> Iterator[Family]:
+    connections = Family(
+        "sipws_upstream_connections",
+        "gauge",
+        "Connections to the upstream that are alive, by state.",
+    )
+    reachable = Family(
+        "sipws_upstream_up", "gauge", "Whether the latest connect to the upstream succeeded."
+    )
+    if relay is not None:
+        for phase in _ALIVE:
+            connections.add(phases[phase], state=phase.name.lower())
+        if relay.reachable is not None:
+            reachable.add(int(relay.reachable))
+    yield connections
+    yield reachable
 
 
 def _tracing(application: "Application") -> Iterator[Family]:

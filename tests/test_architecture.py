@@ -65,6 +65,7 @@ APPLICATION = [
     "sipws.trace_commands",
     "sipws.trace_points",
     "sipws.tracing_config",
+    "sipws.upstream_config",
     "sipws.__main__",
 ]
 
