@@ -157,7 +157,9 @@ def _upstream(relay: Relay | None, phases: Counter[Phase]) -> Iterator[Family]:
         "Connections to the upstream that are alive, by state.",
     )
     reachable = Family(
-        "sipws_upstream_up", "gauge", "Whether the latest connect to the upstream succeeded."
+        "sipws_upstream_up",
+        "gauge",
+        "Whether the upstream was there when it was connected to last.",
     )
     if relay is not None:
         for phase in _ALIVE:

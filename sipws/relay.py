@@ -19,6 +19,7 @@ from sipws.destination import Destination
 from sipws.dialer import Dialer
 from sipws.errors import ConnectError, TransportError
 from sipws.events import Event, MessageReceived, MessageSent
+from sipws.farewell import INTERNAL_ERROR, POLICY_VIOLATION, Farewell, of_failure
 from sipws.forwarding import destination_for, offer_for
 from sipws.relay_legs import ClientLeg, Leg, Pair, UpstreamLeg
 from sipws.surroundings import Arrived, Surroundings
@@ -58,7 +59,7 @@ class Relay:
         self.upstream = Destination.parse(upstream) if isinstance(upstream, str) else upstream
         """Where to, as configured."""
         self.reachable: bool | None = None
-        """Whether the latest connect succeeded; None before the first."""
+        """Whether the upstream was there at the latest connect; None before the first."""
         self._tls = tls
         self._messages_told = messages_told
         self._dialer: Dialer | None = None
@@ -118,12 +119,15 @@ class Relay:
                 partial(UpstreamLeg, pair),
             )
         except ConnectError as exc:
-            self._note(exc)
-            pair.failed(exc)
+            told = of_failure(exc)
+            # A server that will not have this one client is there for all others.
+            self._note(None if told.code == POLICY_VIOLATION else exc)
+            pair.failed(exc.detail, told)
         except Exception as exc:
             # A client is not to wait for what will never be.
             log.exception("connecting to the upstream for %s failed", client.peer)
-            pair.broken(f"{type(exc).__name__}: {exc}")
+            told = Farewell(INTERNAL_ERROR, "internal error")
+            pair.failed(f"{type(exc).__name__}: {exc}", told)
         else:
             self._note(None)
 

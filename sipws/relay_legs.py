@@ -9,7 +9,7 @@ from sipws.address import Listener
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer
 from sipws.destination import Destination
-from sipws.errors import ConnectError, ConnectionClosedError
+from sipws.errors import ConnectionClosedError
 from sipws.events import (
     Accepted,
     Closed,
@@ -20,11 +20,9 @@ from sipws.events import (
     MessageReceived,
 )
 from sipws.farewell import (
-    INTERNAL_ERROR,
     TRY_AGAIN_LATER,
     End,
     Farewell,
-    of_failure,
     to_client,
     to_upstream,
 )
@@ -133,13 +131,8 @@ class Pair:
         elif self.client.is_stalled:
             upstream.stop_reading()
 
-    def failed(self, exc: ConnectError) -> None:
+    def failed(self, detail: str, told: Farewell) -> None:
         """There is no connection to the upstream."""
-        self._give_client_up(ErrorKind.UPSTREAM_FAILED, exc.detail, of_failure(exc))
-
-    def broken(self, detail: str) -> None:
-        """We cannot connect to the upstream for a fault of our own."""
-        told = Farewell(INTERNAL_ERROR, "internal error")
         self._give_client_up(ErrorKind.UPSTREAM_FAILED, detail, told)
 
     def _give_client_up(self, kind: ErrorKind, detail: str, told: Farewell) -> None:
