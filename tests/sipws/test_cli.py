@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
+from sipws import Server
 from sipws.cli import main
 
 
@@ -100,6 +101,23 @@ async def test_run_without_a_configuration_prints_its_own_traces(start: Start) -
     assert "SIP  127.0.0.1" not in running.seen
 
 
+async def test_run_relays_to_an_upstream(start: Start) -> None:
+    async with Server(["ws:127.0.0.1:0"], lambda flow, message: flow.send(b"told")) as behind:
+        upstream = f"ws://127.0.0.1:{behind.listeners[0].port}/"
+        running = await start("run", "--listen", "ws:127.0.0.1:0", "--upstream", upstream)
+        listening = await running.line_with(f"SIP over WebSocket; relays to {upstream}")
+        await running.line_with("Ctrl-C ends it")
+        url = f"ws://{listening.split()[0].removeprefix('ws:')}/"
+        async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+            await client.send("OPTIONS sip:a SIP/2.0\r\n\r\n")
+            assert await client.recv() == "told"
+            assert await running.stop(signal.SIGTERM) == 0
+    # Both connections, and the message on each.
+    for text, times in {"CONNECTED SUCCESS": 1, "CLOSED SUCCESS": 2, "  OPTIONS sip:a": 2}.items():
+        assert running.seen.count(text) == times, running.seen
+    assert "Traceback" not in running.seen
+
+
 async def test_tracing_can_be_off(start: Start) -> None:
     running = await start("run", "--listen", "ws:127.0.0.1:0", "--no-trace-on")
     listening = await running.line_with("SIP over WebSocket; answers REGISTER and OPTIONS")
@@ -116,6 +134,7 @@ async def test_tracing_can_be_off(start: Start) -> None:
     [
         (["run", "--listen", "udp:127.0.0.1"], "transport.listen.0 = 'udp:127.0.0.1': "),
         (["run", "--listen", "ws:192.0.2.1:8080"], "cannot listen on ws:192.0.2.1:8080: "),
+        (["run", "--upstream", "udp:127.0.0.1"], "upstream.upstream_uri = 'udp:127.0.0.1': "),
         (["run", "--trace-destination", "homer"], "tracing.trace_destination 'homer' is no hep_id"),
         (["run", "-c", "/none.toml"], "/none.toml: cannot be read: No such file or directory"),
         (["config", "check", "/none.toml"], "/none.toml: cannot be read"),

@@ -279,3 +279,45 @@ def test_a_script_without_a_route_to_ask_is_a_warning(file: Path) -> None:
     file.write_text('[tracing]\nscript = "filter.cfg"\n')
     [warning] = Plan.of(Config.load(file), "sipws.toml").filter.warnings
     assert warning.startswith("sipws.toml: tracing.script is set but trace_filter_route is not")
+
+
+def test_an_upstream_is_read_with_its_authority_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "sipws.toml"
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    toml = '[upstream]\nupstream_uri = "wss://sip.example.com/ws"\nupstream_tls_ca = "ca.pem"\n'
+    path.write_text(toml)
+    plan = Plan.of(Config.load(path))
+    assert str(plan.config.upstream.destination) == "wss://sip.example.com/ws"
+    assert plan.upstream_tls is not None
+    assert plan.upstream_tls.verify_mode is ssl.CERT_REQUIRED
+    assert plan.upstream_tls.check_hostname
+    assert len(plan.upstream_tls.get_ca_certs()) == 1
+    assert plan.warnings == ()
+
+
+def test_an_upstream_that_is_not_checked_is_warned_of(tmp_path: Path) -> None:
+    table = {"upstream_uri": "wss://sip.example.com", "upstream_tls_verify": False}
+    plan = Plan.of(Config.of({"upstream": table}, "test"))
+    assert plan.upstream_tls is not None
+    assert plan.upstream_tls.verify_mode is ssl.CERT_NONE
+    [warning] = plan.warnings
+    assert warning.startswith("upstream_tls_verify is false: ")
+
+
+@pytest.mark.parametrize(
+    ("toml", "mistake"),
+    [
+        ('upstream_uri = "sip.example.com"', "upstream.upstream_uri = 'sip.example.com': "),
+        (
+            'upstream_uri = "wss://a"\nupstream_tls_ca = "none.pem"',
+            "upstream: TLS authority ",
+        ),
+        (
+            'upstream_tls_ca = "a.pem"\nupstream_tls_verify = false',
+            "upstream: upstream_tls_ca is of no use with upstream_tls_verify = false",
+        ),
+    ],
+)
+def test_mistakes_in_an_upstream_are_told(tmp_path: Path, toml: str, mistake: str) -> None:
+    [told] = mistakes(tmp_path / "sipws.toml", f"[upstream]\n{toml}\n")
+    assert told.startswith(mistake)

@@ -1,0 +1,121 @@
+"""Phones with JsSIP register with Kamailio, and talk over it, through a relay."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sipws.app import Application
+from sipws.config import Config
+from sipws.events import Connected, MessageReceived, Side
+from sipws.plan import Plan
+from sipws.server import address_of
+
+pytestmark = pytest.mark.e2e
+
+REGISTRAR = """
+debug=1
+log_stderror=yes
+children=1
+socket_workers=1
+tcp_children=1
+auto_aliases=no
+alias="example.com"
+tcp_accept_no_cl=yes
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "pv.so"
+loadmodule "xlog.so"
+loadmodule "xhttp.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "nathelper.so"
+loadmodule "{websocket}"
+modparam("nathelper|registrar", "received_avp", "$avp(RECEIVED)")
+request_route {{
+    if ($rm == "REGISTER") {{ fix_nated_register(); save("location"); exit; }}
+    if (!lookup("location")) {{ sl_send_reply("404", "Not Found"); exit; }}
+    t_relay();
+}}
+event_route[xhttp:request] {{
+    xlog("L_ERR", "asked for $hu by $hdr(X-Forwarded-For) over $hdr(X-Forwarded-Proto)\\n");
+    ws_handle_handshake();
+}}
+"""
+
+
+@pytest.fixture
+def websocket_module(find) -> str:
+    if named := os.environ.get("KAMAILIO_WEBSOCKET"):
+        return named
+    installed = sorted(Path("/usr/lib").glob("*/kamailio/modules/websocket.so"))
+    if not installed:
+        find.missing("Kamailio's websocket", "install Debian's package kamailio-websocket-modules")
+    return str(installed[0])
+
+
+@pytest.fixture
+async def kamailio(find, start, websocket_module, tmp_path) -> Any:
+    program = find.program("kamailio", remedy="install Debian's package kamailio")
+    (tmp_path / "kamailio.cfg").write_text(REGISTRAR.format(websocket=websocket_module))
+    return await start(
+        lambda port: (
+            f"{program} -DD -E -f kamailio.cfg -w {tmp_path} -Y {tmp_path} -m 16 -M 4"
+            f" -l udp:127.0.0.1:{port} -l tcp:127.0.0.1:{port}"
+        )
+    )
+
+
+async def told_by(phones: asyncio.subprocess.Process) -> AsyncIterator[dict[str, Any]]:
+    assert phones.stdout is not None
+    async for line in phones.stdout:
+        yield json.loads(line)
+
+
+async def test_phones_talk_over_kamailio_until_it_is_gone(find, kamailio) -> None:
+    node = find.node_with("jssip")
+    table = {
+        "transport": {"listen": "ws:127.0.0.1:0"},
+        "upstream": {"upstream_uri": f"ws://127.0.0.1:{kamailio.port}"},
+    }
+    messages: list[MessageReceived] = []
+    connected: list[Connected] = []
+    async with Application(Plan.of(Config.of(table, "test"))) as application:
+        application.bus.message_received.subscribe(messages.append)
+        application.bus.connected.subscribe(connected.append)
+        phones = await asyncio.create_subprocess_exec(
+            node, "two_jssip.cjs", f"ws://{address_of(application.server.listeners[0])}/sip",
+            cwd=find.npm_packages.parent, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(60):
+                lines = []
+                async for line in told_by(phones):
+                    lines.append(line)
+                    if {"message", "answered"} <= {each["event"] for each in lines}:
+                        break
+                await kamailio.stop()
+                lines += [line async for line in told_by(phones)]
+                await phones.wait()
+        finally:
+            if phones.returncode is None:
+                phones.kill()
+                await phones.wait()
+    told = {(line.pop("event"), line.pop("who")): line for line in lines}
+    assert told == {
+        ("registered", "alice"): {"status": 200},
+        ("registered", "bob"): {"status": 200},
+        ("message", "bob"): {"body": "hello"},
+        ("answered", "alice"): {"status": 200},
+        ("disconnected", "alice"): {"code": 1011, "reason": "upstream lost"},
+        ("disconnected", "bob"): {"code": 1011, "reason": "upstream lost"},
+    }
+    assert kamailio.log.count("asked for /sip by 127.0.0.1 over http") == 2
+    assert len(connected) == 2
+    # REGISTER, MESSAGE and its answer from the phones; as many answers and requests to them.
+    by_side = [event.connection.opened_by for event in messages if event.data.strip()]
+    assert (by_side.count(Side.PEER), by_side.count(Side.LOCAL)) == (4, 4)
