@@ -4,8 +4,10 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 from weakref import WeakValueDictionary
+
+from websockets.frames import CloseCode
 
 from sipws.address import Listener
 from sipws.bus import Bus
@@ -23,9 +25,6 @@ from sipws.limits import Limits
 from sipws.reconnect import Backoff, KeptConnection
 from sipws.registry import Registry
 from sipws.surroundings import Handler, Surroundings
-
-NORMAL: Final = 1000
-"""Close code of a client that has done what it came for (RFC 6455 section 7.4.1)."""
 
 
 @dataclass(slots=True)
@@ -195,7 +194,7 @@ class Client:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await close_all(self.flows, NORMAL, "client shutdown", grace)
+        await close_all(self.flows, CloseCode.NORMAL_CLOSURE, "client shutdown", grace)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from websockets.frames import CloseCode
+
 from sipws.errors import TransportError
 from sipws.flow import Flow
 from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
     from sipws.app import Application
 
 log = logging.getLogger(__name__)
-
-NORMAL: Final = 1000
-"""Close code of ``tcp:close`` unless another is asked for (RFC 6455 section 7.4.1)."""
 
 REASON: Final = "closed by the operator"
 
@@ -46,7 +45,7 @@ def connection_commands(application: "Application") -> dict[str, Callable[..., A
     def tcp_close(
         ipport: str | int | None = None,
         id: str | int | None = None,  # noqa: A002 - the parameter's name on the wire
-        code: str | int = NORMAL,
+        code: str | int = CloseCode.NORMAL_CLOSURE,
         reason: str = REASON,
     ) -> str:
         """Close a connection, named by its peer's IP:PORT or by its id, with a close frame."""

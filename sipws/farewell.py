@@ -7,15 +7,10 @@ whom they are sent to: a client that broke the protocol is no reason to tell the
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+from websockets.frames import CloseCode
+
 from sipws.errors import ConnectError
 from sipws.events import NO_STATUS, ErrorKind
-
-NORMAL: Final = 1000
-GOING_AWAY: Final = 1001
-POLICY_VIOLATION: Final = 1008
-INTERNAL_ERROR: Final = 1011
-TRY_AGAIN_LATER: Final = 1013
-"""Close codes (RFC 6455 section 7.4.1 and IANA's registry)."""
 
 BLAMES: Final = frozenset((1002, 1003, 1007, 1008, 1009, 1010))
 """Codes that say that whoever gets them did something wrong."""
@@ -54,9 +49,9 @@ class End(NamedTuple):
 def to_upstream(end: End) -> Farewell:
     """What the server is told when the client's connection has ended."""
     if end.code is None:
-        return Farewell(GOING_AWAY, shortened(f"the client is gone: {end.reason}"))
+        return Farewell(CloseCode.GOING_AWAY, shortened(f"the client is gone: {end.reason}"))
     if end.code in BLAMES and not end.by_peer:
-        return Farewell(GOING_AWAY, shortened(f"closed with {end.code}: {end.reason}"))
+        return Farewell(CloseCode.GOING_AWAY, shortened(f"closed with {end.code}: {end.reason}"))
     return _as_it_came(end)
 
 
@@ -66,9 +61,9 @@ def to_client(end: End) -> Farewell:
     A client may be anybody: it does not hear what only concerns whoever runs the server.
     """
     if end.code is None:
-        return Farewell(INTERNAL_ERROR, "upstream lost")
+        return Farewell(CloseCode.INTERNAL_ERROR, "upstream lost")
     if end.code in BLAMES and not end.by_peer:
-        return Farewell(INTERNAL_ERROR, "upstream failed")
+        return Farewell(CloseCode.INTERNAL_ERROR, "upstream failed")
     return _as_it_came(end)
 
 
@@ -82,11 +77,11 @@ def of_failure(exc: ConnectError) -> Farewell:
     if exc.kind is ErrorKind.HANDSHAKE_REFUSED and status is not None:
         told = f"upstream refused with {status}"
         if 400 <= status < 500 and status not in _AGAIN:
-            return Farewell(POLICY_VIOLATION, told)
-        return Farewell(TRY_AGAIN_LATER, told)
+            return Farewell(CloseCode.POLICY_VIOLATION, told)
+        return Farewell(CloseCode.TRY_AGAIN_LATER, told)
     if exc.kind is ErrorKind.BAD_REPLY:
-        return Farewell(INTERNAL_ERROR, "upstream failed")
-    return Farewell(TRY_AGAIN_LATER, "upstream unreachable")
+        return Farewell(CloseCode.INTERNAL_ERROR, "upstream failed")
+    return Farewell(CloseCode.TRY_AGAIN_LATER, "upstream unreachable")
 
 
 def shortened(reason: str) -> str:
@@ -96,5 +91,5 @@ def shortened(reason: str) -> str:
 
 def _as_it_came(end: End) -> Farewell:
     if end.code is None or end.code == NO_STATUS:
-        return Farewell(NORMAL, "")
+        return Farewell(CloseCode.NORMAL_CLOSURE, "")
     return Farewell(end.code, shortened(end.reason))

@@ -124,6 +124,8 @@ class Gate:
 
     def _is_told(self, ticket: Ticket, refusal: Refusal) -> bool:
         """Whether a connection that is refused is answered in HTTP."""
+        if refusal.kind in _UNANSWERED:
+            return False
         if self._tls is None or refusal.kind is ErrorKind.SHUTTING_DOWN:
             # Who comes while the server ends hears where it stands over TLS too: that is no flood,
             # and a client that is only dropped comes back at once.
@@ -138,9 +140,7 @@ class Gate:
             refusal = await self._read_header(arrival, deadline)
             if refusal is None or refusal.kind not in _UNANSWERED:
                 refusal = arrival.ticket.refusal or refusal
-            if refusal is not None and (
-                refusal.kind in _UNANSWERED or not self._is_told(arrival.ticket, refusal)
-            ):
+            if refusal is not None and not self._is_told(arrival.ticket, refusal):
                 self._drop(arrival, refusal)
                 return
             flow = self._make_flow(

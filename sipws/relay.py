@@ -12,6 +12,8 @@ import ssl
 from functools import partial
 from typing import TYPE_CHECKING, cast, get_args
 
+from websockets.frames import CloseCode
+
 from sipws.address import Listener
 from sipws.admission import Admission
 from sipws.bus import Bus
@@ -19,7 +21,7 @@ from sipws.destination import Destination
 from sipws.dialer import Dialer
 from sipws.errors import ConnectError, TransportError
 from sipws.events import Event, MessageReceived, MessageSent
-from sipws.farewell import INTERNAL_ERROR, POLICY_VIOLATION, Farewell, of_failure
+from sipws.farewell import Farewell, of_failure
 from sipws.forwarding import destination_for, offer_for
 from sipws.relay_legs import ClientLeg, Leg, Pair, UpstreamLeg
 from sipws.surroundings import Arrived, Surroundings
@@ -121,12 +123,12 @@ class Relay:
         except ConnectError as exc:
             told = of_failure(exc)
             # A server that will not have this one client is there for all others.
-            self._note(None if told.code == POLICY_VIOLATION else exc)
+            self._note(None if told.code == CloseCode.POLICY_VIOLATION else exc)
             pair.failed(exc.detail, told)
         except Exception as exc:
             # A client is not to wait for what will never be.
             log.exception("connecting to the upstream for %s failed", client.peer)
-            told = Farewell(INTERNAL_ERROR, "internal error")
+            told = Farewell(CloseCode.INTERNAL_ERROR, "internal error")
             pair.failed(f"{type(exc).__name__}: {exc}", told)
         else:
             self._note(None)

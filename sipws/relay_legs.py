@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from websockets.frames import CloseCode
+
 from sipws.address import Listener
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer
@@ -19,13 +21,7 @@ from sipws.events import (
     Event,
     MessageReceived,
 )
-from sipws.farewell import (
-    TRY_AGAIN_LATER,
-    End,
-    Farewell,
-    to_client,
-    to_upstream,
-)
+from sipws.farewell import End, Farewell, to_client, to_upstream
 from sipws.flow import Flow
 from sipws.limits import Limits
 from sipws.request import UpgradeRequest
@@ -89,7 +85,7 @@ class Pair:
         """
         if (other := self.other(leg)) is not None:
             other.send(message, text=self.is_text)
-        elif self.client.phase is Phase.OPEN or self.client.is_open:
+        elif self.client.is_open:
             self._wait(message)
 
     def _wait(self, message: bytes) -> None:
@@ -102,7 +98,7 @@ class Pair:
         self._give_client_up(
             ErrorKind.UPSTREAM_QUEUE_FULL,
             f"{detail}: {MOST_WAITING} messages, {self.client.limits.message_size} bytes",
-            Farewell(TRY_AGAIN_LATER, detail),
+            Farewell(CloseCode.TRY_AGAIN_LATER, detail),
         )
 
     # From beginning to end.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Self
 
+from websockets.frames import CloseCode
 from websockets.typing import Subprotocol
 
 from sipws.address import Address, Listener
@@ -33,11 +34,8 @@ EVERY_ADDRESS: Final = ("0.0.0.0", "::")
 NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """How the system says that it has no IPv6."""
 
-GOING_AWAY: Final = 1001
-"""Close code of a server that shuts down (RFC 6455 section 7.4.1)."""
-
 SHUTDOWN: Final = "server shutdown"
-"""The reason that goes with it."""
+"""The reason of a close by a server that ends."""
 
 
 class Server:
@@ -152,7 +150,7 @@ class Server:
         self._gates.clear()
         if self._relay is not None:
             await self._relay.aclose()
-        await close_all(self.flows, GOING_AWAY, SHUTDOWN, grace)
+        await close_all(self.flows, CloseCode.GOING_AWAY, SHUTDOWN, grace)
 
     async def _close_spread(self, spread: float) -> None:
         """Close the connections that are open, one after the other."""
@@ -166,7 +164,7 @@ class Server:
             # Many connections a millisecond are closed at a time: timers are no finer.
             if pause > 0.001:
                 await asyncio.sleep(pause)
-            flow.close(GOING_AWAY, SHUTDOWN)
+            flow.close(CloseCode.GOING_AWAY, SHUTDOWN)
 
     def send(self, target: int | str, message: bytes, *, text: bool | None = None) -> None:
         """Send one SIP message on a connection.

@@ -8,21 +8,18 @@ test.
 """
 
 import re
-from base64 import b64encode
 from collections.abc import Sequence
 from email.utils import formatdate
 from functools import lru_cache
-from hashlib import sha1
 from typing import Final
+
+from websockets.utils import accept_key
 
 LONGEST: Final = 8192
 """Bytes of a request that is looked at: the engine's limit for a line of one (its `http11`)."""
 
 MOST_HEADERS: Final = 128
 """The engine's limit for header lines."""
-
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""RFC 6455 section 1.3."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST: Final = re.compile(
@@ -31,8 +28,13 @@ _REQUEST: Final = re.compile(
 _TOKENS: Final = re.compile(_TOKEN + rb"(?:[\t ]*,[\t ]*" + _TOKEN + rb")*")
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 
-_NEEDED: Final = {b"host", b"upgrade", b"connection", b"sec-websocket-key"}
-_NEEDED.add(b"sec-websocket-version")
+_NEEDED: Final = {
+    b"host",
+    b"upgrade",
+    b"connection",
+    b"sec-websocket-key",
+    b"sec-websocket-version",
+}
 _OPTIONAL: Final = {b"origin", b"sec-websocket-protocol", b"sec-websocket-extensions"}
 _READ: Final = _NEEDED | _OPTIONAL | {b"content-length", b"transfer-encoding"}
 """Headers that matter to the engine's answer."""
@@ -91,7 +93,7 @@ def short_answer(
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nDate: %b\r\nUpgrade: websocket\r\n"
         b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
-    ) % (_date(int(now)), b64encode(sha1(key + _GUID, usedforsecurity=False).digest()), chosen)
+    ) % (_date(int(now)), accept_key(key.decode()).encode(), chosen)
 
 
 def _listed(value: bytes) -> list[bytes]:

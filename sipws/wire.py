@@ -1,9 +1,9 @@
 """What a connection says: frames, and what the engine says, in the order in which it goes out.
 
 A server's connection has an engine when something needs one: a fragment, a wrong frame, a close of
-ours. What nearly all peers send and are sent needs none, as `sipws.frames` says, and
-an engine costs as much memory as all the rest of an idle connection. A client has one from its
-upgrade request on.
+ours. What nearly all peers send and are sent needs none, as `sipws.frames` says, and an engine
+costs as much memory as all the rest of an idle connection. A client has one from its upgrade
+request on.
 """
 
 from abc import ABC, abstractmethod
@@ -121,13 +121,6 @@ class Wire(ABC):
         return True
 
     @property
-    def _clean(self) -> bool:
-        engine = self._engine_made
-        if engine is None:
-            return self._farewell is not None
-        return engine.close_rcvd is not None and engine.close_sent is not None
-
-    @property
     def close_frames(self) -> tuple[Close | None, Close | None]:
         """The close frame that has come, and ours, which an engine makes as soon as it answers.
 
@@ -138,12 +131,14 @@ class Wire(ABC):
             return self._farewell, self._farewell
         return engine.close_rcvd, engine.close_sent
 
+    @property
+    def _clean(self) -> bool:
+        return None not in self.close_frames
+
     def _close_frame(self, first_by: Side) -> Close | None:
         """What the side that closed first has sent."""
-        engine = self._engine_made
-        if engine is None:
-            return self._farewell
-        return engine.close_rcvd if first_by is Side.PEER else engine.close_sent
+        received, sent = self.close_frames
+        return received if first_by is Side.PEER else sent
 
     # The engine.
 

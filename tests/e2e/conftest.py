@@ -27,13 +27,30 @@ def node(find: Any) -> str:
     return find.node_with("jssip")
 
 
-@pytest.fixture(scope="session")
-def chromium(node: str, find: Any) -> str:
-    """Chromium, driven through Node."""
-    return find.program(
-        "chromium", "chromium-browser", "google-chrome",
-        remedy="install Debian's package chromium",
-    )  # fmt: skip
+BROWSERS = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "firefox": ("firefox-esr", "firefox"),
+}
+"""What they are called; the first is Debian's package."""
+
+
+@pytest.fixture
+def browser() -> str:
+    """The one that pages open in."""
+    return "chromium"
+
+
+@pytest.fixture
+def open_page(find: Any, browser: str) -> Callable[..., Awaitable[list[dict[str, Any]]]]:
+    """A phone in a page, to its end: ``told = await open_page(url, "jssip", "leave")``."""
+    remedy = f"install Debian's package {BROWSERS[browser][0]}"
+    program = find.program(*BROWSERS[browser], remedy=remedy)
+    node = find.node_with("playwright-core")
+
+    async def start(url: str, library: str, end: str) -> list[dict[str, Any]]:
+        return await _run_client(node, "page.mjs", url, browser, program, library, end)
+
+    return start
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Phones in pages of Chromium and Firefox: what the page is told, and what is traced of it."""
 
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -11,35 +9,13 @@ from sipws.events import MessageReceived
 
 pytestmark = pytest.mark.e2e
 
-PROGRAMS = {
-    "chromium": ("chromium", "chromium-browser", "google-chrome"),
-    "firefox": ("firefox-esr", "firefox"),
-}
 REGISTERED = {"event": "registered", "status": 200}
 
-Open = Callable[..., Awaitable[list[dict[str, Any]]]]
 
-
-@pytest.fixture(params=PROGRAMS)
+@pytest.fixture(params=["chromium", "firefox"])
 def browser(request: pytest.FixtureRequest) -> str:
     """Every browser in turn."""
     return str(request.param)
-
-
-@pytest.fixture
-def open_page(find: Any, browser: str, run_client: Any) -> Open:
-    """A phone in a page, to its end: ``told = await open_page(url, "jssip", "leave")``."""
-    remedy = f"install Debian's package {PROGRAMS[browser][0]}"
-    program = find.program(*PROGRAMS[browser], remedy=remedy)
-    node = find.node_with("playwright-core")
-
-    async def start(url: str, library: str, end: str) -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = await run_client(
-            node, "page.mjs", url, browser, program, library, end
-        )
-        return told
-
-    return start
 
 
 @pytest.mark.parametrize("proto", ["ws", "wss"])

@@ -85,11 +85,11 @@ async def test_jssip_under_node_registers_and_is_traced(
 
 
 async def test_jssip_in_chromium_registers_and_is_traced_with_its_messages(
-    node, chromium, run_client, sipws_run, collected
+    open_page, sipws_run, collected
 ) -> None:
     toml = tracing_to(collected.collector.udp_address, "udp", "trace_sip = true")
     program = await sipws_run(toml)
-    [told] = await run_client(node, "page.mjs", program.url, "chromium", chromium, "jssip", "leave")
+    [told] = await open_page(program.url, "jssip", "leave")
     assert told == {"event": "registered", "status": 200}
 
     accepted = await collected.wait_for(is_accepted)

@@ -84,13 +84,13 @@ def told(packet: hep.Packet) -> dict[str, str]:
 
 
 async def test_a_browser_lost_without_a_word_is_superseded_and_dropped(
-    node, chromium, run_client, url, collected
+    open_page, url, collected
 ) -> None:
-    await run_client(node, "page.mjs", url, "chromium", chromium, "jssip", "kill")
+    await open_page(url, "jssip", "kill")
     lost = await collected.wait_for(lambda packet: told(packet).get("Event") == "ACCEPTED")
     # The network says nothing of the browser's end: the next one registers beside it.
     assert "CLOSED" not in {told(packet).get("Event") for packet in collected.packets}
-    await run_client(node, "page.mjs", url, "chromium", chromium, "jssip", "leave")
+    await open_page(url, "jssip", "leave")
 
     superseded = await collected.wait_for(lambda packet: told(packet).get("Event") == "SUPERSEDED")
     assert superseded.correlation_id == lost.correlation_id

@@ -26,6 +26,20 @@ DIES_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 """util-linux, which every Debian has: a test run that is killed leaves no program behind."""
 
 
+KAMAILIO = """
+debug=1
+log_stderror=yes
+children=1
+socket_workers=1
+tcp_children=1
+auto_aliases=no
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "pv.so"
+"""
+"""Few and small processes: it has a handful of messages to take."""
+
+
 @pytest.fixture
 def until() -> Callable[[Callable[[], object]], Awaitable[Any]]:
     """Wait for what others' programs do: ``found = await until(lambda: …)``."""
@@ -160,3 +174,21 @@ def send() -> Callable[..., Awaitable[None]]:
         assert sender.counters.sent == len(packets)
 
     return send_to
+
+
+@pytest.fixture
+def kamailio(find: Any, start: Any, tmp_path: Path) -> Callable[[str], Awaitable[Peer]]:
+    """Start Kamailio with a configuration: ``peer = await kamailio(cfg)``."""
+    program = find.program("kamailio", remedy="install Debian's package kamailio")
+
+    async def run(cfg: str) -> Peer:
+        (tmp_path / "kamailio.cfg").write_text(KAMAILIO + cfg)
+        peer: Peer = await start(
+            lambda port: (
+                f"{program} -DD -E -f kamailio.cfg -w {tmp_path} -Y {tmp_path} -m 16 -M 4"
+                f" -l udp:127.0.0.1:{port} -l tcp:127.0.0.1:{port}"
+            )
+        )
+        return peer
+
+    return run

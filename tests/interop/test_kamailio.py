@@ -12,19 +12,6 @@ import hep
 
 pytestmark = pytest.mark.e2e
 
-# Few and small processes: it has a handful of messages to take.
-COMMON = """
-debug=1
-log_stderror=yes
-children=1
-socket_workers=1
-tcp_children=1
-auto_aliases=no
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "pv.so"
-"""
-
 SIPCAPTURE = """
 loadmodule "db_sqlite.so"
 loadmodule "sipcapture.so"
@@ -60,23 +47,6 @@ COLUMNS = """
 """
 
 UDP, TCP = 1, 2  # Kamailio's own numbers
-
-
-@pytest.fixture
-def kamailio(find, start, tmp_path):
-    """Start Kamailio with a configuration: ``peer = await kamailio(cfg)``."""
-    program = find.program("kamailio", remedy="install Debian's package kamailio")
-
-    async def run(cfg: str):
-        (tmp_path / "kamailio.cfg").write_text(COMMON + cfg)
-        return await start(
-            lambda port: (
-                f"{program} -DD -E -f kamailio.cfg -w {tmp_path} -Y {tmp_path} -m 16 -M 4"
-                f" -l udp:127.0.0.1:{port} -l tcp:127.0.0.1:{port}"
-            )
-        )
-
-    return run
 
 
 @pytest.fixture

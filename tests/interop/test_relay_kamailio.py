@@ -18,17 +18,8 @@ from sipws.server import address_of
 pytestmark = pytest.mark.e2e
 
 REGISTRAR = """
-debug=1
-log_stderror=yes
-children=1
-socket_workers=1
-tcp_children=1
-auto_aliases=no
 alias="example.com"
 tcp_accept_no_cl=yes
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "pv.so"
 loadmodule "xlog.so"
 loadmodule "xhttp.so"
 loadmodule "usrloc.so"
@@ -59,15 +50,9 @@ def websocket_module(find) -> str:
 
 
 @pytest.fixture
-async def kamailio(find, start, websocket_module, tmp_path) -> Any:
-    program = find.program("kamailio", remedy="install Debian's package kamailio")
-    (tmp_path / "kamailio.cfg").write_text(REGISTRAR.format(websocket=websocket_module))
-    return await start(
-        lambda port: (
-            f"{program} -DD -E -f kamailio.cfg -w {tmp_path} -Y {tmp_path} -m 16 -M 4"
-            f" -l udp:127.0.0.1:{port} -l tcp:127.0.0.1:{port}"
-        )
-    )
+async def registrar(kamailio, websocket_module) -> Any:
+    """Kamailio, speaking WebSocket."""
+    return await kamailio(REGISTRAR.format(websocket=websocket_module))
 
 
 async def told_by(phones: asyncio.subprocess.Process) -> AsyncIterator[dict[str, Any]]:
@@ -76,11 +61,11 @@ async def told_by(phones: asyncio.subprocess.Process) -> AsyncIterator[dict[str,
         yield json.loads(line)
 
 
-async def test_phones_talk_over_kamailio_until_it_is_gone(find, kamailio) -> None:
+async def test_phones_talk_over_kamailio_until_it_is_gone(find, registrar) -> None:
     node = find.node_with("jssip")
     table = {
         "transport": {"listen": "ws:127.0.0.1:0"},
-        "upstream": {"upstream_uri": f"ws://127.0.0.1:{kamailio.port}"},
+        "upstream": {"upstream_uri": f"ws://127.0.0.1:{registrar.port}"},
     }
     messages: list[MessageReceived] = []
     connected: list[Connected] = []
@@ -98,7 +83,7 @@ async def test_phones_talk_over_kamailio_until_it_is_gone(find, kamailio) -> Non
                     lines.append(line)
                     if {"message", "answered"} <= {each["event"] for each in lines}:
                         break
-                await kamailio.stop()
+                await registrar.stop()
                 lines += [line async for line in told_by(phones)]
                 await phones.wait()
         finally:
@@ -114,7 +99,7 @@ async def test_phones_talk_over_kamailio_until_it_is_gone(find, kamailio) -> Non
         ("disconnected", "alice"): {"code": 1011, "reason": "upstream lost"},
         ("disconnected", "bob"): {"code": 1011, "reason": "upstream lost"},
     }
-    assert kamailio.log.count("asked for /sip by 127.0.0.1 over http") == 2
+    assert registrar.log.count("asked for /sip by 127.0.0.1 over http") == 2
     assert len(connected) == 2
     # REGISTER, MESSAGE and its answer from the phones; as many answers and requests to them.
     by_side = [event.connection.opened_by for event in messages if event.data.strip()]
