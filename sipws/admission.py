@@ -280,6 +280,10 @@ class Ticket:
     def examine(self, connection: Connection, now: float) -> tuple[Connection, Refusal | None]:
         """Decide on a connection whose upgrade request has come.
 
+        Args:
+            connection: who it is.
+            now: seconds, by the clock of `Admission.enter`.
+
         Returns:
             the connection, with the real peer where a trusted proxy tells it, and why it is
             refused; None where it is let in.

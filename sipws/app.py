@@ -72,6 +72,8 @@ class Application:
         self.lag = Lag()
         self.started = time.time()
         """In seconds since the epoch."""
+        self.begun = time.monotonic()
+        """The same moment on the clock that nobody sets."""
         self.unready: str | None = "starting"
         """Why nobody is to be sent here; None while there is no reason."""
         self._stack = AsyncExitStack()

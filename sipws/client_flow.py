@@ -96,6 +96,7 @@ class ClientFlow(Flow):
             local=local,
             peer=address_of_socket(peer) if peer else self._attempt.peer,
             started=now,
+            begun=self._shared.steady(),
         )
         session = ClientSession(
             connection,
@@ -103,6 +104,7 @@ class ClientFlow(Flow):
             self.destination,
             self._offer,
             compression=self._shared.compression,
+            steady=self._shared.steady,
         )
         self._session = session
         self._shared.registry.add(self)

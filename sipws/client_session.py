@@ -4,6 +4,9 @@ The server's answer is collected here up to its blank line, a refusal's with its
 what a server said is known to the byte.
 """
 
+import time
+from collections.abc import Callable
+
 from websockets.client import ClientProtocol
 
 from sipws import client_handshake
@@ -25,7 +28,16 @@ from sipws.session import Phase, Session
 
 
 class ClientSession(Session):
-    """The client's side of one connection."""
+    """The client's side of one connection.
+
+    Args:
+        connection: who it is.
+        limits: what it may take.
+        destination: where it goes.
+        offer: what the upgrade request says beyond that.
+        compression: whether permessage-deflate is offered (RFC 7692).
+        steady: the clock of `Connection.begun`.
+    """
 
     __slots__ = ("_client_engine", "_head", "_offer", "_request")
 
@@ -37,6 +49,7 @@ class ClientSession(Session):
         offer: Offer,
         *,
         compression: bool = False,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client_engine: ClientProtocol = client_handshake.engine_for(
             destination,
@@ -45,7 +58,7 @@ class ClientSession(Session):
             logger=engine_log,
             compression=compression,
         )
-        super().__init__(connection, limits)
+        super().__init__(connection, limits, steady)
         self._engine_made = self._client_engine
         self._offer = offer
         self._request = b""

@@ -83,7 +83,7 @@ def _described(flow: Flow) -> dict[str, Any]:
         "Lifetime": UNLIMITED,
         "Listener": str(connection.listener),
         "Phase": phase.name.lower(),
-        "Age": round(time.time() - connection.started, 3),
+        "Age": round(time.monotonic() - connection.begun, 3),
         "Messages in": traffic.messages_in,
         "Messages out": traffic.messages_out,
         "Bytes in": traffic.bytes_in,

@@ -107,6 +107,7 @@ class Dialer:
             peer=Address(where.host if where.is_address else UNKNOWN, where.port),
             started=shared.clock(),
             destination=where.shown,
+            begun=shared.steady(),
         )
         shared.bus.publish(ConnectStarted(attempt, attempt.started))
         flow = make_flow(attempt, where, offer, shared, listener)

@@ -197,17 +197,19 @@ class Flow(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         shared, now = self._shared, self._shared.clock()
         if self._arrived is not None:
-            peer, started, ticket, refusal = self._arrived
+            peer, started, begun, ticket, refusal = self._arrived
             self._arrived = None
         else:
-            started = now
+            started, begun = now, shared.steady()
             peer = address_of_socket(transport.get_extra_info("peername"))
-            ticket = shared.admission.enter(peer.ip, now)
+            ticket = shared.admission.enter(peer.ip, begun)
             refusal = ticket.refusal
         self._ticket = ticket
         ticket.used = True
         local = address_of_socket(transport.get_extra_info("sockname"))
-        connection = Connection(shared.registry.next_id(), self._listener, local, peer, started)
+        connection = Connection(
+            shared.registry.next_id(), self._listener, local, peer, started, begun=begun
+        )
         examine = ticket.examine if shared.admission.rules.examines else let_in
         session = ServerSession(
             connection,
@@ -215,6 +217,7 @@ class Flow(asyncio.Protocol):
             examine,
             subprotocols=shared.subprotocols,
             compression=shared.compression,
+            steady=shared.steady,
         )
         self._session = session
         shared.registry.add(self)

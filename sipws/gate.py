@@ -112,9 +112,10 @@ class Gate:
 
     def _arrive(self, connected: socket.socket, peer: Address) -> None:
         """Count a connection, before anything is spent on it."""
-        started = self._shared.clock()
-        ticket = self._shared.admission.enter(peer.ip, started)
-        arrival = _Arrival(connected, peer, started, ticket)
+        shared = self._shared
+        started, begun = shared.clock(), shared.steady()
+        ticket = shared.admission.enter(peer.ip, begun)
+        arrival = _Arrival(connected, peer, started, begun, ticket)
         if ticket.refusal is not None and not self._is_told(ticket, ticket.refusal):
             self._drop(arrival, ticket.refusal)
             return
@@ -146,7 +147,7 @@ class Gate:
             flow = self._make_flow(
                 self._listener,
                 self._shared,
-                Arrived(arrival.peer, arrival.started, arrival.ticket, refusal),
+                Arrived(arrival.peer, arrival.started, arrival.begun, arrival.ticket, refusal),
             )
             # From here on a transport has the socket, and closes it also when TLS fails.
             arrival.has_transport = True
@@ -191,7 +192,7 @@ class Gate:
             refusal = Refusal(ErrorKind.PROXY_HEADER, header.reason)
         elif header.source is not None:
             arrival.peer = header.source
-            refusal = arrival.ticket.claim(header.source.ip, self._shared.clock())
+            refusal = arrival.ticket.claim(header.source.ip, self._shared.steady())
         if refusal is not None:
             admission.refused[refusal.kind] += 1
         return refusal
@@ -222,10 +223,15 @@ class Gate:
         shared, now = self._shared, self._shared.clock()
         connection_id = shared.registry.next_id()
         connection = Connection(
-            connection_id, self._listener, arrival.local, arrival.peer, arrival.started
+            connection_id,
+            self._listener,
+            arrival.local,
+            arrival.peer,
+            arrival.started,
+            begun=arrival.begun,
         )
         shared.bus.publish(ConnectionOpened(connection, now))
-        session = ServerSession(connection, shared.limits)
+        session = ServerSession(connection, shared.limits, steady=shared.steady)
         # A header that was right is no part of what went wrong behind it.
         received = bytes(arrival.received) if refusal.kind is ErrorKind.PROXY_HEADER else b""
         for event in session.drop(refusal, now, received):
@@ -263,15 +269,18 @@ async def bind(host: str, port: int) -> list[socket.socket]:
 class _Arrival:
     """A connection that is not yet a flow."""
 
-    __slots__ = ("has_transport", "local", "peer", "received", "socket", "started", "ticket")
+    __slots__ = (
+        "begun", "has_transport", "local", "peer", "received", "socket", "started", "ticket",
+    )  # fmt: skip
 
     def __init__(
-        self, connected: socket.socket, peer: Address, started: float, ticket: Ticket
+        self, connected: socket.socket, peer: Address, started: float, begun: float, ticket: Ticket
     ) -> None:
         self.socket = connected
         self.local = address_of_socket(connected.getsockname())
         self.peer = peer
         self.started = started
+        self.begun = begun
         self.ticket = ticket
         self.received = bytearray()
         self.has_transport = False

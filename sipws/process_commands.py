@@ -41,11 +41,10 @@ def process_commands(application: "Application") -> dict[str, Callable[..., Any]
 
     def uptime() -> dict[str, str]:
         """Since when it runs."""
-        now = time.time()
         return {
-            "Now": time.ctime(now),
+            "Now": time.ctime(),
             "Up since": time.ctime(application.started),
-            "Up time": f"{int(now - application.started)} [sec]",
+            "Up time": f"{int(time.monotonic() - application.begun)} [sec]",
         }
 
     def ps() -> dict[str, list[dict[str, Any]]]:

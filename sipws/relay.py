@@ -81,6 +81,7 @@ class Relay:
             limits=shared.limits,
             registry=shared.registry,
             clock=shared.clock,
+            steady=shared.steady,
             admission=Admission(),
         )
         self._dialer = Dialer(surroundings, self._tls)

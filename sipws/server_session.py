@@ -4,6 +4,7 @@ The upgrade request is collected here up to its blank line, so that requests and
 known to the byte.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -52,6 +53,7 @@ class ServerSession(Session):
         examine: decides on its upgrade request, before RFC 6455 and RFC 7118 do.
         subprotocols: of which it must offer one; empty asks for none.
         compression: whether permessage-deflate is accepted (RFC 7692).
+        steady: the clock of `Connection.begun`, and of `examine`.
     """
 
     __slots__ = ("_compression", "_examine", "_subprotocols", "_turned_away")
@@ -64,12 +66,13 @@ class ServerSession(Session):
         *,
         subprotocols: Sequence[Subprotocol] = (handshake.SUBPROTOCOL,),
         compression: bool = False,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._examine = examine
         self._subprotocols = subprotocols
         self._compression = compression
         self._turned_away: Refusal | None = None
-        super().__init__(connection, limits)
+        super().__init__(connection, limits, steady)
 
     def _make_engine(self) -> ServerProtocol:
         return ServerProtocol(
@@ -133,7 +136,7 @@ class ServerSession(Session):
         received.clear()
         asking, refusal = self.connection.with_request(UpgradeRequest(request)), self._turned_away
         if refusal is None:
-            asking, refusal = self._examine(asking, now)
+            asking, refusal = self._examine(asking, self._steady())
         self.connection = asking
         happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
         reply = self._short_answer(request, now) if refusal is None else None

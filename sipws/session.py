@@ -1,17 +1,19 @@
 """One WebSocket connection, without I/O: bytes in, events and bytes out.
 
 A `Session` owns the bytes that come in and takes them frame by frame, those with anything unusual
-through websockets' sans-I/O engine. It has no socket and no clock: time comes in as ``now``
-(seconds since the epoch), what happened comes out as events, what is to be written as bytes from
-`Session.take_writes`. How a connection opens depends on the side: `sipws.server_session` has the
-server's.
+through websockets' sans-I/O engine. It has no socket: time comes in as ``now`` (seconds since the
+epoch), what happened comes out as events, what is to be written as bytes from
+`Session.take_writes`. Only how long it lasted is asked of a clock that nobody sets, as ``now`` may
+be set back. How a connection opens depends on the side: `sipws.server_session` has the server's.
 
 After every call the caller publishes the events, writes what `take_writes` returns, and looks at
 `Session.phase`: when it changed, `Session.timeout` is the new time limit. Nothing the peer sends
 raises.
 """
 
+import time
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Final
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -50,7 +52,13 @@ _ERROR_OF_CODE: Final = {
 
 
 class Session(Wire):
-    """One side of a connection: what both sides have in common."""
+    """One side of a connection: what both sides have in common.
+
+    Args:
+        connection: who it is.
+        limits: what it may take.
+        steady: the clock of `Connection.begun`.
+    """
 
     __slots__ = (
         "_assembly",
@@ -62,15 +70,22 @@ class Session(Wire):
         "_pieces",
         "_reason",
         "_received",
+        "_steady",
         "connection",
         "phase",
     )
 
-    def __init__(self, connection: Connection, limits: Limits) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        limits: Limits,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
         self.connection = connection
         self.phase = Phase.HANDSHAKE
         self._limits = limits
+        self._steady = steady
         self._received = bytearray()
         self._assembly = Assembly()
         self._pieces = Pieces(limits.max_chunks)
@@ -332,7 +347,7 @@ class Session(Wire):
                 closed_by=closed_by,
                 clean=self._clean,
                 accepted=self.accepted,
-                duration=now - self.connection.started,
+                duration=self._steady() - self.connection.begun,
                 messages_in=self._messages_in,
                 messages_out=self._messages_out,
                 bytes_in=self._bytes_in,

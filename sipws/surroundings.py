@@ -31,7 +31,9 @@ class Surroundings:
     limits: Limits
     registry: "Registry[Flow]"
     clock: Callable[[], float] = time.time
-    """Seconds since the epoch."""
+    """Seconds since the epoch: when something happened."""
+    steady: Callable[[], float] = time.monotonic
+    """Seconds since some moment in the past, whatever is done to the clock: how long it took."""
     subprotocols: Sequence[Subprotocol] = (SUBPROTOCOL,)
     """Of which a client must offer one; empty asks for none."""
 
@@ -51,6 +53,8 @@ class Arrived(NamedTuple):
     peer: Address
     started: float
     """When TCP stood, in seconds since the epoch."""
+    begun: float
+    """The same moment on the clock that nobody sets."""
     ticket: Ticket
     """Its place among the connections that are counted."""
     refusal: Refusal | None

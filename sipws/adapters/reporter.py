@@ -102,6 +102,8 @@ class Reporter:
         local: our end of the socket, as `address_of` takes it.
         peer: the other end.
         tag: a name for the listener, for filters (``$socket_in(tag)``).
+        clock: seconds since the epoch.
+        steady: seconds on a clock that nobody sets, for how long the connection lasted.
     """
 
     __slots__ = (
@@ -110,6 +112,7 @@ class Reporter:
         "_ended",
         "_reply",
         "_request",
+        "_steady",
         "_trace",
         "accepted",
         "bytes_in",
@@ -128,12 +131,13 @@ class Reporter:
         *,
         tag: str | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         ours = address_of(local)
         listener = Listener(proto, ours.ip, ours.port, tag)
         now = clock()
         self.connection = Connection(
-            trace.connections.next_id(), listener, ours, address_of(peer), now
+            trace.connections.next_id(), listener, ours, address_of(peer), now, begun=steady()
         )
         self.accepted = False
         """Whether the opening handshake succeeded."""
@@ -143,6 +147,7 @@ class Reporter:
         self._trace = trace
         self._bus = trace.bus
         self._clock = clock
+        self._steady = steady
         self._request = self._reply = b""
         self._ended = False
         trace.connections.add(self)
@@ -249,17 +254,16 @@ class Reporter:
             return
         self._ended = True
         self._trace.connections.remove(self)
-        now = self._clock()
         self._bus.publish(
             Closed(
                 self.connection,
-                now,
+                self._clock(),
                 code=int(code),
                 reason=reason,
                 closed_by=closed_by,
                 clean=clean,
                 accepted=self.accepted,
-                duration=now - self.connection.started,
+                duration=self._steady() - self.connection.begun,
                 messages_in=self.messages_in,
                 messages_out=self.messages_out,
                 bytes_in=self.bytes_in,

@@ -64,7 +64,8 @@ class Losses:
         if total > self._seen:
             if self._seen == self._told.total():
                 self._since = before
-            self._until = now
+            # A clock that was set back is not to let it end before it began.
+            self._since, self._until = min(self._since, now), now
             self._seen = total
             return None
         if total == self._told.total():

@@ -21,10 +21,6 @@ NETWORK: Final = 0x59
 LOG: Final = 0x64
 """HEP protocol type of log lines, which Homer 7 shows in the call whose Call-ID they have."""
 
-CLOCK_STEP: Final = 60_000_000
-"""Microseconds: where the clock steps back by less, a connection's timestamps go on in steps of
-one until it has caught up. By more, it was wrong before, and is followed."""
-
 
 @dataclass(frozen=True, slots=True)
 class PacketSettings:
@@ -50,7 +46,8 @@ class ConnectionPackets:
     """The packets of one connection.
 
     Their timestamps increase strictly: displays sort by them, and what happened within one
-    microsecond would change places.
+    microsecond, or before a clock was set back, would change places. So after a step back they go
+    on in steps of a microsecond until the clock has caught up.
     """
 
     __slots__ = (
@@ -126,9 +123,9 @@ class ConnectionPackets:
 
     def _tick(self, time: float) -> tuple[int, int]:
         """A time in seconds and microseconds since the epoch, later than the one before."""
-        now, last = round(time * 1_000_000), self._last
-        if now <= last < now + CLOCK_STEP:
-            now = last + 1
+        now = round(time * 1_000_000)
+        if now <= self._last:
+            now = self._last + 1
         self._last = now
         return divmod(now, 1_000_000)
 

@@ -57,7 +57,11 @@ def told(pipeline: Pipeline) -> Told:
 @pytest.fixture
 def reporter(pipeline: Pipeline, told: Told) -> Reporter:
     clock: Iterator[int] = iter(range(1000, 2000))
-    return Reporter(pipeline, "wss", ("10.0.0.1", 443), PEER, tag="edge", clock=lambda: next(clock))
+    steady: Iterator[float] = iter((1.0, 6.0))
+    return Reporter(
+        pipeline, "wss", ("10.0.0.1", 443), PEER, tag="edge",
+        clock=lambda: next(clock), steady=lambda: next(steady),
+    )  # fmt: skip
 
 
 def test_a_life_is_told_in_order(reporter: Reporter, told: Told) -> None:

@@ -117,7 +117,7 @@ def written(session: ServerSession) -> tuple[bytes, bool]:
 
 
 def start(kind: type[ServerSession]) -> ServerSession:
-    session = kind(CONNECTION, LIMITS)
+    session = kind(CONNECTION, LIMITS, steady=float)
     session.receive(UPGRADE, 0.5)
     session.take_writes()
     return session

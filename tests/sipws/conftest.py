@@ -44,13 +44,14 @@ def connection() -> Connection:
         local=Address("10.0.0.1", 8080),
         peer=Address("192.0.2.5", 50123),
         started=1000.0,
+        begun=1.0,
     )
 
 
 @pytest.fixture
 def session(connection: Connection) -> ServerSession:
     # In how many pieces messages come is for tests of its own to count.
-    return ServerSession(connection, Limits(max_chunks=0))
+    return ServerSession(connection, Limits(max_chunks=0), steady=lambda: 5.0)
 
 
 @pytest.fixture

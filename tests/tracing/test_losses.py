@@ -42,6 +42,16 @@ def test_a_loss_is_told_when_it_is_over_and_the_destination_is_back(ledger: Outb
     assert losses.look(106.0, reachable=True) is None
 
 
+def test_a_clock_that_is_set_back_makes_no_loss_end_before_it_began(ledger: Outbox) -> None:
+    losses = Losses(ledger, 5000.0)
+    lose(ledger, 1)
+    losses.look(5001.0, reachable=False)
+    lose(ledger, 1)
+    losses.look(1401.0, reachable=False)
+    loss = losses.look(1402.0, reachable=True)
+    assert loss == Loss(Counter({"queue-full": 2}), 1401.0, 1401.0)
+
+
 def test_it_waits_until_what_is_queued_has_left(ledger: Outbox) -> None:
     losses = Losses(ledger, 0.0)
     ledger.put(b"first")
