@@ -169,6 +169,8 @@ class Application:
         config = self.plan.config
         # All are read before the first is replaced: one that is refused keeps all the old ones.
         chosen = [Filter.of(config, plan.point) for plan in self.plan.points]
+        # What has happened until now is still for the old ones.
+        self.trace_points.bus.flush()
         for point, each in zip(self.trace_points.configured, chosen, strict=True):
             point.tracer.decide = each.decide
         log.info("the filter is read anew")

@@ -124,23 +124,26 @@ class Bus:
     )
 
     def __init__(self) -> None:
-        self.connect_started = Hook(ConnectStarted)
-        self.connect_failed = Hook(ConnectFailed)
-        self.connection_opened = Hook(ConnectionOpened)
-        self.handshake_request = Hook(HandshakeRequest)
-        self.handshake_reply = Hook(HandshakeReply)
-        self.accepted = Hook(Accepted)
-        self.connected = Hook(Connected)
-        self.handshake_failed = Hook(HandshakeFailed)
-        self.message_received = Hook(MessageReceived)
-        self.message_sent = Hook(MessageSent)
-        self.error_occurred = Hook(ErrorOccurred)
-        self.superseded = Hook(Superseded)
-        self.closed = Hook(Closed)
-        hooks = (getattr(self, name) for name in self.__slots__ if name != "_hooks")
+        self.connect_started = self._make_hook(ConnectStarted)
+        self.connect_failed = self._make_hook(ConnectFailed)
+        self.connection_opened = self._make_hook(ConnectionOpened)
+        self.handshake_request = self._make_hook(HandshakeRequest)
+        self.handshake_reply = self._make_hook(HandshakeReply)
+        self.accepted = self._make_hook(Accepted)
+        self.connected = self._make_hook(Connected)
+        self.handshake_failed = self._make_hook(HandshakeFailed)
+        self.message_received = self._make_hook(MessageReceived)
+        self.message_sent = self._make_hook(MessageSent)
+        self.error_occurred = self._make_hook(ErrorOccurred)
+        self.superseded = self._make_hook(Superseded)
+        self.closed = self._make_hook(Closed)
+        hooks = (getattr(self, name) for name in Bus.__slots__ if name != "_hooks")
         self._hooks: dict[type[ConnectionEvent], Hook[Any]] = {
             hook.event_type: hook for hook in hooks
         }
+
+    def _make_hook(self, event_type: type[E]) -> Hook[E]:
+        return Hook(event_type)
 
     def hook(self, event_type: type[E]) -> Hook[E]:
         """The hook for an event type."""

@@ -157,6 +157,7 @@ def _program() -> str:
 
 async def _show_last_traces(application: Application, collector: EmbeddedCollector) -> None:
     if application.tracer is not None:
+        application.trace_points.bus.flush()
         await collector.settle(application.tracer.counters["offered"])
 
 

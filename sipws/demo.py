@@ -70,6 +70,7 @@ async def play(
         await scene.play(url)
         await application.server.flows.wait_empty()
         if application.tracer is not None:
+            application.trace_points.bus.flush()
             await collector.settle(application.tracer.counters["offered"])
 
 

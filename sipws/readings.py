@@ -37,6 +37,7 @@ def traffic_of(flow: Flow) -> Traffic:
 
 def families(application: "Application") -> Iterator[Family]:
     """All metrics."""
+    application.trace_points.bus.flush()
     phases, upstream, traffic = _look(application)
     yield _connections(phases)
     yield from _upstream(application.relay, upstream)
@@ -47,7 +48,7 @@ def families(application: "Application") -> Iterator[Family]:
         "sipws_subscriber_failures_total",
         "counter",
         "Calls of subscribers to the event bus that raised.",
-    ).add(application.bus.failed)
+    ).add(application.bus.failed + application.trace_points.bus.failed)
     yield application.lag.family()
     yield Family("sipws_build_info", "gauge", "Always 1; the labels say what runs.").add(
         1,
@@ -60,6 +61,7 @@ def families(application: "Application") -> Iterator[Family]:
 
 def statistics(application: "Application") -> dict[str, int]:
     """The statistics that MI ``get_statistics`` knows, as ``GROUP:NAME``."""
+    application.trace_points.bus.flush()
     phases, upstream, alive = _look(application)
     counts, points = application.counts, application.trace_points
     senders = points.senders

@@ -19,6 +19,7 @@ from hep.groups import Group
 from hep.senders import REFUSED
 from sipws.address import Address
 from sipws.bus import Bus
+from sipws.deferred import DeferredBus
 from sipws.errors import AddressError, ConfigurationError, TracePointError
 from sipws.events import Connection
 from sipws.plan import PointPlan
@@ -76,7 +77,8 @@ class TracePoints:
         self.configured: list[TracePoint] = []
         self.started: dict[str, TracePoint] = {}
         """By id."""
-        self._bus = bus
+        self.bus = DeferredBus(bus)
+        """What the tracers listen to, so that no message waits for its trace."""
         self._watching: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -113,7 +115,7 @@ class TracePoints:
                 if len(senders) == 1
                 else _DISTRIBUTIONS[plan.distribution](*senders).send
             )
-            tracer = Tracer(self._bus, send, plan.settings, decide=plan.filter.decide, on=on)
+            tracer = Tracer(self.bus, send, plan.settings, decide=plan.filter.decide, on=on)
             name = plan.destinations[0].name or str(number)
             self.configured.append(self._point(name, tracer, senders, temporary=False))
 
@@ -150,7 +152,7 @@ class TracePoints:
         packets = replace(settings.packets, version=destination.version)
         sender = hep.open_sender(destination)
         tracer = Tracer(
-            self._bus,
+            self.bus,
             sender.send,
             # The events of all connections would bury the calls of a party.
             replace(settings, packets=packets, trace_sip=True, trace_events=select is None),

@@ -202,11 +202,12 @@ async def _run(name: str) -> None:
 async def _trace(bus: "Bus", how: str) -> None:
     """Trace what happens and every message to the port in ``HEP_PORT``, or load it and be off."""
     import hep
+    from sipws.deferred import DeferredBus
     from sipws.tracing.tracer import Tracer, TraceSettings
 
     transport = "tcp" if how == "tcp" else "udp"
     sender = hep.open_sender(hep.HepId("127.0.0.1", int(os.environ["HEP_PORT"]), transport))
-    Tracer(bus, sender.send, TraceSettings(trace_sip=True), on=how != "off")
+    Tracer(DeferredBus(bus), sender.send, TraceSettings(trace_sip=True), on=how != "off")
     with suppress(TimeoutError):
         # Where nobody is there, it begins like that.
         async with asyncio.timeout(1):

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 import hep
 from sipws.bus import Bus
+from sipws.deferred import DeferredBus
 from sipws.errors import ConfigurationError
 from sipws.events import Connection
 from sipws.registry import Registered, Registry
@@ -78,6 +79,7 @@ class Pipeline:
         self.tracer: Tracer | None = None
         """Once started; it can be switched off and on, and its filter replaced."""
         packets = PacketSettings(destination.version, capture_id, auth_key=auth_key)
+        self._deferred = DeferredBus(self.bus)
         self._settings = TraceSettings(packets, homer5=homer5, trace_sip=trace_sip)
         self._decide = _decide(filter, route)
         self._on = on
@@ -90,8 +92,16 @@ class Pipeline:
         if self.sender is None:
             self.sender = hep.open_sender(self.destination)
             self.tracer = Tracer(
-                self.bus, self.sender.send, self._settings, decide=self._decide, on=self._on
+                self._deferred,
+                self.sender.send,
+                self._settings,
+                decide=self._decide,
+                on=self._on,
             )
+
+    def flush(self) -> None:
+        """Hand to the sender what has happened until now; by itself that takes milliseconds."""
+        self._deferred.flush()
 
     async def aclose(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Send what waits, and end; it may be started again.

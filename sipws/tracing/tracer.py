@@ -153,11 +153,12 @@ class Tracer:
         """Turn tracing on or off (OpenSIPS ``ws_trace``); takes effect with the next event."""
         if on == self._on:
             return
-        self._on = on
         # Off, the tracer is not subscribed: the SIP path then pays for a test of an empty hook.
         for event_type, subscriber in self._subscriptions():
             hook = self._bus.hook(event_type)
             (hook.subscribe if on else hook.unsubscribe)(subscriber)
+        # Last, as leaving a `DeferredBus` brings what happened while it was on.
+        self._on = on
 
     def close(self) -> None:
         """Take the tracer off the bus for good."""

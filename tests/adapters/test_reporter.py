@@ -201,6 +201,7 @@ async def test_a_collector_that_is_not_there_does_not_hurt_the_application() -> 
             async with connect(f"ws://127.0.0.1:{port}", proxy=None) as websocket:
                 await websocket.send(sip())
                 assert await websocket.recv() == sip()
+        trace.flush()
         assert trace.sender is not None
         assert trace.sender.counters.queued >= 4
         await trace.aclose(timeout=0)

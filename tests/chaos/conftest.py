@@ -68,10 +68,11 @@ class Phone:
     def __init__(self, application: Application) -> None:
         self.asked = self.answered = 0
         self._url = f"ws://127.0.0.1:{application.server.listeners[0].port}/"
+        self._trace_points = application.trace_points
         self._ledger = application.trace_points.senders[0].counters
 
     async def ask(self, count: int) -> None:
-        """Ask so often, and wait for every answer; the ledger is right all along."""
+        """Ask so often, wait for every answer, and trace it; the ledger is right all along."""
         async with connect(self._url, subprotocols=[Subprotocol("sip")]) as client:
             for _ in range(count):
                 await client.send(options(self.asked))
@@ -80,6 +81,7 @@ class Phone:
                     await client.recv()
                 self.answered += 1
                 self.check()
+        self._trace_points.bus.flush()
 
     def check(self) -> None:
         ledger = self._ledger

@@ -73,6 +73,7 @@ async def test_memory_and_descriptors_are_flat() -> None:
                 before, _ = tracemalloc.get_traced_memory()
                 await some(listener, CONNECTIONS)
                 await application.server.flows.wait_empty()
+                application.trace_points.bus.flush()
                 [sender] = application.trace_points.senders
                 async with asyncio.timeout(60):
                     while sender.counters.queued:  # noqa: ASYNC110 - has no event

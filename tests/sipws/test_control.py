@@ -69,6 +69,7 @@ async def come_and_go(application: Application) -> None:
     [sender] = application.trace_points.senders
     async with asyncio.timeout(5):
         await application.server.flows.wait_empty()
+        application.trace_points.bus.flush()
         while sender.counters.queued:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.005)
     await asyncio.sleep(0.02)

@@ -98,6 +98,7 @@ async def test_hep_is_counted_by_destination_and_cause() -> None:
         async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP):
             pass
         await running.server.flows.wait_empty()
+        running.trace_points.bus.flush()
         [sender] = running.trace_points.senders
         sender.counters.drop_all("example")
         found = await metrics(running)

@@ -237,6 +237,7 @@ async def test_what_was_lost_is_told_in_the_trace_once_the_collector_is_back(run
     [sender] = points.senders
     await phone(application, *(options(call=f"c{number}") for number in range(20)))
     await application.server.flows.wait_empty()
+    points.bus.flush()
     lost = sender.counters.dropped.total()
     assert lost > 0
     points.look(1000.0)

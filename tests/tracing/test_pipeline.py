@@ -52,6 +52,7 @@ async def test_a_filter_decides(
     async with Pipeline(TO_NOWHERE, **options) as trace:
         trace.bus.publish(ConnectionOpened(connection, 1000.0))
         trace.bus.publish(accepted)
+        trace.flush()
         assert trace.tracer is not None
         assert trace.tracer.counters["traced"] == traced
 
@@ -64,6 +65,7 @@ async def test_a_script_may_be_a_file(
     async with Pipeline(TO_NOWHERE, filter=script) as trace:
         trace.bus.publish(ConnectionOpened(connection, 1000.0))
         trace.bus.publish(accepted)
+        trace.flush()
         assert trace.tracer is not None
         assert trace.tracer.counters["excluded"] == 1
 

@@ -1,0 +1,103 @@
+"""A bus that tells what happened a moment later, for subscribers that work over what they hear.
+
+A tracer spends as much on a message as the transport does. Told at once, it would stand between a
+request and its answer. Told a few milliseconds later, it works off what came meanwhile in one go,
+which also costs less: a processor that does one thing again and again has all of it at hand.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from sipws.bus import Bus, E, Hook
+
+DELAY: Final = 0.005
+"""Seconds that an event waits: enough to gather some, and nothing to whoever looks at a trace.
+Events have the time at which they happened."""
+
+MOST: Final = 64
+"""Events that wait so long. As soon as there are more, telling begins."""
+
+PORTION: Final = 8
+"""Events that are told in one turn of the event loop, so that no request waits for more; or, where
+that is more, a quarter of those that wait, so that they stay few however fast they come."""
+
+
+class DeferredBus(Bus):
+    """Hands on what is published on another bus, in its order, but later.
+
+    Nobody is told what was published before it subscribed, and who unsubscribes is told first what
+    was published until then.
+
+    Args:
+        bus: the other bus, whose publishers run in an event loop.
+    """
+
+    __slots__ = ("_bus", "_due", "_telling", "_waiting")
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._waiting: deque[tuple[Hook[Any], Any]] = deque()
+        self._due: asyncio.Handle | None = None
+        self._telling = False
+        super().__init__()
+
+    def flush(self) -> None:
+        """Tell all that waits now."""
+        if self._telling:
+            # Somebody leaves because of what he is told: the order is to stay that of the events.
+            return
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None
+        self._tell(len(self._waiting))
+
+    def _make_hook(self, event_type: type[E]) -> Hook[E]:
+        return _DeferredHook(self._bus.hook(event_type), self)
+
+    def _put(self, hook: Hook[E], event: E) -> None:
+        waiting = self._waiting
+        waiting.append((hook, event))
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(DELAY, self._tell_some)
+        elif len(waiting) == MOST:
+            self._due.cancel()
+            self._due = asyncio.get_running_loop().call_soon(self._tell_some)
+
+    def _tell_some(self) -> None:
+        waiting = self._waiting
+        self._tell(max(PORTION, len(waiting) // 4))
+        self._due = asyncio.get_running_loop().call_soon(self._tell_some) if waiting else None
+
+    def _tell(self, count: int) -> None:
+        self._telling = True
+        for _ in range(min(count, len(self._waiting))):
+            hook, event = self._waiting.popleft()
+            hook.publish(event)
+        self._telling = False
+
+
+class _DeferredHook(Hook[E]):
+    """A hook that is subscribed to the one of the other bus while somebody is subscribed to it."""
+
+    __slots__ = ("_other", "_owner", "_put")
+
+    def __init__(self, other: Hook[E], owner: DeferredBus) -> None:
+        super().__init__(other.event_type)
+        self._other = other
+        self._owner = owner
+        self._put = partial(owner._put, self)
+
+    def subscribe(self, subscriber: Callable[[E], object]) -> None:
+        self._owner.flush()
+        super().subscribe(subscriber)
+        if len(self.subscribers) == 1:
+            self._other.subscribe(self._put)
+
+    def unsubscribe(self, subscriber: Callable[[E], object]) -> None:
+        self._owner.flush()
+        super().unsubscribe(subscriber)
+        if not self.subscribers:
+            self._other.unsubscribe(self._put)
