@@ -128,8 +128,8 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--upstream",
         metavar="URI",
-        help="ws: or wss: URL of a SIP server that everything is relayed to (default: none; the"
-        " built-in responder answers)",
+        help="SIP server that everything is relayed to, a ws: or wss: URL or sip:HOST;transport=ws"
+        " (default: none; the built-in responder answers)",
     )
     parser.add_argument(
         "--control", metavar="HOST:PORT", help="address of the control interface (default: none)"
