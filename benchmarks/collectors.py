@@ -1,9 +1,9 @@
 """What collectors that are not well cost: ``python benchmarks/collectors.py``.
 
 As `tracing.py`, with every message and event traced to a collector that takes everything, to one
-that is not there, to one that reads slowly and to one that never reads: processor time of an
-OPTIONS and its answer, and how long the answer takes, half of them and all but one in a hundred.
-Prints a Markdown table.
+that is not there, to one that reads slowly, to one that never reads and to one that never accepts:
+processor time of an OPTIONS and its answer, and how long the answer takes, half of them and all but
+one in a hundred. Prints a Markdown table.
 """
 
 import argparse
@@ -25,17 +25,23 @@ TRANSPORTS = ("udp", "tcp")
 
 BAD = """
 import socket, sys, time
-sock = socket.create_server(("127.0.0.1", 0))
+deaf = sys.argv[1] == "deaf"
+sock = socket.create_server(("127.0.0.1", 0), backlog=0 if deaf else 100)
+# The one that may wait to be accepted; of any other the SYN is dropped.
+waiting = socket.create_connection(sock.getsockname()) if deaf else None
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 print(sock.getsockname()[1], flush=True)
 taken = []
 while True:
+    if deaf:
+        time.sleep(1)
+        continue
     taken.append(sock.accept()[0])
     while sys.argv[1] == "slow":
         taken[-1].recv(100)
         time.sleep(0.1)
 """
-"""A TCP collector that reads 1,000 bytes a second, or nothing at all."""
+"""A TCP collector that reads 1,000 bytes a second, or nothing at all, or does not even accept."""
 
 
 @contextmanager
@@ -76,7 +82,7 @@ def main() -> None:
     cpus = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
         up = stack.enter_context(sink())
-        never, slow = (stack.enter_context(bad(how)) for how in ("never", "slow"))
+        never, slow, deaf = (stack.enter_context(bad(how)) for how in ("never", "slow", "deaf"))
         load.pin(cpus[-1])
         servers = {"no tracing": stack.enter_context(serve("sipws", cpus[0]))}
         for what, port, transports in (
@@ -85,6 +91,7 @@ def main() -> None:
             ("not there", 1, TRANSPORTS),
             ("reads 1,000 bytes a second", slow, ("tcp",)),
             ("never reads", never, ("tcp",)),
+            ("never accepts", deaf, ("tcp",)),
         ):
             os.environ["HEP_PORT"] = str(port)
             for transport in transports:

@@ -38,6 +38,10 @@ class Finder:
             pytest.fail(reason)
         pytest.skip(reason)
 
+    def not_allowed(self, what: str, said: str) -> NoReturn:
+        """Skip a test that nobody but root may run, also where all are required."""
+        pytest.skip(f"{what} is for root alone: {said.strip()}")
+
     def program(self, *names: str, remedy: str) -> str:
         """The first of these programs that is installed."""
         # Servers are where a user's own path does not lead.

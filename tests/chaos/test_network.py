@@ -89,7 +89,7 @@ def network(find: Any) -> Iterator[Network]:
         try:
             network.build()
         except subprocess.CalledProcessError as exc:
-            find.missing("network namespaces", f"run as root ({exc.stderr.strip()})")
+            find.not_allowed("a network of its own", exc.stderr)
         yield network
     finally:
         network.remove()
@@ -112,6 +112,56 @@ async def test_a_silent_cut_that_ends_loses_nothing_over_tcp(
         assert application.trace_points.senders[0].failures == 0
     assert caller.answered == 300
     assert collector.calls == [call for call in range(300) for _ in range(2)]
+
+
+async def test_packets_that_are_swallowed_over_udp_are_lost_and_nobody_knows(
+    run: Run, phone: MakePhone, listener: Any, until: Until, network: Network
+) -> None:
+    address = f"{network.there}:9060"
+    async with listener(address, "udp", prefix=network.prefix) as collector:
+        application = await run(9060, "udp", network.there)
+        [sender] = application.trace_points.senders
+        caller = phone(application)
+        await caller.ask(20)
+        await until(lambda: len(collector.calls) == 40)
+        network.swallow()
+        await caller.ask(100)
+        await until(lambda: not sender.counters.queued)
+        network.mend()
+        await caller.ask(20)
+        await until(lambda: len(collector.calls) >= 80)
+    assert caller.answered == 140
+    assert collector.calls == [call for call in (*range(20), *range(120, 140)) for _ in range(2)]
+    # The system took them: no more is known over UDP.
+    assert sender.counters.sent == sender.counters.offered == 280
+
+
+async def test_a_connection_that_dies_in_the_cut_takes_along_what_the_system_had(
+    run: Run, phone: MakePhone, listener: Any, until: Until, network: Network
+) -> None:
+    address = f"{network.there}:9060"
+    application = await run(9060, host=network.there)
+    [sender] = application.trace_points.senders
+    caller = phone(application)
+    async with listener(address, prefix=network.prefix) as first:
+        await until(lambda: sender.connected)
+        await caller.ask(20)
+        await until(lambda: len(first.calls) == 40)
+        network.swallow()
+        await caller.ask(30)
+        await until(lambda: not sender.counters.queued)
+    # The collector was killed, and with it the connection.
+    await until(lambda: not sender.connected)
+    await caller.ask(100)
+    assert sender.counters.queued == 200
+    network.mend()
+    async with listener(address, prefix=network.prefix) as second:
+        await until(lambda: len(second.calls) >= 200)
+    assert caller.answered == 150
+    assert first.calls == [call for call in range(20) for _ in range(2)]
+    # In order, nothing twice; what was on its way then counts as sent.
+    assert second.calls == [call for call in range(50, 150) for _ in range(2)]
+    assert sender.counters.sent == sender.counters.offered == 300
 
 
 async def test_a_collector_whose_syns_are_swallowed_holds_nobody_up_and_is_told(
