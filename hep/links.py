@@ -57,8 +57,11 @@ class Link(Protocol):
     def wake(self) -> None:
         """There is something in the outbox; returns at once."""
 
-    def close(self) -> None:
-        """Let go of it; what the system has not taken is in the outbox again."""
+    async def aclose(self) -> None:
+        """Let go of it, whatever the peer does.
+
+        What the system has not taken is in the outbox again at once.
+        """
 
 
 OnIdle = Callable[[], object]
@@ -241,7 +244,7 @@ class _Datagrams:
         if not self.broken.done():
             self.broken.set_result(exc)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         with suppress(ConnectionRefusedError):
             self._note_earlier_errors()
         self._break(None)
@@ -260,6 +263,7 @@ class _Stream(asyncio.Protocol):
         self._outbox = outbox
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._awake = False
         self._full = False
 
@@ -311,6 +315,7 @@ class _Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._break(exc)
+        self._gone.set_result(None)
 
     def _break(self, exc: Exception | None) -> None:
         if self.broken.done():
@@ -318,15 +323,20 @@ class _Stream(asyncio.Protocol):
         self._outbox.undo()
         self.broken.set_result(exc if isinstance(exc, OSError) else None)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         unsent = self._full
         self._break(None)
-        if self._transport is not None:
-            # What the transport still holds is in the outbox again: it must not go out as well.
-            if unsent:
-                self._transport.abort()
-            else:
-                self._transport.close()
+        transport = self._transport
+        if transport is None:
+            return
+        # What the transport still holds is in the outbox again: it must not go out as well.
+        if not unsent:
+            transport.close()
+            # TLS says so to the peer, in a turn of the loop or two, and would wait for the answer.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        transport.abort()
+        await asyncio.shield(self._gone)
 
 
 def _keep_alive(sock: socket.socket) -> None:

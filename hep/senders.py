@@ -242,8 +242,8 @@ class Sender:
                 log.warning("connection to %s broke: %s", self.destination, self.last_error)
         finally:
             self._link = None
-            link.close()
             self._set_connected(False)
+            await link.aclose()
 
     def _ran_empty(self) -> None:
         if self._spooler is not None:

@@ -1,13 +1,16 @@
 """HEP over TLS: certificates are verified unless told otherwise."""
 
 import asyncio
+import socket
 import ssl
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 import trustme
 
 import hep
+from hep.hep_id import Transport
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,63 @@ async def test_a_collector_may_ask_who_sends(
         sender.send(packet)
         await inbox.wait_for(1)
     assert len(inbox.packets) == 1
+
+
+class Mute:
+    """A collector that does TLS and reads, but never ends a connection."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self.received = b""
+        self.was_told = False
+        """Whether TLS said that there comes no more, and then TCP."""
+
+    def run(self) -> None:
+        with self._listening, self._listening.accept()[0] as accepted:
+            accepted.settimeout(10)
+            with self._context.wrap_socket(
+                accepted, server_side=True, suppress_ragged_eofs=False
+            ) as connected:
+                while data := connected.recv(4096):
+                    self.received += data
+                # Below TLS.
+                with suppress(ConnectionResetError):
+                    assert socket.socket.recv(connected, 1) == b""
+                self.was_told = True
+
+
+async def test_an_end_does_not_wait_for_a_collector_that_does_not_answer_it(
+    authority: trustme.CA, collector_context: ssl.SSLContext, packet: hep.Packet
+) -> None:
+    mute = Mute(collector_context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    reading = asyncio.create_task(asyncio.to_thread(mute.run))
+    sender = hep.open_sender(
+        hep.HepId("localhost", mute.port, "tls"), hep.SenderSettings(tls=trusting)
+    )
+    sender.send(packet)
+    async with asyncio.timeout(10):
+        await sender.aclose(5)
+        await reading
+    assert mute.received == hep.encode(packet)
+    assert mute.was_told
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+async def test_an_end_does_not_wait_for_a_collector_that_says_nothing_at_all(
+    packet: hep.Packet, transport: Transport
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        sender = hep.open_sender(hep.HepId("127.0.0.1", port, transport))
+        for _ in range(20_000):
+            sender.send(packet)
+        accepted, _ = await asyncio.to_thread(listening.accept)
+        with accepted:
+            async with asyncio.timeout(5):
+                await sender.aclose(0.05)
+    counters = sender.counters
+    assert counters.offered == counters.sent + counters.dropped.total()
