@@ -195,6 +195,7 @@ class Client:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await close_all(self.flows, CloseCode.NORMAL_CLOSURE, "client shutdown", grace)
+        self._shared.deadlines.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from websockets.exceptions import ProtocolError
 from sipws import flow_token
 from sipws.address import Listener, address_of_socket
 from sipws.admission import Ticket
+from sipws.deadlines import Line
 from sipws.errors import ConnectionClosedError, TransportError
 from sipws.events import (
     Connection,
@@ -49,6 +50,7 @@ class Flow(asyncio.Protocol):
 
     __slots__ = (
         "_arrived",
+        "_line",
         "_listener",
         "_liveness",
         "_loop",
@@ -58,7 +60,6 @@ class Flow(asyncio.Protocol):
         "_stalled",
         "_ticket",
         "_timed_phase",
-        "_timer",
         "_transport",
     )
 
@@ -71,7 +72,7 @@ class Flow(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._session: Session
         self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle | None = None
+        self._line: Line | None = None
         self._timed_phase: Phase | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._receiving = False
@@ -284,7 +285,7 @@ class Flow(asyncio.Protocol):
         if not self._receiving:
             self._flush()
         if self._session.phase is not self._timed_phase:
-            self._start_timer()
+            self._limit_phase()
 
     def _deliver(self, event: MessageReceived) -> None:
         message = event.data
@@ -328,16 +329,17 @@ class Flow(asyncio.Protocol):
             else:
                 transport.close()
 
-    def _start_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _limit_phase(self) -> None:
+        if self._line is not None:
+            self._line.leave(self)
+            self._line = None
         self._timed_phase = self._session.phase
         if (timeout := self._session.timeout) is not None:
-            self._timer = self._loop.call_later(timeout, self._phase_timed_out)
+            self._line = self._shared.deadlines.line(timeout)
+            self._line.enter(self)
 
-    def _phase_timed_out(self) -> None:
-        self._timer = None
+    def time_is_up(self) -> None:
+        """The time that this phase may last has passed; `sipws.deadlines` calls it."""
         self._act(self._session.handle_timeout(self._shared.clock()))
         if self._session.phase is Phase.CLOSED:
             self._transport.abort()
@@ -348,10 +350,12 @@ class Flow(asyncio.Protocol):
         self.abort(ErrorKind.SEND_TIMEOUT, f"the peer took no bytes for {timeout * 1000:g} ms")
 
     def _stop_timers(self) -> None:
-        for timer in (self._timer, self._stalled):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._stalled = None
+        if self._line is not None:
+            self._line.leave(self)
+            self._line = None
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
 
 def _is_utf8(message: bytes) -> bool:

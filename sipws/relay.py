@@ -82,6 +82,7 @@ class Relay:
             registry=shared.registry,
             clock=shared.clock,
             steady=shared.steady,
+            deadlines=shared.deadlines,
             admission=Admission(),
         )
         self._dialer = Dialer(surroundings, self._tls)

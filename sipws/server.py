@@ -151,6 +151,7 @@ class Server:
         if self._relay is not None:
             await self._relay.aclose()
         await close_all(self.flows, CloseCode.GOING_AWAY, SHUTDOWN, grace)
+        self._shared.deadlines.close()
 
     async def _close_spread(self, spread: float) -> None:
         """Close the connections that are open, one after the other."""

@@ -10,6 +10,7 @@ from websockets.typing import Subprotocol
 from sipws.address import Address
 from sipws.admission import Admission, Ticket
 from sipws.bus import Bus
+from sipws.deadlines import Deadlines
 from sipws.handshake import SUBPROTOCOL, Refusal
 from sipws.instances import Instances
 from sipws.limits import Limits
@@ -42,6 +43,9 @@ class Surroundings:
 
     compression: bool = False
     """Whether permessage-deflate is accepted, or offered (RFC 7692)."""
+
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    """How long each phase of theirs may still last."""
 
     instances: Instances | None = None
     """Which connection each phone registered on; None looks for none."""
