@@ -120,13 +120,15 @@ class ServerSession(Session):
         return timeout
 
     def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
-        received = self._received
+        received, limit = self._received, self._limits.request_size
+        if not received and len(data) <= limit and (reply := self._short_answer(data, now)):
+            # What has a short answer is a request and all of it.
+            return self._answer(data, now, reply)
         looked_at = len(received)
         received += data
         if problem := handshake.no_http(received):
             return self._refuse(Refusal(ErrorKind.NOT_HTTP, problem), now)
         end = handshake.end_of_request(received, looked_at)
-        limit = self._limits.request_size
         if (len(received) if end is None else end) > limit:
             detail = f"the upgrade request exceeds {limit} bytes"
             return self._refuse(Refusal(ErrorKind.REQUEST_TOO_LARGE, detail), now)
@@ -134,13 +136,19 @@ class ServerSession(Session):
             return []
         request, behind = bytes(received[:end]), bytes(received[end:])
         received.clear()
+        reply = None if request == data else self._short_answer(request, now)
+        return self._answer(request, now, reply, behind)
+
+    def _answer(
+        self, request: bytes, now: float, reply: bytes | None, behind: bytes = b""
+    ) -> list[Event]:
+        """Decide on a request; ``reply`` is the 101 that it gets unless it is refused, if known."""
         asking, refusal = self.connection.with_request(UpgradeRequest(request)), self._turned_away
         if refusal is None:
             asking, refusal = self._examine(asking, self._steady())
         self.connection = asking
         happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
-        reply = self._short_answer(request, now) if refusal is None else None
-        if reply is None:
+        if reply is None or refusal is not None:
             engine = self._make_engine()
             verdict = refusal or handshake.answer(engine, request)
             if isinstance(verdict, Refusal):

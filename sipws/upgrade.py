@@ -40,18 +40,52 @@ _READ: Final = _NEEDED | _OPTIONAL | {b"content-length", b"transfer-encoding"}
 """Headers that matter to the engine's answer."""
 
 
+REMEMBERED: Final = 256
+"""Requests that are remembered, each without its key: a browser sends the same one to a server
+again and again, and all of one version send the same one. They take 2 MB at most."""
+
+_KEY_LINE: Final = b"\r\nSec-WebSocket-Key: "
+_KEY_LENGTH: Final = 24
+_ANY_KEY: Final = b"A" * (_KEY_LENGTH - 2) + b"=="
+
+
 def short_answer(
     request: bytes, subprotocols: Sequence[str], now: float, *, extensions: bool = False
 ) -> bytes | None:
     """The 101 to an upgrade request; None where the engine is to be asked.
 
     Args:
-        request: the upgrade request, up to and including its blank line.
+        request: the upgrade request, up to and including its blank line. Anything else gets None.
         subprotocols: of which one must be offered, in order of preference; empty asks for none.
         now: the time, in seconds since the epoch.
         extensions: whether the engine may accept an extension that is offered.
     """
-    if len(request) > LONGEST or not _REQUEST.fullmatch(request):
+    if len(request) > LONGEST or not request.endswith(b"\r\n\r\n"):
+        return None
+    wanted = tuple(subprotocols)
+    line = request.find(_KEY_LINE)
+    start = line + len(_KEY_LINE)
+    end = start + _KEY_LENGTH
+    if line >= 0 and _KEY.fullmatch(request, start, end) and request.startswith(b"\r\n", end):
+        # Another key changes nothing but the answer's.
+        found = _remembered(request[:start] + _ANY_KEY + request[end:], wanted, extensions)
+        key = request[start:end]
+    else:
+        found = _examined(request, wanted, extensions)
+        key = found[0] if found else b""
+    if found is None:
+        return None
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nDate: %b\r\nUpgrade: websocket\r\n"
+        b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
+    ) % (_date(int(now)), accept_key(key.decode()).encode(), found[1])
+
+
+def _examined(
+    request: bytes, subprotocols: tuple[str, ...], extensions: bool
+) -> tuple[bytes, bytes] | None:
+    """The key of a request and the header line with the subprotocol that it gets."""
+    if not _REQUEST.fullmatch(request):
         return None
     lines = request.split(b"\r\n")
     if len(lines) > MOST_HEADERS:
@@ -90,10 +124,10 @@ def short_answer(
                 break
         else:
             return None
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nDate: %b\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
-    ) % (_date(int(now)), accept_key(key.decode()).encode(), chosen)
+    return key, chosen
+
+
+_remembered = lru_cache(REMEMBERED)(_examined)
 
 
 def _listed(value: bytes) -> list[bytes]:
