@@ -27,7 +27,7 @@ async def test_a_collector_that_is_killed_and_started_again_misses_what_the_syst
         [sender] = application.trace_points.senders
         caller = phone(application)
         await caller.ask(300)
-        await until(lambda: first.calls)
+        await until(lambda: first.calls and not sender.counters.queued)
     await until(lambda: not sender.connected)
     # All of this waits for the next one: request and answer of each.
     await caller.ask(300)
