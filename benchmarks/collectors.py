@@ -32,10 +32,9 @@ waiting = socket.create_connection(sock.getsockname()) if deaf else None
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 print(sock.getsockname()[1], flush=True)
 taken = []
+while deaf:
+    time.sleep(1)
 while True:
-    if deaf:
-        time.sleep(1)
-        continue
     taken.append(sock.accept()[0])
     while sys.argv[1] == "slow":
         taken[-1].recv(100)

@@ -82,7 +82,7 @@ async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bo
             _say(_banner(application, collector))
             _say("Ctrl-C ends it.\n")
             await stop.wait()
-        await _show_last_traces(application, collector)
+        await collector.show_all(application)
     _say(f"\nStopped: {_totals(application)}.")
 
 
@@ -115,7 +115,7 @@ async def serve_demo(config: Config, *, may_move: bool) -> None:
             await demo.play(application, collector, _say)
             _say(_what_to_try(application))
             await stop.wait()
-        await _show_last_traces(application, collector)
+        await collector.show_all(application)
     _say(f"\nStopped: {_totals(application)}.")
 
 
@@ -153,12 +153,6 @@ def _program() -> str:
     """How this program was called, for examples that can be copied."""
     called = sys.argv[0]
     return called if Path(called).name == "sipws" and called != which("sipws") else "sipws"
-
-
-async def _show_last_traces(application: Application, collector: EmbeddedCollector) -> None:
-    if application.tracer is not None:
-        application.trace_points.bus.flush()
-        await collector.settle(application.tracer.counters["offered"])
 
 
 def _totals(application: Application) -> str:

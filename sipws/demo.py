@@ -69,9 +69,7 @@ async def play(
         say(f"\n{number}. {scene.title}")
         await scene.play(url)
         await application.server.flows.wait_empty()
-        if application.tracer is not None:
-            application.trace_points.bus.flush()
-            await collector.settle(application.tracer.counters["offered"])
+        await collector.show_all(application)
 
 
 class _Phone:

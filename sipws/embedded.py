@@ -9,6 +9,7 @@ from typing import Final, Self
 import hep
 from hep import display
 from sipws.address import Address
+from sipws.app import Application
 from sipws.config import Config
 
 NAME: Final = "embedded"
@@ -54,11 +55,15 @@ class EmbeddedCollector:
             tracing={"trace_destination": NAME, "trace_on": trace_on, "trace_sip": trace_sip},
         )
 
-    async def settle(self, packets: int, timeout: float = 1.0) -> None:
-        """Wait until so many packets have been received in all, or for ``timeout`` seconds.
+    async def show_all(self, application: Application, timeout: float = 1.0) -> None:
+        """Wait until all that has happened has been shown, or for ``timeout`` seconds.
 
         A datagram that was sent is in the system's hands; this lets it be read and shown.
         """
+        if application.tracer is None:
+            return
+        application.trace_points.bus.flush()
+        packets = application.tracer.counters["offered"]
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self.received < packets:

@@ -245,7 +245,7 @@ class Flow(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session where nothing else has, and forget the connection."""
-        self._stop_timers()
+        self._end_stall()
         self._act(self._session.receive_eof(self._shared.clock(), str(exc or "")))
         self._shared.registry.remove(self)
         if self._shared.instances is not None:
@@ -264,9 +264,7 @@ class Flow(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+        self._end_stall()
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -349,10 +347,7 @@ class Flow(asyncio.Protocol):
         timeout = self._shared.limits.send_timeout
         self.abort(ErrorKind.SEND_TIMEOUT, f"the peer took no bytes for {timeout * 1000:g} ms")
 
-    def _stop_timers(self) -> None:
-        if self._line is not None:
-            self._line.leave(self)
-            self._line = None
+    def _end_stall(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None

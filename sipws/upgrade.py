@@ -26,7 +26,9 @@ _REQUEST: Final = re.compile(
     rb"GET [!-~]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb":[\t -~]*\r\n)+\r\n"
 )  # fmt: skip
 _TOKENS: Final = re.compile(_TOKEN + rb"(?:[\t ]*,[\t ]*" + _TOKEN + rb")*")
-_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_KEY: Final = re.compile(
+    rb"\r\nsec-websocket-key:[\t ]*([A-Za-z0-9+/]{22}==)[\t ]*\r\n", re.IGNORECASE
+)
 
 _NEEDED: Final = {
     b"host",
@@ -44,9 +46,7 @@ REMEMBERED: Final = 256
 """Requests that are remembered, each without its key: a browser sends the same one to a server
 again and again, and all of one version send the same one. They take 2 MB at most."""
 
-_KEY_LINE: Final = b"\r\nSec-WebSocket-Key: "
-_KEY_LENGTH: Final = 24
-_ANY_KEY: Final = b"A" * (_KEY_LENGTH - 2) + b"=="
+_ANY_KEY: Final = b"A" * 22 + b"=="
 
 
 def short_answer(
@@ -62,29 +62,23 @@ def short_answer(
     """
     if len(request) > LONGEST or not request.endswith(b"\r\n\r\n"):
         return None
-    wanted = tuple(subprotocols)
-    line = request.find(_KEY_LINE)
-    start = line + len(_KEY_LINE)
-    end = start + _KEY_LENGTH
-    if line >= 0 and _KEY.fullmatch(request, start, end) and request.startswith(b"\r\n", end):
-        # Another key changes nothing but the answer's.
-        found = _remembered(request[:start] + _ANY_KEY + request[end:], wanted, extensions)
-        key = request[start:end]
-    else:
-        found = _examined(request, wanted, extensions)
-        key = found[0] if found else b""
-    if found is None:
+    if (key := _KEY.search(request)) is None:
+        return None
+    # Another key changes nothing but the answer's.
+    start, end = key.span(1)
+    shape = request[:start] + _ANY_KEY + request[end:]
+    chosen = _chosen_for(shape, tuple(subprotocols), extensions)
+    if chosen is None:
         return None
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nDate: %b\r\nUpgrade: websocket\r\n"
         b"Connection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n"
-    ) % (_date(int(now)), accept_key(key.decode()).encode(), found[1])
+    ) % (_date(int(now)), accept_key(key[1].decode()).encode(), chosen)
 
 
-def _examined(
-    request: bytes, subprotocols: tuple[str, ...], extensions: bool
-) -> tuple[bytes, bytes] | None:
-    """The key of a request and the header line with the subprotocol that it gets."""
+@lru_cache(REMEMBERED)
+def _chosen_for(request: bytes, subprotocols: tuple[str, ...], extensions: bool) -> bytes | None:
+    """The header line with a request's subprotocol; None where the engine is to be asked."""
     if not _REQUEST.fullmatch(request):
         return None
     lines = request.split(b"\r\n")
@@ -101,11 +95,10 @@ def _examined(
     # No body, nothing missing.
     if not _NEEDED <= headers.keys() <= _NEEDED | _OPTIONAL:
         return None
-    key, connection = headers[b"sec-websocket-key"], headers[b"connection"]
+    connection = headers[b"connection"]
     if not (
         headers[b"upgrade"].lower() == b"websocket"
         and headers[b"sec-websocket-version"] == b"13"
-        and _KEY.fullmatch(key)
         and _TOKENS.fullmatch(connection)
         and b"upgrade" in _listed(connection.lower())
     ):
@@ -124,10 +117,7 @@ def _examined(
                 break
         else:
             return None
-    return key, chosen
-
-
-_remembered = lru_cache(REMEMBERED)(_examined)
+    return chosen
 
 
 def _listed(value: bytes) -> list[bytes]:

@@ -136,6 +136,12 @@ def _free_port() -> int:
     return free_port()
 
 
+@pytest.fixture(name="options")
+def _options() -> Callable[[int], str]:
+    """A request of a call of its own: ``options(1)``."""
+    return options
+
+
 @pytest.fixture
 def phone() -> type[Phone]:
     """A phone of an application: ``phone(application)``."""

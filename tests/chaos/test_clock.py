@@ -42,14 +42,6 @@ sys.exit(main())
 NETWORK, LOG = 0x59, 0x64
 
 
-def options(number: int) -> str:
-    return (
-        "OPTIONS sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bK1\r\n"
-        "From: <sip:a@example.com>;tag=1\r\nTo: <sip:b@example.com>\r\n"
-        f"Call-ID: {number}\r\nCSeq: 1 OPTIONS\r\n\r\n"
-    )
-
-
 class Running:
     """``sipws run`` on that clock, traced to here and steered from here."""
 
@@ -120,7 +112,7 @@ def payloads_of(packets: list[hep.Packet], event: str) -> list[dict[str, str]]:
 
 
 async def test_ages_and_the_order_of_what_is_traced_do_not_follow_a_clock_that_is_set_back(
-    running: Running, packets: list[hep.Packet], until: Until
+    running: Running, packets: list[hep.Packet], until: Until, options: Callable[[int], str]
 ) -> None:
     listening = await running.line_with("listening on ws:")
     url = f"ws://127.0.0.1:{listening.split(':')[-1].strip()}/"

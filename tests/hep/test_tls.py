@@ -19,18 +19,21 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture
 def collector_context(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     return context
 
 
-async def test_packets_arrive_over_tls(
-    packet, collect, inbox, authority, collector_context
-) -> None:
+async def test_packets_arrive_over_tls(packet, collect, inbox, trusting, collector_context) -> None:
     collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
     destination = hep.HepId("localhost", collector.tls_address[1], "tls")
     async with hep.open_sender(destination, hep.SenderSettings(tls=trusting)) as sender:
         for number in range(20):
@@ -41,11 +44,9 @@ async def test_packets_arrive_over_tls(
 
 
 async def test_packets_go_on_arriving_over_tls_write_after_write(
-    packet, collect, inbox, authority, collector_context
+    packet, collect, inbox, trusting, collector_context
 ) -> None:
     collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
     destination = hep.HepId("localhost", collector.tls_address[1], "tls")
     async with hep.open_sender(destination, hep.SenderSettings(tls=trusting)) as sender:
         for number, size in enumerate((10, 60_000, 10, 60_000, 10), 1):
@@ -119,11 +120,9 @@ class Mute:
 
 
 async def test_an_end_does_not_wait_for_a_collector_that_does_not_answer_it(
-    authority: trustme.CA, collector_context: ssl.SSLContext, packet: hep.Packet
+    trusting: ssl.SSLContext, collector_context: ssl.SSLContext, packet: hep.Packet
 ) -> None:
     mute = Mute(collector_context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
     reading = asyncio.create_task(asyncio.to_thread(mute.run))
     sender = hep.open_sender(
         hep.HepId("localhost", mute.port, "tls"), hep.SenderSettings(tls=trusting)
