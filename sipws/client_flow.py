@@ -19,7 +19,7 @@ from sipws.events import (
     HandshakeFailed,
 )
 from sipws.flow import Flow
-from sipws.session import Phase
+from sipws.phase import CLOSED
 from sipws.surroundings import Surroundings
 
 
@@ -125,6 +125,6 @@ class ClientFlow(Flow):
                     self.answered.set_result(event)
                 case Closed():
                     self._ended.set_result(event)
-        if self._session.phase is Phase.CLOSED and not self._session.accepted:
+        if self._session.phase is CLOSED and not self._session.accepted:
             # Nothing of what is on the way matters any more, and no peer is to hold the socket.
             self._transport.abort()

@@ -24,7 +24,8 @@ from sipws.events import (
     Side,
 )
 from sipws.limits import Limits
-from sipws.session import Phase, Session
+from sipws.phase import CLOSING, HANDSHAKE, OPEN
+from sipws.session import Session
 
 
 class ClientSession(Session):
@@ -76,7 +77,7 @@ class ClientSession(Session):
 
     def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
         """Give the connection up; the caller drops the socket."""
-        if self.phase is Phase.HANDSHAKE:
+        if self.phase is HANDSHAKE:
             return self._fail_handshake(kind, detail, now)
         return super().abort(kind, detail, now)
 
@@ -103,7 +104,7 @@ class ClientSession(Session):
         request, self._request, self._head = self._request, b"", None
         received.clear()
         restart_parser(self._engine)
-        self.phase = Phase.OPEN
+        self.phase = OPEN
         self.accepted = True
         happened: list[Event] = [
             HandshakeReply(self.connection, now, 101, reply),
@@ -149,7 +150,7 @@ class ClientSession(Session):
     def _handshake_lost(self, now: float, detail: str) -> list[Event]:
         if self._head is not None:
             # A body that goes on to the end of the connection, or would have gone further.
-            self.phase = Phase.CLOSING
+            self.phase = CLOSING
             head = self._head
             refused = f"the server refused with {head.status} {head.phrase}".rstrip()
             return self._failed(ErrorKind.HANDSHAKE_REFUSED, refused, now)

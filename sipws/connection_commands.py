@@ -10,9 +10,9 @@ from websockets.frames import CloseCode
 from sipws.errors import TransportError
 from sipws.flow import Flow
 from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
+from sipws.phase import Phase
 from sipws.readings import traffic_of
 from sipws.relay_legs import Leg
-from sipws.session import Phase
 
 if TYPE_CHECKING:
     from sipws.app import Application

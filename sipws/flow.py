@@ -29,8 +29,9 @@ from sipws.events import (
 )
 from sipws.instances import REGISTER, Instances
 from sipws.liveness import PROBE_TIMEOUT, Finding, Liveness
+from sipws.phase import CLOSED, OPEN, Phase
 from sipws.server_session import ServerSession, let_in
-from sipws.session import Phase, Session
+from sipws.session import Session
 from sipws.surroundings import Arrived, Surroundings
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class Flow(asyncio.Protocol):
             ConnectionClosedError: the connection is closing or closed.
         """
         if text is None:
-            text = _is_utf8(message)
+            text = message.isascii() or _is_utf8(message)
         self._session.send(message, text=text)
         hook = self._shared.bus.message_sent
         if hook.subscribers:
@@ -171,7 +172,7 @@ class Flow(asyncio.Protocol):
         Args:
             now: the time of the event loop.
         """
-        if self._session.phase is Phase.OPEN:
+        if self._session.phase is OPEN:
             messages_in, _, bytes_in, _ = self._session.traffic
             self._act_on(self._liveness_now().look(now, bytes_in, messages_in))
 
@@ -224,7 +225,8 @@ class Flow(asyncio.Protocol):
         shared.registry.add(self)
         if refusal is not None and ticket.told:
             session.turn_away(refusal)
-        self._act([ConnectionOpened(connection, now)])
+        shared.bus.publish(ConnectionOpened(connection, now))
+        self._limit_phase()
         if refusal is not None and not ticket.told:
             self._act(session.drop(refusal, now))
             self._transport.abort()
@@ -322,12 +324,13 @@ class Flow(asyncio.Protocol):
         if eof and not transport.is_closing():
             # A half-close lets the peer read our last bytes even when more of its own are on
             # their way, which a close would answer with a reset. TLS has no half-close.
-            if transport.can_write_eof():
-                transport.write_eof()
-            else:
+            if self._session.is_over or not transport.can_write_eof():
                 transport.close()
+            else:
+                transport.write_eof()
 
     def _limit_phase(self) -> None:
+        """Begin the time limit of the session's phase."""
         if self._line is not None:
             self._line.leave(self)
             self._line = None
@@ -339,7 +342,7 @@ class Flow(asyncio.Protocol):
     def time_is_up(self) -> None:
         """The time that this phase may last has passed; `sipws.deadlines` calls it."""
         self._act(self._session.handle_timeout(self._shared.clock()))
-        if self._session.phase is Phase.CLOSED:
+        if self._session.phase is CLOSED:
             self._transport.abort()
 
     def _send_timed_out(self) -> None:
@@ -354,8 +357,6 @@ class Flow(asyncio.Protocol):
 
 
 def _is_utf8(message: bytes) -> bool:
-    if message.isascii():
-        return True
     try:
         message.decode()
     except UnicodeDecodeError:

@@ -20,8 +20,8 @@ from sipws.events import Side
 from sipws.exposition import Family
 from sipws.flow import Flow
 from sipws.metrics import ACCEPTED, Traffic
+from sipws.phase import Phase
 from sipws.relay import Relay
-from sipws.session import Phase
 
 if TYPE_CHECKING:
     from sipws.app import Application

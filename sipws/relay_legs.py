@@ -24,8 +24,8 @@ from sipws.events import (
 from sipws.farewell import End, Farewell, to_client, to_upstream
 from sipws.flow import Flow
 from sipws.limits import Limits
+from sipws.phase import OPEN
 from sipws.request import UpgradeRequest
-from sipws.session import Phase
 from sipws.surroundings import Arrived, Surroundings
 
 MOST_WAITING: Final = 32
@@ -133,7 +133,7 @@ class Pair:
 
     def _give_client_up(self, kind: ErrorKind, detail: str, told: Farewell) -> None:
         self._waiting.clear()
-        if self.client.phase is Phase.OPEN:
+        if self.client.phase is OPEN:
             self.client.publish_error(kind, detail)
             self.client.close(*told)
 
@@ -220,7 +220,7 @@ class Leg(Flow):
 
     def _end(self, events: Sequence[Event]) -> End | None:
         """How the connection ends, as soon as it is closing; None while it is open."""
-        if self._session.phase is Phase.OPEN:
+        if self._session.phase is OPEN:
             return None
         received, sent = self._session.close_frames
         if received is not None:

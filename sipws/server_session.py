@@ -27,8 +27,9 @@ from sipws.events import (
 )
 from sipws.handshake import Refusal
 from sipws.limits import Limits
+from sipws.phase import HANDSHAKE, OPEN
 from sipws.request import UpgradeRequest
-from sipws.session import Phase, Session
+from sipws.session import Session
 from sipws.upgrade import short_answer
 
 PATIENCE: Final = 2.0
@@ -107,7 +108,7 @@ class ServerSession(Session):
         self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
     ) -> list[Event]:
         """As any session; one that is turned away still hears why."""
-        if self.phase is Phase.HANDSHAKE and self._turned_away is not None:
+        if self.phase is HANDSHAKE and self._turned_away is not None:
             return self._refuse(self._turned_away, now)
         return super().close(now, code, reason)
 
@@ -115,9 +116,9 @@ class ServerSession(Session):
     def timeout(self) -> float | None:
         """As any session's; shorter for one that is turned away."""
         timeout = super().timeout
-        if self._turned_away is not None and timeout is not None:
-            return min(timeout, PATIENCE)
-        return timeout
+        if self._turned_away is None or timeout is None:
+            return timeout
+        return min(timeout, PATIENCE)
 
     def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
         received, limit = self._received, self._limits.request_size
@@ -158,7 +159,7 @@ class ServerSession(Session):
             restart_parser(engine)
             self._engine_made = engine
         self._writes.append(reply)
-        self.phase = Phase.OPEN
+        self.phase = OPEN
         self.accepted = True
         happened.append(HandshakeReply(self.connection, now, 101, reply))
         happened.append(Accepted(self.connection, now, request, reply))

@@ -20,7 +20,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 
 from sipws.assembly import Assembly
-from sipws.engine import feed
+from sipws.engine import feed, is_plain
 from sipws.errors import ConnectionClosedError
 from sipws.events import (
     ABNORMAL,
@@ -37,7 +37,7 @@ from sipws.frames import (
     whole_messages,
 )
 from sipws.limits import Limits
-from sipws.phase import Phase as Phase
+from sipws.phase import CLOSED, CLOSING, HANDSHAKE, OPEN, Phase
 from sipws.pieces import Pieces
 from sipws.wire import Wire
 
@@ -83,7 +83,7 @@ class Session(Wire):
     ) -> None:
         super().__init__()
         self.connection = connection
-        self.phase = Phase.HANDSHAKE
+        self.phase: Phase = HANDSHAKE
         self._limits = limits
         self._steady = steady
         self._received = bytearray()
@@ -102,12 +102,11 @@ class Session(Wire):
             what happened, in order.
         """
         self._bytes_in += len(data)
-        if self.phase is Phase.OPEN:
-            return self._receive_frames(data, now)
-        if self.phase is Phase.HANDSHAKE:
+        phase = self.phase
+        if phase is HANDSHAKE:
             return self._receive_handshake(data, now)
-        if self.phase is Phase.CLOSING and self.accepted:
-            # The peer's close frame may still come.
+        # While it is closing, the peer's close frame may still come.
+        if phase is OPEN or (phase is CLOSING and self.accepted):
             return self._receive_frames(data, now)
         return []
 
@@ -122,9 +121,9 @@ class Session(Wire):
 
     def handle_timeout(self, now: float) -> list[Event]:
         """The time limit of this phase has passed."""
-        if self.phase is Phase.HANDSHAKE:
+        if self.phase is HANDSHAKE:
             return self._handshake_timed_out(now)
-        if self.phase is Phase.CLOSING:
+        if self.phase is CLOSING:
             if not self.accepted:
                 return self._close(now, Side.LOCAL)
             detail = f"the peer did not close within {self._limits.close_timeout:g} s"
@@ -139,7 +138,7 @@ class Session(Wire):
         Raises:
             ConnectionClosedError: the connection is not open.
         """
-        if self.phase is not Phase.OPEN and not self._last_answers:
+        if self.phase is not OPEN and not self._last_answers:
             raise ConnectionClosedError(
                 f"connection {self.connection.id} with {self.connection.peer} is"
                 f" {self.phase.name.lower()}: nothing can be sent on it"
@@ -150,11 +149,11 @@ class Session(Wire):
     @property
     def can_send(self) -> bool:
         """Whether `send` is possible: from the handshake on until a close frame has gone out."""
-        return self.phase is Phase.OPEN or self._last_answers
+        return self.phase is OPEN or self._last_answers
 
     def ping(self) -> None:
         """Ask the peer whether it is there; any byte of it is the answer."""
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self._say_ping()
 
     def close(
@@ -170,24 +169,24 @@ class Session(Wire):
         Raises:
             ProtocolError: (of websockets) the code or the reason may not be sent.
         """
-        if self.phase is Phase.HANDSHAKE:
+        if self.phase is HANDSHAKE:
             self._eof_to_send = True
             return self._close(now, Side.LOCAL, reason)
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self._engine.send_close(code, reason)
             self._start_closing(Side.LOCAL, reason)
         return []
 
     def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
         """Give the connection up; the caller drops the socket."""
-        return [] if self.phase is Phase.CLOSED else self._abort(kind, detail, now)
+        return [] if self.phase is CLOSED else self._abort(kind, detail, now)
 
     @property
     def timeout(self) -> float | None:
         """Seconds that this phase may last before `handle_timeout` is due; None for ever."""
-        if self.phase is Phase.HANDSHAKE:
+        if self.phase is HANDSHAKE:
             return self._limits.handshake_timeout
-        if self.phase is Phase.CLOSING:
+        if self.phase is CLOSING:
             return self._limits.close_timeout
         return None
 
@@ -222,11 +221,14 @@ class Session(Wire):
         happened: list[Event] = []
         start = 0
         while not self._eof_sent:
-            plain = self.by_hand and self._is_plain
+            engine = self._engine_made
+            plain = self.by_hand and (engine is None or is_plain(engine))
             if plain:
                 messages, start = whole_messages(buffer, start, longest, self.connection, now)
                 self._messages_in += len(messages)
                 happened += messages
+                if start == len(data) and not (received or self._pieces.count):
+                    return happened
             if start == len(buffer) or (end := next_frame(buffer, start, longest)) is None:
                 break
             frame = bytes(buffer[start:end])
@@ -236,6 +238,7 @@ class Session(Wire):
             elif self._farewell is not None:
                 self._start_closing(Side.PEER, self._farewell.reason)
         if self._eof_sent:
+            self._talks_on |= start < len(buffer)
             received.clear()
         elif received:
             del received[:start]
@@ -249,7 +252,7 @@ class Session(Wire):
         """Count a read that left a message unfinished, or finished one of several pieces."""
         if complete:
             self._pieces.start_anew()
-        if self.phase is not Phase.OPEN:
+        if self.phase is not OPEN:
             return []
         if not self._received and not self._is_midway:
             return []
@@ -271,9 +274,9 @@ class Session(Wire):
             self._collect_writes(engine)
         happened: list[Event] = []
         for frame in engine.events_received():
-            if isinstance(frame, Frame) and self.phase is Phase.OPEN:
+            if isinstance(frame, Frame) and self.phase is OPEN:
                 happened += self._take_frame(frame, now)
-        if self.phase is Phase.OPEN and engine.state is not State.OPEN:
+        if self.phase is OPEN and engine.state is not State.OPEN:
             happened += self._leave_open(now)
         return happened
 
@@ -313,7 +316,7 @@ class Session(Wire):
     # The end.
 
     def _start_closing(self, closed_by: Side, reason: str) -> None:
-        self.phase = Phase.CLOSING
+        self.phase = CLOSING
         self._closed_by = closed_by
         self._reason = reason
 
@@ -325,17 +328,17 @@ class Session(Wire):
 
     def _close(self, now: float, closed_by: Side, detail: str = "") -> list[Event]:
         """The TCP connection is over, or is to be dropped; a second call does nothing."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CLOSED:
             return []
         happened: list[Event] = []
-        if self.phase is Phase.OPEN and closed_by is Side.PEER:
+        if self.phase is OPEN and closed_by is Side.PEER:
             detail = detail or "the connection ended without a close frame"
             happened.append(ErrorOccurred(self.connection, now, ErrorKind.CONNECTION_LOST, detail))
-        elif self.phase is Phase.HANDSHAKE:
+        elif self.phase is HANDSHAKE:
             happened += self._handshake_lost(now, detail)
         closed_by = self._closed_by or closed_by
         first = self._close_frame(closed_by)
-        self.phase = Phase.CLOSED
+        self.phase = CLOSED
         self._last_answers = False
         self._drop_engine()
         happened.append(

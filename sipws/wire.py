@@ -13,7 +13,6 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol
 
-from sipws.engine import is_plain
 from sipws.events import Side
 from sipws.frames import BINARY, CLOSE, PING, PONG, TEXT, server_frame, whole_control
 
@@ -31,6 +30,7 @@ class Wire(ABC):
         "_farewell",
         "_last_answers",
         "_parting",
+        "_talks_on",
         "_writes",
         "accepted",
     )
@@ -48,6 +48,8 @@ class Wire(ABC):
         # A closing handshake that needed no engine: the peer's close frame, and our answer to it.
         self._farewell: Close | None = None
         self._parting: bytes | None = None
+        # Whether the peer said more behind its close frame.
+        self._talks_on = False
 
     def take_writes(self) -> tuple[list[bytes], bool]:
         """What is to be written.
@@ -65,9 +67,17 @@ class Wire(ABC):
         writes, eof = self._writes, self._eof_to_send
         if writes:
             self._writes = []
-            self._bytes_out += sum(map(len, writes))
+            self._bytes_out += len(writes[0]) if len(writes) == 1 else sum(map(len, writes))
         self._eof_to_send = self._last_answers = False
         return writes, eof
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the closing handshake is complete, and the peer has sent nothing behind it.
+
+        Then there is nothing to wait for (RFC 6455 section 7.1.1: the server closes TCP first).
+        """
+        return self._clean and not self._talks_on
 
     def _collect_writes(self, engine: Protocol) -> None:
         for data in engine.data_to_send():
@@ -163,10 +173,6 @@ class Wire(ABC):
         """Whether what comes now is not looked at any more (RFC 6455 section 7.1.7)."""
         engine = self._engine_made
         return self._farewell is not None if engine is None else engine.eof_sent
-
-    @property
-    def _is_plain(self) -> bool:
-        return self._engine_made is None or is_plain(self._engine_made)
 
     @property
     def _is_midway(self) -> bool:

@@ -19,7 +19,7 @@ from sipws.events import (
     HandshakeFailed,
     MessageReceived,
 )
-from sipws.session import Phase
+from sipws.phase import Phase
 
 LIMITS = Limits(message_size=256, max_chunks=0)
 DESTINATION = Destination.parse("ws://10.0.0.1/")

@@ -102,6 +102,7 @@ def state(session: ServerSession) -> tuple[object, ...]:
         session._eof_sent,
         session._is_midway,
         session._clean,
+        session.is_over,
         session._close_frame(Side.LOCAL),
         session._close_frame(Side.PEER),
         session._messages_in,

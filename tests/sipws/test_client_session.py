@@ -22,7 +22,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
-from sipws.session import Phase
+from sipws.phase import Phase
 
 ANSWER = b"SIP/2.0 200 OK\r\nCall-ID: 1\r\n\r\n"
 DESTINATION = Destination.parse("ws://sip.example.com:8080/ws?token=1")

@@ -30,10 +30,16 @@ from sipws.events import (
     Side,
 )
 from sipws.flow import Flow
+from sipws.phase import Phase
 
 Serve = Callable[..., Awaitable[tuple[Server, Any]]]
 
 SIP = [Subprotocol("sip")]
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: sip\r\n\r\n"
+)
 MESSAGE = "OPTIONS sip:example.com SIP/2.0\r\nCall-ID: 1\r\n\r\n"
 
 
@@ -251,6 +257,53 @@ async def test_a_peer_that_takes_nothing_is_dropped_within_the_send_timeout(serv
     closed = await events.wait_for(Closed)
     assert (closed.code, closed.closed_by) == (1006, Side.LOCAL)
     client.transport.abort()
+
+
+async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client whose handshake is done, and that closes nothing by itself."""
+    reader, writer = await raw(server, UPGRADE)
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+CLOSE = Frame(Opcode.CLOSE, b"\x03\xe8")
+
+
+async def test_a_connection_is_over_with_its_closing_handshake(serve: Serve) -> None:
+    # RFC 6455 section 7.1.1: the server closes TCP first; it waits for no end of the client's.
+    server, events = await serve(echo)
+    reader, writer = await opened(server)
+    writer.write(CLOSE.serialize(mask=True))
+    closed = await events.wait_for(Closed)
+    assert await reader.read() == CLOSE.serialize(mask=False)
+    assert (closed.code, closed.closed_by, closed.clean) == (1000, Side.PEER, True)
+    writer.close()
+
+
+async def test_a_close_of_ours_is_over_with_the_answer_to_it(serve: Serve) -> None:
+    server, events = await serve(lambda flow, message: flow.close(1001))
+    reader, writer = await opened(server)
+    writer.write(Frame(Opcode.TEXT, MESSAGE.encode()).serialize(mask=True))
+    assert await reader.readexactly(4) == b"\x88\x02\x03\xe9"
+    writer.write(CLOSE.serialize(mask=True))
+    closed = await events.wait_for(Closed)
+    assert await reader.read() == b""
+    assert (closed.code, closed.closed_by, closed.clean) == (1001, Side.LOCAL, True)
+    writer.close()
+
+
+async def test_who_talks_on_behind_a_close_frame_can_still_read_ours(serve: Serve) -> None:
+    server, events = await serve(echo)
+    reader, writer = await opened(server)
+    writer.write(
+        CLOSE.serialize(mask=True) + Frame(Opcode.PING, b"still here?").serialize(mask=True)
+    )
+    assert await reader.read() == CLOSE.serialize(mask=False)
+    # What comes now would be answered with a reset, had the server closed more than its half.
+    writer.write(Frame(Opcode.TEXT, b"and on").serialize(mask=True))
+    assert [one.phase for one in server.flows] == [Phase.CLOSING]
+    writer.close()
+    assert (await events.wait_for(Closed)).clean
 
 
 async def test_shutdown_says_1001_to_every_connection(serve: Serve) -> None:

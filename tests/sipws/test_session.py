@@ -17,8 +17,8 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
+from sipws.phase import Phase
 from sipws.server_session import ServerSession
-from sipws.session import Phase
 
 REGISTER = b"REGISTER sip:example.com SIP/2.0\r\nCall-ID: 1\r\n\r\n"
 
