@@ -135,6 +135,8 @@ class Admission:
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
+        self.examines = self.rules.examines
+        """Whether an upgrade request can change anything."""
         self.draining: float | None = None
         """Set, everybody is refused, and told to come back in so many seconds."""
         self.refused: Counter[ErrorKind] = Counter()

@@ -55,12 +55,13 @@ class ClientFlow(Flow):
     ) -> None:
         super().__init__(attempt.listener, shared)
         self.destination = destination
-        self.answered: asyncio.Future[HandshakeFailed | None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        self.answered: asyncio.Future[HandshakeFailed | None] = loop.create_future()
         """Done when the handshake is: with how it failed, or with None."""
         self.made = False
         """Whether TCP, and TLS where it is used, stood."""
         self._given_up = False
-        self._ended: asyncio.Future[Closed] = self._loop.create_future()
+        self._ended: asyncio.Future[Closed] = loop.create_future()
         self._attempt = attempt
         self._offer = offer
         self._listener_of = listener

@@ -14,6 +14,7 @@ from sipws.client_handshake import LONGEST_BODY, LONGEST_REPLY, Head, Offer
 from sipws.destination import Destination
 from sipws.engine import engine_log, restart_parser
 from sipws.events import (
+    LOCAL,
     Connected,
     Connection,
     ErrorKind,
@@ -21,7 +22,6 @@ from sipws.events import (
     HandshakeFailed,
     HandshakeReply,
     HandshakeRequest,
-    Side,
 )
 from sipws.limits import Limits
 from sipws.phase import CLOSING, HANDSHAKE, OPEN
@@ -124,9 +124,9 @@ class ClientSession(Session):
         """Nothing came of it: there is nothing to say to such a server, so the socket is closed."""
         failed = self._failed(kind, detail, now)
         # Before the end, or the end would find a handshake still to fail.
-        self._start_closing(Side.LOCAL, detail)
+        self._start_closing(LOCAL, detail)
         self._eof_to_send = True
-        return failed + self._close(now, Side.LOCAL, detail)
+        return failed + self._close(now, LOCAL, detail)
 
     def _failed(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
         head = self._head

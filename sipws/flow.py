@@ -54,7 +54,6 @@ class Flow(asyncio.Protocol):
         "_line",
         "_listener",
         "_liveness",
-        "_loop",
         "_receiving",
         "_session",
         "_shared",
@@ -70,7 +69,6 @@ class Flow(asyncio.Protocol):
         self._listener = listener
         self._arrived = arrived
         self._shared = shared
-        self._loop = asyncio.get_running_loop()
         self._session: Session
         self._transport: asyncio.Transport
         self._line: Line | None = None
@@ -164,7 +162,8 @@ class Flow(asyncio.Protocol):
     def probe(self) -> None:
         """Ping the peer now; it is dropped when nothing of it comes in time (`look_after`)."""
         bytes_in = self._session.traffic[2]
-        self._act_on(self._liveness_now().ask(self._loop.time(), bytes_in))
+        now = asyncio.get_running_loop().time()
+        self._act_on(self._liveness_now(now).ask(now, bytes_in))
 
     def look_after(self, now: float) -> None:
         """Ping a quiet peer, drop one that is gone, close one that is idle (`sipws.keeper`).
@@ -174,11 +173,11 @@ class Flow(asyncio.Protocol):
         """
         if self._session.phase is OPEN:
             messages_in, _, bytes_in, _ = self._session.traffic
-            self._act_on(self._liveness_now().look(now, bytes_in, messages_in))
+            self._act_on(self._liveness_now(now).look(now, bytes_in, messages_in))
 
-    def _liveness_now(self) -> Liveness:
+    def _liveness_now(self, now: float) -> Liveness:
         if self._liveness is None:
-            self._liveness = Liveness(self._shared.limits.intervals, self._loop.time())
+            self._liveness = Liveness(self._shared.limits.intervals, now)
         return self._liveness
 
     def _act_on(self, finding: Finding) -> None:
@@ -212,7 +211,7 @@ class Flow(asyncio.Protocol):
         connection = Connection(
             shared.registry.next_id(), self._listener, local, peer, started, begun=begun
         )
-        examine = ticket.examine if shared.admission.rules.examines else let_in
+        examine = ticket.examine if shared.admission.examines else let_in
         session = ServerSession(
             connection,
             shared.limits,
@@ -262,7 +261,7 @@ class Flow(asyncio.Protocol):
         """
         self._transport.pause_reading()
         timeout = self._shared.limits.send_timeout
-        self._stalled = self._loop.call_later(timeout, self._send_timed_out)
+        self._stalled = asyncio.get_running_loop().call_later(timeout, self._send_timed_out)
 
     def resume_writing(self) -> None:
         """The peer has caught up."""

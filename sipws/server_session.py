@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 from sipws import handshake
 from sipws.engine import SERVER_COMPRESSION, engine_log, restart_parser
 from sipws.events import (
+    LOCAL,
     Accepted,
     Connection,
     ErrorKind,
@@ -23,7 +24,6 @@ from sipws.events import (
     HandshakeFailed,
     HandshakeReply,
     HandshakeRequest,
-    Side,
 )
 from sipws.handshake import Refusal
 from sipws.limits import Limits
@@ -102,7 +102,7 @@ class ServerSession(Session):
         self._bytes_in += len(received)
         kind, detail = refusal.kind, refusal.detail
         failed = HandshakeFailed(self.connection, now, received, b"", kind, detail)
-        return [failed, *self._close(now, Side.LOCAL, detail)]
+        return [failed, *self._close(now, LOCAL, detail)]
 
     def close(
         self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
@@ -187,7 +187,7 @@ class ServerSession(Session):
         reply = response.serialize()
         self._writes.append(reply)
         self._eof_to_send = True
-        self._start_closing(Side.LOCAL, refusal.detail)
+        self._start_closing(LOCAL, refusal.detail)
         kind, detail = refusal.kind, refusal.detail
         return [
             HandshakeReply(self.connection, now, response.status_code, reply),

@@ -24,6 +24,8 @@ from sipws.engine import feed, is_plain
 from sipws.errors import ConnectionClosedError
 from sipws.events import (
     ABNORMAL,
+    LOCAL,
+    PEER,
     Closed,
     Connection,
     ErrorKind,
@@ -117,7 +119,7 @@ class Session(Wire):
             now: the time, in seconds since the epoch.
             detail: what the system said of it, for a connection that broke.
         """
-        return self._close(now, Side.PEER, detail)
+        return self._close(now, PEER, detail)
 
     def handle_timeout(self, now: float) -> list[Event]:
         """The time limit of this phase has passed."""
@@ -125,7 +127,7 @@ class Session(Wire):
             return self._handshake_timed_out(now)
         if self.phase is CLOSING:
             if not self.accepted:
-                return self._close(now, Side.LOCAL)
+                return self._close(now, LOCAL)
             detail = f"the peer did not close within {self._limits.close_timeout:g} s"
             return self._abort(ErrorKind.CLOSE_TIMEOUT, detail, now)
         return []
@@ -171,10 +173,10 @@ class Session(Wire):
         """
         if self.phase is HANDSHAKE:
             self._eof_to_send = True
-            return self._close(now, Side.LOCAL, reason)
+            return self._close(now, LOCAL, reason)
         if self.phase is OPEN:
             self._engine.send_close(code, reason)
-            self._start_closing(Side.LOCAL, reason)
+            self._start_closing(LOCAL, reason)
         return []
 
     def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
@@ -236,7 +238,7 @@ class Session(Wire):
             if not (plain and self._take_control(frame)):
                 happened += self._receive_frame(frame, now)
             elif self._farewell is not None:
-                self._start_closing(Side.PEER, self._farewell.reason)
+                self._start_closing(PEER, self._farewell.reason)
         if self._eof_sent:
             self._talks_on |= start < len(buffer)
             received.clear()
@@ -299,18 +301,18 @@ class Session(Wire):
         engine = self._engine
         self._last_answers = True
         if engine.parser_exc is None:
-            self._start_closing(Side.PEER, engine.close_rcvd.reason if engine.close_rcvd else "")
+            self._start_closing(PEER, engine.close_rcvd.reason if engine.close_rcvd else "")
             return []
         code = engine.close_sent.code if engine.close_sent else CloseCode.PROTOCOL_ERROR
         kind = _ERROR_OF_CODE.get(code, ErrorKind.PROTOCOL_ERROR)
-        self._start_closing(Side.LOCAL, str(engine.parser_exc))
+        self._start_closing(LOCAL, str(engine.parser_exc))
         return [ErrorOccurred(self.connection, now, kind, str(engine.parser_exc))]
 
     def _fail(self, kind: ErrorKind, code: CloseCode, detail: str, now: float) -> list[Event]:
         """Fail the connection (RFC 6455 section 7.1.7) for a reason that the engine did not see."""
         self._engine.fail(code, detail)
         self._last_answers = True
-        self._start_closing(Side.LOCAL, detail)
+        self._start_closing(LOCAL, detail)
         return [ErrorOccurred(self.connection, now, kind, detail)]
 
     # The end.
@@ -324,14 +326,14 @@ class Session(Wire):
         happened: list[Event] = []
         if not self._clean:
             happened.append(ErrorOccurred(self.connection, now, kind, detail))
-        return happened + self._close(now, Side.LOCAL, detail)
+        return happened + self._close(now, LOCAL, detail)
 
     def _close(self, now: float, closed_by: Side, detail: str = "") -> list[Event]:
         """The TCP connection is over, or is to be dropped; a second call does nothing."""
         if self.phase is CLOSED:
             return []
         happened: list[Event] = []
-        if self.phase is OPEN and closed_by is Side.PEER:
+        if self.phase is OPEN and closed_by is PEER:
             detail = detail or "the connection ended without a close frame"
             happened.append(ErrorOccurred(self.connection, now, ErrorKind.CONNECTION_LOST, detail))
         elif self.phase is HANDSHAKE:

@@ -13,7 +13,7 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol
 
-from sipws.events import Side
+from sipws.events import PEER, Side
 from sipws.frames import BINARY, CLOSE, PING, PONG, TEXT, server_frame, whole_control
 
 
@@ -143,12 +143,13 @@ class Wire(ABC):
 
     @property
     def _clean(self) -> bool:
-        return None not in self.close_frames
+        received, sent = self.close_frames
+        return received is not None and sent is not None
 
     def _close_frame(self, first_by: Side) -> Close | None:
         """What the side that closed first has sent."""
         received, sent = self.close_frames
-        return received if first_by is Side.PEER else sent
+        return received if first_by is PEER else sent
 
     # The engine.
 
