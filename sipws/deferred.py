@@ -8,7 +8,6 @@ which also costs less: a processor that does one thing again and again has all o
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from sipws.bus import Bus, E, Hook
@@ -57,14 +56,26 @@ class DeferredBus(Bus):
     def _make_hook(self, event_type: type[E]) -> Hook[E]:
         return _DeferredHook(self._bus.hook(event_type), self)
 
-    def _put(self, hook: Hook[E], event: E) -> None:
+    def _putter(self, hook: Hook[E]) -> Callable[[E], None]:
+        """What puts the events of a hook where they wait: a closure, as every event passes it."""
         waiting = self._waiting
-        waiting.append((hook, event))
+        put = waiting.append
+
+        def subscriber(event: E) -> None:
+            put((hook, event))
+            if self._due is None or len(waiting) == MOST:
+                self._set_due()
+
+        return subscriber
+
+    def _set_due(self) -> None:
+        """Have what waits told: in a while, or soon where it has become much."""
+        loop = asyncio.get_running_loop()
         if self._due is None:
-            self._due = asyncio.get_running_loop().call_later(DELAY, self._tell_some)
-        elif len(waiting) == MOST:
+            self._due = loop.call_later(DELAY, self._tell_some)
+        else:
             self._due.cancel()
-            self._due = asyncio.get_running_loop().call_soon(self._tell_some)
+            self._due = loop.call_soon(self._tell_some)
 
     def _tell_some(self) -> None:
         waiting = self._waiting
@@ -73,8 +84,9 @@ class DeferredBus(Bus):
 
     def _tell(self, count: int) -> None:
         self._telling = True
+        take = self._waiting.popleft
         for _ in range(min(count, len(self._waiting))):
-            hook, event = self._waiting.popleft()
+            hook, event = take()
             hook.publish(event)
         self._telling = False
 
@@ -88,7 +100,7 @@ class _DeferredHook(Hook[E]):
         super().__init__(other.event_type)
         self._other = other
         self._owner = owner
-        self._put = partial(owner._put, self)
+        self._put = owner._putter(self)
 
     def subscribe(self, subscriber: Callable[[E], object]) -> None:
         self._owner.flush()

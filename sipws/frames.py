@@ -41,6 +41,8 @@ _LENGTH_IN_2_BYTES: Final = 126
 _LENGTH_IN_8_BYTES: Final = 127
 _MASK_SIZE: Final = 4
 _SHORTEST: Final = 2 + _MASK_SIZE
+_MASKED_IN_2_BYTES: Final = _MASKED | _LENGTH_IN_2_BYTES
+_READ_HEADER_2: Final = Struct("!BBH").unpack_from
 _HEADER_2: Final = Struct("!BBH").pack
 _HEADER_8: Final = Struct("!BBQ").pack
 
@@ -96,21 +98,19 @@ def whole_messages(
     found: list[MessageReceived] = []
     size = len(buffer)
     while size - start >= _SHORTEST:
-        first = buffer[start]
+        first, second, length = _READ_HEADER_2(buffer, start)
         if first != TEXT and first != BINARY:
             break
-        length = buffer[start + 1] - _MASKED
-        if length < _LENGTH_IN_2_BYTES:
-            mask = start + 2
-        elif length == _LENGTH_IN_2_BYTES:
-            length = buffer[start + 2] << 8 | buffer[start + 3]
+        if second == _MASKED_IN_2_BYTES:
             mask = start + 4
+        elif _MASKED <= second < _MASKED_IN_2_BYTES:
+            length = second - _MASKED
+            mask = start + 2
         else:
             break
         payload = mask + _MASK_SIZE
         end = payload + length
-        # An unmasked frame has a negative length here.
-        if end > size or not 0 <= length <= longest:
+        if end > size or length > longest:
             break
         data = apply_mask(buffer[payload:end], buffer[mask:payload])
         if first == TEXT and not data.isascii():

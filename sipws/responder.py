@@ -7,6 +7,7 @@ answers is remembered.
 
 import re
 import secrets
+from binascii import hexlify
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
@@ -26,7 +27,7 @@ _ALLOW: Final = "Allow: OPTIONS, REGISTER\r\n"
 _BAD_CSEQ: Final = 'Warning: 399 sipws "CSeq does not match"\r\n'
 _BAD_STAR: Final = 'Warning: 399 sipws "Contact: * goes alone and with Expires: 0"\r\n'
 _END: Final = f"Server: sipws/{__version__}\r\nContent-Length: 0\r\n\r\n"
-_USUAL_END: Final = f"{_ALLOW}{_END}".encode()
+_USUAL_END: Final = f"\r\n{_ALLOW}{_END}".encode()
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
@@ -44,8 +45,8 @@ _USUAL_START: Final = re.compile(
     rb"OPTIONS [!-~]+ SIP/2\.0\r\n"
     rb"Via: (SIP/2\.0/WSS? [0-9A-Za-z.:\[\]-]+;branch=[0-9A-Za-z.-]+)(;rport)?\r\n"
     rb"(?:Max-Forwards: [0-9]+\r\n)?"
-    rb"To: (<[!-~]*>)\r\n"
-    rb"From: ([!-~][ -~]*[!-~])\r\n"
+    rb"To: (<.*>)\r\n"
+    rb"From: ([!-~].*[!-~])\r\n"
     rb"(?:Call-ID: ([!-~]+)\r\nCSeq: ([0-9]+ OPTIONS)\r\n"
     rb"|CSeq: ([0-9]+ OPTIONS)\r\nCall-ID: ([!-~]+)\r\n)"
 )
@@ -113,15 +114,13 @@ def _usual(message: bytes, source: Address) -> bytes | None:
     via, rport, to, caller, call_id, cseq, cseq_first, call_id_second = start.groups()
     if call_id is None:
         cseq, call_id = cseq_first, call_id_second
-    if rport:
-        via = b"%b;rport=%d" % (via, source.port)
+    received = b";received=" if rport is None else b";rport=%d;received=" % source.port
     # Joined, as a format takes twice as long.
     return b"".join(
         (
-            b"SIP/2.0 200 OK\r\nVia: ", via, b";received=", source.ip.encode(),
-            b"\r\nFrom: ", caller, b"\r\nTo: ", to, b";tag=",
-            _tag(call_id, caller, _OPTIONS_SEED), b"\r\nCall-ID: ", call_id,
-            b"\r\nCSeq: ", cseq, b"\r\n", _USUAL_END,
+            b"SIP/2.0 200 OK\r\nVia: ", via, received, source.ip.encode(), b"\r\nFrom: ", caller,
+            b"\r\nTo: ", to, b";tag=", _tag(call_id, caller, _OPTIONS_SEED),
+            b"\r\nCall-ID: ", call_id, b"\r\nCSeq: ", cseq, _USUAL_END,
         )
     )  # fmt: skip
 
@@ -203,4 +202,4 @@ def _encoded(text: str) -> bytes:
 def _tag(call_id: bytes, caller: bytes, seed: int) -> bytes:
     # The same for a retransmission, another for another request and in another process. It begins
     # at random (RFC 3261 section 19.3); no dialog comes of what is answered here.
-    return b"%b%08x" % (_TAG_START, crc32(caller, crc32(call_id, seed)))
+    return _TAG_START + hexlify(crc32(caller, crc32(call_id, seed)).to_bytes(4))

@@ -34,10 +34,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
-from sipws.frames import (
-    next_frame,
-    whole_messages,
-)
+from sipws.frames import BINARY, TEXT, next_frame, server_frame, whole_messages
 from sipws.limits import Limits
 from sipws.phase import CLOSED, CLOSING, HANDSHAKE, OPEN, Phase
 from sipws.pieces import Pieces
@@ -145,8 +142,11 @@ class Session(Wire):
                 f"connection {self.connection.id} with {self.connection.peer} is"
                 f" {self.phase.name.lower()}: nothing can be sent on it"
             )
-        self._say(data, text=text)
         self._messages_out += 1
+        if self._engine_made is None:
+            self._writes.append(server_frame(TEXT if text else BINARY, data))
+        else:
+            self._say(self._engine_made, data, text=text)
 
     @property
     def can_send(self) -> bool:

@@ -26,6 +26,8 @@ _REQUEST: Final = re.compile(
     rb"GET [!-~]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb":[\t -~]*\r\n)+\r\n"
 )  # fmt: skip
 _TOKENS: Final = re.compile(_TOKEN + rb"(?:[\t ]*,[\t ]*" + _TOKEN + rb")*")
+_USUAL_KEY: Final = re.compile(rb"\r\nSec-WebSocket-Key: ([A-Za-z0-9+/]{22}==)\r\n")
+"""As nearly all write it, which is found in a third of the time."""
 _KEY: Final = re.compile(
     rb"\r\nsec-websocket-key:[\t ]*([A-Za-z0-9+/]{22}==)[\t ]*\r\n", re.IGNORECASE
 )
@@ -62,7 +64,7 @@ def short_answer(
     """
     if len(request) > LONGEST or not request.endswith(b"\r\n\r\n"):
         return None
-    if (key := _KEY.search(request)) is None:
+    if (key := _USUAL_KEY.search(request) or _KEY.search(request)) is None:
         return None
     # Another key changes nothing but the answer's.
     start, end = key.span(1)

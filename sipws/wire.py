@@ -7,6 +7,7 @@ request on.
 """
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import ClassVar
 
 from websockets.exceptions import ProtocolError
@@ -15,6 +16,17 @@ from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol
 
 from sipws.events import PEER, Side
 from sipws.frames import BINARY, CLOSE, PING, PONG, TEXT, server_frame, whole_control
+
+
+@lru_cache(maxsize=32)
+def _read_close(data: bytes) -> Close:
+    """What a close frame says; nearly all of them say one of a few things.
+
+    Raises:
+        ProtocolError: (of websockets) it breaks RFC 6455 section 5.5.1.
+        UnicodeDecodeError: its reason is not UTF-8.
+    """
+    return Close.parse(data)
 
 
 class Wire(ABC):
@@ -87,12 +99,8 @@ class Wire(ABC):
             else:
                 self._writes.append(bytes(data))
 
-    def _say(self, data: bytes, *, text: bool) -> None:
-        """Send a message on a connection that is open."""
-        engine = self._engine_made
-        if engine is None:
-            self._writes.append(server_frame(TEXT if text else BINARY, data))
-            return
+    def _say(self, engine: Protocol, data: bytes, *, text: bool) -> None:
+        """Send a message on a connection that has an engine."""
         if self._last_answers:
             frame = Frame(Opcode.TEXT if text else Opcode.BINARY, data)
             masked = engine.side is CLIENT
@@ -123,7 +131,7 @@ class Wire(ABC):
             self._writes.append(server_frame(PONG, data))
         elif first == CLOSE:
             try:
-                self._farewell = Close.parse(data)
+                self._farewell = _read_close(data)
             except (ProtocolError, UnicodeDecodeError):
                 return False
             self._parting = server_frame(CLOSE, data)

@@ -78,25 +78,28 @@ class ConnectionPackets:
         """A packet with a line about the connection for a call that used it."""
         return self._event(LOG, time, payload, correlation_id)
 
-    def message_received(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
-        """A packet with a SIP message from the peer."""
-        encode = self._incoming
+    def message(
+        self, incoming: bool, time: float, payload: bytes, correlation_id: bytes | None
+    ) -> bytes:
+        """A packet with a SIP message, from the peer or to it."""
+        encode = self._incoming if incoming else self._outgoing
         if encode is None:
-            connection = self._connection
-            encode = _encoder(_flow(connection.peer, connection.local, SIP, self._settings))
-            self._incoming = encode
-        seconds, microseconds = self._tick(time)
+            encode = self._prepare(incoming)
+        # As `_tick` says; to call it costs as much again.
+        now = round(time * 1_000_000)
+        if now <= self._last:
+            now = self._last + 1
+        self._last = now
+        seconds, microseconds = divmod(now, 1_000_000)
         return encode(seconds, microseconds, payload, correlation_id)
 
-    def message_sent(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
-        """A packet with a SIP message to the peer."""
-        encode = self._outgoing
-        if encode is None:
-            connection = self._connection
-            encode = _encoder(_flow(connection.local, connection.peer, SIP, self._settings))
-            self._outgoing = encode
-        seconds, microseconds = self._tick(time)
-        return encode(seconds, microseconds, payload, correlation_id)
+    def _prepare(self, incoming: bool) -> "_Encode":
+        source, destination = self._connection.peer, self._connection.local
+        if incoming:
+            self._incoming = _encoder(_flow(source, destination, SIP, self._settings))
+            return self._incoming
+        self._outgoing = _encoder(_flow(destination, source, SIP, self._settings))
+        return self._outgoing
 
     def _event(
         self, protocol_type: int, time: float, payload: bytes, correlation_id: bytes

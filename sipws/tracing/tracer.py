@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from hep import HepEncodeError
@@ -134,6 +135,8 @@ class Tracer:
         self._remarks: dict[int, str] = {}
         self._selects = [each for each in (select, selector(settings.messages)) if each is not None]
         self._correlate = correlator(settings.messages)
+        self._message_received = partial(self._message, True)
+        self._message_sent = partial(self._message, False)
         self._on = False
         # A connection that is not in here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
@@ -244,23 +247,13 @@ class Tracer:
             return as_homer5(parts, settings.homer5_delimiter)
         return as_json(parts)
 
-    def _message_received(self, event: MessageReceived) -> None:
+    def _message(self, incoming: bool, event: MessageReceived | MessageSent) -> None:
+        # What a message costs is here: nothing of it is another method's that need not be.
         packets = self._traces.get(event.connection.id)
         if type(packets) is not ConnectionPackets:
             packets = self._packets_of(event.connection)
-        if packets is not None:
-            self._message(packets, packets.message_received, event)
-
-    def _message_sent(self, event: MessageSent) -> None:
-        packets = self._traces.get(event.connection.id)
-        if type(packets) is not ConnectionPackets:
-            packets = self._packets_of(event.connection)
-        if packets is not None:
-            self._message(packets, packets.message_sent, event)
-
-    def _message(
-        self, packets: ConnectionPackets, encode: Encode, event: MessageReceived | MessageSent
-    ) -> None:
+            if packets is None:
+                return
         message = event.data
         if not is_sip(message):
             return
@@ -280,7 +273,12 @@ class Tracer:
                 del calls[next(iter(calls))]
         if self._correlate is not None:
             found = self._correlate(message, found)
-        self._offer(encode, event.time, message, found)
+        try:
+            packet = packets.message(incoming, event.time, message, found)
+        except HepEncodeError as exc:
+            packet = packets.message(incoming, event.time, self._cut(message, exc), found)
+        self.counters["offered"] += 1
+        self._send(packet)
 
     # Decisions.
 
@@ -326,8 +324,12 @@ class Tracer:
         try:
             packet = encode(time, payload, correlation_id)
         except HepEncodeError as exc:
-            self.counters["too_long"] += 1
-            log.warning("traced without its end: %s", exc)
-            packet = encode(time, payload[:LONGEST_PAYLOAD], correlation_id)
+            packet = encode(time, self._cut(payload, exc), correlation_id)
         self.counters["offered"] += 1
         self._send(packet)
+
+    def _cut(self, payload: bytes, exc: HepEncodeError) -> bytes:
+        """A payload that was too long, without its end."""
+        self.counters["too_long"] += 1
+        log.warning("traced without its end: %s", exc)
+        return payload[:LONGEST_PAYLOAD]
