@@ -63,7 +63,7 @@ class EmbeddedCollector:
         if application.tracer is None:
             return
         application.trace_points.bus.flush()
-        packets = application.tracer.counters["offered"]
+        packets = application.tracer.offered
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self.received < packets:

@@ -89,7 +89,7 @@ def statistics(application: "Application") -> dict[str, int]:
         "trace:traced_connections": traced["traced"],
         "trace:excluded_connections": traced["excluded"],
         "trace:failed_filters": traced["failed"],
-        "trace:packets": traced["offered"],
+        "trace:packets": sum(point.tracer.offered for point in points.configured),
         "hep:sent": sum(sent_by(sender) for sender in senders),
         "hep:dropped": sum(sender.counters.dropped.total() for sender in senders),
         "hep:queued": sum(sender.counters.queued for sender in senders),
@@ -201,7 +201,7 @@ def _tracing(application: "Application") -> Iterator[Family]:
         decisions.add(counters["traced"], trace=trace, decision="traced")
         decisions.add(counters["excluded"], trace=trace, decision="excluded")
         failures.add(counters["failed"], trace=trace)
-        packets.add(counters["offered"], trace=trace)
+        packets.add(point.tracer.offered, trace=trace)
         left_out.add(counters["left_out"], trace=trace)
         too_long.add(counters["too_long"], trace=trace)
     if points.configured:

@@ -123,10 +123,12 @@ class Tracer:
         select: Select | None = None,
         on: bool = True,
     ) -> None:
+        self.offered = 0
+        """Packets offered to the sender."""
         self.counters: Counter[str] = Counter()
         """Connections ``traced`` and ``excluded`` by the filter, decisions that ``failed`` or were
-        ``remarked`` on, messages ``left_out`` by the settings, packets ``offered`` to the sender,
-        and messages ``too_long`` for HEP, of which the end is cut off."""
+        ``remarked`` on, messages ``left_out`` by the settings, and messages ``too_long`` for HEP, of
+        which the end is cut off."""
         self._bus = bus
         self._send = send
         self._settings = settings
@@ -135,6 +137,7 @@ class Tracer:
         self._remarks: dict[int, str] = {}
         self._selects = [each for each in (select, selector(settings.messages)) if each is not None]
         self._correlate = correlator(settings.messages)
+        self._call_logs = settings.call_logs
         self._message_received = partial(self._message, True)
         self._message_sent = partial(self._message, False)
         self._on = False
@@ -186,7 +189,7 @@ class Tracer:
             time: in seconds since the epoch.
             send: sends to this collector alone.
         """
-        self.counters["offered"] += 1
+        self.offered += 1
         send(report(self._settings.packets, destination, time, self._written(lost(loss))))
 
     def _subscriptions(self) -> Iterator[tuple[type[Any], Callable[[Any], None]]]:
@@ -263,13 +266,13 @@ class Tracer:
                 self.counters["left_out"] += 1
                 return
         # Most messages are of the call that the one before was of.
-        if found != packets.latest_call and found is not None and self._settings.call_logs:
+        if found != packets.latest_call and found is not None and self._call_logs:
             packets.latest_call = found
             calls = packets.calls
             # Taken out and put back in, it is the latest.
             calls.pop(found, None)
             calls[found] = None
-            if len(calls) > self._settings.call_logs:
+            if len(calls) > self._call_logs:
                 del calls[next(iter(calls))]
         if self._correlate is not None:
             found = self._correlate(message, found)
@@ -277,7 +280,7 @@ class Tracer:
             packet = packets.message(incoming, event.time, message, found)
         except HepEncodeError as exc:
             packet = packets.message(incoming, event.time, self._cut(message, exc), found)
-        self.counters["offered"] += 1
+        self.offered += 1
         self._send(packet)
 
     # Decisions.
@@ -325,7 +328,7 @@ class Tracer:
             packet = encode(time, payload, correlation_id)
         except HepEncodeError as exc:
             packet = encode(time, self._cut(payload, exc), correlation_id)
-        self.counters["offered"] += 1
+        self.offered += 1
         self._send(packet)
 
     def _cut(self, payload: bytes, exc: HepEncodeError) -> bytes:
