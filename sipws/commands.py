@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sipws.connection_commands import connection_commands
 from sipws.errors import ConfigurationError
 from sipws.mi import NOT_FOUND, MiError
+from sipws.plan import NOWHERE
 from sipws.process_commands import process_commands
 from sipws.trace_commands import trace_commands
 
@@ -35,10 +36,10 @@ def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
             return {"WS tracing": "on" if points.on else "off"}
         if trace_mode not in ("on", "off"):
             raise MiError("Bad parameter value")
-        if not points.configured:
-            raise MiError("No trace_destination is set")
         points.switch(on=trace_mode == "on")
         log.info("tracing is switched %s", trace_mode)
+        if points.on and not points.configured:
+            log.warning("%s", NOWHERE)
         return "OK"
 
     def reading(anew: Callable[[], object], refused: str) -> Callable[[], str]:

@@ -6,7 +6,7 @@ Nothing is started yet: `sipws.app.Application` does that.
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import hep
 from hep import HepId
@@ -16,6 +16,12 @@ from sipws.tls import Certificates
 from sipws.tracing.destinations import resolve
 from sipws.tracing.tracer import Decide, TraceSettings
 from sipws.tracing_config import Distribution, TracePointSettings
+
+
+NOWHERE: Final = (
+    "tracing is on, but there is no trace_destination: nothing is traced but by MI trace_start"
+)
+"""The warning where tracing is on and goes nowhere, which OpenSIPS allows too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,8 @@ class Plan:
             warnings.append(
                 f"trace_destination {names} is set but trace_on is false: nothing is traced"
             )
+        if tracing.trace_on and not chosen:
+            warnings.append(NOWHERE)
         try:
             certificates = config.transport.certificates
         except ConfigurationError as exc:

@@ -79,6 +79,8 @@ class TracePoints:
         """By id."""
         self.bus = DeferredBus(bus)
         """What the tracers listen to, so that no message waits for its trace."""
+        self.on = False
+        """Whether tracing is on (OpenSIPS ``trace_on``), with a destination or without."""
         self._watching: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -92,13 +94,9 @@ class TracePoints:
         """Those of the configuration, and those that were started."""
         return [*self.configured, *self.started.values()]
 
-    @property
-    def on(self) -> bool:
-        """Whether tracing is on (OpenSIPS ``trace_on``)."""
-        return any(point.tracer.on for point in self.configured)
-
     def switch(self, *, on: bool) -> None:
         """Turn tracing on or off (OpenSIPS ``ws_trace``); what was started by hand goes on."""
+        self.on = on
         for point in self.configured:
             point.tracer.switch(on=on)
 
@@ -108,6 +106,7 @@ class TracePoints:
         Raises:
             ConfigurationError: the directory for what waits cannot be used.
         """
+        self.on = on
         for number, plan in enumerate(plans):
             senders = await _opened(plan)
             send = (

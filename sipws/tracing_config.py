@@ -243,8 +243,6 @@ class Tracing(TracePointSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.trace_on and not self.trace_destination and not self.also:
-            raise ValueError("trace_on needs trace_destination, the name of a hep_id")
         points: tuple[TracePointSettings, ...] = (self, *self.also)
         for point in points:
             if point.trace_filter_route is not None and self.script_of(point) is None:

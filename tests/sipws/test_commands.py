@@ -14,7 +14,7 @@ from websockets.typing import Subprotocol
 from sipws import __version__, mi
 from sipws.app import Application
 from sipws.config import Config
-from sipws.plan import Plan
+from sipws.plan import NOWHERE, Plan
 
 SIP = [Subprotocol("sip")]
 
@@ -128,6 +128,18 @@ def test_a_close_frame_that_may_not_be_sent_is_not(
     assert answer["code"] == -32602
     assert "close code" in answer["message"]
     assert len(ask(running, "tcp:list")["Connections"]) == 1
+
+
+def test_tracing_is_switched_where_there_is_no_destination(
+    running: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask(running, "ws_trace") == {"WS tracing": "off"}
+    assert ask(running, "ws_trace", "on") == "OK"
+    assert ask(running, "ws_trace") == {"WS tracing": "on"}
+    assert NOWHERE in caplog.text
+    assert ask(running, "get_statistics", ["trace:on"]) == {"trace:on": 1}
+    assert ask(running, "ws_trace", "off") == "OK"
+    assert ask(running, "ws_trace") == {"WS tracing": "off"}
 
 
 def test_statistics_are_asked_for_by_group_and_by_name(

@@ -9,7 +9,7 @@ import trustme
 from hep import HepId
 from sipws import ConfigurationError, FilterRouteError, Listener
 from sipws.config import Config
-from sipws.plan import Plan
+from sipws.plan import NOWHERE, Plan
 
 EXAMPLE = """
 [transport]
@@ -189,7 +189,6 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
             '[tracing]\ntrace_destination = "homer"',
             "tracing.trace_destination 'homer' is no hep_id",
         ),
-        ("[tracing]\ntrace_on = true", "tracing: trace_on needs trace_destination"),
         ('[tracing]\ntrace_filter_route = "f"', "trace_filter_route 'f' needs script"),
         (
             '[tracing]\ntrace_filter_route = "f"\nscript = "none.cfg"',
@@ -321,3 +320,13 @@ def test_an_upstream_that_is_not_checked_is_warned_of(tmp_path: Path) -> None:
 def test_mistakes_in_an_upstream_are_told(tmp_path: Path, toml: str, mistake: str) -> None:
     [told] = mistakes(tmp_path / "sipws.toml", f"[upstream]\n{toml}\n")
     assert told.startswith(mistake)
+
+
+def test_tracing_may_be_on_without_a_destination_as_with_opensips(tmp_path: Path) -> None:
+    file = tmp_path / "sipws.toml"
+    file.write_text("[tracing]\ntrace_on = true")
+    plan = Plan.of(Config.load(file), "sipws.toml")
+    assert plan.points == ()
+    assert plan.warnings == (NOWHERE,)
+    file.write_text('[tracing]\ntrace_on = true\n[[tracing.also]]\ntrace_destination = "a:9060"')
+    assert Plan.of(Config.load(file), "sipws.toml").warnings == ()
