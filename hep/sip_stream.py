@@ -21,7 +21,8 @@ _CONTENT_LENGTH: Final = re.compile(
     rb"^(?:content-length|l)[ \t]*:[ \t]*([0-9]{1,9})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
 )
 _CALL_ID: Final = re.compile(
-    rb"^(?:call-id|i)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
+    rb"^(?:call-id|i)[ \t]*:[ \t]*(?:\r?\n[ \t]+)?([^\r\n]*?)[ \t]*\r?$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 

@@ -17,7 +17,6 @@ from sipws.tracing.destinations import resolve
 from sipws.tracing.tracer import Decide, TraceSettings
 from sipws.tracing_config import Distribution, TracePointSettings
 
-
 NOWHERE: Final = (
     "tracing is on, but there is no trace_destination: nothing is traced but by MI trace_start"
 )

@@ -191,6 +191,11 @@ def _tracing(application: "Application") -> Iterator[Family]:
         "counter",
         "SIP messages that sampling, methods or a filter left out.",
     )
+    no_sip = Family(
+        "sipws_trace_messages_no_sip_total",
+        "counter",
+        "Messages that are no SIP, told as network events.",
+    )
     too_long = Family(
         "sipws_trace_packets_too_long_total",
         "counter",
@@ -203,9 +208,10 @@ def _tracing(application: "Application") -> Iterator[Family]:
         failures.add(counters["failed"], trace=trace)
         packets.add(point.tracer.offered, trace=trace)
         left_out.add(counters["left_out"], trace=trace)
+        no_sip.add(counters["no_sip"], trace=trace)
         too_long.add(counters["too_long"], trace=trace)
     if points.configured:
-        yield from (decisions, failures, packets, left_out, too_long)
+        yield from (decisions, failures, packets, left_out, no_sip, too_long)
 
 
 def _hep(senders: list[hep.Sender]) -> Iterator[Family]:

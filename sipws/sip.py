@@ -49,15 +49,22 @@ _CALL_ID: Final = re.compile(
     rb"\n(?:Call-ID: ([!-~]+)(?=\r\n)"
     rb"|(?:[cC][aA][lL][lL]-[iI][dD]|[iI])[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])|\r?\n)"
 )
+_FOLDED_CALL_ID: Final = re.compile(
+    rb"\n(?:(?:call-id|i)[ \t]*:[ \t]*\r?\n[ \t]+([^\r\n]*[^\r\n \t])|\r?\n)", re.IGNORECASE
+)
 _START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
 _FOLDED: Final = (" ", "\t")
-_FOLD: Final = re.compile(r"\r?\n[ \t]+")
+_FOLD: Final = re.compile(rb"\r?\n[ \t]+")
 
 
 def call_id(message: bytes) -> bytes | None:
     """The Call-ID of a message, without parsing the rest of it; None where there is none."""
     match = _CALL_ID.search(message)
-    return (match[1] or match[2]) if match else None
+    if match and (found := match[1] or match[2]):
+        return found
+    # It may stand on a line of its own.
+    match = _FOLDED_CALL_ID.search(message)
+    return match[1] if match else None
 
 
 def end_of_head(message: bytes) -> int:
@@ -70,6 +77,11 @@ def end_of_head(message: bytes) -> int:
     if end < 0:
         return len(message)
     return end - 1 if end and message[end - 1] == _CR else end
+
+
+def unfolded(head: bytes) -> bytes:
+    """A head with each header on one line (RFC 3261 section 7.3.1)."""
+    return _FOLD.sub(b" ", head)
 
 
 @value
@@ -99,8 +111,7 @@ class Message:
             known = _SPELLINGS.get(name)
             if known is None:
                 if line.startswith(_FOLDED):
-                    unfolded = _FOLD.sub(" ", head)
-                    return cls.parse(unfolded.encode("utf-8", "surrogateescape"))
+                    return cls.parse(unfolded(head.encode("utf-8", "surrogateescape")))
                 known = _long_form(name)
             if not colon:
                 continue

@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from sipws.sip import call_id, end_of_head
+from sipws.sip import call_id, end_of_head, unfolded
+
+STATUS: Final = b"SIP/2.0 "
+"""The first bytes of a response."""
+
+REQUEST: Final = b" SIP/2.0\r\n"
+"""The last bytes of a request's first line."""
 
 _LINE_ENDS: Final = b"\r\n"
+_LWS: Final = rb"[ \t]*(?:\r?\n[ \t]+)?"
+"""White space, which may go over the end of a line (RFC 3261 section 25.1)."""
+
 _METHOD: Final = re.compile(rb"([A-Z]+) ")
-_CSEQ: Final = re.compile(rb"\ncseq[ \t]*:[ \t]*\d+[ \t]+([A-Z]+)", re.IGNORECASE)
+_CSEQ: Final = re.compile(rb"\ncseq[ \t]*:" + _LWS + rb"\d+" + _LWS + rb"([A-Z]+)", re.IGNORECASE)
 _USER: Final = re.compile(rb"sips?:([^@>;\s]+)(?:@([^>;\s]+))?", re.IGNORECASE)
 _FROM: Final = re.compile(rb"\n(?:from|f)[ \t]*:([^\r\n]*)", re.IGNORECASE)
 _TO: Final = re.compile(rb"\n(?:to|t)[ \t]*:([^\r\n]*)", re.IGNORECASE)
@@ -41,9 +50,9 @@ Correlate = Callable[[bytes, bytes | None], bytes | None]
 """The correlation id of a message, by its bytes and its Call-ID."""
 
 
-def is_sip(message: bytes) -> bool:
-    """Whether a message is more than a keep-alive (RFC 5626 section 3.5.1)."""
-    return message[:1] not in (b"\r", b"\n", b"") or bool(message.strip(_LINE_ENDS))
+def is_keep_alive(message: bytes) -> bool:
+    """Whether a message is nothing but line ends (RFC 5626 section 3.5.1)."""
+    return not message.strip(_LINE_ENDS)
 
 
 def selector(rules: MessageRules) -> Select | None:
@@ -64,7 +73,8 @@ def correlator(rules: MessageRules) -> Correlate | None:
         return None
     patterns = [
         re.compile(
-            rb"\n" + re.escape(name.encode()) + rb"[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])", re.IGNORECASE
+            rb"\n" + re.escape(name.encode()) + rb"[ \t]*:" + _LWS + rb"([^\r\n]*[^\r\n \t])",
+            re.IGNORECASE,
         )
         for name in rules.correlation_headers
     ]
@@ -138,7 +148,7 @@ class CallsOf:
         found = found or call_id(message)
         if found in self._calls:
             return True
-        head = message[: end_of_head(message)]
+        head = unfolded(message[: end_of_head(message)])
         if not (_names(self._callers, _FROM, head) and _names(self._callees, _TO, head)):
             return False
         if found is not None:

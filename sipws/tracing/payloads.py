@@ -22,10 +22,15 @@ from sipws.events import (
     ConnectStarted,
     ErrorOccurred,
     HandshakeFailed,
+    MessageReceived,
+    MessageSent,
     Side,
     Superseded,
 )
 from sipws.tracing.losses import Loss
+
+LONGEST_EXCERPT: Final = 500
+"""Characters of a message that is no SIP: enough to see what it is instead."""
 
 Part = tuple[str, str]
 
@@ -163,6 +168,24 @@ def _closed(event: Closed) -> Parts:
             ("Messages-Out", str(event.messages_out)),
             ("Bytes-In", str(event.bytes_in)),
             ("Bytes-Out", str(event.bytes_out)),
+        ),
+    )
+
+
+def no_sip(event: MessageReceived | MessageSent) -> Parts:
+    """A message that is no SIP: Homer would drop it, were it sent as some."""
+    was = "received" if isinstance(event, MessageReceived) else "sent"
+    return Parts(
+        (
+            ("Protocol", _protocol(event.connection)),
+            ("Event", "MESSAGE"),
+            ("Status", "FAILURE"),
+            ("Message", f"a message was {was} that is no SIP"),
+        ),
+        (
+            ("Error", "no-sip"),
+            ("Ws-Message", _text(event.data)[:LONGEST_EXCERPT]),
+            ("Ws-Message-Bytes", str(len(event.data))),
         ),
     )
 

@@ -41,6 +41,9 @@ async def serving(trace: Pipeline, handler: Handler = echo) -> AsyncIterator[int
         await runner.cleanup()
 
 
+BINARY = sip(call_id="grüße").encode()
+
+
 def client(port: int, path: str = "/sip") -> Any:
     return connect(f"ws://127.0.0.1:{port}{path}", subprotocols=["sip"], proxy=None)
 
@@ -49,7 +52,7 @@ async def test_a_connection_is_told_from_handshake_to_close(trace: Pipeline, hom
     async with serving(trace) as port, client(port) as websocket:
         await websocket.send(sip())
         await websocket.recv()
-        await websocket.send("grüße".encode())
+        await websocket.send(BINARY)
         await websocket.recv()
         local = websocket.local_address
         await websocket.close(4001, "that is all")
@@ -59,8 +62,8 @@ async def test_a_connection_is_told_from_handshake_to_close(trace: Pipeline, hom
     assert (closed["Close-Code"], closed["Close-Reason"]) == ("4001", "that is all")
     assert (closed["Closed-By"], closed["Status"]) == ("peer", "SUCCESS")
     assert (closed["Messages-In"], closed["Messages-Out"]) == ("2", "2")
-    assert int(closed["Bytes-In"]) == len(accepted["Ws-Request"]) + len(sip()) + 7
-    assert [packet.payload for packet in homer.messages[1:3]] == [sip().encode(), "grüße".encode()]
+    assert int(closed["Bytes-In"]) == len(accepted["Ws-Request"]) + len(sip()) + len(BINARY)
+    assert [packet.payload for packet in homer.messages[1:3]] == [sip().encode(), BINARY]
     assert (homer.messages[0].src_ip, homer.messages[0].src_port) == local
     assert homer.messages[0].dst_port == port
 

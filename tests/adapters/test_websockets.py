@@ -222,13 +222,14 @@ async def test_messages_in_fragments_and_broadcasts_are_told_whole(
 async def test_messages_right_behind_the_request_are_told_behind_the_answer(
     trace: Pipeline, homer: Homer
 ) -> None:
-    frame = b"\x81\x87\0\0\0\0OPTIONS"
+    message = b"OPTIONS sip:a SIP/2.0\r\n\r\n"
+    frame = bytes([0x81, 0x80 | len(message), 0, 0, 0, 0]) + message
     async with serving(trace) as port:
         await exchange(port, UPGRADE + 2 * frame)
         closed = await homer.closed()
-    first, *messages = homer.packets[:3]
+    first, *packets = homer.packets[:3]
     assert first.protocol_type == NETWORK
-    assert [message.payload for message in messages] == [b"OPTIONS", b"OPTIONS"]
+    assert [packet.payload for packet in packets] == [message, message]
     assert closed["Messages-In"] == "2"
 
 

@@ -30,6 +30,7 @@ def test_the_call_id_is_found_in_either_form_and_in_the_header_only() -> None:
     assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nTo: x\r\n\r\nCall-ID: body") is None
     assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID:\r\n\r\n") is None
     assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nCALL-ID\t:  a b \r\n") == b"a b"
+    assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID:\r\n a\r\n") == b"a"
 
 
 @given(st.data())

@@ -1,5 +1,7 @@
 """Which SIP messages are traced, what they are found by, and what a call is told."""
 
+import json
+
 import pytest
 
 import hep
@@ -16,7 +18,7 @@ from sipws.events import (
     Side,
 )
 from sipws.tracing.masking import masking
-from sipws.tracing.messages import CallsOf, MessageRules, Party, is_sip, selector
+from sipws.tracing.messages import CallsOf, MessageRules, Party, correlator, selector
 from sipws.tracing.tracer import Tracer, TraceSettings
 
 
@@ -68,9 +70,94 @@ SIP = TraceSettings(trace_sip=True)
 
 
 @pytest.mark.parametrize("keep_alive", [b"", b"\r\n", b"\r\n\r\n", b"\n"])
-def test_keep_alives_are_no_sip(keep_alive: bytes) -> None:
-    assert not is_sip(keep_alive)
-    assert is_sip(keep_alive + message())
+def test_keep_alives_are_no_sip_and_told_nowhere(bus, connection, keep_alive: bytes) -> None:
+    traced = Traced(bus, connection, SIP)
+    traced.receive(keep_alive)
+    assert traced.packets == []
+    traced.receive(keep_alive + message())
+    assert traced.payloads == [keep_alive + message()]
+
+
+@pytest.mark.parametrize(
+    "sip",
+    [
+        message(),
+        answer(),
+        message().replace(b"\r\n", b"\n"),
+        b"SIP/2.0 200\r\nCall-ID: c1\r\n\r\n",
+        b"sip/2.0 200 OK\r\n\r\n",
+        b"OPTIONS sip:a SIP/2.0",
+    ],
+)
+def test_what_has_a_start_line_is_sip(bus, connection, sip: bytes) -> None:
+    traced = Traced(bus, connection, SIP)
+    traced.receive(sip)
+    [packet] = traced.packets
+    assert (packet.protocol_type, packet.payload) == (hep.ProtocolType.SIP, sip)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"hello",
+        b"hello\r\nCall-ID: c1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\nOPTIONS sip:a SIP/2.0\r\n\r\n",
+        b'{"payload": "OPTIONS sip:a SIP/2.0"}',
+        b"\x00\xff" * 1000,
+    ],
+)
+def test_what_is_no_sip_is_an_event_of_its_connection(bus, connection, garbage: bytes) -> None:
+    # Homer drops what comes as SIP and is none.
+    traced = Traced(bus, connection, SIP)
+    traced.receive(garbage)
+    traced.send(garbage)
+    received, sent = traced.packets
+    assert received.protocol_type == sent.protocol_type == hep.ProtocolType.NET
+    assert received.correlation_id == str(connection.id).encode()
+    told = json.loads(received.payload)
+    assert list(told.items())[:4] == [
+        ("Protocol", "WS"),
+        ("Event", "MESSAGE"),
+        ("Status", "FAILURE"),
+        ("Message", "a message was received that is no SIP"),
+    ]
+    assert told["Error"] == "no-sip"
+    assert told["Ws-Message-Bytes"] == str(len(garbage))
+    assert told["Ws-Message"].encode("latin-1") == garbage[:500]
+    assert json.loads(sent.payload)["Message"] == "a message was sent that is no SIP"
+    assert traced.tracer.counters["no_sip"] == 2
+
+
+def test_what_is_no_sip_is_only_counted_where_events_are_not_traced(bus, connection) -> None:
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, trace_events=False))
+    traced.receive(b"hello")
+    assert traced.packets == []
+    assert traced.tracer.counters["no_sip"] == 1
+
+
+def test_folded_headers_are_read_as_if_they_were_not(bus, connection) -> None:
+    folded = (
+        b"INVITE sip:bob@example.com SIP/2.0\r\nFrom:\r\n <sip:alice@a.example>;tag=1\r\n"
+        b"To: Bob\r\n\t<sip:bob@b.example>\r\nCall-ID:\r\n c1\r\nCSeq: 1\r\n INVITE\r\n"
+        b"X-CID :\r\n  leg-a\r\n\r\n"
+    )
+    rules = MessageRules(methods=frozenset({"INVITE"}))
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, messages=rules))
+    traced.receive(folded)
+    # Of a response, the method is in CSeq.
+    traced.receive(folded.replace(b"INVITE sip:bob@example.com SIP/2.0", b"SIP/2.0 200 OK"))
+    traced.receive(
+        folded.replace(b"INVITE sip:bob@example.com SIP/2.0", b"SIP/2.0 200 OK").replace(
+            b"INVITE", b"BYE"
+        )
+    )
+    assert [packet.correlation_id for packet in traced.packets] == [b"c1", b"c1"]
+    correlate = correlator(MessageRules(correlation_headers=("X-CID",)))
+    assert correlate is not None
+    assert correlate(folded, None) == b"leg-a"
+    assert CallsOf([Party("alice")], [Party("bob@b.example")])(folded, b"c1")
 
 
 def test_of_a_sampled_call_all_messages_are_traced_or_none(bus, connection) -> None:
