@@ -42,6 +42,9 @@ class Outbox:
         self.bytes_sent = 0
         self.dropped: Counter[str] = Counter()
         """Packets given up, by cause."""
+        self.bounced = 0
+        """Of those, packets that had counted as sent before; ``sent`` and these together never go
+        down."""
         self.bytes_queued = 0
         """Bytes in memory."""
         self.spooled = 0
@@ -165,6 +168,7 @@ class Outbox:
         if self.sent:
             self.sent -= 1
             self.dropped[cause] += 1
+            self.bounced += 1
 
     def withdraw(self) -> list[bytes]:
         """Take back what waits, as if it had never been offered: another will send it."""

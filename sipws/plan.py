@@ -100,6 +100,11 @@ class PointPlan:
             )
         except ConfigurationError as exc:
             raise ConfigurationError(f"{source}: tracing.{exc}") from exc
+        if len(set(destinations)) < len(destinations):
+            raise ConfigurationError(
+                f"{source}: tracing.trace_destination: {', '.join(map(str, destinations))}: one of"
+                " them is there twice"
+            )
         versions = {destination.version for destination in destinations}
         if len(versions) > 1:
             raise ConfigurationError(

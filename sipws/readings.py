@@ -8,7 +8,7 @@ import os
 import platform
 import resource
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from sipws.flow import Flow
 from sipws.metrics import ACCEPTED, Traffic
 from sipws.phase import Phase
 from sipws.relay import Relay
+from sipws.trace_points import TracePoint
 
 if TYPE_CHECKING:
     from sipws.app import Application
@@ -43,7 +44,7 @@ def families(application: "Application") -> Iterator[Family]:
     yield from _upstream(application.relay, upstream)
     yield from application.counts.families(traffic)
     yield from _tracing(application)
-    yield from _hep(application.trace_points.senders)
+    yield from _hep(application.trace_points.all)
     yield Family(
         "sipws_subscriber_failures_total",
         "counter",
@@ -90,21 +91,37 @@ def statistics(application: "Application") -> dict[str, int]:
         "trace:excluded_connections": traced["excluded"],
         "trace:failed_filters": traced["failed"],
         "trace:packets": sum(point.tracer.offered for point in points.configured),
-        "hep:sent": sum(sent_by(sender) for sender in senders),
-        "hep:dropped": sum(sender.counters.dropped.total() for sender in senders),
-        "hep:queued": sum(sender.counters.queued for sender in senders),
+        **{f"hep:{name}": count for name, count in ledger_over(senders).items()},
         "hep:connected": sum(sender.connected for sender in senders),
         "hep:reconnects": sum(sender.reconnects for sender in senders),
     }
 
 
-def sent_by(sender: hep.Sender) -> int:
-    """Packets that the system took.
+def ledger_of(sender: hep.Sender) -> tuple[dict[str, int], Counter[str]]:
+    """What became of the packets for a collector, and the causes for which some were dropped.
 
-    The ledger takes one that came back as refused from ``sent`` to ``dropped``; a counter may not
-    go down, so here it stays in both.
+    ``offered = sent + dropped + queued`` at every moment, and what was sent or dropped stays so,
+    because counters may not go down. So a packet that came back, as only UDP knows, stays ``sent``
+    and is ``bounced`` too; the sender's own ledger takes it from ``sent`` to ``dropped``.
     """
-    return sender.counters.sent + sender.counters.dropped[REFUSED]
+    own = sender.counters
+    causes = own.dropped - Counter({REFUSED: own.bounced})
+    return {
+        "offered": own.offered,
+        "sent": own.sent + own.bounced,
+        "bounced": own.bounced,
+        "dropped": causes.total(),
+        "queued": own.queued,
+    }, causes
+
+
+def ledger_over(senders: Iterable[hep.Sender]) -> dict[str, int]:
+    """The same for several collectors together."""
+    total = dict.fromkeys(("offered", "sent", "bounced", "dropped", "queued"), 0)
+    for sender in senders:
+        for name, count in ledger_of(sender)[0].items():
+            total[name] += count
+    return total
 
 
 def _look(
@@ -201,7 +218,7 @@ def _tracing(application: "Application") -> Iterator[Family]:
         "counter",
         "Traces that fit no HEP packet and were cut.",
     )
-    for point in points.configured:
+    for point in points.all:
         counters, trace = point.tracer.counters, point.id
         decisions.add(counters["traced"], trace=trace, decision="traced")
         decisions.add(counters["excluded"], trace=trace, decision="excluded")
@@ -210,19 +227,25 @@ def _tracing(application: "Application") -> Iterator[Family]:
         left_out.add(counters["left_out"], trace=trace)
         no_sip.add(counters["no_sip"], trace=trace)
         too_long.add(counters["too_long"], trace=trace)
-    if points.configured:
+    if points.all:
         yield from (decisions, failures, packets, left_out, no_sip, too_long)
 
 
-def _hep(senders: list[hep.Sender]) -> Iterator[Family]:
-    sent = Family(
-        "sipws_hep_sent_packets_total",
+def _hep(points: Iterable[TracePoint]) -> Iterator[Family]:
+    offered = Family(
+        "sipws_hep_offered_packets_total",
         "counter",
-        "HEP packets that the system took; one that came back as refused counts as dropped too.",
+        "HEP packets for a destination: sent, dropped or queued.",
     )
+    sent = Family("sipws_hep_sent_packets_total", "counter", "HEP packets that the system took.")
     sent_bytes = Family("sipws_hep_sent_bytes_total", "counter", "Their bytes.")
+    bounced = Family(
+        "sipws_hep_bounced_packets_total",
+        "counter",
+        "Of those sent, HEP packets that came back because nobody receives them there.",
+    )
     dropped = Family(
-        "sipws_hep_dropped_packets_total", "counter", "HEP packets given up, by cause."
+        "sipws_hep_dropped_packets_total", "counter", "HEP packets given up unsent, by cause."
     )
     queued = Family("sipws_hep_queued_packets", "gauge", "HEP packets that wait.")
     queued_bytes = Family("sipws_hep_queued_bytes", "gauge", "Bytes of those in memory.")
@@ -237,18 +260,24 @@ def _hep(senders: list[hep.Sender]) -> Iterator[Family]:
         "counter",
         "Tries to connect that failed, and connections that broke.",
     )
-    for sender in senders:
-        to, ledger = str(sender.destination), sender.counters
-        sent.add(sent_by(sender), destination=to)
-        sent_bytes.add(ledger.bytes_sent, destination=to)
-        for cause, count in sorted(ledger.dropped.items()):
-            dropped.add(count, destination=to, cause=cause)
-        queued.add(ledger.queued, destination=to)
-        queued_bytes.add(ledger.bytes_queued, destination=to)
-        connected.add(int(sender.connected), destination=to)
-        reconnects.add(sender.reconnects, destination=to)
-        failures.add(sender.failures, destination=to)
-    return iter((sent, sent_bytes, dropped, queued, queued_bytes, connected, reconnects, failures))
+    for point in points:
+        for sender in point.senders:
+            # A destination may be that of several traces.
+            labels = {"trace": point.id, "destination": str(sender.destination)}
+            ledger, causes = ledger_of(sender)
+            offered.add(ledger["offered"], **labels)
+            sent.add(ledger["sent"], **labels)
+            sent_bytes.add(sender.counters.bytes_sent, **labels)
+            bounced.add(ledger["bounced"], **labels)
+            for cause, count in sorted(causes.items()):
+                dropped.add(count, **labels, cause=cause)
+            queued.add(ledger["queued"], **labels)
+            queued_bytes.add(sender.counters.bytes_queued, **labels)
+            connected.add(int(sender.connected), **labels)
+            reconnects.add(sender.reconnects, **labels)
+            failures.add(sender.failures, **labels)
+    yield from (offered, sent, sent_bytes, bounced, dropped)
+    yield from (queued, queued_bytes, connected, reconnects, failures)
 
 
 def _process(started: float) -> Iterator[Family]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sipws.errors import TracePointError
 from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
+from sipws.readings import ledger_over
 from sipws.trace_points import TracePoint
 
 if TYPE_CHECKING:
@@ -47,14 +48,11 @@ def trace_commands(application: "Application") -> dict[str, Callable[..., Any]]:
 
 
 def _described(point: TracePoint) -> dict[str, Any]:
-    ledgers = [sender.counters for sender in point.senders]
     return {
         "ID": point.id,
         "URI": point.uri,
         "Started": "by hand" if point.temporary else "by configuration",
         "State": "on" if point.tracer.on else "off",
         "Filters": list(point.filters),
-        "Sent": sum(ledger.sent for ledger in ledgers),
-        "Dropped": sum(ledger.dropped.total() for ledger in ledgers),
-        "Queued": sum(ledger.queued for ledger in ledgers),
+        **{name.capitalize(): count for name, count in ledger_over(point.senders).items()},
     }

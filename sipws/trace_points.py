@@ -85,6 +85,11 @@ class TracePoints:
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
+    def ids(self) -> set[str]:
+        """What they are called, each by a name of its own."""
+        return {point.id for point in self.all}
+
+    @property
     def senders(self) -> list[hep.Sender]:
         """The senders of all of them."""
         return [sender for point in self.all for sender in point.senders]
@@ -116,6 +121,8 @@ class TracePoints:
             )
             tracer = Tracer(self.bus, send, plan.settings, decide=plan.filter.decide, on=on)
             name = plan.destinations[0].name or str(number)
+            while name in self.ids:
+                name += f"-{number}"
             self.configured.append(self._point(name, tracer, senders, temporary=False))
 
     def start(
@@ -139,8 +146,9 @@ class TracePoints:
         Raises:
             TracePointError: the id is taken, the uri or a filter is wrong, or there are too many.
         """
-        if point_id in self.started:
-            raise TracePointError(f"trace id {point_id!r} is taken; stop it first")
+        if point_id in self.ids:
+            remedy = "stop it first" if point_id in self.started else "the configuration has it"
+            raise TracePointError(f"trace id {point_id!r} is taken; {remedy}")
         if len(self.started) >= MOST_STARTED:
             raise TracePointError(f"{MOST_STARTED} traces were started; stop one first")
         try:
@@ -149,12 +157,20 @@ class TracePoints:
             raise TracePointError(str(exc)) from exc
         decide, select = _filters(filters)
         packets = replace(settings.packets, version=destination.version)
+        # What it shows is for its own filters to say.
+        messages = replace(settings.messages, sample=1.0, methods=frozenset())
         sender = hep.open_sender(destination)
         tracer = Tracer(
             self.bus,
             sender.send,
             # The events of all connections would bury the calls of a party.
-            replace(settings, packets=packets, trace_sip=True, trace_events=select is None),
+            replace(
+                settings,
+                packets=packets,
+                messages=messages,
+                trace_sip=True,
+                trace_events=select is None,
+            ),
             decide=decide,
             select=select,
         )

@@ -1,6 +1,7 @@
 """Metrics and health over HTTP, of a whole application."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from websockets.typing import Subprotocol
 
 from sipws.app import Application
 from sipws.config import Config
+from sipws.errors import TracePointError
 from sipws.exposition import CONTENT_TYPE
 from sipws.plan import Plan
 
@@ -47,6 +49,10 @@ async def metrics(running: Application) -> dict[tuple[str, ...], float]:
     status, headers, body = await get(running, "/metrics")
     assert status == 200
     assert headers["content-type"] == CONTENT_TYPE
+    return samples(body)
+
+
+def samples(body: str) -> dict[tuple[str, ...], float]:
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in parse(body)
@@ -106,9 +112,74 @@ async def test_hep_is_counted_by_destination_and_cause() -> None:
     assert found["sipws_tracing_enabled",] == 1
     assert found["sipws_trace_decisions_total", "homer", "traced"] == 1
     assert found["sipws_trace_packets_total", "homer"] == 2
-    assert found["sipws_hep_dropped_packets_total", to, "example"] == 2
-    assert found["sipws_hep_queued_packets", to] == 0
-    assert found["sipws_hep_connected", to] == 0
+    assert found["sipws_hep_dropped_packets_total", "homer", to, "example"] == 2
+    assert found["sipws_hep_queued_packets", "homer", to] == 0
+    assert found["sipws_hep_connected", "homer", to] == 0
+
+
+async def test_no_series_is_there_twice_however_often_a_destination_is() -> None:
+    tracing = {
+        "hep": {"hep_id": "[homer]127.0.0.1:1;transport=tcp"},
+        "tracing": {
+            "trace_destination": "homer",
+            "trace_on": True,
+            "also": [{"trace_destination": "homer"}, {"trace_destination": "127.0.0.1:1"}],
+        },
+    }
+    async with application(**tracing) as running:
+        for trace in ("one", "two"):
+            running.start_trace(trace, "hep:127.0.0.1:1;transport=tcp", [])
+        with pytest.raises(TracePointError, match="'homer' is taken; the configuration has it"):
+            running.start_trace("homer", "hep:127.0.0.1:1;transport=tcp", [])
+        _, _, body = await get(running, "/metrics")
+        ids = [point.id for point in running.trace_points.all]
+    assert ids == ["homer", "homer-1", "2", "one", "two"]
+    series = [
+        (sample.name, *sorted(sample.labels.items()))
+        for family in parse(body)
+        for sample in family.samples
+    ]
+    assert len(series) == len(set(series))
+    names = [family.name for family in parse(body)]
+    assert len(names) == len(set(names))
+
+
+async def test_the_ledger_is_the_same_wherever_it_is_read() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+        # It is taken, and closed before anything is sent to it.
+        nobody.bind(("127.0.0.1", 0))
+        to = "{}:{};transport=udp".format(*nobody.getsockname())
+    tracing = {"tracing": {"trace_destination": to, "trace_on": True, "trace_sip": True}}
+    async with application(**tracing) as running:
+        url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
+        async with connect(url, subprotocols=SIP) as client:
+            for _ in range(20):
+                await client.send(OPTIONS)
+                await client.recv()
+        await running.server.flows.wait_empty()
+        [sender] = running.trace_points.senders
+        async with asyncio.timeout(10):
+            while not sender.counters.bounced or sender.counters.queued:
+                running.trace_points.bus.flush()
+                await asyncio.sleep(0.005)
+        assert running.control is not None
+        mi = running.control.methods
+        [listed] = mi["trace_list"]()["Traces"]
+        statistics = mi["get_statistics"](["hep:"])
+        found = samples(running.control.pages["/metrics"].read()[1])
+    told = {
+        name: sum(
+            value
+            for (series, *_), value in found.items()
+            if series in (f"sipws_hep_{name}_packets_total", f"sipws_hep_{name}_packets")
+        )
+        for name in ("offered", "sent", "bounced", "dropped", "queued")
+    }
+    assert told["bounced"] > 0
+    # Two packets a message, one for each end of the connection and one for the call.
+    assert told["offered"] == told["sent"] + told["dropped"] + told["queued"] == 43
+    assert {name: statistics[f"hep:{name}"] for name in told} == told
+    assert {name: listed[name.capitalize()] for name in told} == told
 
 
 async def test_the_process_is_described_under_the_usual_names() -> None:

@@ -180,6 +180,29 @@ async def test_a_trace_can_be_of_a_party_or_an_address(collectors, run, filters,
     assert [packet.correlation_id for packet in inbox.of(SIP)[::2]] == calls
 
 
+async def test_a_started_trace_shows_what_the_configuration_leaves_out(collectors, run) -> None:
+    inbox, other = collectors
+    application = await run(
+        tracing={
+            "trace_on": True,
+            "trace_destination": other.hep_id,
+            "trace_sip": True,
+            "trace_sample": 0.0,
+            "trace_methods": ["INVITE"],
+        }
+    )
+    application.start_trace("live", inbox.hep_id, [])
+    await phone(application, options())
+    await until(lambda: len(inbox.of(SIP)) == 2)
+    assert other.of(SIP) == []
+
+
+async def test_a_destination_is_in_a_group_once() -> None:
+    table = {"tracing": {"trace_destination": ["a:9060", "b:9060", "a:9060"]}}
+    with pytest.raises(ConfigurationError, match=r"one of them is there twice"):
+        Plan.of(Config.of(table, "test"))
+
+
 async def test_a_trace_whose_peer_goes_away_is_removed(run) -> None:
     application = await run()
     collector = hep.Collector(lambda packet, source: None, tcp="127.0.0.1:0")
