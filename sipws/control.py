@@ -1,7 +1,10 @@
 """The control interface: MI methods over HTTP (``POST /mi``), and pages for monitoring (``GET``).
 
-Whoever can reach it can switch tracing, so it listens on loopback unless a token is set, and takes
-``application/json`` only: a page in a browser cannot send that to another origin unasked.
+Whoever can reach it can switch tracing, so it listens on loopback unless a token is set. A browser
+on this machine can reach it too, for any page that it shows: ``/mi`` takes ``application/json``
+only, which a page cannot send to another origin unasked, and without a token nothing is told or
+done for another origin, or under a name that is not this machine's own: a page can have the browser
+resolve such a one to this machine.
 """
 
 import asyncio
@@ -15,7 +18,8 @@ from typing import Final, NamedTuple, Self, cast
 import h11
 
 from sipws import mi
-from sipws.address import Address
+from sipws.address import Address, is_loopback, split_host_port
+from sipws.errors import AddressError
 from sipws.server import cannot_listen
 
 PATH: Final = "/mi"
@@ -116,26 +120,46 @@ class ControlServer:
         if path == PATH:
             if request.method != b"POST":
                 return Answer(HTTPStatus.METHOD_NOT_ALLOWED, allow="POST")
-            if not self._may_ask(headers):
-                return Answer(HTTPStatus.UNAUTHORIZED)
+            if (refused := self._refusal(headers)) is not None:
+                return Answer(refused)
             if headers.get(b"content-type", b"").partition(b";")[0].strip() != JSON.encode():
                 return Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-            return Answer(HTTPStatus.OK, mi.reply(body, self.methods))
+            if not body:
+                return Answer(HTTPStatus.BAD_REQUEST)
+            reply = mi.reply(body, self.methods)
+            return Answer(HTTPStatus.OK if reply else HTTPStatus.ACCEPTED, reply)
         page = self.pages.get(path)
         if page is None:
             return Answer(HTTPStatus.NOT_FOUND)
         if request.method not in (b"GET", b"HEAD"):
             return Answer(HTTPStatus.METHOD_NOT_ALLOWED, allow="GET, HEAD")
-        if not page.public and not self._may_ask(headers):
-            return Answer(HTTPStatus.UNAUTHORIZED)
+        if not page.public and (refused := self._refusal(headers)) is not None:
+            return Answer(refused)
         status, text = page.read()
         return Answer(status, text.encode(), page.content_type)
 
-    def _may_ask(self, headers: Mapping[bytes, bytes]) -> bool:
-        if self.token is None:
-            return True
-        expected = f"Bearer {self.token}".encode()
-        return hmac.compare_digest(headers.get(b"authorization", b""), expected)
+    def _refusal(self, headers: Mapping[bytes, bytes]) -> HTTPStatus | None:
+        """Why whoever sent these may not ask; None where they may."""
+        if self.token is not None:
+            expected = f"Bearer {self.token}".encode()
+            given = headers.get(b"authorization", b"")
+            return None if hmac.compare_digest(given, expected) else HTTPStatus.UNAUTHORIZED
+        host, origin = headers.get(b"host", b"").lower(), headers.get(b"origin")
+        # A browser always says where it means to be; a script that speaks HTTP/1.0 may not.
+        if host and not self._is_here(host.decode("latin-1")):
+            return HTTPStatus.MISDIRECTED_REQUEST
+        if origin is not None and origin.lower().partition(b"://")[2] != host:
+            return HTTPStatus.FORBIDDEN
+        return None
+
+    def _is_here(self, host: str) -> bool:
+        """Whether a Host header names this machine as nobody else can: by address, or loopback."""
+        try:
+            name, _ = split_host_port(host)
+        except AddressError:
+            return False
+        here = (self._listen.ip, self.address.ip)
+        return is_loopback(name) or name.endswith(".localhost") or name in here
 
 
 class _Http(asyncio.Protocol):

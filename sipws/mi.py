@@ -7,8 +7,9 @@ order, and returns what JSON can say.
 import inspect
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sipws.errors import SipwsError
 
@@ -46,42 +47,75 @@ def reply(body: bytes, methods: Methods) -> bytes:
         methods: the functions that can be called, by name.
 
     Returns:
-        the reply as JSON; empty for a notification, which is a request without an id.
+        the reply as JSON; empty for a notification, which is a request without an id, also where
+        the method fails.
     """
     identity: Any = None
+    is_notification = False
     try:
         request = _parse(body)
-        identity = request.get("id")
+        if isinstance(request, dict) and _is_identity(request.get("id")):
+            identity = request.get("id")
+        _check(request)
+        is_notification = "id" not in request
         content: dict[str, Any] = {"result": _call(request, methods)}
     except MiError as exc:
         content = {"error": {"code": exc.code, "message": str(exc)}}
-    else:
-        if "id" not in request:
-            return b""
+    if is_notification:
+        return b""
     return json.dumps({"jsonrpc": "2.0", **content, "id": identity}).encode()
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _parse(body: bytes) -> Any:
     try:
-        request = json.loads(body)
+        request = json.loads(body.decode(), parse_constant=_no_json)
+        # Half of a surrogate pair is no character; OpenSIPS' parser refuses it as well.
+        json.dumps(request, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise MiError("Parse error", PARSE_ERROR) from None
-    if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-        raise MiError("Invalid Request", INVALID_REQUEST)
     return request
+
+
+def _no_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _check(request: Any) -> None:
+    """Whether this is a request, as strictly as OpenSIPS looks at it (mi/mi.c)."""
+    if (
+        not isinstance(request, dict)
+        or request.get("jsonrpc") != "2.0"
+        or not isinstance(request.get("method"), str)
+        or not isinstance(request.get("params", {}), dict | list)
+        or not _is_identity(request.get("id"))
+    ):
+        raise MiError("Invalid Request", INVALID_REQUEST)
+
+
+def _is_identity(value: object) -> bool:
+    """Whether this can be an id: a text, a number or null.
+
+    OpenSIPS cuts a number to 32 bits without a fraction; here it comes back as it is.
+    """
+    if isinstance(value, float):
+        # What JSON writes may be beyond what a float holds.
+        return math.isfinite(value)
+    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
 
 
 def _call(request: dict[str, Any], methods: Methods) -> Any:
     function = methods.get(request["method"])
     if function is None:
         raise MiError("Method not found", METHOD_NOT_FOUND)
-    params = request.get("params") or {}
+    params = request.get("params", {})
     try:
         signature = inspect.signature(function)
         if isinstance(params, list):
             arguments = signature.bind(*params)
         else:
             arguments = signature.bind(**params)
+        if None in arguments.arguments.values():
+            raise TypeError("no parameter is null")
     except TypeError:
         raise MiError("Invalid params", INVALID_PARAMS) from None
     try:

@@ -120,6 +120,15 @@ def test_a_connection_that_is_not_there_is_404_and_wrong_parameters_are_32602(
     assert ask(running, "tcp:close", **params)["code"] == code
 
 
+def test_a_reason_that_is_no_text_closes_nothing(
+    running: Application, phone: ClientConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = ask(running, "tcp:close", ipport=peer(phone), reason="\ud800")
+    assert answer == {"code": -32700, "message": "Parse error"}
+    assert len(ask(running, "tcp:list")["Connections"]) == 1
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize("params", [{"code": 1006}, {"code": 7}, {"reason": "x" * 200}])
 def test_a_close_frame_that_may_not_be_sent_is_not(
     running: Application, phone: ClientConnection, params: dict[str, Any]

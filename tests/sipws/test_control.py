@@ -88,7 +88,7 @@ async def http(application: Application, request: bytes) -> tuple[bytes, bytes]:
 def post(body: bytes, *headers: bytes, path: bytes = b"/mi") -> bytes:
     lines = [
         b"POST " + path + b" HTTP/1.1",
-        b"Host: x",
+        b"Host: localhost",
         b"Content-Length: %d" % len(body),
         *(headers or [b"Content-Type: application/json"]),
     ]
@@ -172,6 +172,7 @@ async def test_a_token_is_asked_for_where_one_is_set(start, capsys: Any) -> None
     [
         (b"GET /mi HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (post(b"{}", path=b"/"), 404),
+        (post(b""), 400),
         (post(b"{}", b"Content-Type: text/plain"), 415),
         (post(b"x" * 70_000), 413),
         (b"nonsense\r\n\r\n", 400),
@@ -188,9 +189,75 @@ async def test_what_is_no_request_gets_its_status(
     assert (int(line.split()[1]) if line else None) == status
 
 
+CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "ws_trace"}'
+
+
+@pytest.mark.parametrize("method", [b"ws_trace", b"nope"])
+async def test_a_notification_is_accepted_and_not_answered(start, method: bytes) -> None:
+    application, _ = await start()
+    call = b'{"jsonrpc": "2.0", "method": "' + method + b'"}'
+    assert await http(application, post(call)) == (b"HTTP/1.1 202 Accepted", b"")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("{address}", None, 200),
+        ("127.0.0.1", None, 200),
+        ("[::1]:8888", None, 200),
+        ("localhost:8888", None, 200),
+        ("LOCALHOST", None, 200),
+        ("sipws.localhost:9999", None, 200),
+        ("rebound.test", None, 421),
+        ("rebound.test:8888", "http://rebound.test:8888", 421),
+        ("localhost.rebound.test", None, 421),
+        ("127.0.0.1.rebound.test", None, 421),
+        ("192.0.2.1:8888", None, 421),
+        ("0.0.0.0:8888", None, 421),
+        ("", None, 200),
+        ("localhost:8888", "http://localhost:8888", 200),
+        ("localhost:8888", "http://LOCALHOST:8888", 200),
+        ("localhost:8888", "http://localhost:3000", 403),
+        ("localhost:8888", "https://evil.test", 403),
+        ("localhost:8888", "null", 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/mi", "/metrics"])
+async def test_pages_of_others_can_do_nothing_through_a_browser(
+    start, host: str, origin: str | None, status: int, path: str
+) -> None:
+    application, _ = await start()
+    assert application.control is not None
+    lines = [
+        f"{'POST' if path == '/mi' else 'GET'} {path} HTTP/1.{int(bool(host))}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(CALL) if path == '/mi' else 0}",
+    ]
+    if host:
+        lines.append("Host: " + host.format(address=application.control.address))
+    if origin is not None:
+        lines.append(f"Origin: {origin}")
+    request = "\r\n".join([*lines, "", ""]).encode()
+    line, _ = await http(application, request + (CALL if path == "/mi" else b""))
+    assert int(line.split()[1]) == status
+
+
+async def test_with_a_token_it_may_be_asked_by_any_name(start) -> None:
+    application, _ = await start(token="s3cr3t")
+    headers = (b"Content-Type: application/json", b"Authorization: Bearer s3cr3t")
+    request = post(CALL, *headers).replace(b"Host: localhost", b"Host: sipws.example.com")
+    assert (await http(application, request))[0] == b"HTTP/1.1 200 OK"
+
+
+async def test_health_is_told_by_any_name(start) -> None:
+    application, _ = await start()
+    line, _ = await http(application, b"GET /healthz HTTP/1.1\r\nHost: balancer.test\r\n\r\n")
+    assert line == b"HTTP/1.1 200 OK"
+
+
 async def test_requests_may_share_a_connection(start) -> None:
     application, _ = await start()
-    call = post(b'{"jsonrpc": "2.0", "id": 1, "method": "ws_trace"}')
+    call = post(CALL)
     _, body = await http(application, call * 3)
     assert body.count(b"HTTP/1.1 200") == 2
 

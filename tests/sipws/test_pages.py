@@ -36,7 +36,7 @@ async def get(
 ) -> tuple[int, dict[str, str], str]:
     assert running.control is not None
     reader, writer = await asyncio.open_connection(*running.control.address)
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", *headers]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
     writer.write("\r\n".join([*lines, "", ""]).encode())
     head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
     writer.close()
