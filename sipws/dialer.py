@@ -13,9 +13,9 @@ from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer, status_of
 from sipws.destination import Destination
 from sipws.dialling import (
-    Candidate,
     DialError,
-    local_towards,
+    Tried,
+    ends_of,
     open_socket,
     resolve,
     tls_failure,
@@ -111,8 +111,9 @@ class Dialer:
         )
         shared.bus.publish(ConnectStarted(attempt, attempt.started))
         flow = make_flow(attempt, where, offer, shared, listener)
+        tried: Tried = []
         try:
-            await self._set_up(where, flow)
+            await self._set_up(where, flow, tried)
         except DialError as exc:
             # Where there is a connection after all, its own end is told.
             if not flow.made:
@@ -120,31 +121,28 @@ class Dialer:
             raise connect_error(where, exc.kind, exc.detail) from exc.__cause__
         except asyncio.CancelledError:
             if not flow.made:
-                kind = ErrorKind.CONNECT_CANCELLED
-                self._tell_failure(attempt, DialError(kind, "the connect was given up"))
+                kind, detail = ErrorKind.CONNECT_CANCELLED, "the connect was given up"
+                self._tell_failure(attempt, DialError(kind, detail, *ends_of(tried)))
             raise
         return flow
 
-    async def _set_up(self, where: Destination, flow: ClientFlow) -> None:
+    async def _set_up(self, where: Destination, flow: ClientFlow, tried: Tried) -> None:
         limit = self._shared.limits.connect_timeout
-        waiting_for, peer, local = f"the address of {where.host!r}", None, None
-        candidates: list[Candidate] = []
+        waiting_for = f"the address of {where.host!r}"
         try:
             async with asyncio.timeout(limit):
                 candidates = await resolve(where)
                 peer = address_of_socket(candidates[0][1])
                 waiting_for = f"TCP with {peer}"
-                sock = await open_socket(candidates)
+                sock = await open_socket(candidates, tried)
                 local = address_of_socket(sock.getsockname())
                 with suppress(OSError):
                     peer = address_of_socket(sock.getpeername())
                 waiting_for = f"TLS with {peer}"
                 await self._start(where, flow, sock, peer, local)
         except TimeoutError as exc:
-            if candidates and local is None:
-                local = local_towards(candidates[0])
             detail = f"{limit:g} s were not enough for {waiting_for}"
-            raise DialError(ErrorKind.CONNECT_TIMEOUT, detail, peer, local) from exc
+            raise DialError(ErrorKind.CONNECT_TIMEOUT, detail, *ends_of(tried)) from exc
 
     async def _start(
         self,

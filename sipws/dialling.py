@@ -20,6 +20,9 @@ ATTEMPT_DELAY: Final = 0.25
 Candidate = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 """An address to try: family, and what the system calls the place."""
 
+Tried = list[tuple[socket.socket, Address]]
+"""Sockets that were connected, or were to be, and to where."""
+
 
 class DialError(Exception):
     """No socket; for this package alone, which tells it as an event and a `ConnectError`."""
@@ -77,8 +80,12 @@ async def resolve(destination: Destination) -> list[Candidate]:
     return [candidate for candidate in in_turn if candidate is not None]  # type: ignore[misc]
 
 
-async def open_socket(candidates: Sequence[Candidate]) -> socket.socket:
+async def open_socket(candidates: Sequence[Candidate], tried: Tried) -> socket.socket:
     """Connect to the first address that answers (RFC 8305).
+
+    Args:
+        candidates: the addresses, the one that the system prefers first.
+        tried: takes each socket that is tried, for `ends_of`.
 
     Raises:
         DialError: none does.
@@ -89,7 +96,7 @@ async def open_socket(candidates: Sequence[Candidate]) -> socket.socket:
     try:
         while waiting or attempts:
             if waiting:
-                attempts.add(asyncio.create_task(_attempt(waiting.pop(0))))
+                attempts.add(asyncio.create_task(_attempt(waiting.pop(0), tried)))
             done, attempts = await asyncio.wait(
                 attempts,
                 timeout=ATTEMPT_DELAY if waiting else None,
@@ -115,19 +122,21 @@ async def open_socket(candidates: Sequence[Candidate]) -> socket.socket:
     raise unreachable(exc, peer, local, others=len(failures) - 1) from exc
 
 
-async def _attempt(candidate: Candidate) -> socket.socket | _Failure:
+async def _attempt(candidate: Candidate, tried: Tried) -> socket.socket | _Failure:
     family, place = candidate
+    peer = address_of_socket(place)
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
-        return _Failure(exc, address_of_socket(place))
+        return _Failure(exc, peer)
+    tried.append((sock, peer))
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, place)
     except OSError as exc:
         local = address_of_socket(sock.getsockname())
         sock.close()
-        return _Failure(exc, address_of_socket(place), local)
+        return _Failure(exc, peer, local)
     except BaseException:
         sock.close()
         raise
@@ -142,16 +151,15 @@ def _discard(task: "asyncio.Task[socket.socket | _Failure]") -> None:
             outcome.close()
 
 
-def local_towards(candidate: Candidate) -> Address | None:
-    """The address that the system would connect from, for an attempt that was not seen to its end.
+def ends_of(tried: Tried) -> tuple[Address | None, Address | None]:
+    """Peer and our end of the first socket that is still open, of an attempt that is given up.
 
-    A datagram socket is told so without a packet being sent; the port is not known.
+    `open_socket` closes what is under way only with the event loop's next turn.
     """
-    family, place = candidate
-    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.connect(place)
-        return address_of_socket(sock.getsockname())._replace(port=0)
-    return None
+    for sock, peer in tried:
+        with suppress(OSError):
+            return peer, address_of_socket(sock.getsockname())
+    return None, None
 
 
 def unreachable(

@@ -1,8 +1,9 @@
 """Every way in which a connect can fail: an event with the cause, and an error that says it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import pytest
@@ -100,8 +101,6 @@ async def test_a_host_that_is_not_dialled(failing: Failing) -> None:
 
 async def test_a_name_that_is_not_there(failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(self: object, host: str, port: int, **options: object) -> None:
-        import socket
-
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", nothing)
@@ -123,17 +122,41 @@ async def test_a_name_server_that_is_silent(
     assert error.detail == "0.05 s were not enough for the address of 'nowhere.example'"
 
 
-async def test_a_host_that_is_silent(failing: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(self: object, sock: object, place: object) -> None:
-        await asyncio.Event().wait()
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port on loopback that answers nobody: as many wait to be accepted as may."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
 
-    monkeypatch.setattr(type(asyncio.get_running_loop()), "sock_connect", silent)
-    error, events = await failing("ws://127.0.0.9:8080/", limits=SHORT)
+
+async def test_a_host_that_is_silent(failing: Failing, silent: int) -> None:
+    error, events = await failing(f"ws://127.0.0.1:{silent}/", limits=SHORT)
     assert [type(event) for event in events] == CONNECT_FAILED
     assert events[1].kind is error.kind is ErrorKind.CONNECT_TIMEOUT
-    assert error.detail == "0.05 s were not enough for TCP with 127.0.0.9:8080"
+    assert error.detail == f"0.05 s were not enough for TCP with 127.0.0.1:{silent}"
     connection = events[1].connection
-    assert (connection.local, connection.peer) == (("127.0.0.1", 0), ("127.0.0.9", 8080))
+    assert connection.peer == ("127.0.0.1", silent)
+    assert connection.local.ip == "127.0.0.1"
+    assert connection.local.port > 0
+
+
+async def test_a_connect_to_a_host_that_is_silent_is_given_up(silent: int) -> None:
+    async with Client() as client, client.bus.stream(ConnectFailed) as events:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.connect(f"ws://127.0.0.1:{silent}/")
+        failed = await anext(events)
+    assert isinstance(failed, ConnectFailed)
+    assert failed.kind is ErrorKind.CONNECT_CANCELLED
+    assert failed.connection.peer == ("127.0.0.1", silent)
+    assert failed.connection.local.port > 0
 
 
 async def test_a_server_that_does_not_speak_tls_nor_anything_else(

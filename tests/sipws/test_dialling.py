@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sipws import Address, Destination
-from sipws.dialling import DialError, local_towards, open_socket, resolve
+from sipws.dialling import DialError, Tried, ends_of, open_socket, resolve
 from sipws.events import ErrorKind
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
@@ -97,16 +97,21 @@ async def test_invalid_names_are_never_looked_up(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_the_next_address_is_tried_when_one_refuses(port: int) -> None:
-    sock = await open_socket([(V4, ("127.0.0.2", port)), (V4, ("127.0.0.1", port))])
+    tried: Tried = []
+    sock = await open_socket([(V4, ("127.0.0.2", port)), (V4, ("127.0.0.1", port))], tried)
     with sock:
         assert sock.getpeername() == ("127.0.0.1", port)
+        assert [peer for _, peer in tried] == [("127.0.0.2", port), ("127.0.0.1", port)]
+        # Of the one that is open.
+        assert ends_of(tried) == (("127.0.0.1", port), sock.getsockname())
+    assert ends_of(tried) == (None, None)
 
 
 async def test_the_next_address_is_tried_beside_one_that_is_silent(
     port: int, silence: asyncio.Event
 ) -> None:
     async with asyncio.timeout(5):
-        sock = await open_socket([(V4, (SILENT, 80)), (V4, ("127.0.0.1", port))])
+        sock = await open_socket([(V4, (SILENT, 80)), (V4, ("127.0.0.1", port))], [])
         with sock:
             assert sock.getpeername() == ("127.0.0.1", port)
         await silence.wait()
@@ -114,7 +119,7 @@ async def test_the_next_address_is_tried_beside_one_that_is_silent(
 
 async def test_when_none_answers_the_first_ones_reason_is_told() -> None:
     with pytest.raises(DialError) as failed:
-        await open_socket([(V4, ("127.0.0.1", 1)), (V4, ("127.0.0.2", 1))])
+        await open_socket([(V4, ("127.0.0.1", 1)), (V4, ("127.0.0.2", 1))], [])
     error = failed.value
     assert (error.kind, error.peer) == (ErrorKind.CONNECT_REFUSED, Address("127.0.0.1", 1))
     assert error.detail == (
@@ -125,17 +130,12 @@ async def test_when_none_answers_the_first_ones_reason_is_told() -> None:
 async def test_no_way_to_an_address_is_unreachable() -> None:
     # TCP has no broadcast: the system refuses before anything is sent.
     with pytest.raises(DialError) as failed:
-        await open_socket([(V4, ("255.255.255.255", 80))])
+        await open_socket([(V4, ("255.255.255.255", 80))], [])
     assert failed.value.kind is ErrorKind.UNREACHABLE
 
 
-def test_the_address_that_would_be_connected_from_is_known_without_a_packet() -> None:
-    assert local_towards((V4, ("127.0.0.9", 80))) == Address("127.0.0.1", 0)
-    assert local_towards((V6, ("no address", 80))) is None
-
-
 async def test_giving_up_closes_every_socket(silence: asyncio.Event) -> None:
-    opening = asyncio.create_task(open_socket([(V4, (SILENT, 80))]))
+    opening = asyncio.create_task(open_socket([(V4, (SILENT, 80))], []))
     await asyncio.sleep(0)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
