@@ -21,7 +21,7 @@ from typing import Final
 from hep import display, doctor, replay, send
 from hep.chunks import protocol_name
 from hep.codec import decode
-from hep.collector import Collector, Source
+from hep.collector import TLS_FAILED, Collector, Source
 from hep.errors import HepDecodeError, HepError
 from hep.packet import Packet
 from hep.pcap_writer import PcapWriter
@@ -194,7 +194,9 @@ async def _receive(
     refused = counters["bad"] + counters["unauthenticated"]
     total = by_protocol.total()
     noun = "packet" if total == 1 else "packets"
-    print(f"\n{total} {noun} ({kinds}), {refused} refused", file=sys.stderr)
+    failed = counters[TLS_FAILED]
+    without_tls = f", {failed} connections without a TLS handshake" if failed else ""
+    print(f"\n{total} {noun} ({kinds}), {refused} refused{without_tls}", file=sys.stderr)
     if writer is not None:
         cut = f", {writer.cut} of them cut" if writer.cut else ""
         lost = f", {unwritten} not" if unwritten else ""

@@ -32,6 +32,8 @@ BAD: Final = "bad"
 """Counter: packets that were none."""
 UNAUTHENTICATED: Final = "unauthenticated"
 """Counter: packets without the right authenticate key."""
+TLS_FAILED: Final = "tls_failed"
+"""Counter: connections whose TLS handshake failed."""
 
 
 class Collector:
@@ -69,7 +71,8 @@ class Collector:
             raise ValueError(f"tls={tls!r} needs tls_context, the certificate to show")
         self.counters: Counter[str] = Counter()
         """Packets ``received``, ``bad``, ``unauthenticated`` and ``failed``; TCP bytes ``skipped``
-        as garbage; connections ``accepted``."""
+        as garbage; connections ``accepted``, and ``tls_failed``, whose TLS handshake came to
+        nothing."""
         self._on_packet = on_packet
         self._where = {"udp": udp, "tcp": tcp, "tls": tls}
         self._tls_context = tls_context
@@ -77,6 +80,7 @@ class Collector:
         self._endpoint: asyncio.DatagramTransport | None = None
         self._servers: dict[str, asyncio.Server] = {}
         self._connections: set[asyncio.Transport] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     @property
     def udp_address(self) -> tuple[str, int]:
@@ -112,9 +116,8 @@ class Collector:
             for transport in ("tcp", "tls"):
                 if (where := self._where[transport]) is not None:
                     self._servers[transport] = await loop.create_server(
-                        partial(_Stream, self, transport),
+                        partial(_TlsStream if transport == "tls" else _Stream, self, transport),
                         *_host_port(where),
-                        ssl=self._tls_context if transport == "tls" else None,
                     )
         except BaseException:
             await self.aclose()
@@ -126,6 +129,8 @@ class Collector:
             self._endpoint.close()
         for server in self._servers.values():
             server.close()
+        for handshake in self._handshakes:
+            handshake.cancel()
         for connection in tuple(self._connections):
             connection.abort()
         # Closing takes effect on the next turn of the event loop.
@@ -193,6 +198,44 @@ class _Stream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._collector._connections.discard(self._transport)
+
+
+class _TlsStream(_Stream):
+    """A TLS connection.
+
+    asyncio's own TLS servers tell of a handshake that fails in debug mode alone, and then with a
+    traceback.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.pause_reading()
+        self._collector._connections.add(self._transport)
+        handshakes = self._collector._handshakes
+        handshake = asyncio.get_running_loop().create_task(self._secure(self._transport))
+        handshakes.add(handshake)
+        handshake.add_done_callback(handshakes.discard)
+
+    async def _secure(self, plain: asyncio.Transport) -> None:
+        collector = self._collector
+        context = cast("ssl.SSLContext", collector._tls_context)
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                plain, self, context, server_side=True
+            )
+        except OSError as exc:
+            plain.abort()
+            collector.counters[TLS_FAILED] += 1
+            if collector.counters[TLS_FAILED] == 1:
+                # Once: the counter tells the rest.
+                reason = exc.strerror or exc.__class__.__name__
+                peer = plain.get_extra_info("peername") or ("nobody", 0)
+                log.warning("no TLS handshake with %s:%d: %s", *peer[:2], reason)
+            return
+        finally:
+            collector._connections.discard(plain)
+        if secured is not None:
+            super().connection_made(secured)
 
 
 def _host_port(text: str) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 """HEP over TLS: certificates are verified unless told otherwise."""
 
 import asyncio
+import logging
 import socket
 import ssl
 from contextlib import suppress
@@ -92,6 +93,47 @@ async def test_a_collector_may_ask_who_sends(
         sender.send(packet)
         await inbox.wait_for(1)
     assert len(inbox.packets) == 1
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"HEP3\0\6", b"\x16\3\1", b""])
+async def test_garbage_in_place_of_tls_is_counted_and_told_once_in_a_line(
+    packet, collect, inbox, trusting, collector_context, until, caplog, garbage: bytes
+) -> None:
+    # Its own TLS servers have asyncio tell of each, with a traceback.
+    asyncio.get_running_loop().set_debug(True)
+    collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(*collector.tls_address)
+            writer.write(garbage)
+            writer.write_eof()
+            with suppress(ConnectionResetError):
+                await reader.read()
+            writer.close()
+        await until(lambda: collector.counters["tls_failed"] == 2)
+    [told] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told.getMessage().startswith("no TLS handshake with 127.0.0.1:")
+    assert told.exc_info is None
+    assert collector.counters["accepted"] == 0
+    destination = hep.HepId("localhost", collector.tls_address[1], "tls")
+    async with hep.open_sender(destination, hep.SenderSettings(tls=trusting)) as sender:
+        sender.send(packet)
+        await inbox.wait_for(1)
+    assert collector.counters["accepted"] == 1
+
+
+async def test_a_collector_ends_without_waiting_for_a_handshake(collector_context) -> None:
+    before = asyncio.all_tasks()
+    collector = hep.Collector(print, tls="127.0.0.1:0", tls_context=collector_context)
+    async with collector:
+        reader, writer = await asyncio.open_connection(*collector.tls_address)
+        writer.write(b"\x16")
+        while asyncio.all_tasks() == before:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.005)
+    async with asyncio.timeout(5):
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
 
 
 class Mute:
