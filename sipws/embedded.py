@@ -60,9 +60,9 @@ class EmbeddedCollector:
 
         A datagram that was sent is in the system's hands; this lets it be read and shown.
         """
+        application.trace_points.read()
         if application.tracer is None:
             return
-        application.trace_points.bus.flush()
         packets = application.tracer.offered
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):

@@ -8,7 +8,7 @@ import os
 import platform
 import resource
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -38,13 +38,16 @@ def traffic_of(flow: Flow) -> Traffic:
 
 def families(application: "Application") -> Iterator[Family]:
     """All metrics."""
-    application.trace_points.bus.flush()
+    points = application.trace_points.read()
     phases, upstream, traffic = _look(application)
     yield _connections(phases)
     yield from _upstream(application.relay, upstream)
     yield from application.counts.families(traffic)
-    yield from _tracing(application)
-    yield from _hep(application.trace_points.all)
+    yield Family("sipws_tracing_enabled", "gauge", "Whether tracing is on.").add(
+        int(application.trace_points.on)
+    )
+    yield from _tracing(points)
+    yield from _hep(points)
     yield Family(
         "sipws_subscriber_failures_total",
         "counter",
@@ -62,14 +65,15 @@ def families(application: "Application") -> Iterator[Family]:
 
 def statistics(application: "Application") -> dict[str, int]:
     """The statistics that MI ``get_statistics`` knows, as ``GROUP:NAME``."""
-    application.trace_points.bus.flush()
+    points = application.trace_points.read()
     phases, upstream, alive = _look(application)
-    counts, points = application.counts, application.trace_points
-    senders = points.senders
+    counts = application.counts
+    senders = [sender for point in points for sender in point.senders]
     traffic = counts.traffic + alive
     traced: Counter[str] = Counter()
-    for point in points.configured:
-        traced += point.tracer.counters
+    for point in points:
+        if not point.temporary:
+            traced += point.tracer.counters
     return {
         "ws:connections": phases.total(),
         "ws:open_connections": sum(n for (_, phase), n in phases.items() if phase is Phase.OPEN),
@@ -86,11 +90,11 @@ def statistics(application: "Application") -> dict[str, int]:
         "ws:messages_out": traffic.messages_out,
         "ws:bytes_in": traffic.bytes_in,
         "ws:bytes_out": traffic.bytes_out,
-        "trace:on": int(points.on),
+        "trace:on": int(application.trace_points.on),
         "trace:traced_connections": traced["traced"],
         "trace:excluded_connections": traced["excluded"],
         "trace:failed_filters": traced["failed"],
-        "trace:packets": sum(point.tracer.offered for point in points.configured),
+        "trace:packets": sum(point.tracer.offered for point in points),
         **{f"hep:{name}": count for name, count in ledger_over(senders).items()},
         "hep:connected": sum(sender.connected for sender in senders),
         "hep:reconnects": sum(sender.reconnects for sender in senders),
@@ -189,9 +193,7 @@ def _upstream(relay: Relay | None, phases: Counter[Phase]) -> Iterator[Family]:
     yield reachable
 
 
-def _tracing(application: "Application") -> Iterator[Family]:
-    points = application.trace_points
-    yield Family("sipws_tracing_enabled", "gauge", "Whether tracing is on.").add(int(points.on))
+def _tracing(points: Sequence[TracePoint]) -> Iterator[Family]:
     decisions = Family(
         "sipws_trace_decisions_total", "counter", "Connections that a trace's filter decided on."
     )
@@ -218,7 +220,7 @@ def _tracing(application: "Application") -> Iterator[Family]:
         "counter",
         "Traces that fit no HEP packet and were cut.",
     )
-    for point in points.all:
+    for point in points:
         counters, trace = point.tracer.counters, point.id
         decisions.add(counters["traced"], trace=trace, decision="traced")
         decisions.add(counters["excluded"], trace=trace, decision="excluded")
@@ -227,11 +229,11 @@ def _tracing(application: "Application") -> Iterator[Family]:
         left_out.add(counters["left_out"], trace=trace)
         no_sip.add(counters["no_sip"], trace=trace)
         too_long.add(counters["too_long"], trace=trace)
-    if points.all:
+    if points:
         yield from (decisions, failures, packets, left_out, no_sip, too_long)
 
 
-def _hep(points: Iterable[TracePoint]) -> Iterator[Family]:
+def _hep(points: Sequence[TracePoint]) -> Iterator[Family]:
     offered = Family(
         "sipws_hep_offered_packets_total",
         "counter",

@@ -41,8 +41,7 @@ def trace_commands(application: "Application") -> dict[str, Callable[..., Any]]:
 
     def trace_list() -> dict[str, list[dict[str, Any]]]:
         """All destinations, those of the configuration first."""
-        application.trace_points.bus.flush()
-        return {"Traces": [_described(point) for point in application.trace_points.all]}
+        return {"Traces": [_described(point) for point in application.trace_points.read()]}
 
     return {"trace_start": trace_start, "trace_stop": trace_stop, "trace_list": trace_list}
 

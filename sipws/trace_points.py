@@ -99,6 +99,11 @@ class TracePoints:
         """Those of the configuration, and those that were started."""
         return [*self.configured, *self.started.values()]
 
+    def read(self) -> list[TracePoint]:
+        """All of them, for whoever reads counters: told what has happened until now."""
+        self.bus.flush()
+        return self.all
+
     def switch(self, *, on: bool) -> None:
         """Turn tracing on or off (OpenSIPS ``ws_trace``); what was started by hand goes on."""
         self.on = on
