@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sipws.connection_commands import connection_commands
 from sipws.errors import ConfigurationError
-from sipws.mi import NOT_FOUND, MiError
+from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
 from sipws.plan import NOWHERE
 from sipws.process_commands import process_commands
 from sipws.trace_commands import trace_commands
@@ -25,6 +25,8 @@ def methods_of(application: "Application") -> dict[str, Callable[..., Any]]:
         """The methods there are, or the sets of parameters that one of them takes."""
         if command is None:
             return sorted(methods)
+        if not isinstance(command, str):
+            raise MiError("Invalid params", INVALID_PARAMS)
         if command not in methods:
             raise MiError("unknown MI command", NOT_FOUND)
         return _recipes(methods[command])

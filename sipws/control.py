@@ -26,8 +26,8 @@ PATH: Final = "/mi"
 LONGEST_BODY: Final = 64 * 1024
 """Bytes of a request: more than any command line has."""
 
-IDLE_TIMEOUT: Final = 30.0
-"""Seconds that a connection may say nothing."""
+REQUEST_TIMEOUT: Final = 30.0
+"""Seconds from one request to the end of the next, however slowly it comes."""
 
 
 JSON: Final = "application/json"
@@ -122,7 +122,8 @@ class ControlServer:
                 return Answer(HTTPStatus.METHOD_NOT_ALLOWED, allow="POST")
             if (refused := self._refusal(headers)) is not None:
                 return Answer(refused)
-            if headers.get(b"content-type", b"").partition(b";")[0].strip() != JSON.encode():
+            content_type = headers.get(b"content-type", b"").partition(b";")[0]
+            if content_type.strip().lower() != JSON.encode():
                 return Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
             if not body:
                 return Answer(HTTPStatus.BAD_REQUEST)
@@ -170,7 +171,7 @@ class _Http(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
         self._request: h11.Request | None = None
         self._body = bytearray()
-        self._idle: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -178,7 +179,6 @@ class _Http(asyncio.Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        self._wait()
         self._http.receive_data(data)
         try:
             self._read()
@@ -191,25 +191,31 @@ class _Http(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self._transport)
-        if self._idle is not None:
-            self._idle.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def _wait(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
         loop = asyncio.get_running_loop()
-        self._idle = loop.call_later(IDLE_TIMEOUT, self._transport.abort)
+        self._deadline = loop.call_later(REQUEST_TIMEOUT, self._transport.abort)
 
     def _read(self) -> None:
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 self._request = event
+                announced = int(dict(event.headers).get(b"content-length", 0))
+                if announced > LONGEST_BODY:
+                    self._refuse_body()
+                    return
+                if self._http.they_are_waiting_for_100_continue:
+                    go_on = h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=[])
+                    self._transport.write(self._http.send(go_on) or b"")
             elif isinstance(event, h11.Data):
                 self._body += event.data
                 if len(self._body) > LONGEST_BODY:
-                    self._send(Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
-                    self._transport.close()
+                    self._refuse_body()
                     return
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
                 answer = self._server.answer(self._request, bytes(self._body))
@@ -219,9 +225,14 @@ class _Http(asyncio.Protocol):
                     self._transport.close()
                     return
                 self._http.start_next_cycle()
+                self._wait()
             else:
                 # More data is needed, or the peer has closed its side.
                 return
+
+    def _refuse_body(self) -> None:
+        self._send(Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
+        self._transport.close()
 
     def _send(self, answer: Answer) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):

@@ -194,3 +194,4 @@ def test_which_lists_methods_and_the_parameters_of_one(running: Application) -> 
     assert ask(running, "which", "get_statistics") == [["statistics"]]
     assert ask(running, "which", "tcp:list") == [[], ["proto"]]
     assert ask(running, "which", "nope") == {"code": 404, "message": "unknown MI command"}
+    assert ask(running, "which", {}) == {"code": -32602, "message": "Invalid params"}

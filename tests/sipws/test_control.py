@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 import hep
+from sipws import control
 from sipws.app import Application
 from sipws.cli import main
 from sipws.config import Config
@@ -175,6 +176,7 @@ async def test_a_token_is_asked_for_where_one_is_set(start, capsys: Any) -> None
         (post(b""), 400),
         (post(b"{}", b"Content-Type: text/plain"), 415),
         (post(b"x" * 70_000), 413),
+        (post(b"").replace(b"Length: 0", b"Length: 99999999999"), 413),
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, 431),
         (b"\x16\x03\x01", 400),
@@ -253,6 +255,44 @@ async def test_health_is_told_by_any_name(start) -> None:
     application, _ = await start()
     line, _ = await http(application, b"GET /healthz HTTP/1.1\r\nHost: balancer.test\r\n\r\n")
     assert line == b"HTTP/1.1 200 OK"
+
+
+async def test_the_media_type_may_be_written_in_any_case(start) -> None:
+    application, _ = await start()
+    request = post(CALL, b"Content-Type: Application/JSON; charset=utf-8")
+    assert (await http(application, request))[0] == b"HTTP/1.1 200 OK"
+
+
+async def test_who_waits_to_be_told_to_go_on_is_told(start) -> None:
+    application, _ = await start()
+    head, _, body = post(
+        CALL, b"Content-Type: application/json", b"Expect: 100-continue"
+    ).partition(b"\r\n\r\n")
+    reader, writer = await asyncio.open_connection(*application.control.address)
+    writer.write(head + b"\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(body)
+        assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+
+
+async def test_a_request_has_its_time_however_slowly_it_comes(
+    start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "REQUEST_TIMEOUT", 0.2)
+    application, _ = await start()
+    reader, writer = await asyncio.open_connection(*application.control.address)
+    writer.write(post(CALL))
+    async with asyncio.timeout(5):
+        assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+        slow = asyncio.create_task(reader.read())
+        while not slow.done():
+            writer.write(b"P")
+            await asyncio.wait([slow], timeout=0.02)
+    with suppress(ConnectionResetError):
+        await slow
+    writer.close()
 
 
 async def test_requests_may_share_a_connection(start) -> None:
