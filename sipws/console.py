@@ -17,6 +17,7 @@ from sipws.embedded import EmbeddedCollector
 from sipws.errors import ConfigurationError, TransportError
 from sipws.event_log import log_connections
 from sipws.plan import Plan
+from sipws.readings import ledger_over
 from sipws.server import address_of
 
 logger = logging.getLogger(__name__)
@@ -161,11 +162,11 @@ def _totals(application: Application) -> str:
     if not points:
         return "nothing was traced"
     connections = points[0].tracer.counters["traced"]
-    ledgers = [sender.counters for point in points for sender in point.senders]
-    sent = sum(ledger.sent for ledger in ledgers)
-    lost = sum(ledger.dropped.total() for ledger in ledgers)
+    ledger = ledger_over(sender for point in points for sender in point.senders)
     noun = "connection" if connections == 1 else "connections"
-    return f"{connections} {noun} traced, {sent} HEP packets sent, {lost} dropped"
+    sent, bounced, dropped = ledger["sent"], ledger["bounced"], ledger["dropped"]
+    of_them = f" ({bounced} bounced)" if bounced else ""
+    return f"{connections} {noun} traced, {sent} HEP packets sent{of_them}, {dropped} dropped"
 
 
 def _warn(warnings: Iterable[str]) -> None:
