@@ -171,6 +171,7 @@ class _Http(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
         self._request: h11.Request | None = None
         self._body = bytearray()
+        self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -179,12 +180,13 @@ class _Http(asyncio.Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         self._http.receive_data(data)
         try:
             self._read()
         except h11.RemoteProtocolError as exc:
-            self._send(Answer(HTTPStatus(exc.error_status_hint)))
-            self._transport.close()
+            self._refuse(HTTPStatus(exc.error_status_hint))
 
     def eof_received(self) -> None:
         """Nothing more will be asked: asyncio closes."""
@@ -207,7 +209,7 @@ class _Http(asyncio.Protocol):
                 self._request = event
                 announced = int(dict(event.headers).get(b"content-length", 0))
                 if announced > LONGEST_BODY:
-                    self._refuse_body()
+                    self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
                     return
                 if self._http.they_are_waiting_for_100_continue:
                     go_on = h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=[])
@@ -215,7 +217,7 @@ class _Http(asyncio.Protocol):
             elif isinstance(event, h11.Data):
                 self._body += event.data
                 if len(self._body) > LONGEST_BODY:
-                    self._refuse_body()
+                    self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
                     return
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
                 answer = self._server.answer(self._request, bytes(self._body))
@@ -230,9 +232,11 @@ class _Http(asyncio.Protocol):
                 # More data is needed, or the peer has closed its side.
                 return
 
-    def _refuse_body(self) -> None:
-        self._send(Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
-        self._transport.close()
+    def _refuse(self, status: HTTPStatus) -> None:
+        # Closing on what the peer still sends would reset the connection, and the answer with it.
+        self._refused = True
+        self._send(Answer(status))
+        self._transport.write_eof()
 
     def _send(self, answer: Answer) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):

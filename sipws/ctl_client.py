@@ -18,6 +18,7 @@ TIMEOUT: Final = 10.0
 _HINTS: Final = {
     401: "; give its --token",
     404: "; the path of a control interface is /mi",
+    421: "; without a token it is asked as 127.0.0.1, [::1] or localhost",
 }
 
 _ids: Final = itertools.count(1)

@@ -96,6 +96,9 @@ def post(body: bytes, *headers: bytes, path: bytes = b"/mi") -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
+CHUNKED = post(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+
+
 async def test_tracing_is_switched_while_it_runs(start, capsys: Any) -> None:
     application, packets = await start(trace_on=False)
     assert await ctl(application, "trace") == 0
@@ -177,6 +180,8 @@ async def test_a_token_is_asked_for_where_one_is_set(start, capsys: Any) -> None
         (post(b"{}", b"Content-Type: text/plain"), 415),
         (post(b"x" * 70_000), 413),
         (post(b"").replace(b"Length: 0", b"Length: 99999999999"), 413),
+        (post(b"").replace(b"Length: 0", b"Length: 2000000") + b"x" * 2_000_000, 413),
+        (CHUNKED + (b"1000\r\n" + b"x" * 4096 + b"\r\n") * 500, 413),
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000, 431),
         (b"\x16\x03\x01", 400),
@@ -242,6 +247,14 @@ async def test_pages_of_others_can_do_nothing_through_a_browser(
     request = "\r\n".join([*lines, "", ""]).encode()
     line, _ = await http(application, request + (CALL if path == "/mi" else b""))
     assert int(line.split()[1]) == status
+
+
+async def test_who_asks_under_a_wrong_name_is_told_which_are_right(start, capsys: Any) -> None:
+    application, _ = await start()
+    assert application.control is not None
+    there = f"http://0.0.0.0:{application.control.address.port}/mi"
+    assert await asyncio.to_thread(main, ["ctl", "--url", there, "trace"]) == 2
+    assert "421 Misdirected Request; without a token it is asked as" in capsys.readouterr().err
 
 
 async def test_with_a_token_it_may_be_asked_by_any_name(start) -> None:
