@@ -78,7 +78,7 @@ class Transport(TlsSettings, AdmissionSettings):
     """Milliseconds that a peer has for its upgrade request."""
 
     ws_max_msg_chunks: int = Field(default=_DEFAULT_LIMITS.max_chunks, ge=0)
-    """Small pieces that a message may come in before its connection is closed; 0 for any number."""
+    """Pieces that a message may come in before its connection is closed; 0 for any number."""
 
     ws_ping_interval: int = Field(default=round(_DEFAULT_LIMITS.intervals.ping * 1000), ge=0)
     """Milliseconds without a byte from the peer before it is pinged; 0 for never."""

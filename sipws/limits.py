@@ -33,7 +33,7 @@ class Limits:
     """Seconds for the peer to answer a close frame and to close its side of the TCP connection."""
 
     max_chunks: int = 4
-    """Small pieces that a message may come in (OpenSIPS ``ws_max_msg_chunks``; see
+    """Pieces that a message may come in (OpenSIPS ``ws_max_msg_chunks``; see
     `sipws.pieces`); 0 for any number."""
 
     intervals: Intervals = field(default_factory=Intervals)

@@ -251,12 +251,11 @@ class Session(Wire):
         return happened
 
     def _count_read(self, now: float, complete: bool) -> list[Event]:
-        """Count a read that left a message unfinished, or finished one of several pieces."""
+        """Count a read that ended within a frame, or completed a message of several pieces."""
         if complete:
             self._pieces.start_anew()
-        if self.phase is not OPEN:
-            return []
-        if not self._received and not self._is_midway:
+        # A read that ended with a fragment is that one piece, and counted.
+        if self.phase is not OPEN or not self._received:
             return []
         return self._count_piece(now)
 

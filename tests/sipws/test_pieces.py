@@ -31,12 +31,39 @@ def feed(session: ServerSession, pieces: Iterator[bytes]) -> list[Event]:
     return [event for piece in pieces for event in session.receive(piece, 1001.0)]
 
 
+def fragments(count: int) -> list[bytes]:
+    """A message in so many fragments of a byte."""
+    frames = [
+        Frame(Opcode.CONT if number else Opcode.TEXT, b"x", fin=number == count - 1)
+        for number in range(count)
+    ]
+    return [frame.serialize(mask=True) for frame in frames]
+
+
 @pytest.mark.parametrize("pieces", range(1, 6))
-def test_a_small_message_may_come_in_five_reads(session: ServerSession, pieces: int) -> None:
-    # The read that completes it is none that left it unfinished.
+def test_a_small_message_may_come_in_four_reads(session: ServerSession, pieces: int) -> None:
     data = message(200)
     [event] = feed(session, cut(data, -(-len(data) // pieces)))
-    assert isinstance(event, MessageReceived)
+    assert isinstance(event, MessageReceived if pieces <= 4 else ErrorOccurred)
+
+
+@pytest.mark.parametrize("pieces", range(1, 6))
+@pytest.mark.parametrize("each_in_a_read", [True, False])
+def test_a_small_message_may_come_in_four_fragments(
+    session: ServerSession, pieces: int, each_in_a_read: bool
+) -> None:
+    frames = fragments(pieces)
+    [event] = feed(session, iter(frames if each_in_a_read else [b"".join(frames)]))
+    assert isinstance(event, MessageReceived if pieces <= 4 else ErrorOccurred)
+
+
+def test_a_read_that_ends_within_a_fragment_is_a_piece_of_its_own(session: ServerSession) -> None:
+    first, second, third = fragments(3)
+    cuts = [first + second[:3], second[3:] + third[:3], third[3:]]
+    [event] = feed(session, iter(cuts))
+    # Two fragments end within the message, and two reads within a fragment.
+    assert isinstance(event, ErrorOccurred)
+    assert event.kind is ErrorKind.TOO_MANY_CHUNKS
 
 
 @pytest.mark.parametrize("size", [1, 10, 30])
@@ -44,15 +71,12 @@ def test_a_message_in_many_small_reads_closes_with_1008(session: ServerSession, 
     [error] = feed(session, cut(message(200), size))
     assert isinstance(error, ErrorOccurred)
     assert error.kind is ErrorKind.TOO_MANY_CHUNKS
-    assert error.detail == f"a message of {5 * size} bytes until now came in 5 pieces"
+    assert error.detail == f"4 pieces were {4 * size} bytes of a message, and not all of it"
     assert session.take_writes()[0][0][2:4] == (1008).to_bytes(2, "big")
 
 
 def test_a_message_in_many_small_fragments_closes_with_1008(session: ServerSession) -> None:
-    fragments = [Frame(Opcode.TEXT, b"x", fin=False)]
-    fragments += [Frame(Opcode.CONT, b"x", fin=False)] * 10
-    stream = b"".join(fragment.serialize(mask=True) for fragment in fragments)
-    [error] = feed(session, iter([stream]))
+    [error] = feed(session, iter([b"".join(fragments(100))]))
     assert isinstance(error, ErrorOccurred)
     assert error.kind is ErrorKind.TOO_MANY_CHUNKS
 
