@@ -21,6 +21,7 @@ from sipws.events import (
 from sipws.flow import Flow
 from sipws.phase import CLOSED
 from sipws.surroundings import Surroundings
+from sipws.uptake import bound_waiting
 
 
 class ClientFlow(Flow):
@@ -87,6 +88,7 @@ class ClientFlow(Flow):
             self._transport.abort()
             return
         self.made = True
+        bound_waiting(self._transport)
         now = self._shared.clock()
         local = address_of_socket(transport.get_extra_info("sockname"))
         # A socket that the peer has reset meanwhile has no peer any more.

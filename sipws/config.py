@@ -72,7 +72,8 @@ class Transport(TlsSettings, AdmissionSettings):
     """Port of a ``wss`` listener that names none."""
 
     ws_send_timeout: int = Field(default=round(_DEFAULT_LIMITS.send_timeout * 1000), ge=1)
-    """Milliseconds that a connection may be unable to take our bytes before it is closed."""
+    """Milliseconds that a connection may take none of the bytes that wait for it before it is
+    dropped."""
 
     ws_handshake_timeout: int = Field(default=round(_DEFAULT_LIMITS.handshake_timeout * 1000), ge=1)
     """Milliseconds that a peer has for its upgrade request."""

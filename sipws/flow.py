@@ -33,6 +33,7 @@ from sipws.phase import CLOSED, OPEN, Phase
 from sipws.server_session import ServerSession, let_in
 from sipws.session import Session
 from sipws.surroundings import Arrived, Surroundings
+from sipws.uptake import Stall, bound_waiting
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Flow(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._line: Line | None = None
         self._timed_phase: Phase | None = None
-        self._stalled: asyncio.TimerHandle | None = None
+        self._stalled: Stall | None = None
         self._receiving = False
         self._liveness: Liveness | None = None
         # One that we opened ourselves has none.
@@ -120,8 +121,33 @@ class Flow(asyncio.Protocol):
         """Whether messages can be sent."""
         return self._session.can_send
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the peer does not keep up: `uptake.MOST_WAITING` bytes wait for it.
+
+        Nothing more is read from it then, and it is dropped when it takes no byte for
+        `Limits.send_timeout`.
+        """
+        return self._stalled is not None
+
+    async def drain(self) -> None:
+        """Wait until the peer keeps up; returns at once where it does.
+
+        Answers need no such care, as a peer that does not keep up is not read. Whoever sends on
+        his own account, and much of it, is to await this between messages: nothing else bounds what
+        waits.
+
+        Raises:
+            ConnectionClosedError: the connection is closing or closed.
+        """
+        while self._stalled is not None:
+            await self._stalled.wait()
+        self._session.check_open()
+
     def send(self, message: bytes, *, text: bool | None = None) -> None:
         """Send one SIP message as one WebSocket message.
+
+        It never waits: see `drain` for peers that do not keep up.
 
         Args:
             message: the whole message.
@@ -199,6 +225,7 @@ class Flow(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the session, or only say why there is none."""
         self._transport = cast("asyncio.Transport", transport)
+        bound_waiting(self._transport)
         shared, now = self._shared, self._shared.clock()
         if self._arrived is not None:
             peer, started, begun, ticket, refusal = self._arrived
@@ -264,7 +291,7 @@ class Flow(asyncio.Protocol):
         """
         self._transport.pause_reading()
         timeout = self._shared.limits.send_timeout
-        self._stalled = asyncio.get_running_loop().call_later(timeout, self._send_timed_out)
+        self._stalled = Stall(self._transport, timeout, self._send_timed_out)
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
@@ -352,13 +379,13 @@ class Flow(asyncio.Protocol):
             self._transport.abort()
 
     def _send_timed_out(self) -> None:
-        self._stalled = None
         timeout = self._shared.limits.send_timeout
         self.abort(ErrorKind.SEND_TIMEOUT, f"the peer took no bytes for {timeout * 1000:g} ms")
+        self._end_stall()
 
     def _end_stall(self) -> None:
         if self._stalled is not None:
-            self._stalled.cancel()
+            self._stalled.end()
             self._stalled = None
 
 

@@ -27,7 +27,8 @@ class Limits:
     """Bytes of a message: what SIP servers and HEP datagrams take."""
 
     send_timeout: float = 0.1
-    """Seconds that a connection may be unable to take our bytes (OpenSIPS ``ws_send_timeout``)."""
+    """Seconds that a connection may take none of the bytes that wait for it, once it does not keep
+    up (`sipws.uptake`; OpenSIPS ``ws_send_timeout``)."""
 
     close_timeout: float = 5.0
     """Seconds for the peer to answer a close frame and to close its side of the TCP connection."""

@@ -1,9 +1,10 @@
 """How many pieces a message comes in (OpenSIPS ``ws_max_msg_chunks``). Pure.
 
 A message is cut into pieces where a TCP read ends within it and where a WebSocket fragment does; a
-read that ends with a fragment is one cut. A peer that sends a message in many small pieces makes every other connection wait for the
-work that each of them is; one with a slow network does not: its pieces are as large as its
-network's packets. So each `PIECE_SIZE` bytes of the message allow for one piece more.
+read that ends with a fragment is one cut. A peer that sends a message in many small pieces makes
+every other connection wait for the work that each of them is; one with a slow network does not: its
+pieces are as large as its network's packets. So each `PIECE_SIZE` bytes of the message allow for
+one piece more.
 """
 
 from typing import Final

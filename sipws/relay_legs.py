@@ -189,11 +189,6 @@ class Leg(Flow):
 
     pair: Pair
 
-    @property
-    def is_stalled(self) -> bool:
-        """Whether the peer does not keep up."""
-        return self._stalled is not None
-
     def stop_reading(self) -> None:
         """Let what the peer sends wait in the network."""
         if not self._transport.is_closing():

@@ -137,16 +137,25 @@ class Session(Wire):
         Raises:
             ConnectionClosedError: the connection is not open.
         """
-        if self.phase is not OPEN and not self._last_answers:
-            raise ConnectionClosedError(
-                f"connection {self.connection.id} with {self.connection.peer} is"
-                f" {self.phase.name.lower()}: nothing can be sent on it"
-            )
+        if self.phase is not OPEN:
+            self.check_open()
         self._messages_out += 1
         if self._engine_made is None:
             self._writes.append(server_frame(TEXT if text else BINARY, data))
         else:
             self._say(self._engine_made, data, text=text)
+
+    def check_open(self) -> None:
+        """Refuse to go on where `send` is not possible.
+
+        Raises:
+            ConnectionClosedError: the connection is not open.
+        """
+        if not self.can_send:
+            raise ConnectionClosedError(
+                f"connection {self.connection.id} with {self.connection.peer} is"
+                f" {self.phase.name.lower()}: nothing can be sent on it"
+            )
 
     @property
     def can_send(self) -> bool:
