@@ -13,7 +13,7 @@ from sipws.address import Listener
 from sipws.bus import Bus
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer
-from sipws.closing import close_all
+from sipws.closing import ending
 from sipws.destination import Destination
 from sipws.dialer import Dialer, connect_error
 from sipws.errors import TransportError
@@ -65,6 +65,7 @@ class Client:
     Raises:
         ConfigurationError: a header or a subprotocol that may not be sent, a listener that does
             not parse.
+        TypeError: the handler is a coroutine function, which would never run.
     """
 
     def __init__(
@@ -186,16 +187,17 @@ class Client:
         Args:
             grace: seconds that servers have to complete the closing handshake; what is left then is
                 dropped.
+
+        Cancelled, it drops what is left at once; a second call does no harm.
         """
         self._closed = True
-        await self._keeper.aclose()
-        tasks: list[asyncio.Task[Any]] = [kept.task for kept in self._kept]
-        tasks += [attempt.task for attempt in self._attempts.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await close_all(self.flows, CloseCode.NORMAL_CLOSURE, "client shutdown", grace)
-        self._shared.deadlines.close()
+        async with ending(self._shared, CloseCode.NORMAL_CLOSURE, "client shutdown", grace):
+            tasks: list[asyncio.Task[Any]] = [kept.task for kept in self._kept]
+            tasks += [attempt.task for attempt in self._attempts.values()]
+            for task in tasks:
+                task.cancel()
+            await self._keeper.aclose()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         return self

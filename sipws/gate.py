@@ -76,17 +76,19 @@ class Gate:
         self._listening.append(listening)
         self._loop.add_reader(listening, self._accept, listening)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Stop accepting, and drop what has not become a flow yet."""
         for listening in self._listening:
             self._loop.remove_reader(listening)
             listening.close()
         self._listening.clear()
-        tasks = list(self._arriving)
-        for task in tasks:
+        for task in self._arriving:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+
+    async def wait_closed(self) -> None:
+        """Wait until what `close` drops is gone."""
+        if self._arriving:
+            await asyncio.wait(self._arriving)
 
     def _accept(self, listening: socket.socket) -> None:
         """Accept what has come, up to `BACKLOG`: a flood leaves others their turn."""

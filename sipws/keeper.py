@@ -1,7 +1,6 @@
 """Looks after quiet connections: one task for all of them, so that none costs a timer."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
 from sipws.flow import Flow
@@ -35,8 +34,8 @@ class Keeper:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            # Unlike an await of the task, this does not take our own cancelling for the task's.
+            await asyncio.wait([task])
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from websockets.frames import CloseCode
 from websockets.typing import Subprotocol
@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 from sipws.address import Address, Listener
 from sipws.admission import Admission, Rules
 from sipws.bus import Bus
-from sipws.closing import close_all
+from sipws.closing import ending
 from sipws.errors import ConfigurationError, ConnectionClosedError, TransportError
 from sipws.flow import Flow
 from sipws.gate import Gate, MakeFlow, bind
@@ -65,6 +65,10 @@ class Server:
             beyond `Limits.message_size` closes its connection with 1009.
         inherited: sockets that listen already, by listener, each with its listener's port; a
             listener without any opens its own.
+
+    Raises:
+        AddressError: a listener definition does not parse.
+        TypeError: the handler is a coroutine function, which would never run.
     """
 
     def __init__(
@@ -125,7 +129,8 @@ class Server:
         try:
             for index, listener in enumerate(self.listeners):
                 self.listeners[index] = await self._listen(listener)
-        except TransportError:
+        except BaseException:
+            # Also one that is cancelled leaves no listener behind.
             await self.aclose(grace=0)
             raise
         self._keeper.start()
@@ -138,20 +143,29 @@ class Server:
                 dropped.
             spread: seconds over which connections are closed, evenly. Phones connect again at
                 once: where another server is to take them, it is not to get them all at a time.
+
+        Cancelled, it drops what is left at once; a second call does no harm.
         """
         self.admission.draining = spread + grace
-        await self._keeper.aclose()
-        await self._close_spread(spread)
+        async with ending(self._shared, CloseCode.GOING_AWAY, SHUTDOWN, grace):
+            try:
+                await self._keeper.aclose()
+                await self._close_spread(spread)
+            finally:
+                await self._stop_listening()
+
+    async def _stop_listening(self) -> None:
         for server in self._servers:
             server.close()
-        self._servers.clear()
         for gate in self._gates:
-            await gate.aclose()
-        self._gates.clear()
-        if self._relay is not None:
-            await self._relay.aclose()
-        await close_all(self.flows, CloseCode.GOING_AWAY, SHUTDOWN, grace)
-        self._shared.deadlines.close()
+            gate.close()
+        gates, self._gates, self._servers = self._gates, [], []
+        try:
+            for gate in gates:
+                await gate.wait_closed()
+        finally:
+            if self._relay is not None:
+                await self._relay.aclose()
 
     async def _close_spread(self, spread: float) -> None:
         """Close the connections that are open, one after the other."""
@@ -215,16 +229,12 @@ class Server:
                 return bound
             for listening in inherited:
                 listening.setblocking(False)
-                server = await asyncio.get_running_loop().create_server(accept, sock=listening)
-                self._servers.append(server)
+                await self._serve(accept, sock=listening)
             return bound
         for host in EVERY_ADDRESS if listener.host == "*" else (listener.host,):
             try:
                 if tls is None and not proxied:
-                    server = await asyncio.get_running_loop().create_server(
-                        accept, host, bound.port
-                    )
-                    self._servers.append(server)
+                    server = await self._serve(accept, host, bound.port)
                     port = server.sockets[0].getsockname()[1]
                 else:
                     sockets = await bind(host, bound.port)
@@ -239,6 +249,15 @@ class Server:
             if tls is not None or proxied:
                 serve_gated(sockets)
         return bound
+
+    async def _serve(self, accept: Callable[[], Flow], *where: Any, **how: Any) -> asyncio.Server:
+        """A server of asyncio's, which is ours to close before it is waited for again."""
+        server = await asyncio.get_running_loop().create_server(
+            accept, *where, start_serving=False, **how
+        )
+        self._servers.append(server)
+        await server.start_serving()
+        return server
 
 
 def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSLContext] | None:

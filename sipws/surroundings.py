@@ -1,5 +1,6 @@
 """What the flows of a server, or of a client, share."""
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,13 @@ class Surroundings:
 
     instances: Instances | None = None
     """Which connection each phone registered on; None looks for none."""
+
+    def __post_init__(self) -> None:
+        if inspect.iscoroutinefunction(self.handler):
+            raise TypeError(
+                f"{self.handler.__qualname__} is a coroutine function: a handler is called, not"
+                " awaited; let it start a task, or put the message into a queue"
+            )
 
 
 class Arrived(NamedTuple):
