@@ -160,6 +160,14 @@ class Admission:
         """Addresses whose connections are counted at the moment."""
         return len(self._of_address)
 
+    @property
+    def ending(self) -> Refusal | None:
+        """Why nobody is let in any more; None while that is not so."""
+        if self.draining is None:
+            return None
+        headers = _retry_after(self.draining)
+        return Refusal(ErrorKind.SHUTTING_DOWN, "this server is about to stop", headers=headers)
+
     def enter(self, ip: str, now: float) -> "Ticket":
         """Let a connection in, or not.
 
@@ -172,14 +180,8 @@ class Admission:
             the connection's ticket, to be released when it is gone, also where it says no.
         """
         rules = self.rules
-        if self.draining is not None:
-            return self._refuse(
-                Refusal(
-                    ErrorKind.SHUTTING_DOWN,
-                    "this server is about to stop",
-                    headers=_retry_after(self.draining),
-                )
-            )
+        if (ending := self.ending) is not None:
+            return self._refuse(ending)
         limit = rules.max_connections
         if limit is not None and self.connections >= limit:
             return self._refuse(

@@ -13,7 +13,7 @@ from sipws.address import Listener
 from sipws.bus import Bus
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer
-from sipws.closing import ending
+from sipws.closing import orderly_end
 from sipws.destination import Destination
 from sipws.dialer import Dialer, connect_error
 from sipws.errors import TransportError
@@ -191,7 +191,7 @@ class Client:
         Cancelled, it drops what is left at once; a second call does no harm.
         """
         self._closed = True
-        async with ending(self._shared, CloseCode.NORMAL_CLOSURE, "client shutdown", grace):
+        async with orderly_end(self._shared, CloseCode.NORMAL_CLOSURE, "client shutdown", grace):
             tasks: list[asyncio.Task[Any]] = [kept.task for kept in self._kept]
             tasks += [attempt.task for attempt in self._attempts.values()]
             for task in tasks:

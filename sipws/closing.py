@@ -9,7 +9,9 @@ from sipws.surroundings import Surroundings
 
 
 @asynccontextmanager
-async def ending(shared: Surroundings, code: int, reason: str, grace: float) -> AsyncIterator[None]:
+async def orderly_end(
+    shared: Surroundings, code: int, reason: str, grace: float
+) -> AsyncIterator[None]:
     """Close every connection behind the block, and drop those whose peers do not close in turn.
 
     The block stops what opens new ones. Whoever cancels it, or the wait for peers, gets what he

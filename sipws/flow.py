@@ -27,6 +27,7 @@ from sipws.events import (
     MessageSent,
     Superseded,
 )
+from sipws.handshake import Refusal
 from sipws.instances import REGISTER
 from sipws.liveness import PROBE_TIMEOUT, Finding, Liveness
 from sipws.phase import CLOSED, OPEN, Phase
@@ -188,6 +189,12 @@ class Flow(asyncio.Protocol):
         self._act(self._session.abort(kind, detail, self._shared.clock()))
         self._transport.abort()
 
+    def turn_away(self, refusal: Refusal) -> None:
+        """Refuse a peer that has not asked yet as soon as it does; others are not concerned."""
+        session = self._session
+        if isinstance(session, ServerSession) and session.turn_away(refusal):
+            self._shared.admission.refused[refusal.kind] += 1
+
     def probe(self) -> None:
         """Ping the peer now; it is dropped when nothing of it comes in time (`look_after`)."""
         bytes_in = self._session.traffic[2]
@@ -225,11 +232,14 @@ class Flow(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the session, or only say why there is none."""
         self._transport = cast("asyncio.Transport", transport)
-        bound_waiting(self._transport)
         shared, now = self._shared, self._shared.clock()
         if self._arrived is not None:
             peer, started, begun, ticket, refusal = self._arrived
             self._arrived = None
+            bound_waiting(self._transport)
+            if refusal is None and (refusal := shared.admission.ending) is not None:
+                # The server began to end within a PROXY header or TLS.
+                shared.admission.refused[refusal.kind] += 1
         else:
             started, begun = now, shared.steady()
             peer = address_of_socket(transport.get_extra_info("peername"))

@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 from sipws.address import Address, Listener
 from sipws.admission import Admission, Rules
 from sipws.bus import Bus
-from sipws.closing import ending
+from sipws.closing import orderly_end
 from sipws.errors import ConfigurationError, ConnectionClosedError, TransportError
 from sipws.flow import Flow
 from sipws.gate import Gate, MakeFlow, bind
@@ -136,7 +136,7 @@ class Server:
         self._keeper.start()
 
     async def aclose(self, grace: float = 5.0, spread: float = 0.0) -> None:
-        """Refuse new connections with 503, close every one that is open with 1001, stop listening.
+        """Refuse new handshakes with 503, close every open connection with 1001, stop listening.
 
         Args:
             grace: seconds that peers have to complete the closing handshake; what is left then is
@@ -147,7 +147,10 @@ class Server:
         Cancelled, it drops what is left at once; a second call does no harm.
         """
         self.admission.draining = spread + grace
-        async with ending(self._shared, CloseCode.GOING_AWAY, SHUTDOWN, grace):
+        if (refusal := self.admission.ending) is not None:
+            for flow in self.flows:
+                flow.turn_away(refusal)
+        async with orderly_end(self._shared, CloseCode.GOING_AWAY, SHUTDOWN, grace):
             try:
                 await self._keeper.aclose()
                 await self._close_spread(spread)
@@ -169,7 +172,7 @@ class Server:
 
     async def _close_spread(self, spread: float) -> None:
         """Close the connections that are open, one after the other."""
-        flows = list(self.flows)
+        flows = [flow for flow in self.flows if flow.is_open]
         if not spread or not flows:
             return
         loop = asyncio.get_running_loop()

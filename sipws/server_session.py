@@ -84,12 +84,18 @@ class ServerSession(Session):
             logger=engine_log,
         )
 
-    def turn_away(self, refusal: Refusal) -> None:
+    def turn_away(self, refusal: Refusal) -> bool:
         """Refuse a connection whatever it asks for, as soon as it has asked.
 
         An answer to a request that has not come yet is more than some clients can take.
+
+        Returns:
+            whether that is news: not to one that has asked, or is turned away already.
         """
+        if self.phase is not HANDSHAKE or self._turned_away is not None:
+            return False
         self._turned_away = refusal
+        return True
 
     def drop(self, refusal: Refusal, now: float, received: bytes = b"") -> list[Event]:
         """Refuse a connection without an answer; the caller drops the socket.

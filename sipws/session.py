@@ -332,7 +332,8 @@ class Session(Wire):
 
     def _abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
         happened: list[Event] = []
-        if not self._clean:
+        # Of a handshake that came to nothing, that is told.
+        if self.accepted and not self._clean:
             happened.append(ErrorOccurred(self.connection, now, kind, detail))
         return happened + self._close(now, LOCAL, detail)
 

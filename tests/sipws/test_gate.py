@@ -18,7 +18,14 @@ from websockets.typing import Subprotocol
 
 from sipws import Address, Limits, Server, TransportError, gate
 from sipws.admission import Rules
-from sipws.events import Accepted, Closed, ConnectionOpened, ErrorKind, HandshakeFailed
+from sipws.events import (
+    Accepted,
+    Closed,
+    ConnectionOpened,
+    ErrorKind,
+    ErrorOccurred,
+    HandshakeFailed,
+)
 from sipws.proxied import SIGNATURE_V2, Networks
 from sipws.tls import Certificate, Certificates
 
@@ -405,6 +412,47 @@ async def test_behind_a_proxy_who_is_refused_hears_it_after_the_header(
     failed = await events.wait_for(HandshakeFailed)
     assert (failed.kind, failed.request) == (ErrorKind.SHUTTING_DOWN, upgrade)
     await client.close()
+
+
+async def test_who_is_connected_and_has_not_asked_when_the_server_ends_gets_a_503(
+    serve: Serve, upgrade: bytes
+) -> None:
+    server, events = await serve()
+    asks, waits = await Client.to(server), await Client.to(server, upgrade[:20])
+    both_open = [await Client.to(server, upgrade) for _ in range(2)]
+    for client in both_open:
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    ending = asyncio.create_task(server.aclose(spread=0.5, grace=6))
+    # Those that are open are closed one after the other, as if there were no others.
+    assert (await both_open[0].reader.readexactly(4))[2:] == (1001).to_bytes(2, "big")
+    asks.writer.write(upgrade)
+    told = [await client.reader.read() for client in (asks, waits)]
+    assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in told)
+    assert all(b"\r\nRetry-After: 7\r\n" in answer for answer in told)
+    failures = events.of(HandshakeFailed)
+    assert [failed.request for failed in failures] == [upgrade, upgrade[:20]]
+    assert server.admission.refused == {ErrorKind.SHUTTING_DOWN: 2}
+    assert not events.of(ErrorOccurred)
+    assert (await both_open[1].reader.readexactly(4))[2:] == (1001).to_bytes(2, "big")
+    for client in (asks, waits, *both_open):
+        await client.close()
+    await ending
+
+
+async def test_who_is_within_tls_when_the_server_ends_gets_a_503(
+    serve: Serve, upgrade: bytes, tls: Certificates, trusting: ssl.SSLContext
+) -> None:
+    server, _ = await serve(listen="wss:127.0.0.1:0", tls=tls)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.listeners[0].port)
+    while not server.admission.connections:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.005)
+    server.admission.draining = 7.0
+    await writer.start_tls(trusting, server_hostname="localhost")
+    writer.write(upgrade)
+    assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+    writer.close()
+    with suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()
 
 
 async def test_shutting_down_drops_what_has_not_begun(serve: Serve, tls: Certificates) -> None:
