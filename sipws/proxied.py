@@ -160,10 +160,13 @@ def _read_v2(received: bytes) -> ProxyHeader | NeedMore | ProxyError:
     if len(received) < _HEAD_V2:
         return NeedMore(_HEAD_V2 - len(received))
     version, command = received[12] >> 4, received[12] & 0xF
-    family = received[13] >> 4
+    family, transport = received[13] >> 4, received[13] & 0xF
     length = _HEAD_V2 + int.from_bytes(received[14:16], "big")
     if version != 2 or command > 1:
         return ProxyError(f"a PROXY header of version {version} with command {command}")
+    if command and (family > 3 or transport > 2):
+        # The specification has such a header rejected, not ignored.
+        return ProxyError(f"a PROXY header of family {family} with transport {transport}")
     if length > LONGEST_V2:
         return ProxyError(f"a PROXY header of {length} bytes, more than {LONGEST_V2}")
     if len(received) < length:

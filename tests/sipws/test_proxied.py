@@ -115,6 +115,8 @@ def test_every_part_of_a_header_needs_more(header: bytes) -> None:
         (b"PROXY TCP4 " + b"1" * LONGEST_V1, "more than 107 bytes"),
         (v2(version_command=0x11), "version 1"),
         (v2(version_command=0x22), "command 2"),
+        (SIGNATURE_V2 + b"\x21\x41\x00\x00", "family 4"),
+        (SIGNATURE_V2 + b"\x21\x13\x00\x0c" + bytes(12), "transport 3"),
         (SIGNATURE_V2 + b"\x21\x11\x00\x04" + bytes(4), "4 bytes of addresses"),
         (SIGNATURE_V2 + b"\x21\x11" + struct.pack("!H", LONGEST_V2), "more than 4096"),
         (v2(tlvs=b"\x02\x00"), "do not fit"),
