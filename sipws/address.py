@@ -80,6 +80,10 @@ class Listener:
         if proto not in ("ws", "wss") or not colon:
             raise _refused(definition, "it does not start with 'ws:' or 'wss:'")
         host, port = split_host_port(where)
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise _refused(definition, f"{host!r} is no host name") from None
         tag = advertised_ip = None
         advertised_port: int | None = None
         rest = iter(words[1:])

@@ -1,10 +1,19 @@
 """The part of ``[transport]`` that says who is let in, and how TLS is done."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 from sipws.admission import ForwardingHeader, Rules
 from sipws.errors import ConfigurationError
@@ -20,10 +29,26 @@ class Section(BaseModel):
         frozen=True, extra="forbid", arbitrary_types_allowed=True, strict=False
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse ``true`` for a number, which it would be 1 as."""
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        kinds = get_args(wanted) or (wanted,)
+        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+            raise ValueError("a number is wanted")
+        return value
+
 
 def listed(value: object) -> object:
     """One value where a list is expected stands for a list of one."""
     return (value,) if isinstance(value, str) else value
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or re.search(r"[?#\s]", text):
+        raise ValueError("a path starts with '/', and has no query; '/' stands for every path")
+    return text
 
 
 def _each(read: Callable[[str], Any]) -> AfterValidator:
@@ -48,7 +73,7 @@ ServerName = Annotated[str, _each(check_server_name)]
 class AdmissionSettings(Section):
     """Who may open a connection."""
 
-    ws_resource: str = Field(default="/", pattern=r"^/[^?#\s]*$")
+    ws_resource: Annotated[str, AfterValidator(_path)] = "/"
     """The path that is served; any other gets a 404. ``/`` stands for every path."""
 
     require_origin: bool = False

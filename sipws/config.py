@@ -296,7 +296,9 @@ def _problems(exc: ValidationError, source: str) -> Iterable[str]:
         if error["type"] == "too_short" and error["input"]:
             # A list whose items are all wrong counts as empty; the items are named themselves.
             continue
-        if error["type"] == "extra_forbidden":
+        if error["type"] == "too_short":
+            yield f"{source}: {where} = {error['input']!r}: at least one is needed"
+        elif error["type"] == "extra_forbidden":
             yield f"{source}: {where}: no such setting{_nearest(error['loc'])}"
         elif isinstance(error["input"], dict | BaseModel):
             yield f"{source}: {where}: {message}"

@@ -51,6 +51,7 @@ def test_the_default_ports_can_be_changed() -> None:
         ("ws:127.0.0.1:65536", "'65536' is no port"),
         ("ws:127.0.0.1:", "'' is no port"),
         ("ws:127.0.0.1:http", "'http' is no port"),
+        ("ws:a..b:80", "'a..b' is no host name"),
         ("ws:::1", "write an IPv6 address in brackets"),
         ("ws:[localhost]:80", "'localhost' in brackets is no IPv6 address"),
         ("ws:127.0.0.1 tag", "'tag' has no value"),

@@ -195,6 +195,20 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
             "none.cfg: cannot be read: ",
         ),
         ('[transport]\nlisten = ["wss:*"]', "listener wss:*:443 needs tls_certificate"),
+        ("[transport]\nlisten = []", "transport.listen = []: at least one is needed"),
+        ('[transport]\nlisten = ["ws:a..b"]', "'a..b' is no host name"),
+        (
+            '[transport]\nws_resource = "sip"',
+            "transport.ws_resource = 'sip': a path starts with '/'",
+        ),
+        (
+            "[transport]\nws_ping_interval = true",
+            "transport.ws_ping_interval = True: a number is wanted",
+        ),
+        (
+            "[transport]\nmax_handshake_rate = true",
+            "transport.max_handshake_rate = True: a number is wanted",
+        ),
         (
             '[transport]\nlisten = ["wss:*"]\ntls_certificate = "none.pem"',
             "none.pem cannot be used: [Errno 2] No such file or directory",
