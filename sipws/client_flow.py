@@ -17,9 +17,11 @@ from sipws.events import (
     ErrorKind,
     Event,
     HandshakeFailed,
+    MessageReceived,
 )
 from sipws.flow import Flow
 from sipws.phase import CLOSED
+from sipws.sip import flow_timer
 from sipws.surroundings import Surroundings
 from sipws.uptake import bound_waiting
 
@@ -117,6 +119,11 @@ class ClientFlow(Flow):
         """End the session where nothing else has, and forget the connection."""
         if self.made:
             super().connection_lost(exc)
+
+    def _deliver(self, event: MessageReceived) -> None:
+        if (seconds := flow_timer(event.data)) is not None:
+            self._liveness_now(asyncio.get_running_loop().time()).expect(seconds)
+        super()._deliver(event)
 
     def _act(self, events: Sequence[Event]) -> None:
         super()._act(events)

@@ -124,19 +124,14 @@ class Flow(asyncio.Protocol):
 
     @property
     def is_stalled(self) -> bool:
-        """Whether the peer does not keep up: `uptake.MOST_WAITING` bytes wait for it.
-
-        Nothing more is read from it then, and it is dropped when it takes no byte for
-        `Limits.send_timeout`.
-        """
+        """Whether the peer does not keep up (`sipws.uptake`); it is not read then."""
         return self._stalled is not None
 
     async def drain(self) -> None:
         """Wait until the peer keeps up; returns at once where it does.
 
-        Answers need no such care, as a peer that does not keep up is not read. Whoever sends on
-        his own account, and much of it, is to await this between messages: nothing else bounds what
-        waits.
+        Answers need no such care, as a peer that does not keep up is not read. Whoever sends much
+        of his own is to await this between messages: nothing else bounds what waits.
 
         Raises:
             ConnectionClosedError: the connection is closing or closed.
@@ -146,9 +141,7 @@ class Flow(asyncio.Protocol):
         self._session.check_open()
 
     def send(self, message: bytes, *, text: bool | None = None) -> None:
-        """Send one SIP message as one WebSocket message.
-
-        It never waits: see `drain` for peers that do not keep up.
+        """Send one SIP message as one WebSocket message, without waiting: see `drain`.
 
         Args:
             message: the whole message.

@@ -49,10 +49,11 @@ class Intervals:
 class Liveness:
     """Looks after one connection, without being told of what comes: it reads the counters."""
 
-    __slots__ = ("_bytes_in", "_heard", "_intervals", "_messages_in", "_pinged", "_told")
+    __slots__ = ("_bytes_in", "_heard", "_intervals", "_messages_in", "_ping", "_pinged", "_told")
 
     def __init__(self, intervals: Intervals, now: float) -> None:
         self._intervals = intervals
+        self._ping = intervals.ping
         self._bytes_in = self._messages_in = -1
         self._heard = self._told = now
         self._pinged: float | None = None
@@ -75,9 +76,18 @@ class Liveness:
             return Finding.GONE if waited >= (intervals.pong or PROBE_TIMEOUT) else Finding.WELL
         if intervals.idle and now - self._told >= intervals.idle:
             return Finding.IDLE
-        if intervals.ping and now - self._heard >= intervals.ping:
+        if self._ping and now - self._heard >= self._ping:
             return self.ask(now, bytes_in)
         return Finding.WELL
+
+    def expect(self, seconds: float) -> None:
+        """The peer waits no longer than this for a sign of us (RFC 5626 section 4.4.1).
+
+        It gets one within 80 to 100 % of that time, or sooner where the intervals say so.
+        """
+        # What comes is noticed by a look, and what is due is done by one.
+        due = max(min(0.8 * seconds, seconds - 2 * self._intervals.look), 0.001)
+        self._ping = min(self._intervals.ping or due, due)
 
     def ask(self, now: float, bytes_in: int) -> Finding:
         """Ask at once, whatever the intervals; a ping under way is enough."""

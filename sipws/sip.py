@@ -52,6 +52,9 @@ _CALL_ID: Final = re.compile(
 _FOLDED_CALL_ID: Final = re.compile(
     rb"\n(?:(?:call-id|i)[ \t]*:[ \t]*\r?\n[ \t]+([^\r\n]*[^\r\n \t])|\r?\n)", re.IGNORECASE
 )
+_FLOW_TIMER: Final = re.compile(
+    rb"\nflow-timer[ \t]*:[ \t]*([1-9]\d{0,8})[ \t]*\r?\n", re.IGNORECASE
+)
 _START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
 _FOLDED: Final = (" ", "\t")
 _FOLD: Final = re.compile(rb"\r?\n[ \t]+")
@@ -65,6 +68,14 @@ def call_id(message: bytes) -> bytes | None:
     # It may stand on a line of its own.
     match = _FOLDED_CALL_ID.search(message)
     return match[1] if match else None
+
+
+def flow_timer(message: bytes) -> int | None:
+    """Seconds after which a server gives up a quiet flow, where its answer says so (RFC 5626)."""
+    if not message.startswith(b"SIP/2.0 2"):
+        return None
+    match = _FLOW_TIMER.search(message, 0, end_of_head(message) + 2)
+    return int(match[1]) if match else None
 
 
 def end_of_head(message: bytes) -> int:

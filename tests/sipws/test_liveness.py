@@ -9,7 +9,8 @@ from websockets.frames import Frame, Opcode
 from websockets.typing import Subprotocol
 
 from sipws import Client, Limits, Server
-from sipws.events import Closed, ErrorKind, ErrorOccurred, Superseded
+from sipws.events import Closed, ErrorKind, ErrorOccurred, MessageReceived, Superseded
+from sipws.flow import Flow
 from sipws.instances import Instances
 from sipws.liveness import Finding, Intervals, Liveness
 
@@ -54,6 +55,20 @@ def test_a_peer_can_be_asked_at_any_time() -> None:
     assert liveness.ask(100.0, 5) is Finding.ASK
     assert liveness.ask(101.0, 5) is Finding.WELL
     assert look(liveness, (102.0, 5, 1), (110.0, 5, 1)) == [Finding.WELL, Finding.GONE]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ping", "due"),
+    [(100, 300.0, 80), (20, 300.0, 10), (100, 0.0, 80), (100, 30.0, 30), (1, 30.0, 0.001)],
+)
+def test_a_peer_that_waits_for_a_sign_gets_it_in_time(
+    seconds: int, ping: float, due: float
+) -> None:
+    # It is looked at every 5 s.
+    liveness = Liveness(Intervals(ping=ping, pong=10), 0.0)
+    liveness.expect(seconds)
+    found = look(liveness, (0, 5, 1), (due - 0.0001, 5, 1), (due, 5, 1))
+    assert found == [Finding.WELL] * 2 + [Finding.ASK]
 
 
 def url(server: Server) -> str:
@@ -115,6 +130,24 @@ async def test_a_client_notices_that_its_server_is_gone() -> None:
         async with asyncio.timeout(10):
             closed = await flow.wait_closed()
         assert closed.code == 1006
+
+
+async def test_a_client_pings_as_often_as_its_server_wants(serve: Any) -> None:
+    def answer(flow: Flow, message: bytes) -> None:
+        flow.send(b"SIP/2.0 200 OK\r\nFlow-Timer: 1\r\n\r\n")
+
+    server, events = await serve(answer)
+    # Without the server's word there would be no ping at all.
+    async with Client(limits=Limits(intervals=Intervals(ping=0, pong=0.2))) as client:
+        flow = await client.send(url(server), b"REGISTER sip:example.com SIP/2.0\r\n\r\n")
+        await events.wait_for(MessageReceived)
+        [there] = server.flows
+        before = there.traffic[2]
+        async with asyncio.timeout(10):
+            while there.traffic[2] == before:  # noqa: ASYNC110 - has no event
+                await asyncio.sleep(0.01)
+        assert there.traffic[0] == 1
+        assert flow.is_open
 
 
 def register(instance: str, to: str = "alice@example.com", reg_id: str = "") -> bytes:

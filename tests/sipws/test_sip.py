@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipws.sip import Message, call_id, end_of_head, split_values
+from sipws.sip import Message, call_id, end_of_head, flow_timer, split_values
 
 MESSAGE = (
     b"REGISTER sip:example.com SIP/2.0\r\n"
@@ -50,6 +50,15 @@ def test_the_call_id_is_found_without_parsing() -> None:
 def test_a_call_id_in_the_body_is_none() -> None:
     assert call_id(b"MESSAGE sip:a SIP/2.0\r\nTo: a\r\n\r\nx\r\nCall-ID: no\r\n") is None
     assert call_id(b"no sip at all") is None
+
+
+def test_a_flow_timer_is_found_in_the_head_of_a_success_alone() -> None:
+    assert flow_timer(b"SIP/2.0 200 OK\r\nTo: a\r\nflow-timer : 25 \r\n\r\n") == 25
+    assert flow_timer(b"SIP/2.0 200 OK\r\nFlow-Timer: 25\r\n\r\n") == 25
+    assert flow_timer(b"SIP/2.0 200 OK\r\nTo: a\r\n\r\nx\r\nFlow-Timer: 25\r\n\r\n") is None
+    assert flow_timer(b"SIP/2.0 200 OK\r\nFlow-Timer: 0\r\n\r\n") is None
+    assert flow_timer(b"SIP/2.0 503 No\r\nFlow-Timer: 25\r\n\r\n") is None
+    assert flow_timer(b"OPTIONS sip:a SIP/2.0\r\nFlow-Timer: 25\r\n\r\n") is None
 
 
 def test_values_are_split_outside_quotes_and_brackets() -> None:
