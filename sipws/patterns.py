@@ -14,6 +14,8 @@ from sipws.errors import ConfigurationError
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
+_SCHEMES_OWN: Final = (80, 443)
+
 _NAME: Final = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _HOST: Final = re.compile(rf"(?:\*\.)?{_NAME}(?:\.{_NAME})*|\[[0-9a-f:.]+\]")
 _PLACE: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]/@]*)(?::([0-9]{1,5}))?")
@@ -96,7 +98,11 @@ class HostPatterns:
 
     def __contains__(self, host: str) -> bool:
         place = _place(host)
-        return place is not None and (self._hosts.has(place.host, None) or self._hosts.has(*place))
+        if place is None:
+            return False
+        # No port is that of the scheme, which a proxy in front may have taken off.
+        ports = _SCHEMES_OWN if place.port is None else (place.port,)
+        return any(self._hosts.has(place.host, port) for port in (None, *ports))
 
     def __bool__(self) -> bool:
         return bool(self._all)

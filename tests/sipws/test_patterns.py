@@ -67,7 +67,7 @@ def test_a_port_may_be_part_of_a_wildcard_origin() -> None:
 
 
 HOSTS = HostPatterns(
-    ["sip.example.com", "*.example.org", "192.0.2.1", "[2001:db8::1]", "a.test:81"]
+    ["sip.example.com", "*.example.org", "192.0.2.1", "[2001:db8::1]", "a.test:81", "b.test:443"]
 )
 
 
@@ -81,6 +81,8 @@ HOSTS = HostPatterns(
         "192.0.2.1:80",
         "[2001:DB8:0::1]:443",
         "a.test:81",
+        "b.test",
+        "b.test:443",
     ],
 )
 def test_a_host_that_is_listed_is_served(host: str) -> None:
@@ -88,7 +90,18 @@ def test_a_host_that_is_listed_is_served(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["example.com", "example.org", "a.test", "a.test:82", "", "a:b", "192.0.2.10", "[::1"]
+    "host",
+    [
+        "example.com",
+        "example.org",
+        "a.test",
+        "a.test:82",
+        "b.test:80",
+        "",
+        "a:b",
+        "192.0.2.10",
+        "[::1",
+    ],
 )
 def test_any_other_host_is_not(host: str) -> None:
     assert host not in HOSTS
