@@ -114,11 +114,14 @@ class ClientSession(Session):
         return happened + self._receive_frames(behind, now)
 
     def _refused(self, head: Head, now: float) -> list[Event]:
+        return self._fail_handshake(ErrorKind.HANDSHAKE_REFUSED, self._refusal_of(head), now)
+
+    def _refusal_of(self, head: Head) -> str:
         detail = f"the server refused with {head.status} {head.phrase}".rstrip()
         body = self._received[head.size : head.size + LONGEST_BODY]
         if not head.chunked and (reason := body.decode("utf-8", "replace").strip()):
             detail += f": {reason.splitlines()[0][:200]}"
-        return self._fail_handshake(ErrorKind.HANDSHAKE_REFUSED, detail, now)
+        return detail
 
     def _fail_handshake(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
         """Nothing came of it: there is nothing to say to such a server, so the socket is closed."""
@@ -151,8 +154,7 @@ class ClientSession(Session):
         if self._head is not None:
             # A body that goes on to the end of the connection, or would have gone further.
             self.phase = CLOSING
-            head = self._head
-            refused = f"the server refused with {head.status} {head.phrase}".rstrip()
+            refused = self._refusal_of(self._head)
             return self._failed(ErrorKind.HANDSHAKE_REFUSED, refused, now)
         detail = detail or "the connection ended before the server's answer was complete"
         return self._failed(ErrorKind.HANDSHAKE_ABORTED, detail, now)

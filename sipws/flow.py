@@ -145,8 +145,8 @@ class Flow(asyncio.Protocol):
 
         Args:
             message: the whole message.
-            text: as text or as binary. Unless told, what is UTF-8 goes as text; anything else
-                must go as binary (RFC 7118 section 5.1).
+            text: as text, which must be UTF-8 or the peer ends the connection with 1007, or as
+                binary (RFC 7118 section 5.1). Unless told, what is UTF-8 goes as text.
 
         Raises:
             ConnectionClosedError: the connection is closing or closed.

@@ -317,6 +317,7 @@ def test_a_refusal_without_a_length_ends_with_the_connection(session: ClientSess
     events = session.receive_eof(1000.6)
     assert kinds(events) == [HandshakeReply, HandshakeFailed, Closed]
     assert (failure(events).kind, failure(events).reply) == (ErrorKind.HANDSHAKE_REFUSED, reply)
+    assert failure(events).detail == "the server refused with 503 Service Unavailable: try later"
 
 
 def test_a_refusal_whose_body_does_not_end_is_told_when_time_is_up(session: ClientSession) -> None:
