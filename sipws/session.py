@@ -245,6 +245,9 @@ class Session(Wire):
             frame = bytes(buffer[start:end])
             start = end
             if not (plain and self._take_control(frame)):
+                if plain and messages:
+                    # What may be a fragment is the next message's.
+                    self._pieces.start_anew()
                 happened += self._receive_frame(frame, now)
             elif self._farewell is not None:
                 self._start_closing(PEER, self._farewell.reason)
@@ -261,7 +264,7 @@ class Session(Wire):
 
     def _count_read(self, now: float, complete: bool) -> list[Event]:
         """Count a read that ended within a frame, or completed a message of several pieces."""
-        if complete:
+        if complete and not self._is_midway:
             self._pieces.start_anew()
         # A read that ended with a fragment is that one piece, and counted.
         if self.phase is not OPEN or not self._received:

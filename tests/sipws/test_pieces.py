@@ -104,6 +104,20 @@ def test_the_rest_of_a_read_belongs_to_the_next_message(session: ServerSession) 
     assert [type(event) for event in events] == [MessageReceived] * 10
 
 
+def test_a_fragment_behind_a_message_in_pieces_is_the_next_ones(session: ServerSession) -> None:
+    data = message(100)
+    first, last = fragments(2)
+    three_cuts = [data[:10], data[10:20], data[20:30], data[30:] + first, last]
+    events = feed(session, iter(three_cuts))
+    assert [type(event) for event in events] == [MessageReceived] * 2
+
+
+def test_fragments_behind_a_message_are_all_counted(session: ServerSession) -> None:
+    frames = fragments(5)
+    events = feed(session, iter([message(100) + b"".join(frames[:3]), *frames[3:]]))
+    assert [type(event) for event in events] == [MessageReceived, ErrorOccurred]
+
+
 def test_the_limit_can_be_off(connection: Connection, upgrade: bytes) -> None:
     session = ServerSession(connection, Limits(max_chunks=0))
     session.receive(upgrade, 1000.5)
