@@ -127,6 +127,9 @@ class Dialer:
         return flow
 
     async def _set_up(self, where: Destination, flow: ClientFlow, tried: Tried) -> None:
+        if where.proto == "wss" and self._tls is None:
+            # Reading the system's authorities takes a tenth of a second, once.
+            self._tls = await asyncio.to_thread(client_context)
         limit = self._shared.limits.connect_timeout
         waiting_for = f"the address of {where.host!r}"
         try:
@@ -154,8 +157,6 @@ class Dialer:
     ) -> None:
         context = name = None
         if where.proto == "wss":
-            if self._tls is None:
-                self._tls = client_context()
             context, name = self._tls, where.host.rstrip(".")
         starting = asyncio.ensure_future(
             asyncio.get_running_loop().create_connection(

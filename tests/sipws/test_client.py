@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -279,6 +280,27 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(
     assert [type(event) for event in events] == [ConnectStarted, ConnectFailed]
     assert events[1].connection.local.port != 0
     assert events[1].connection.peer.port == server.listeners[0].port
+
+
+async def test_reading_the_systems_authorities_holds_nobody_up(
+    tls_server: Callable[[str], Server],
+    authority_file: Path,
+    open_client: Open,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def read() -> ssl.SSLContext:
+        threads.append(threading.current_thread())
+        return client_context(authority_file)
+
+    monkeypatch.setattr("sipws.dialer.client_context", read)
+    client, _, _ = await open_client()
+    async with tls_server("127.0.0.1") as server:
+        for path in ("a", "b"):
+            await client.connect(f"wss://127.0.0.1:{server.listeners[0].port}/{path}")
+    [thread] = threads
+    assert thread is not threading.current_thread()
 
 
 async def test_a_certificate_for_another_name_is_refused(
