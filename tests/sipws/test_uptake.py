@@ -19,8 +19,9 @@ from sipws.uptake import MOST_WAITING
 
 Serve = Callable[..., Awaitable[tuple[Server, Any]]]
 
-PATIENCE = 0.1
-"""What the tests' servers have for a send timeout: OpenSIPS' default."""
+PATIENCE = 0.3
+"""What the tests' servers have for a send timeout: with OpenSIPS' default, a processor that is busy
+elsewhere is taken for a peer that takes nothing."""
 
 CHUNK = bytes(50_000)
 
@@ -96,8 +97,8 @@ async def test_a_slow_peer_is_waited_for_and_not_dropped(connect: Connect) -> No
     assert peer.flow._transport.get_write_buffer_size() < MOST_WAITING + 2 * len(CHUNK)
     drained = asyncio.create_task(peer.flow.drain())
     # It takes a little at a time, and never so much that all that waits is gone in time.
-    for _ in range(15):
-        await asyncio.wait([drained], timeout=PATIENCE / 3)
+    for _ in range(20):
+        await asyncio.wait([drained], timeout=PATIENCE / 6)
         await peer.read(2000)
     assert not drained.done()
     assert peer.flow.is_open
@@ -122,7 +123,7 @@ async def test_a_peer_that_takes_nothing_is_dropped_and_who_waits_is_told(
     assert PATIENCE <= asyncio.get_running_loop().time() - stalled_at < 10 * PATIENCE
     error = await peer.events.wait_for(ErrorOccurred)
     assert error.kind is ErrorKind.SEND_TIMEOUT
-    assert error.detail == "the peer took no bytes for 100 ms"
+    assert error.detail == "the peer took no bytes for 300 ms"
 
 
 async def test_a_peer_that_has_caught_up_is_read_again(connect: Connect) -> None:
