@@ -11,8 +11,9 @@ from hep.fitting import WhenTooLong
 from hep.hep_id import PORT
 from hep.outbox import WhenFull
 from sipws.admission_config import Section, listed
+from sipws.credentials import HEADERS, PARAMETERS
+from sipws.masking import Masking
 from sipws.tls import client_context, load_certificate
-from sipws.tracing.masking import HEADERS, PARAMETERS, masking
 from sipws.tracing.messages import MessageRules
 from sipws.tracing.packets import PacketSettings
 from sipws.tracing.tracer import CALL_LOGS, TraceSettings
@@ -233,10 +234,10 @@ class Tracing(TracePointSettings):
     """Whether tracing is on at the start."""
 
     trace_mask_headers: Names = HEADERS
-    """Headers of a handshake whose values are not traced."""
+    """Headers of a handshake whose values are not told; ``*`` stands for any characters."""
 
     trace_mask_parameters: Names = PARAMETERS
-    """Query parameters whose values are not traced; ``*`` stands for any characters."""
+    """Query parameters whose values are not told; ``*`` stands for any characters."""
 
     also: tuple[AlsoSettings, ...] = ()
     """More destinations."""
@@ -251,6 +252,11 @@ class Tracing(TracePointSettings):
                     " holds the route"
                 )
         return self
+
+    @property
+    def masking(self) -> Masking:
+        """What keeps credentials out of traces and logs."""
+        return Masking(self.trace_mask_headers, self.trace_mask_parameters)
 
     def script_of(self, point: TracePointSettings) -> Path | None:
         """The file with a destination's filter route: its own, or else the common one."""
@@ -270,7 +276,7 @@ class Tracing(TracePointSettings):
             ),
             homer5=hep.homer5_on if homer5 is None else homer5,
             homer5_delimiter=hep.homer5_delim,
-            mask=masking(self.trace_mask_headers, self.trace_mask_parameters),
+            masking=self.masking,
             trace_events=point.trace_events,
             trace_sip=point.trace_sip,
             messages=MessageRules(

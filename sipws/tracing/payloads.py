@@ -172,8 +172,13 @@ def _closed(event: Closed) -> Parts:
     )
 
 
-def no_sip(event: MessageReceived | MessageSent) -> Parts:
-    """A message that is no SIP: Homer would drop it, were it sent as some."""
+def no_sip(event: MessageReceived | MessageSent, told: Callable[[str], str]) -> Parts:
+    """A message that is no SIP: Homer would drop it, were it sent as some.
+
+    Args:
+        event: with the message.
+        told: leaves credentials out of what is told of it.
+    """
     was = "received" if isinstance(event, MessageReceived) else "sent"
     return Parts(
         (
@@ -184,7 +189,7 @@ def no_sip(event: MessageReceived | MessageSent) -> Parts:
         ),
         (
             ("Error", "no-sip"),
-            ("Ws-Message", _text(event.data)[:LONGEST_EXCERPT]),
+            ("Ws-Message", told(_text(event.data)[:LONGEST_EXCERPT])),
             ("Ws-Message-Bytes", str(len(event.data))),
         ),
     )

@@ -9,7 +9,7 @@ the connections chosen before go on, and those opened in between are never trace
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -19,22 +19,19 @@ from hep.sip_stream import is_sip
 from sipws.address import Address
 from sipws.bus import Bus
 from sipws.events import (
-    Accepted,
     Closed,
-    Connected,
     ConnectFailed,
     Connection,
     ConnectionEvent,
     ConnectionOpened,
     ConnectStarted,
     ErrorOccurred,
-    HandshakeFailed,
     MessageReceived,
     MessageSent,
 )
+from sipws.masking import Masking
 from sipws.sip import call_id
 from sipws.tracing.losses import Loss
-from sipws.tracing.masking import Mask, masking
 from sipws.tracing.messages import (
     REQUEST,
     STATUS,
@@ -78,8 +75,8 @@ class TraceSettings:
     homer5: bool = False
     """Payloads as colon-joined text rather than as JSON (OpenSIPS ``homer5_on``)."""
     homer5_delimiter: str = ":"
-    mask: Mask | None = field(default_factory=masking)
-    """Makes the credentials in traced handshakes unreadable; None leaves them as they are."""
+    masking: Masking | None = field(default_factory=Masking)
+    """Keeps the credentials of handshakes out of what is traced; None leaves them as they are."""
     trace_events: bool = True
     """Whether what happens to connections is traced."""
     trace_sip: bool = False
@@ -231,6 +228,8 @@ class Tracer:
 
     def _network_event(self, event: ConnectionEvent) -> None:
         if (packets := self._packets_of(event.connection)) is not None:
+            if self._settings.masking is not None:
+                event = self._settings.masking.event(event)
             if self._starts and (start := self._starts.pop(event.connection.id, None)):
                 self._send_event(packets, start)
             self._send_event(packets, event)
@@ -240,11 +239,6 @@ class Tracer:
                     self._offer(packets.log_line, event.time, line, call)
 
     def _send_event(self, packets: ConnectionPackets, event: ConnectionEvent) -> None:
-        mask = self._settings.mask
-        if mask is not None and isinstance(event, (Accepted, Connected, HandshakeFailed)):
-            request, reply = mask(event.request), mask(event.reply)
-            if request is not event.request or reply is not event.reply:
-                event = replace(event, request=request, reply=reply)
         self._send_parts(packets, PAYLOADS[type(event)](event), event)
 
     def _send_parts(self, packets: ConnectionPackets, parts: Parts, event: ConnectionEvent) -> None:
@@ -278,7 +272,8 @@ class Tracer:
             if not is_keep_alive(message):
                 self.counters["no_sip"] += 1
                 if self._settings.trace_events:
-                    self._send_parts(packets, no_sip(event), event)
+                    parts = no_sip(event, partial(self._told, event.connection))
+                    self._send_parts(packets, parts, event)
             return
         found = call_id(message)
         for select in self._selects:
@@ -318,13 +313,18 @@ class Tracer:
             self._traces[connection.id] = EXCLUDED
             return None
         self.counters["traced"] += 1
-        if verdict.remark:
+        if remark := self._told(connection, verdict.remark):
             self.counters["remarked"] += 1
-            self._remarks[connection.id] = verdict.remark
-            log.warning("trace filter on %s: %s", connection.peer, verdict.remark)
+            self._remarks[connection.id] = remark
+            log.warning("trace filter on %s: %s", connection.peer, remark)
         packets = ConnectionPackets(connection, self._settings.packets)
         self._traces[connection.id] = packets
         return packets
+
+    def _told(self, connection: Connection, text: str) -> str:
+        """A text that may quote the handshake of its connection."""
+        masking = self._settings.masking
+        return text if masking is None else masking.about(connection, text)
 
     def _ask(self, connection: Connection) -> Verdict:
         if self.decide is None:

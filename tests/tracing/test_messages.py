@@ -17,7 +17,8 @@ from sipws.events import (
     MessageSent,
     Side,
 )
-from sipws.tracing.masking import masking
+from sipws.masking import Masking
+from sipws.request import UpgradeRequest
 from sipws.tracing.messages import CallsOf, MessageRules, Party, correlator, selector
 from sipws.tracing.tracer import Tracer, TraceSettings
 
@@ -128,6 +129,13 @@ def test_what_is_no_sip_is_an_event_of_its_connection(bus, connection, garbage: 
     assert told["Ws-Message"].encode("latin-1") == garbage[:500]
     assert json.loads(sent.payload)["Message"] == "a message was sent that is no SIP"
     assert traced.tracer.counters["no_sip"] == 2
+
+
+def test_what_is_no_sip_is_told_without_the_credentials_of_its_connection(bus, connection) -> None:
+    request = UpgradeRequest(b"GET /?token=topsecret HTTP/1.1\r\n\r\n")
+    traced = Traced(bus, connection.with_request(request), SIP)
+    traced.receive(b"login topsecret")
+    assert json.loads(traced.packets[0].payload)["Ws-Message"] == "login ***"
 
 
 def test_what_is_no_sip_is_only_counted_where_events_are_not_traced(bus, connection) -> None:
@@ -249,8 +257,8 @@ def test_a_clock_set_back_by_an_hour_turns_no_order_around(bus, connection) -> N
 def test_credentials_of_a_handshake_are_masked(bus, connection) -> None:
     request = b"GET /?token=abc HTTP/1.1\r\nCookie: sid=secret\r\n\r\n"
     reply = b"HTTP/1.1 101 Switching\r\nSet-Cookie: sid=secret\r\n\r\n"
-    for mask, count in ((masking(), 0), (None, 3)):
-        traced = Traced(bus, connection, TraceSettings(mask=mask))
+    for masking, count in ((Masking(), 0), (None, 3)):
+        traced = Traced(bus, connection, TraceSettings(masking=masking))
         bus.publish(Accepted(connection, 1001.0, request, reply))
         traced.tracer.close()
         payload = traced.payloads[0]

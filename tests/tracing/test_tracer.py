@@ -20,6 +20,7 @@ from sipws.events import (
     MessageSent,
     Side,
 )
+from sipws.request import UpgradeRequest
 from sipws.tracing.packets import PacketSettings
 from sipws.tracing.tracer import Tracer, TraceSettings, Verdict
 
@@ -275,6 +276,18 @@ def test_what_a_filter_remarks_is_said_once_in_the_first_packet(
     assert "Filter-Remark" not in last
     assert control.counters["remarked"] == 1
     assert not control._remarks
+
+
+def test_what_a_filter_quotes_of_a_request_is_masked(
+    tracer: Make, life: Life, sent: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracer(decide=lambda connection: Verdict(True, "who is topsecret?"))
+    request = UpgradeRequest(b"GET /?token=topsecret HTTP/1.1\r\n\r\n")
+    life.connection = life.connection.with_request(request)
+    life.open()
+    life.accept()
+    assert json.loads(hep.decode(sent[0]).payload)["Filter-Remark"] == "who is ***?"
+    assert "who is ***?" in caplog.text
 
 
 def test_a_filter_may_be_replaced_and_decisions_stay(

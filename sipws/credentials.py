@@ -1,0 +1,350 @@
+"""What a credential is, and where in a handshake one may stand. Pure.
+
+In headers that carry nothing else, in the parameters of a URL wherever one stands, in the user of
+one; JSON Web Tokens anywhere. What is refused is told as well, so nothing here relies on the bytes
+being HTTP: headers may be folded, broken by control characters, cut anywhere. Where it is not clear
+how far a credential goes, rather too much is taken for one.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import translate
+from functools import lru_cache, partial
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+MASK: Final = b"***"
+"""What stands in place of a credential, however long it was."""
+
+HEADERS: Final = (
+    "*authorization",
+    "*cookie",
+    "*token*",
+    "*secret*",
+    "*passw*",
+    "*credential*",
+    "*session*",
+    "*signature*",
+    "*jwt*",
+    "*api*key*",
+    "*access*key*",
+    "x-*key",
+    "*-auth",
+    "*-otp",
+    "sec-websocket-protocol",
+)
+"""Headers whose values are masked unless told; ``*`` stands for any characters."""
+
+PARAMETERS: Final = (
+    "*token*",
+    "*secret*",
+    "pass*",
+    "*passw*",
+    "*pwd*",
+    "*credential*",
+    "creds",
+    "*session*",
+    "*sessid*",
+    "sid",
+    "*signature*",
+    "sig",
+    "hmac",
+    "*jwt*",
+    "*assertion*",
+    "saml*",
+    "*api*key*",
+    "*access*key*",
+    "*key",
+    "auth*",
+    "bearer*",
+    "code",
+    "code_*",
+    "*otp",
+    "pin",
+    "ticket",
+)
+"""Query parameters whose values are masked unless told; ``*`` stands for any characters."""
+
+is_handshake: Final = re.compile(
+    rb"(?:sec-websocket-key:\s*[a-z0-9+/]{22}==|sec-websocket-accept:\s*[a-z0-9+/]{27}="
+    rb"|upgrade:\s*websocket|connection:\s*(?:keep-alive,\s*)?upgrade)\s*",
+    re.IGNORECASE,
+).fullmatch
+"""Whether a line is the handshake's own, and as it should be: then it holds no credential."""
+
+MOST: Final = 1000
+"""Parts of a header, or signs that may belong to parameters in a line, that are looked at one by
+one: no client sends as many, and one that is hostile is not to be read for long. What has more is
+masked whole."""
+
+DEEPEST: Final = 4
+"""How often a credential may be percent-encoded: in a URL, in a URL that is its query, and on."""
+
+BLANKS: Final = b" \t\r\n\0"
+"""What may stand around a credential without being part of it."""
+
+_TOKEN: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_BREAKS: Final = re.compile(rb"\r?\n[ \t]*|[^\t -~]")
+# A header behind a break that some take for the end of a line, and some do not.
+_INNER: Final = re.compile(rb"[\r\n][ \t\0]*([-!#$%&'*+.^_`|~0-9A-Za-z]{1,100})[ \t\0]*:")
+_METHOD: Final = re.compile(rb"[A-Za-z]{1,20}[ \t]+")
+_VERSION: Final = re.compile(rb"[ \t]HTTP/[0-9.]*[\0-\x20]*\Z")
+
+_SCHEME: Final = re.compile(
+    rb"(basic|bearer|digest|negotiate|ntlm|dpop|hoba|mutual|vapid|gnap|hawk|oauth|token|apikey"
+    rb"|scram-[a-z0-9-]+|aws4-[a-z0-9-]+)(?:[ \t\r\n]+|\Z)",
+    re.IGNORECASE,
+)
+_ATTRIBUTE: Final = re.compile(
+    rb"\s*(?:domain|expires|httponly|max-age|partitioned|path|priority|samesite|secure|version)"
+    rb"\s*(?:=[^=]*)?",
+    re.IGNORECASE,
+)
+_WORD: Final = (
+    rb"(?:(?:[A-Z]?[a-z]{1,15}|[A-Z]{1,15})(?:[A-Z][a-z]{1,14}){0,2}[0-9]{0,2}[A-Za-z]?|[0-9]{1,2})"
+)
+_SUBPROTOCOL: Final = re.compile(_WORD + rb"(?:[-._~+/:]" + _WORD + rb"){0,7}[-._~+/:]?")
+"""What a subprotocol is called: words and small numbers. A token does not look like that."""
+
+# A URL within a parameter is percent-encoded, one within that URL twice.
+_HINT: Final = re.compile(rb"[?&;#@%]|//|eyJ|(?i:sips?:)")
+_EQUALS: Final = re.compile(rb"=|%((?:25)*)3[Dd]")
+_NAME: Final = re.compile(rb"[?&;#]([^?&;#\s/,\"'<>=]+)\Z")
+_PARTS: Final = re.compile(rb"[^][.]+(?=[][.])|(?<=[][.])[^][.]+").findall
+_LONGEST_NAME: Final = 100
+_GOES_ON: Final = rb"\r?\n[ \t]+|[\r\v\f](?!\n)"
+"""What breaks a line, and yet is followed by more of it."""
+_TARGET_VALUE: Final = re.compile(rb"[^&]*")
+_VALUE: Final = re.compile(rb"(?:[^&\s\"<>']|'(?![\s:;,]|\Z)|" + _GOES_ON + rb")*")
+
+_AUTHORITIES: Final = (
+    re.compile(rb"(//)((?:[^/?#\s\"<>]|" + _GOES_ON + rb")+)"),
+    re.compile(
+        rb"((?:%(?:25)*2F){2})((?:(?!%(?:25)*(?:2F|3F|23|26))[^/?#&\s\"<>]|" + _GOES_ON + rb")+)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rb"(?<![A-Za-z0-9])(sips?(?::|%(?:25)*3A))((?:[^;?&\s\"<>]|" + _GOES_ON + rb")+)",
+        re.IGNORECASE,
+    ),
+)
+"""User and host in a URL, in one within it, and in a SIP URI."""
+_USER: Final = re.compile(rb".*(?=@|%(?:25)*40)", re.DOTALL | re.IGNORECASE)
+_COLON: Final = re.compile(rb":|%(?:25)*3A", re.IGNORECASE)
+_CUT_USER: Final = re.compile(rb"[^:[]*(?::|%(?:25)*3A)(?![0-9]{0,5}\Z)", re.IGNORECASE)
+"""A user and some of a password, whose end did not come: what is no port."""
+
+_JWT: Final = re.compile(
+    rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}(?:[A-Za-z0-9_.-]|[\0-\x08\x0e-\x1f]|"
+    + _GOES_ON
+    + rb")*"
+)
+"""A JSON Web Token wherever it stands: base64url of what begins with ``{"`` (RFC 7519)."""
+
+
+class Credentials:
+    """Masks credentials.
+
+    Args:
+        headers: names of headers whose values are masked. Of cookies the names are kept, of
+            ``Authorization`` the scheme, of ``Sec-WebSocket-Protocol`` what is a name.
+        parameters: names of query parameters whose values are masked, wherever a URL stands.
+            Capitals and percent-encoding make no difference. Unless there are none, users and
+            passwords in URLs and JSON Web Tokens are masked too.
+    """
+
+    def __init__(self, headers: Sequence[str], parameters: Sequence[str]) -> None:
+        self._is_header = _any_of(headers)
+        self._is_parameter = _any_of(parameters)
+        self._parameters_are_masked = bool(parameters)
+
+    def in_line(self, line: bytes, found: list[bytes]) -> bytes:
+        """Mask a line of a handshake, with its end and what it is folded into.
+
+        Args:
+            line: byte for byte.
+            found: gets the credentials.
+        """
+        name, colon, value = line.partition(b":")
+        if colon:
+            word = _BREAKS.sub(b"", name).strip(b" \t").lower()
+            if _TOKEN.fullmatch(word) and self._is_header(word) and not is_handshake(line):
+                return name + b":" + self._in_header(word, value, found)
+            for inner in _INNER.finditer(line):
+                if self._is_header(inner[1].lower()):
+                    at = inner.start(1)
+                    return self._in_one_line(line[:at], found) + self.in_line(line[at:], found)
+            if is_handshake(line):
+                return line
+            if word.endswith(b"host"):
+                host = value.lstrip(BLANKS)
+                masked = self.in_text(b"//" + host, found)[2:]
+                return line[: len(line) - len(host)] + masked
+        return self._in_one_line(line, found)
+
+    def _in_one_line(self, line: bytes, found: list[bytes]) -> bytes:
+        """Mask what stands in a line that is no such header."""
+        method = _METHOD.match(line)
+        if method is None:
+            return self.in_text(line, found)
+        # What is asked for has no blanks; but one that is broken may.
+        version = _VERSION.search(line)
+        start = method.end()
+        end = max(start, version.start() if version else len(line.rstrip(BLANKS)))
+        return line[:start] + self.in_text(line[start:end], found, _TARGET_VALUE) + line[end:]
+
+    # Headers.
+
+    def _in_header(self, word: bytes, value: bytes, found: list[bytes]) -> bytes:
+        core = value.strip(BLANKS)
+        if not core:
+            return value
+        start = value.index(core)
+        end = start + len(core)
+        if core.count(b";") + core.count(b",") > MOST:
+            masked = MASK
+            found.append(core)
+        elif word == b"sec-websocket-protocol":
+            masked = b",".join(self._subprotocols(core, found))
+        elif word == b"cookie":
+            masked = b";".join(_cookie(part, found) for part in core.split(b";"))
+        elif word == b"set-cookie":
+            # Behind the cookie stand its attributes, which are no secret.
+            first, *more = core.split(b";")
+            more = [part if _ATTRIBUTE.fullmatch(part) else _cookie(part, found) for part in more]
+            masked = b";".join([_cookie(first, found), *more])
+        else:
+            masked = MASK
+            if word.endswith(b"authorization") and (scheme := _SCHEME.match(core)):
+                core = core[scheme.end() :]
+                masked = scheme[1] + (b" " + MASK if core else b"")
+            found.append(core)
+        return value[:start] + masked + value[end:]
+
+    def _subprotocols(self, offered: bytes, found: list[bytes]) -> Iterator[bytes]:
+        """Of subprotocols, what is one: browsers can send a token in no other header."""
+        is_next = False
+        for item in offered.split(b","):
+            word = item.strip(BLANKS)
+            named = self._named(word)
+            secret = b""
+            if word.lower() != b"sip":
+                if is_next:
+                    secret = word
+                elif named or not _SUBPROTOCOL.fullmatch(word):
+                    secret = word[len(named) :]
+            # "bearer, TOKEN" is a token too.
+            is_next = bool(named) and named == word and not secret
+            start, end = item.index(word), item.index(word) + len(word)
+            if secret:
+                # Behind more words, as in "bearer.k8s.io.TOKEN", it is the last that is quoted.
+                found.extend((secret, secret.rpartition(b".")[2]))
+                yield item[: end - len(secret)] + MASK + item[end:]
+            else:
+                yield item[:start] + word + item[end:]
+
+    def _named(self, word: bytes) -> bytes:
+        """What stands before a token that is named, as in ``bearer.TOKEN``; else nothing."""
+        at = 0
+        for part in re.split(rb"([-._~+/:=])", word):
+            at += len(part)
+            if self._is_parameter(part.lower()) and _SUBPROTOCOL.fullmatch(part):
+                return word[: at + 1]
+        return b""
+
+    # Text.
+
+    def in_text(self, text: bytes, found: list[bytes], value: re.Pattern[bytes] = _VALUE) -> bytes:
+        """Mask parameters, users with their passwords, and tokens that are known by their form.
+
+        Args:
+            text: any text.
+            found: gets the credentials.
+            value: how far the value of a parameter goes.
+        """
+        if not self._parameters_are_masked or not _HINT.search(text):
+            return text
+        if text.count(b"=") + text.count(b"%") > MOST:
+            found.append(text)
+            return MASK + text[len(text.rstrip(b"\r\n")) :]
+        text = self._in_parameters(text, found, value)
+        if b":" in text or b"%" in text or b"@" in text:
+            for authority in _AUTHORITIES:
+                text = authority.sub(partial(_without_user, found), text)
+        return _JWT.sub(partial(_without_token, found), text) if b"eyJ" in text else text
+
+    def _in_parameters(self, text: bytes, found: list[bytes], value: re.Pattern[bytes]) -> bytes:
+        masked: list[bytes] = []
+        done = name_from = 0
+        for equals in _EQUALS.finditer(text):
+            start, end = equals.span()
+            before = text[max(name_from, start - _LONGEST_NAME) : start]
+            name_from = end
+            if start < done or not self._is_name(before):
+                continue
+            nested = equals[1]
+            goes = value if nested is None else _encoded_value(min(len(nested) // 2, DEEPEST))
+            if (match := goes.match(text, end)) and match[0]:
+                found.append(match[0])
+                masked += text[done:end], MASK
+                done = match.end()
+        return b"".join([*masked, text[done:]]) if masked else text
+
+    def _is_name(self, before: bytes) -> bool:
+        """Whether what stands before an equals sign ends with the name of such a parameter."""
+        name = _BREAKS.sub(b"", before)
+        for _ in range(DEEPEST):
+            if b"%" not in name:
+                break
+            name = unquote_to_bytes(name)
+        if (match := _NAME.search(name)) is None:
+            return False
+        name = match[1].lower()
+        # "user[password]", "connect.sid"
+        return self._is_parameter(name) or any(map(self._is_parameter, _PARTS(name)))
+
+
+def _any_of(names: Sequence[str]) -> Callable[[bytes], bool]:
+    either = re.compile("|".join(translate(name.lower()) for name in names).encode())
+    # All clients write the same names.
+    return lru_cache(256)(lambda name: bool(names) and either.match(name) is not None)
+
+
+def _without_token(found: list[bytes], token: re.Match[bytes]) -> bytes:
+    found.extend((token[0], *re.split(rb"[.\0-\x20]+", token[0])))
+    return MASK
+
+
+def _without_user(found: list[bytes], authority: re.Match[bytes]) -> bytes:
+    kept, where = authority.groups()
+    if user := _USER.match(where):
+        secret = user[0]
+    elif _CUT_USER.match(where) and not authority.string[authority.end() :].strip(BLANKS):
+        secret = where
+    else:
+        return authority[0]
+    behind = where[len(secret) :]
+    colon = _COLON.search(secret)
+    password = secret[colon.end() :] if colon else b""
+    if kept[:3].lower() == b"sip":
+        # Who that is, is no secret.
+        kept, secret = kept + secret[: len(secret) - len(password)], password
+    if not secret:
+        return authority[0]
+    found.extend((secret, password))
+    return kept + MASK + behind
+
+
+def _cookie(part: bytes, found: list[bytes]) -> bytes:
+    name, equals, value = part.partition(b"=")
+    if equals and _TOKEN.fullmatch(name.strip(BLANKS)):
+        found.append(value)
+        return name + b"=" + MASK if value.strip(BLANKS) else part
+    found.append(part)
+    start = len(part) - len(part.lstrip(BLANKS))
+    return part[:start] + MASK if start < len(part) else part
+
+
+def _encoded_value(depth: int) -> re.Pattern[bytes]:
+    """The value of a parameter whose URL stands, percent-encoded so often, in another one."""
+    return re.compile(rb"(?:(?!%%(?:25){0,%d}26)[^&\s\"<>]|%b)*" % (depth, _GOES_ON))
