@@ -36,7 +36,7 @@ async def serve(plan: Plan) -> None:
     notifier = systemd.Notifier.of()
     application = Application(plan, inherited=systemd.inherited_sockets())
     if plan.config.log.connections:
-        log_connections(application.bus)
+        log_connections(application.bus, plan.config.tracing.masking)
     async with application:
         _warn(plan.warnings)
         _reload_on_hangup(application, notifier)

@@ -4,6 +4,7 @@ Messages are not logged: that is what tracing is for. Field names are those of t
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from sipws.bus import Bus
@@ -16,24 +17,34 @@ from sipws.events import (
     ErrorOccurred,
     HandshakeFailed,
 )
+from sipws.masking import USUAL, E, Masking
 
 log: Final = logging.getLogger("sipws.connections")
 
 
-def log_connections(bus: Bus) -> bool:
+def log_connections(bus: Bus, masking: Masking = USUAL) -> bool:
     """Log how connections begin and end, and what goes wrong on them, with level info.
+
+    Args:
+        bus: where it is told.
+        masking: keeps the credentials of handshakes out of it.
 
     Returns:
         whether there is anything to do: entries that nobody sees are not built.
     """
     if not log.isEnabledFor(logging.INFO):
         return False
+
+    def masked(write: Callable[[E], None]) -> Callable[[E], None]:
+        return lambda event: write(masking.event(event))
+
+    # What is told of these two quotes no handshake.
     bus.accepted.subscribe(_accepted)
     bus.connected.subscribe(_connected)
-    bus.connect_failed.subscribe(_connect_failed)
-    bus.handshake_failed.subscribe(_handshake_failed)
-    bus.error_occurred.subscribe(_error_occurred)
-    bus.closed.subscribe(_closed)
+    bus.connect_failed.subscribe(masked(_connect_failed))
+    bus.handshake_failed.subscribe(masked(_handshake_failed))
+    bus.error_occurred.subscribe(masked(_error_occurred))
+    bus.closed.subscribe(masked(_closed))
     return True
 
 

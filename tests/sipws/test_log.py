@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipws import log
+from sipws import console, log
 from sipws.bus import Bus
 from sipws.config import Config
 from sipws.errors import ConfigurationError
@@ -26,6 +26,9 @@ from sipws.events import (
     HandshakeFailed,
     Side,
 )
+from sipws.masking import Masking
+from sipws.plan import Plan
+from sipws.request import UpgradeRequest
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +174,34 @@ def test_a_peer_cannot_write_lines_or_escapes_of_its_own(
     assert len(text.splitlines()) == 2
     assert "\x1b" not in text
     assert r"all is lost\x1b[2J" in text
+
+
+def test_credentials_are_not_logged(connection: Connection, capsys: Any) -> None:
+    log.setup(format="json")
+    bus = Bus()
+    log_connections(bus, Masking(headers=["x-pin"], parameters=["door"]))
+    request = b"GET /?door=opensesame HTTP/1.1\r\nX-Pin: 31415926\r\n\r\n"
+    asking = connection.with_request(UpgradeRequest(request))
+    told = "no '31415926' for opensesame or /?door=5"
+    bus.publish(HandshakeFailed(asking, 1000.0, request, b"", ErrorKind.REFUSED, told))
+    bus.publish(ErrorOccurred(asking, 1001.0, ErrorKind.HANDLER_FAILED, told))
+    bus.publish(closed(asking, told))
+    text = capsys.readouterr().err
+    assert text.count("no '***' for *** or /?door=***") == 6
+    assert "31415926" not in text
+
+
+async def test_the_log_masks_what_the_configuration_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ToldError(Exception):
+        pass
+
+    def told(bus: Bus, masking: Masking) -> None:
+        raise ToldError(masking.text("/?door=5&token=6"))
+
+    monkeypatch.setattr(console, "log_connections", told)
+    table = {"tracing": {"trace_mask_parameters": ["door"]}, "log": {"level": "info"}}
+    with pytest.raises(ToldError, match=r"/\?door=\*\*\*&token=6"):
+        await console.serve(Plan.of(Config.of(table, "test")))
 
 
 def test_nothing_is_subscribed_where_nobody_would_see_it() -> None:
