@@ -18,7 +18,7 @@ from websockets.uri import WebSocketURI
 from sipws.destination import Destination
 from sipws.engine import CLIENT_COMPRESSION
 from sipws.errors import ConfigurationError
-from sipws.handshake import SUBPROTOCOL, end_of_request
+from sipws.handshake import SUBPROTOCOL, end_of_request, what_is_wrong
 
 LONGEST_REPLY: Final = 16 * 1024
 """Bytes of an answer up to its blank line: as much as servers take of a request."""
@@ -66,7 +66,8 @@ class Offer:
             raise ConfigurationError(f"subprotocols {self.subprotocols!r}: each goes in once")
         for name, text in (("Origin", self.origin or ""), *self.headers):
             if not _TOKEN.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
-                raise ConfigurationError(f"header {name!r}: {text!r} cannot be sent in HTTP")
+                # Without the value, which may be a credential.
+                raise ConfigurationError(f"header {name!r} cannot be sent in HTTP as it is")
         for name, _ in self.headers:
             if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
                 raise ConfigurationError(f"header {name!r} is the handshake's own; leave it out")
@@ -167,7 +168,7 @@ def problem_of(engine: ClientProtocol, head: bytes) -> str | None:
     engine.receive_data(head)
     engine.events_received()
     if exc := engine.handshake_exc:
-        return f"the server's answer is not valid: {exc.__cause__ or exc}"
+        return f"the server's answer is not valid: {what_is_wrong(exc, head)}"
     if engine.available_subprotocols and engine.subprotocol is None:
         offered = ", ".join(map(repr, engine.available_subprotocols))
         return f"the server chose none of the subprotocols offered: {offered}"

@@ -24,7 +24,9 @@ from sipws.events import (
     HandshakeRequest,
 )
 from sipws.limits import Limits
+from sipws.masking import USUAL
 from sipws.phase import CLOSING, HANDSHAKE, OPEN
+from sipws.request import UpgradeRequest
 from sipws.session import Session
 
 
@@ -73,6 +75,7 @@ class ClientSession(Session):
         request = client_handshake.request_of(self._client_engine, self._offer)
         self._request = request.serialize()
         self._writes.append(self._request)
+        self.connection = self.connection.with_request(UpgradeRequest(self._request))
         return [HandshakeRequest(self.connection, now, self._request)]
 
     def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
@@ -125,11 +128,16 @@ class ClientSession(Session):
 
     def _fail_handshake(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
         """Nothing came of it: there is nothing to say to such a server, so the socket is closed."""
+        detail = self._told(detail)
         failed = self._failed(kind, detail, now)
         # Before the end, or the end would find a handshake still to fail.
         self._start_closing(LOCAL, detail)
         self._eof_to_send = True
         return failed + self._close(now, LOCAL, detail)
+
+    def _told(self, detail: str) -> str:
+        """What went wrong, without what a server may quote: it goes to more than its user."""
+        return USUAL.text(detail, self._request, bytes(self._received))
 
     def _failed(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
         head = self._head
@@ -154,7 +162,7 @@ class ClientSession(Session):
         if self._head is not None:
             # A body that goes on to the end of the connection, or would have gone further.
             self.phase = CLOSING
-            refused = self._refusal_of(self._head)
+            refused = self._told(self._refusal_of(self._head))
             return self._failed(ErrorKind.HANDSHAKE_REFUSED, refused, now)
         detail = detail or "the connection ended before the server's answer was complete"
         return self._failed(ErrorKind.HANDSHAKE_ABORTED, detail, now)

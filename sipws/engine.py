@@ -10,6 +10,9 @@ from websockets.extensions.permessage_deflate import (
 from websockets.protocol import SERVER, Protocol, State
 
 engine_log: Final = logging.getLogger("sipws.engine")
+# With level debug it logs each handshake as it is, with what logs a client in. A program that
+# debugs itself is not to find that in its log; the bus tells the same.
+engine_log.setLevel(logging.INFO)
 
 _WINDOW_BITS: Final = 12
 """4 KiB of memory for each direction of a connection: a SIP message is shorter than that."""

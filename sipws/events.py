@@ -159,7 +159,7 @@ class Connection:
     """When the TCP connection stood, in seconds since the epoch."""
 
     request: UpgradeRequest | None = field(default=None, compare=False, repr=False)
-    """The upgrade request, with its query and cookies; None until it has come."""
+    """The upgrade request, with its query and cookies; None until it has come, or has gone out."""
 
     destination: str | None = None
     """For a connection that we opened: where to, as a URL without its query."""

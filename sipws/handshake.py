@@ -59,6 +59,7 @@ _END_OF_REQUEST: Final = re.compile(rb"\r?\n\r?\n")
 _BEFORE_ITS_END: Final = len(b"\r\n\r\n") - 1
 """Bytes of a blank line that may have come before the rest of it."""
 _METHOD: Final = re.compile(rb"[A-Z]{1,20}(?: |\Z)")
+_HEADER_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r?")
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]+ \S+ HTTP/\d\.\d\r?\n")
 
 
@@ -118,13 +119,13 @@ def answer(engine: ServerProtocol, raw: bytes) -> Response | Refusal:
     engine.receive_data(raw)
     request = next(iter(engine.events_received()), None)
     if not isinstance(request, Request):
-        return _refusal(engine.handshake_exc, None)
+        return _refusal(engine.handshake_exc, None, raw)
     if refusal := _examine(request):
         return refusal
     response = engine.accept(request)
     if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         return response
-    return _refusal(engine.handshake_exc, response)
+    return _refusal(engine.handshake_exc, response, raw)
 
 
 def refuse(engine: ServerProtocol, refusal: Refusal) -> Response:
@@ -151,13 +152,33 @@ def _examine(request: Request) -> Refusal | None:
     return None
 
 
-def _refusal(exc: Exception | None, response: Response | None) -> Refusal:
+def what_is_wrong(exc: Exception, raw: bytes) -> str:
+    """What the engine says of a request or an answer, for a person to read.
+
+    It quotes what it could not read. That may be a credential, so the place is told instead.
+
+    Args:
+        exc: the engine's exception.
+        raw: what it was given.
+    """
+    if not isinstance(exc, InvalidMessage) or exc.__cause__ is None:
+        return str(exc)
+    problem = str(exc.__cause__).partition(": ")[0]
+    lines = raw.partition(b"\r\n\r\n")[0].split(b"\n")
+    for number, line in enumerate(lines[1:], 2):
+        if not _HEADER_LINE.fullmatch(line):
+            return f"{problem} (line {number})"
+    return problem
+
+
+def _refusal(exc: Exception | None, response: Response | None, raw: bytes) -> Refusal:
     """What the engine's exception means for the peer."""
     match exc:
         case SecurityError():
             return Refusal(ErrorKind.REQUEST_TOO_LARGE, f"the upgrade request is too large: {exc}")
         case InvalidMessage():
-            return Refusal(ErrorKind.BAD_REQUEST, f"invalid HTTP request: {exc.__cause__ or exc}")
+            detail = f"invalid HTTP request: {what_is_wrong(exc, raw)}"
+            return Refusal(ErrorKind.BAD_REQUEST, detail)
         case InvalidUpgrade():
             return Refusal(
                 ErrorKind.NO_UPGRADE,

@@ -75,4 +75,4 @@ class UpgradeRequest:
         return values
 
     def __repr__(self) -> str:
-        return f"UpgradeRequest({self.target!r})"
+        return f"UpgradeRequest({self.path!r})"

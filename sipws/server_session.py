@@ -6,6 +6,7 @@ known to the byte.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from websockets.frames import CloseCode
@@ -27,6 +28,7 @@ from sipws.events import (
 )
 from sipws.handshake import Refusal
 from sipws.limits import Limits
+from sipws.masking import USUAL
 from sipws.phase import HANDSHAKE, OPEN
 from sipws.request import UpgradeRequest
 from sipws.session import Session
@@ -189,6 +191,8 @@ class ServerSession(Session):
             # What is refused before its end may be endless: no more of it is told than is allowed.
             request = bytes(self._received[: self._limits.request_size])
             self._received.clear()
+        # What is wrong with a request may quote it, and goes to more than its sender.
+        refusal = replace(refusal, detail=USUAL.text(refusal.detail, request))
         response = handshake.refuse(engine or self._make_engine(), refusal)
         reply = response.serialize()
         self._writes.append(reply)

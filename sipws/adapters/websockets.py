@@ -36,7 +36,7 @@ except ImportError as exc:  # pragma: no cover  websockets is among our own requ
 
 from sipws.adapters.reporter import ERROR_OF_CODE, Reporter, harmless, kind_of_status
 from sipws.events import ErrorKind, Side
-from sipws.handshake import end_of_request
+from sipws.handshake import end_of_request, what_is_wrong
 from sipws.tracing.pipeline import Pipeline
 
 REQUEST_SHOWN: Final = 65_536
@@ -302,7 +302,7 @@ class _Watch:
             # An end in the middle of the request is a bad request to the library, whoever ended it.
             unfinished = problem is None or isinstance(problem.__cause__, EOFError)
             if problem is not None and kind is not None and not unfinished:
-                detail = f"{problem.__cause__ or problem}"
+                detail = what_is_wrong(problem, request or b"")
                 by_peer = False
             elif by_peer:
                 kind = ErrorKind.HANDSHAKE_ABORTED

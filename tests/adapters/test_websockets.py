@@ -138,6 +138,27 @@ async def test_what_is_no_http_is_told(trace: Pipeline, homer: Homer) -> None:
     assert failed["Ws-Request"] == "OPTIONS sip:example.com SIP/2.0\r\n\r\n"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Authorization: Bearer\r\n s3cr3t-token",
+        b"Cookie: sid=s3cr3t-token\0",
+        b"Origin: https://alice:s3cr3t-token@b.example",
+    ],
+)
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\r\n"])
+async def test_a_refusal_quotes_no_credential(
+    trace: Pipeline, homer: Homer, line: bytes, end: bytes
+) -> None:
+    request = UPGRADE[:-4] + b"\r\n" + line + end
+    async with serving(trace, origins=["https://a.example"], open_timeout=0.2) as port:
+        await exchange(port, request)
+        await homer.closed()
+    (failed,) = homer.of("ACCEPTED")
+    assert failed["Ws-Request"].startswith("GET /sip?room=7 HTTP/1.1\r\n")
+    assert not [packet for packet in homer.packets if b"s3cr3t" in packet.payload]
+
+
 async def test_a_handshake_that_is_not_finished_is_told(trace: Pipeline, homer: Homer) -> None:
     async with serving(trace, open_timeout=0.05) as port:
         await exchange(port, b"GET / HTTP/1.1\r\nHost:")

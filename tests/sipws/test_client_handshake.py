@@ -12,7 +12,7 @@ from sipws.client_handshake import LONGEST_BODY, Offer, head_of, is_whole, statu
         ({"subprotocols": ("si p",)}, "'si p' is no HTTP token"),
         ({"subprotocols": ("sip", "sip")}, "each goes in once"),
         ({"origin": "a\r\nHost: b"}, "cannot be sent in HTTP"),
-        ({"headers": (("X", "a\nb"),)}, "cannot be sent in HTTP"),
+        ({"headers": (("X", "a\nb"),)}, "header 'X' cannot be sent in HTTP as it is"),
         ({"headers": (("X Y", "a"),)}, "cannot be sent in HTTP"),
         ({"headers": (("host", "a"),)}, "the handshake's own"),
         ({"headers": (("Sec-WebSocket-Key", "a"),)}, "the handshake's own"),

@@ -311,6 +311,34 @@ def test_a_refusals_body_says_why(session: ClientSession) -> None:
     assert failed.detail == "the server refused with 403 Forbidden: origin forbidden"
 
 
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        (
+            b"HTTP/1.1 401 No\r\nContent-Length: 29\r\n\r\nunknown token s3cr3t, try more",
+            "the server refused with 401 No: unknown token ***, try more",
+        ),
+        (
+            b"HTTP/1.1 101 Yes\r\nSet-Cookie: sid=s3cr3t\0\r\n\r\n",
+            "the server's answer is not valid: invalid HTTP header value (line 2)",
+        ),
+        (
+            b"HTTP/1.1 101 Yes\r\nUpgrade: s3cr3t\r\nConnection: Upgrade\r\n\r\n",
+            "the server's answer is not valid: invalid Upgrade header: ***",
+        ),
+    ],
+)
+def test_what_a_server_quotes_of_our_credentials_is_not_told(
+    make: Make, answer: bytes, detail: str
+) -> None:
+    session = make(Offer(headers=(("Authorization", "Bearer s3cr3t"),)))
+    events = session.receive(answer, 1001.0)
+    closed = events[-1]
+    assert failure(events).detail == detail
+    assert isinstance(closed, Closed)
+    assert closed.reason == detail
+
+
 def test_a_refusal_without_a_length_ends_with_the_connection(session: ClientSession) -> None:
     reply = b"HTTP/1.1 503 Service Unavailable\r\n\r\ntry later"
     assert session.receive(reply, 1000.5) == []

@@ -1,11 +1,22 @@
 """Which upgrade requests are accepted, and what each mistake is answered with."""
 
+import logging
 from pathlib import Path
 
 import pytest
 
-from sipws.events import Accepted, ErrorKind, HandshakeFailed, HandshakeReply, HandshakeRequest
+from sipws import Limits
+from sipws.admission import Rules
+from sipws.events import (
+    Accepted,
+    Connection,
+    ErrorKind,
+    HandshakeFailed,
+    HandshakeReply,
+    HandshakeRequest,
+)
 from sipws.handshake import Refusal
+from sipws.patterns import OriginPatterns
 from sipws.server_session import PATIENCE, ServerSession
 
 HANDSHAKES = sorted((Path(__file__).parents[1] / "data" / "handshakes").glob("*.txt"))
@@ -119,6 +130,49 @@ def test_a_request_that_breaks_the_rules_is_a_400(
 ) -> None:
     reply, failed = refusal(session, upgrade.replace(header, replacement))
     assert (reply.status, failed.kind) == (400, ErrorKind.BAD_REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"Authorization: Bearer\r\n sec", "invalid HTTP header line (line 3)"),
+        (b"Cookie: sec\0", "invalid HTTP header value (line 2)"),
+        (b"Cookie: a=\rsec", "invalid HTTP header value (line 2)"),
+        (b"sec ret: x", "invalid HTTP header name (line 2)"),
+        (b"sec", "invalid HTTP header line (line 2)"),
+    ],
+)
+def test_of_a_header_that_breaks_the_rules_the_place_is_told(
+    session: ServerSession, upgrade: bytes, line: bytes, said: str
+) -> None:
+    broken = upgrade.replace(b"\r\n", b"\r\n%b\r\n" % line, 1)
+    reply, failed = refusal(session, broken)
+    assert failed.detail == f"invalid HTTP request: {said}"
+    assert b"sec" not in reply.raw
+
+
+def test_a_refusal_quotes_no_credential(connection: Connection, upgrade: bytes) -> None:
+    rules = Rules(allowed_origins=OriginPatterns(["https://only.example.com"]))
+
+    def examine(asking: Connection, now: float) -> tuple[Connection, Refusal | None]:
+        assert asking.request is not None
+        return asking, rules.examine(asking.request)
+
+    odd = upgrade.replace(b"\r\n\r\n", b"\r\nOrigin: https://u:s3cr3t@a/?sid=s3cr3t\r\n\r\n")
+    session = ServerSession(connection, Limits(), examine)
+    reply, failed = refusal(session, odd)
+    assert failed.detail == "pages of origin 'https://***@a/?sid=***' may not connect here"
+    assert reply.raw.endswith(f"{failed.detail}\n".encode())
+
+
+def test_a_program_that_debugs_itself_logs_no_credentials(
+    session: ServerSession, upgrade: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    # Not the usual version, so that the engine reads it.
+    odd = upgrade.replace(b"Version: 13", b"Version: 8\r\nAuthorization: Bearer s3cr3t")
+    refusal(session, odd)
+    assert "s3cr3t" not in caplog.text
 
 
 def test_another_method_is_a_405_that_names_get(session: ServerSession, upgrade: bytes) -> None:

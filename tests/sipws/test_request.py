@@ -25,6 +25,10 @@ def test_target_path_and_query() -> None:
     assert REQUEST.query == {"user": ["alice"], "token": ["a b", "c"], "empty": [""]}
 
 
+def test_what_shows_in_a_traceback_is_no_token() -> None:
+    assert repr(REQUEST) == "UpgradeRequest('/sip')"
+
+
 def test_of_two_cookies_with_one_name_the_first_counts() -> None:
     assert REQUEST.cookies == {"session": "abc123", "theme": "dark", "lang": "de"}
 
