@@ -34,6 +34,7 @@ from sipws.limits import Limits
 from sipws.liveness import Intervals
 from sipws.log import Format as LogFormat
 from sipws.log import Level as LogLevel
+from sipws.masking import USUAL
 from sipws.tracing_config import HEP_PATHS, Hep, Tracing
 from sipws.upstream_config import UPSTREAM_PATHS, Upstream
 
@@ -303,7 +304,7 @@ def _problems(exc: ValidationError, source: str) -> Iterable[str]:
         elif isinstance(error["input"], dict | BaseModel):
             yield f"{source}: {where}: {message}"
         else:
-            yield f"{source}: {where} = {error['input']!r}: {message}"
+            yield f"{source}: {where} = {USUAL.text(repr(error['input']))}: {message}"
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from sipws.address import WS_PORT, WSS_PORT, Address, Proto, split_host_port
 from sipws.errors import AddressError
+from sipws.masking import USUAL
 
 _FORMS: Final = "ws://HOST[:PORT][/PATH], wss://… or sip:HOST[:PORT];transport=ws"
 _RESOURCE: Final = re.compile(r"/[!-~]*")
@@ -75,7 +76,7 @@ class Destination:
     @property
     def shown(self) -> str:
         """As a URL without its query, where tokens stand: for events, traces, logs and errors."""
-        return str(self).partition("?")[0]
+        return USUAL.text(str(self).partition("?")[0])
 
     def __str__(self) -> str:
         """As a URL, with the port where it is not the scheme's own."""
@@ -140,4 +141,6 @@ def _default_port(proto: Proto) -> int:
 
 
 def _refused(text: str, problem: str) -> AddressError:
-    return AddressError(f"destination {text!r}: {problem}; a destination is written {_FORMS}")
+    # A user's password or a token is not to show in a log for a mistake beside it.
+    told, problem = USUAL.text(text), USUAL.text(problem)
+    return AddressError(f"destination {told!r}: {problem}; a destination is written {_FORMS}")

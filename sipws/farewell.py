@@ -1,7 +1,8 @@
 """What one end of a relayed connection is told when the other has ended: close codes. Pure.
 
-Codes and reasons go on as they came. Some may not be sent (RFC 6455 section 7.4.1), and some blame
-whom they are sent to: a client that broke the protocol is no reason to tell the server so.
+Codes go on as they came, and so do reasons, but for credentials that they quote. Some codes may
+not be sent (RFC 6455 section 7.4.1), and some blame whom they are sent to: a client that broke the
+protocol is no reason to tell the server so.
 """
 
 from http import HTTPStatus

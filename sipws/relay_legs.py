@@ -24,6 +24,7 @@ from sipws.events import (
 from sipws.farewell import End, Farewell, to_client, to_upstream
 from sipws.flow import Flow
 from sipws.limits import Limits
+from sipws.masking import USUAL
 from sipws.phase import OPEN
 from sipws.request import UpgradeRequest
 from sipws.surroundings import Arrived, Surroundings
@@ -219,11 +220,15 @@ class Leg(Flow):
             return None
         received, sent = self._session.close_frames
         if received is not None:
-            return End(received.code, received.reason, by_peer=True)
+            return End(received.code, self._told(received.reason), by_peer=True)
         if sent is not None:
-            return End(sent.code, sent.reason, by_peer=False)
+            return End(sent.code, self._told(sent.reason), by_peer=False)
         reason = next((event.reason for event in events if isinstance(event, Closed)), "")
-        return End(None, reason, by_peer=True)
+        return End(None, self._told(reason), by_peer=True)
+
+    def _told(self, reason: str) -> str:
+        """What the other side is told: what this one logs in with is not its business."""
+        return USUAL.about(self.connection, reason)
 
 
 class ClientLeg(Leg):

@@ -321,6 +321,7 @@ def test_an_upstream_that_is_not_checked_is_warned_of(tmp_path: Path) -> None:
     ("toml", "mistake"),
     [
         ('upstream_uri = "sip.example.com"', "upstream.upstream_uri = 'sip.example.com': "),
+        ('upstream_uri = "wss://u:p@a"', "upstream.upstream_uri = 'wss://***@a': "),
         (
             'upstream_uri = "wss://a"\nupstream_tls_ca = "none.pem"',
             "upstream: TLS authority ",

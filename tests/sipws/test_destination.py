@@ -46,7 +46,6 @@ def test_urls_and_sip_uris_are_read(text: str, destination: tuple[str, str, int,
         ("ws://::1/", "in brackets"),
         ("ws://[::x]/", "IPv6"),
         ("ws://example.com/#top", "fragment"),
-        ("ws://user:secret@example.com/", "credentials go into a header"),
         ("ws://example.com/a b", "space or a control character"),
         ("ws://example.com/\r\nHost: x", "space or a control character"),
         ("ws://example.com/ü", "percent-encoded"),
@@ -62,6 +61,29 @@ def test_anything_else_is_refused_with_the_reason(text: str, problem: str) -> No
         Destination.parse(text)
     assert problem in str(refused.value)
     assert repr(text) in str(refused.value)
+
+
+def test_what_is_shown_of_a_destination_holds_no_token() -> None:
+    path = "/room/eyJhbGciOiJFUzI1NiJ9.e30.c2ln"
+    assert Destination.parse(f"ws://a{path}?token=x").shown == "ws://a/room/***"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "ws://user:secret@example.com/",
+            "'ws://***@example.com/': it holds a user;",
+        ),
+        ("ws://example.com/?token=secret#top", "'ws://example.com/?token=***"),
+        ("ws://example.com/ü?token=secret", "write '/ü?token=***"),
+    ],
+)
+def test_a_refusal_does_not_quote_a_credential(text: str, told: str) -> None:
+    with pytest.raises(AddressError) as refused:
+        Destination.parse(text)
+    assert told in str(refused.value)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

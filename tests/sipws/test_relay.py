@@ -159,6 +159,16 @@ async def test_an_upstreams_close_goes_on_behind_its_last_messages(relayed: Star
     assert (closed.closed_by, closed.clean) == (Side.PEER, True)
 
 
+async def test_what_the_relay_logs_in_with_is_not_told_to_clients(relayed: Start) -> None:
+    def leave(flow: Flow, message: bytes) -> None:
+        flow.close(4003, "key s3cr3tkey is not known")
+
+    both = await relayed(leave, path="/?key=s3cr3tkey")
+    phone = await both.phone()
+    await phone.send(MESSAGE)
+    assert await both.end_of(phone) == (4003, "key *** is not known")
+
+
 async def test_what_a_client_sent_before_it_closed_arrives(relayed: Start) -> None:
     """Also what came while there was no upstream yet: all of it is in one read."""
     both = await relayed(lambda flow, message: None)
