@@ -45,9 +45,11 @@ _SPELLINGS: Final = COMPACT_FORMS | {
 _CR: Final = 0x0D
 _CALL_ID: Final = re.compile(
     # As nearly all write it, then in any other way; spelled out, since the flag for it makes the
-    # pattern twice as slow. The head ends with the first blank line, and the search with it.
-    rb"\n(?:Call-ID: ([!-~]+)(?=\r\n)"
-    rb"|(?:[cC][aA][lL][lL]-[iI][dD]|[iI])[ \t]*:[ \t]*([^\r\n]*[^\r\n \t])|\r?\n)"
+    # pattern twice as slow, and each way begins with a letter of its own, as such are told apart
+    # at once. The head ends with the first blank line, and the search with it.
+    rb"\n(?:Call-ID: ([!-~]+)\r\n"
+    rb"|[cC][aA][lL][lL]-[iI][dD][ \t]*:[ \t]*([^\r\n]*[^\r\n \t])"
+    rb"|[iI][ \t]*:[ \t]*([^\r\n]*[^\r\n \t])|\r\n|\n)"
 )
 _FOLDED_CALL_ID: Final = re.compile(
     rb"\n(?:(?:call-id|i)[ \t]*:[ \t]*\r?\n[ \t]+([^\r\n]*[^\r\n \t])|\r?\n)", re.IGNORECASE
@@ -63,7 +65,7 @@ _FOLD: Final = re.compile(rb"\r?\n[ \t]+")
 def call_id(message: bytes) -> bytes | None:
     """The Call-ID of a message, without parsing the rest of it; None where there is none."""
     match = _CALL_ID.search(message)
-    if match and (found := match[1] or match[2]):
+    if match and (found := match[1] or match[2] or match[3]):
         return found
     # It may stand on a line of its own.
     match = _FOLDED_CALL_ID.search(message)
