@@ -20,7 +20,7 @@ import h11
 from sipws import mi
 from sipws.address import Address, is_loopback, split_host_port
 from sipws.errors import AddressError
-from sipws.server import cannot_listen
+from sipws.listening import cannot_listen
 
 PATH: Final = "/mi"
 LONGEST_BODY: Final = 64 * 1024

@@ -243,31 +243,6 @@ class Gate:
         arrival.ticket.release()
 
 
-async def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets on every address of a host, as asyncio's servers bind them.
-
-    Raises:
-        OSError: one of them cannot be bound, or the host is not known.
-    """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    bound: list[socket.socket] = []
-    try:
-        for family, kind, proto, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind, proto)
-            bound.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                # Or "*" could not be bound for IPv4 as well.
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.bind(address)
-    except OSError:
-        for listening in bound:
-            listening.close()
-        raise
-    return bound
-
-
 class _Arrival:
     """A connection that is not yet a flow."""
 

@@ -1,13 +1,10 @@
 """A SIP over WebSocket server: listeners, their connections, and an orderly end."""
 
 import asyncio
-import errno
-import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from websockets.frames import CloseCode
 from websockets.typing import Subprotocol
@@ -16,23 +13,18 @@ from sipws.address import Address, Listener
 from sipws.admission import Admission, Rules
 from sipws.bus import Bus
 from sipws.closing import orderly_end
-from sipws.errors import ConfigurationError, ConnectionClosedError, TransportError
+from sipws.errors import ConfigurationError, ConnectionClosedError
 from sipws.flow import Flow
-from sipws.gate import Gate, MakeFlow, bind
+from sipws.gate import BACKLOG, Gate, MakeFlow
 from sipws.handshake import SUBPROTOCOL
 from sipws.instances import Instances
 from sipws.keeper import Keeper
 from sipws.limits import Limits
+from sipws.listening import cannot_listen, open_sockets
 from sipws.registry import Registry
 from sipws.relay import Relay
 from sipws.surroundings import Handler, Surroundings
 from sipws.tls import Certificates
-
-EVERY_ADDRESS: Final = ("0.0.0.0", "::")
-"""What ``*`` in a listener definition stands for."""
-
-NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""How the system says that it has no IPv6."""
 
 SHUTDOWN: Final = "server shutdown"
 """The reason of a close by a server that ends."""
@@ -211,56 +203,42 @@ class Server:
     async def _listen(self, listener: Listener) -> Listener:
         """Open one listener; returns it with the port that it got."""
         # The flows are to carry the real port, known only when the socket is bound.
-        bound = listener
+        bound, sockets = listener, self._inherited.get(listener)
+        if not sockets:
+            bound, [sockets] = await open_sockets(listener)
+        try:
+            for listening in sockets:
+                listening.listen(BACKLOG)
+                listening.setblocking(False)
+        except OSError as exc:
+            # Another program was bound there at the same moment, and listened first.
+            for listening in sockets:
+                listening.close()
+            raise cannot_listen(str(listener), exc) from exc
         tls = self._tls if listener.proto == "wss" else None
         proxied = self.admission.rules.expects_proxy_header(listener)
-
-        def accept() -> Flow:
-            return self._make_flow(bound, self._shared, None)
-
-        def serve_gated(sockets: Sequence[socket.socket]) -> None:
+        if tls is not None or proxied:
             gate = Gate(
                 bound, self._shared, proxied=proxied, tls=_contexts(tls), make_flow=self._make_flow
             )
             self._gates.append(gate)
             for listening in sockets:
                 gate.serve(listening)
-
-        if inherited := self._inherited.get(listener):
-            if tls is not None or proxied:
-                serve_gated(inherited)
-                return bound
-            for listening in inherited:
-                listening.setblocking(False)
-                await self._serve(accept, sock=listening)
             return bound
-        for host in EVERY_ADDRESS if listener.host == "*" else (listener.host,):
-            try:
-                if tls is None and not proxied:
-                    server = await self._serve(accept, host, bound.port)
-                    port = server.sockets[0].getsockname()[1]
-                else:
-                    sockets = await bind(host, bound.port)
-                    port = sockets[0].getsockname()[1]
-            except OSError as exc:
-                if host == "::" and exc.errno in NO_IPV6 and (self._servers or self._gates):
-                    # Every address that there is, then.
-                    continue
-                raise cannot_listen(str(listener), exc) from exc
-            if bound.port == 0:
-                bound = replace(listener, port=port)
-            if tls is not None or proxied:
-                serve_gated(sockets)
+        # asyncio's servers are ours to close before anything is waited for again.
+        loop = asyncio.get_running_loop()
+        servers = [
+            await loop.create_server(
+                lambda: self._make_flow(bound, self._shared, None),
+                sock=listening,
+                start_serving=False,
+            )
+            for listening in sockets
+        ]
+        self._servers += servers
+        for server in servers:
+            await server.start_serving()
         return bound
-
-    async def _serve(self, accept: Callable[[], Flow], *where: Any, **how: Any) -> asyncio.Server:
-        """A server of asyncio's, which is ours to close before it is waited for again."""
-        server = await asyncio.get_running_loop().create_server(
-            accept, *where, start_serving=False, **how
-        )
-        self._servers.append(server)
-        await server.start_serving()
-        return server
 
 
 def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSLContext] | None:
@@ -270,17 +248,6 @@ def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSL
     if isinstance(tls, Certificates):
         return lambda: tls.context
     return lambda: tls
-
-
-def cannot_listen(where: str, exc: OSError) -> TransportError:
-    """The error for an address that cannot be listened on, with the system's reason."""
-    # asyncio's own text repeats the address; a name that does not resolve has no error number.
-    number = exc.errno or 0
-    reason = os.strerror(number) if number > 0 else exc.strerror
-    return TransportError(
-        f"cannot listen on {where}: {reason}; choose another address or port, or stop what uses"
-        " this one"
-    )
 
 
 def address_of(listener: Listener) -> Address:

@@ -1,0 +1,105 @@
+"""Sockets to listen on, bound and not yet listening."""
+
+import asyncio
+import errno
+import os
+import socket
+from dataclasses import replace
+from typing import Final
+
+from sipws.address import Listener
+from sipws.errors import TransportError
+
+EVERY_ADDRESS: Final = ("0.0.0.0", "::")
+"""What ``*`` in a listener definition stands for."""
+
+NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""How the system says that it has no IPv6."""
+
+
+async def open_sockets(
+    listener: Listener, copies: int = 1
+) -> tuple[Listener, list[list[socket.socket]]]:
+    """Bind a listener's addresses.
+
+    Args:
+        listener: the definition; port 0 takes a free one.
+        copies: how many processes are to listen there, each on sockets of its own among which the
+            system spreads what comes in.
+
+    Returns:
+        the listener with the port that it got, and the sockets of each copy.
+
+    Raises:
+        TransportError: an address cannot be listened on; the message says which and why.
+    """
+    port = listener.port
+    sockets: list[list[socket.socket]] = [[] for _ in range(copies)]
+    try:
+        for host in EVERY_ADDRESS if listener.host == "*" else (listener.host,):
+            try:
+                if copies > 1 and port:
+                    # With copies allowed, another program of ours would share the port unasked.
+                    _close(await bind(host, port))
+                for copy in sockets:
+                    bound = await bind(host, port, shared=copies > 1)
+                    copy += bound
+                    port = port or bound[0].getsockname()[1]
+            except OSError as exc:
+                if host == "::" and exc.errno in NO_IPV6 and sockets[0]:
+                    # Every address that there is, then.
+                    continue
+                raise cannot_listen(str(listener), exc) from exc
+    except BaseException:
+        # Also one that is cancelled leaves nothing behind.
+        for copy in sockets:
+            _close(copy)
+        raise
+    return replace(listener, port=port), sockets
+
+
+async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Sockets on every address of a host, as asyncio's servers bind them.
+
+    Args:
+        host: an address or a name.
+        port: 0 for a free one.
+        shared: whether others may be bound there in the same way.
+
+    Raises:
+        OSError: one of them cannot be bound, or the host is not known.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in dict.fromkeys(found):
+            listening = socket.socket(family, kind, proto)
+            bound.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                # Or "*" could not be bound for IPv4 as well.
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+    except OSError:
+        _close(bound)
+        raise
+    return bound
+
+
+def cannot_listen(where: str, exc: OSError) -> TransportError:
+    """The error for an address that cannot be listened on, with the system's reason."""
+    # asyncio's own text repeats the address; a name that does not resolve has no error number.
+    number = exc.errno or 0
+    reason = os.strerror(number) if number > 0 else exc.strerror
+    return TransportError(
+        f"cannot listen on {where}: {reason}; choose another address or port, or stop what uses"
+        " this one"
+    )
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
