@@ -8,9 +8,10 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Self
 
-from sipws import responder, systemd
+from sipws import mi, responder, systemd
 from sipws.bus import Bus
 from sipws.commands import methods_of
 from sipws.control import ControlServer
@@ -115,7 +116,7 @@ class Application:
         token = control.token.get_secret_value() if control.token else None
         self.control = ControlServer(
             control.address,
-            methods_of(self),
+            partial(mi.reply, methods=methods_of(self)),
             token,
             pages=pages_of(self),
             inherited=self._control_socket,

@@ -10,14 +10,13 @@ resolve such a one to this machine.
 import asyncio
 import hmac
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, NamedTuple, Self, cast
+from typing import Final, NamedTuple, Self, TypeVar, cast
 
 import h11
 
-from sipws import mi
 from sipws.address import Address, is_loopback, split_host_port
 from sipws.errors import AddressError
 from sipws.listening import cannot_listen
@@ -31,6 +30,8 @@ REQUEST_TIMEOUT: Final = 30.0
 
 
 JSON: Final = "application/json"
+
+T = TypeVar("T")
 
 
 class Answer(NamedTuple):
@@ -48,7 +49,7 @@ class Page:
     """Something to look at."""
 
     content_type: str
-    read: Callable[[], tuple[HTTPStatus, str]]
+    read: Callable[[], tuple[HTTPStatus, str] | Awaitable[tuple[HTTPStatus, str]]]
     public: bool = False
     """Whether no token is needed: load balancers have none."""
 
@@ -58,7 +59,7 @@ class ControlServer:
 
     Args:
         listen: where; port 0 takes a free one.
-        methods: the functions that can be called, by name.
+        reply: answers a request of JSON-RPC; see `sipws.mi.reply`.
         token: what an ``Authorization: Bearer`` header must carry; none unless given.
         pages: what can be looked at, by path.
         inherited: a socket that listens there already.
@@ -67,13 +68,13 @@ class ControlServer:
     def __init__(
         self,
         listen: Address,
-        methods: mi.Methods,
+        reply: Callable[[bytes], bytes | Awaitable[bytes]],
         token: str | None = None,
         *,
         pages: Mapping[str, Page] | None = None,
         inherited: socket.socket | None = None,
     ) -> None:
-        self.methods = methods
+        self.reply = reply
         self.pages = pages or {}
         self.token = token
         self.connections: set[asyncio.Transport] = set()
@@ -113,7 +114,7 @@ class ControlServer:
         # Closing takes effect on the next turn of the event loop.
         await asyncio.sleep(0)
 
-    def answer(self, request: h11.Request, body: bytes) -> Answer:
+    async def answer(self, request: h11.Request, body: bytes) -> Answer:
         """The answer to a request."""
         headers = dict(request.headers)
         path = request.target.split(b"?")[0].decode("ascii", "replace")
@@ -127,7 +128,7 @@ class ControlServer:
                 return Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
             if not body:
                 return Answer(HTTPStatus.BAD_REQUEST)
-            reply = mi.reply(body, self.methods)
+            reply = await _in_time(self.reply(body))
             return Answer(HTTPStatus.OK if reply else HTTPStatus.ACCEPTED, reply)
         page = self.pages.get(path)
         if page is None:
@@ -136,7 +137,7 @@ class ControlServer:
             return Answer(HTTPStatus.METHOD_NOT_ALLOWED, allow="GET, HEAD")
         if not page.public and (refused := self._refusal(headers)) is not None:
             return Answer(refused)
-        status, text = page.read()
+        status, text = await _in_time(page.read())
         return Answer(status, text.encode(), page.content_type)
 
     def _refusal(self, headers: Mapping[bytes, bytes]) -> HTTPStatus | None:
@@ -163,6 +164,11 @@ class ControlServer:
         return is_loopback(name) or name.endswith(".localhost") or name in here
 
 
+async def _in_time(found: T | Awaitable[T]) -> T:
+    """What is there at once, or has to be waited for."""
+    return await found if isinstance(found, Awaitable) else found
+
+
 class _Http(asyncio.Protocol):
     """One connection of HTTP, around h11."""
 
@@ -173,6 +179,7 @@ class _Http(asyncio.Protocol):
         self._body = bytearray()
         self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._answering: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -183,10 +190,7 @@ class _Http(asyncio.Protocol):
         if self._refused:
             return
         self._http.receive_data(data)
-        try:
-            self._read()
-        except h11.RemoteProtocolError as exc:
-            self._refuse(HTTPStatus(exc.error_status_hint))
+        self._read()
 
     def eof_received(self) -> None:
         """Nothing more will be asked: asyncio closes."""
@@ -195,6 +199,8 @@ class _Http(asyncio.Protocol):
         self._server.connections.discard(self._transport)
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._answering is not None:
+            self._answering.cancel()
 
     def _wait(self) -> None:
         if self._deadline is not None:
@@ -203,6 +209,12 @@ class _Http(asyncio.Protocol):
         self._deadline = loop.call_later(REQUEST_TIMEOUT, self._transport.abort)
 
     def _read(self) -> None:
+        try:
+            self._next_request()
+        except h11.RemoteProtocolError as exc:
+            self._refuse(HTTPStatus(exc.error_status_hint))
+
+    def _next_request(self) -> None:
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
@@ -220,17 +232,25 @@ class _Http(asyncio.Protocol):
                     self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
                     return
             elif isinstance(event, h11.EndOfMessage) and self._request is not None:
-                answer = self._server.answer(self._request, bytes(self._body))
+                # Requests behind this one wait until it is answered.
+                self._transport.pause_reading()
+                answering = self._answer(self._request, bytes(self._body))
+                self._answering = asyncio.get_running_loop().create_task(answering)
                 self._body.clear()
-                self._send(answer)
-                if self._http.our_state is h11.MUST_CLOSE:
-                    self._transport.close()
-                    return
-                self._http.start_next_cycle()
-                self._wait()
+                return
             else:
                 # More data is needed, or the peer has closed its side.
                 return
+
+    async def _answer(self, request: h11.Request, body: bytes) -> None:
+        self._send(await self._server.answer(request, body))
+        if self._http.our_state is h11.MUST_CLOSE:
+            self._transport.close()
+            return
+        self._http.start_next_cycle()
+        self._wait()
+        self._transport.resume_reading()
+        self._read()
 
     def _refuse(self, status: HTTPStatus) -> None:
         # Closing on what the peer still sends would reset the connection, and the answer with it.

@@ -13,6 +13,7 @@ from websockets.typing import Subprotocol
 
 from sipws import __version__, mi
 from sipws.app import Application
+from sipws.commands import methods_of
 from sipws.config import Config
 from sipws.plan import NOWHERE, Plan
 
@@ -36,8 +37,7 @@ async def phone(running: Application) -> AsyncIterator[ClientConnection]:
 def ask(running: Application, method: str, *in_order: Any, **by_name: Any) -> Any:
     """The result of a method, or its error."""
     call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(in_order) or by_name}
-    assert running.control is not None
-    reply = json.loads(mi.reply(json.dumps(call).encode(), running.control.methods))
+    reply = json.loads(mi.reply(json.dumps(call).encode(), methods_of(running)))
     return reply["result"] if "result" in reply else reply["error"]
 
 

@@ -10,6 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from sipws.app import Application
+from sipws.commands import methods_of
 from sipws.config import Config
 from sipws.errors import TracePointError
 from sipws.exposition import CONTENT_TYPE
@@ -163,7 +164,7 @@ async def test_the_ledger_is_the_same_wherever_it_is_read() -> None:
                 running.trace_points.bus.flush()
                 await asyncio.sleep(0.005)
         assert running.control is not None
-        mi = running.control.methods
+        mi = methods_of(running)
         [listed] = mi["trace_list"]()["Traces"]
         statistics = mi["get_statistics"](["hep:"])
         found = samples(running.control.pages["/metrics"].read()[1])
