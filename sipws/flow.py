@@ -25,7 +25,6 @@ from sipws.events import (
     Event,
     MessageReceived,
     MessageSent,
-    Superseded,
 )
 from sipws.handshake import Refusal
 from sipws.instances import REGISTER
@@ -346,11 +345,8 @@ class Flow(asyncio.Protocol):
         if instances is None:
             return
         left = instances.registered(self.connection.id, event.data)
-        before = self._shared.registry.get(left[0]) if left is not None else None
-        if left is not None and before is not None:
-            told = Superseded(before.connection, event.time, left[1], self.connection.id)
-            self._shared.bus.publish(told)
-            before.probe()
+        if left is not None:
+            self._shared.supersede(*left, event.time, self.connection.id)
 
     def _flush(self) -> None:
         writes, eof = self._session.take_writes()

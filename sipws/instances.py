@@ -6,11 +6,15 @@ same instance with the same ``reg-id`` on another connection has left the first 
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from sipws.sip import Message
 
 REGISTER: Final = b"REGISTER "
+
+Phone = tuple[str, str, str]
+"""Address of record, instance and registration."""
 
 _INSTANCE: Final = re.compile(r";\s*\+sip\.instance\s*=\s*\"?<([^>\"]+)>", re.IGNORECASE)
 _REG_ID: Final = re.compile(r";\s*reg-id\s*=\s*(\d+)", re.IGNORECASE)
@@ -23,11 +27,13 @@ class Instances:
     Only what is alive is kept: `forget` a connection when it is gone.
     """
 
-    __slots__ = ("_by_connection", "_by_phone")
+    __slots__ = ("_by_connection", "_by_phone", "news")
 
     def __init__(self) -> None:
-        self._by_phone: dict[tuple[str, str, str], int] = {}
-        self._by_connection: dict[int, tuple[str, str, str]] = {}
+        self.news: Callable[[Phone, int], object] | None = None
+        """Called with a phone that has come to another connection, and with that one's id."""
+        self._by_phone: dict[Phone, int] = {}
+        self._by_connection: dict[int, Phone] = {}
 
     def registered(self, connection_id: int, message: bytes) -> tuple[int, str] | None:
         """Take a REGISTER.
@@ -47,10 +53,19 @@ class Instances:
         self.forget(connection_id)
         self._by_phone[phone] = connection_id
         self._by_connection[connection_id] = phone
+        if self.news is not None:
+            self.news(phone, connection_id)
         if before is None:
             return None
         self._by_connection.pop(before, None)
         return before, phone[1]
+
+    def left(self, phone: Phone) -> int | None:
+        """A phone has registered where we do not see it; returns the connection that it left."""
+        connection_id = self._by_phone.get(phone)
+        if connection_id is not None:
+            self.forget(connection_id)
+        return connection_id
 
     def forget(self, connection_id: int) -> None:
         """A connection is gone."""
@@ -62,8 +77,8 @@ class Instances:
         return len(self._by_phone)
 
 
-def _phone(message: bytes) -> tuple[str, str, str] | None:
-    """Address of record, instance and registration of a REGISTER."""
+def _phone(message: bytes) -> Phone | None:
+    """Who sends a REGISTER."""
     if b"+sip.instance" not in message:
         return None
     request = Message.parse(message)

@@ -17,7 +17,7 @@ from sipws.errors import ConfigurationError, ConnectionClosedError
 from sipws.flow import Flow
 from sipws.gate import BACKLOG, Gate, MakeFlow
 from sipws.handshake import SUBPROTOCOL
-from sipws.instances import Instances
+from sipws.instances import Instances, Phone
 from sipws.keeper import Keeper
 from sipws.limits import Limits
 from sipws.listening import cannot_listen, open_sockets
@@ -87,6 +87,8 @@ class Server:
         """The connections that are alive."""
         self.admission = Admission(rules)
         """Counts the connections, and those that were refused."""
+        self.instances = Instances()
+        """Which connection each phone registered on."""
         self._relay = relay
         self._make_flow: MakeFlow = Flow if relay is None else relay.accept
         self._shared = Surroundings(
@@ -97,7 +99,7 @@ class Server:
             subprotocols=tuple(map(Subprotocol, subprotocols)),
             admission=self.admission,
             compression=compression,
-            instances=Instances(),
+            instances=self.instances,
         )
         if relay is not None:
             relay.bind(self._shared)
@@ -192,6 +194,16 @@ class Server:
         if flow is None:
             raise ConnectionClosedError(f"no connection is alive by the name {target!r}")
         flow.send(message, text=text)
+
+    def supersede(self, phone: Phone, by: int) -> None:
+        """A phone has registered in another process: the connection that it left is asked and told.
+
+        Args:
+            phone: who it is, as `Instances.news` has it.
+            by: the id of the connection there.
+        """
+        if (left := self.instances.left(phone)) is not None:
+            self._shared.supersede(left, phone[1], self._shared.clock(), by)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -12,6 +12,7 @@ from sipws.address import Address
 from sipws.admission import Admission, Ticket
 from sipws.bus import Bus
 from sipws.deadlines import Deadlines
+from sipws.events import Superseded
 from sipws.handshake import SUBPROTOCOL, Refusal
 from sipws.instances import Instances
 from sipws.limits import Limits
@@ -57,6 +58,19 @@ class Surroundings:
                 f"{self.handler.__qualname__} is a coroutine function: a handler is called, not"
                 " awaited; let it start a task, or put the message into a queue"
             )
+
+    def supersede(self, left: int, instance: str, now: float, by: int) -> None:
+        """A phone has registered on another connection: the one that it left is told and asked.
+
+        Args:
+            left: the id of that one.
+            instance: the phone's ``+sip.instance``.
+            now: the time, in seconds since the epoch.
+            by: the id of the other connection.
+        """
+        if (flow := self.registry.get(left)) is not None:
+            self.bus.publish(Superseded(flow.connection, now, instance, by))
+            flow.probe()
 
 
 class Arrived(NamedTuple):
