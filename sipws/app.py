@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Self
 
-from sipws import mi, responder, systemd
+from sipws import mi, responder
 from sipws.bus import Bus
 from sipws.commands import methods_of
 from sipws.control import ControlServer
@@ -23,6 +23,7 @@ from sipws.plan import Filter, Plan
 from sipws.relay import Relay
 from sipws.server import Server
 from sipws.surroundings import Handler
+from sipws.systemd import Assigned
 from sipws.trace_points import TracePoints
 from sipws.tracing.tracer import Tracer
 
@@ -36,10 +37,7 @@ class Application:
         plan: a checked configuration.
         handler: what answers SIP messages, where there is no upstream that does; the built-in
             responder unless given.
-        inherited: listening sockets that the service manager has opened.
-
-    Raises:
-        ConfigurationError: one of them belongs to no listener.
+        sockets: those that are bound already, by whose they are; the others are opened.
     """
 
     def __init__(
@@ -47,10 +45,10 @@ class Application:
         plan: Plan,
         handler: Handler = responder.answer,
         *,
-        inherited: Sequence[systemd.Inherited] = (),
+        sockets: Assigned | None = None,
     ) -> None:
         transport = plan.config.transport
-        assigned = systemd.assign(inherited, transport.listeners, plan.config.control.address)
+        sockets = sockets or Assigned()
         self.plan = plan
         self.bus = Bus()
         self.relay = _relay(plan)
@@ -64,9 +62,9 @@ class Application:
             rules=transport.rules,
             tls=plan.certificates,
             compression=transport.permessage_deflate,
-            inherited=assigned.listeners,
+            inherited=sockets.listeners,
         )
-        self._control_socket = assigned.control
+        self._control_socket = sockets.control
         self.trace_points = TracePoints(self.bus)
         self.control: ControlServer | None = None
         self.counts = Counts(self.bus)

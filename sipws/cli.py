@@ -13,13 +13,13 @@ from typing import Any, Final, get_args
 
 import uvloop
 
-from sipws import __version__, console, ctl_cli, filter_cli, log
+from sipws import __version__, console, ctl_cli, filter_cli, log, parent
 from sipws.config import DEFAULT_LISTENER, Config
+from sipws.console import WRONG_INPUT
 from sipws.errors import SipwsError
 from sipws.plan import Plan
 
 DONE: Final = 0
-WRONG_INPUT: Final = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,6 +132,9 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         " (default: none; the built-in responder answers)",
     )
     parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that serve (default: 1)"
+    )
+    parser.add_argument(
         "--control", metavar="HOST:PORT", help="address of the control interface (default: none)"
     )
     parser.add_argument(
@@ -173,18 +176,21 @@ def _run(args: argparse.Namespace) -> int:
         }
     config = config.changed(
         source,
-        transport={"listen": args.listen},
+        transport={"listen": args.listen, "workers": args.workers},
         tracing=tracing,
         upstream={"upstream_uri": args.upstream},
         control={"listen": args.control},
         log=flags,
     )
     log.setup(config.log.level, config.log.format)
+    # One worker is this process itself; several have it as their parent.
+    is_alone = config.transport.workers == 1
     if embedded:
         # Here everything is shown unless it is switched off.
         shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
-        return _loop(console.serve_embedded(config, **shown))
-    return _loop(console.serve(Plan.of(config, source)))
+        return _loop((console if is_alone else parent).serve_embedded(config, **shown))
+    plan = Plan.of(config, source)
+    return _loop(console.serve(plan) if is_alone else parent.serve(plan, source))
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -207,7 +213,6 @@ def _config_show(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _loop(serve: Coroutine[Any, Any, None]) -> int:
+def _loop(serve: Coroutine[Any, Any, int | None]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve)
-    return DONE
+        return runner.run(serve) or DONE

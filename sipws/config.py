@@ -41,6 +41,9 @@ from sipws.upstream_config import UPSTREAM_PATHS, Upstream
 DEFAULT_LISTENER: Final = "ws:127.0.0.1:8080"
 """Where ``sipws run`` listens when nobody says otherwise: loopback, and no privileged port."""
 
+MOST_WORKERS: Final = 256
+"""Processes that may be asked for: more than machines have cores is a slip of the finger."""
+
 log = logging.getLogger(__name__)
 
 _DEFAULT_LIMITS: Final = Limits()
@@ -71,6 +74,9 @@ class Transport(TlsSettings, AdmissionSettings):
 
     wss_port: Port = WSS_PORT
     """Port of a ``wss`` listener that names none."""
+
+    workers: int = Field(default=1, ge=1, le=MOST_WORKERS)
+    """Processes that serve; more than one have a parent that starts and steers them."""
 
     ws_send_timeout: int = Field(default=round(_DEFAULT_LIMITS.send_timeout * 1000), ge=1)
     """Milliseconds that a connection may take none of the bytes that wait for it before it is
@@ -116,6 +122,11 @@ class Transport(TlsSettings, AdmissionSettings):
             raise ValueError(f"listener {wss} needs tls_certificate (and tls_key)")
         if self.tls_verify_client != "off" and self.tls_client_ca is None:
             raise ValueError(f"tls_verify_client = {self.tls_verify_client!r} needs tls_client_ca")
+        if self.max_connections is not None and self.max_connections < self.workers:
+            raise ValueError(
+                f"max_connections = {self.max_connections} is shared out among"
+                f" workers = {self.workers}, and each needs one at least"
+            )
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError("proxy_protocol needs trusted_proxies, whose headers are believed")
         if not isinstance(self.proxy_protocol, bool):

@@ -4,15 +4,17 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import which
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from sipws import __version__, systemd
+from sipws.address import Listener
 from sipws.app import Application
 from sipws.config import DEFAULT_LISTENER, Config
+from sipws.control import ControlServer
 from sipws.embedded import EmbeddedCollector
 from sipws.errors import ConfigurationError, TransportError
 from sipws.event_log import log_connections
@@ -21,6 +23,9 @@ from sipws.readings import ledger_over
 from sipws.server import address_of
 
 logger = logging.getLogger(__name__)
+
+WRONG_INPUT: Final = 2
+"""The exit status of a program whose user was wrong."""
 
 PHONE: Final = Path("examples/phone.html")
 """The page that comes with a clone."""
@@ -32,40 +37,59 @@ async def serve(plan: Plan) -> None:
     Raises:
         TransportError: a listener cannot be opened.
     """
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     notifier = systemd.Notifier.of()
-    application = Application(plan, inherited=systemd.inherited_sockets())
+    application = Application(plan, sockets=inherited(plan))
     if plan.config.log.connections:
         log_connections(application.bus, plan.config.tracing.masking)
     async with application:
-        _warn(plan.warnings)
         _reload_on_hangup(application, notifier)
-        if plan.filter.passed_over:
-            logger.info("%s: passed over %s", plan.config.tracing.script, _listed(plan))
-        for listener in application.server.listeners:
-            logger.info(
-                "listening on %s",
-                listener,
-                extra={"event": "listening", "listener": str(listener)},
-            )
-        if application.relay is not None:
-            logger.info("relaying to %s", application.relay.upstream.shown)
-        if application.control is not None:
-            logger.info("control is on http://%s/mi", application.control.address)
-        if plan.destinations:
-            state = "on" if plan.config.tracing.trace_on else "off"
-            logger.info("tracing is %s, to %s", state, ", ".join(map(str, plan.destinations)))
-        notifier.ready(_status(application))
+        tell_what_is_served(plan, application.server.listeners, application.control)
+        notifier.ready(status_of(application.server.listeners))
         await stop.wait()
         left = len(application.server.flows)
         notifier.stopping(f"closing {left} connections")
         logger.info("stopping, %d connections open", left, extra={"event": "stopping"})
     notifier.close()
-    logger.info("stopped: %s", _totals(application), extra={"event": "stopped"})
+    logger.info("stopped: %s", told(totals_of(application)), extra={"event": "stopped"})
 
 
-def _status(application: Application) -> str:
-    return "listening on " + ", ".join(map(str, application.server.listeners))
+def inherited(plan: Plan) -> systemd.Assigned:
+    """The sockets that the service manager has opened, by whose they are.
+
+    Raises:
+        ConfigurationError: one of them belongs to nobody.
+    """
+    config = plan.config
+    found = systemd.inherited_sockets()
+    return systemd.assign(found, config.transport.listeners, config.control.address)
+
+
+def tell_what_is_served(
+    plan: Plan, listeners: Sequence[Listener], control: ControlServer | None
+) -> None:
+    """Log where it listens, and what becomes of what comes in."""
+    _warn(plan.warnings)
+    if plan.filter.passed_over:
+        logger.info("%s: passed over %s", plan.config.tracing.script, _listed(plan))
+    for listener in listeners:
+        logger.info(
+            "listening on %s",
+            listener,
+            extra={"event": "listening", "listener": str(listener)},
+        )
+    if (upstream := plan.config.upstream.destination) is not None:
+        logger.info("relaying to %s", upstream.shown)
+    if control is not None:
+        logger.info("control is on http://%s/mi", control.address)
+    if plan.destinations:
+        state = "on" if plan.config.tracing.trace_on else "off"
+        logger.info("tracing is %s, to %s", state, ", ".join(map(str, plan.destinations)))
+
+
+def status_of(listeners: Sequence[Listener]) -> str:
+    """What ``systemctl status`` shows."""
+    return "listening on " + ", ".join(map(str, listeners))
 
 
 async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> None:
@@ -74,17 +98,15 @@ async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bo
     Raises:
         TransportError: a listener cannot be opened.
     """
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     async with EmbeddedCollector() as collector:
         plan = Plan.of(collector.traced_by(config, trace_on=trace_on, trace_sip=trace_sip))
         async with Application(plan) as application:
-            _warn(plan.warnings)
             _reload_on_hangup(application)
-            _say(_banner(application, collector))
-            _say("Ctrl-C ends it.\n")
+            begin(plan, application.server.listeners, collector)
             await stop.wait()
         await collector.show_all(application)
-    _say(f"\nStopped: {_totals(application)}.")
+    say(f"\nStopped: {told(totals_of(application))}.")
 
 
 async def serve_demo(config: Config, *, may_move: bool) -> None:
@@ -100,7 +122,7 @@ async def serve_demo(config: Config, *, may_move: bool) -> None:
     # The scripted client is of use here alone, and its library takes a while to import.
     from sipws import demo
 
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     async with EmbeddedCollector() as collector:
         config = collector.traced_by(config)
         async with AsyncExitStack() as stack:
@@ -109,23 +131,28 @@ async def serve_demo(config: Config, *, may_move: bool) -> None:
             except TransportError:
                 if not may_move:
                     raise
-                _say(f"{DEFAULT_LISTENER} is taken, so this demo listens on a free port.\n")
+                say(f"{DEFAULT_LISTENER} is taken, so this demo listens on a free port.\n")
                 config = config.changed("demo", transport={"listen": ("ws:127.0.0.1:0",)})
                 application = await stack.enter_async_context(Application(Plan.of(config)))
-            _say(_banner(application, collector))
-            await demo.play(application, collector, _say)
-            _say(_what_to_try(application))
+            say(_banner(application.plan, application.server.listeners, collector))
+            await demo.play(application, collector, say)
+            say(_what_to_try(application))
             await stop.wait()
         await collector.show_all(application)
-    _say(f"\nStopped: {_totals(application)}.")
+    say(f"\nStopped: {told(totals_of(application))}.")
 
 
-def _banner(application: Application, collector: EmbeddedCollector) -> str:
-    relay = application.relay
-    does = "answers REGISTER and OPTIONS" if relay is None else f"relays to {relay.upstream.shown}"
-    rows = [
-        (str(listener), f"SIP over WebSocket; {does}") for listener in application.server.listeners
-    ]
+def begin(plan: Plan, listeners: Sequence[Listener], collector: EmbeddedCollector) -> None:
+    """Say what there is, and how it ends."""
+    _warn(plan.warnings)
+    say(_banner(plan, listeners, collector))
+    say("Ctrl-C ends it.\n")
+
+
+def _banner(plan: Plan, listeners: Sequence[Listener], collector: EmbeddedCollector) -> str:
+    upstream = plan.config.upstream.destination
+    does = "answers REGISTER and OPTIONS" if upstream is None else f"relays to {upstream.shown}"
+    rows = [(str(listener), f"SIP over WebSocket; {does}") for listener in listeners]
     rows.append((f"udp:{collector.address}", "HEP collector; prints every packet that it gets"))
     width = max(len(where) for where, _ in rows)
     lines = (f"  {where:<{width}}  {what}" for where, what in rows)
@@ -156,17 +183,38 @@ def _program() -> str:
     return called if Path(called).name == "sipws" and called != which("sipws") else "sipws"
 
 
-def _totals(application: Application) -> str:
-    """What was traced, and what was lost, in a few words."""
+class Totals(NamedTuple):
+    """What was traced, and what became of it."""
+
+    connections: int
+    packets: int
+    """That tracing handed over first of all: to the first destination."""
+    sent: int
+    bounced: int
+    """Of those sent."""
+    dropped: int
+
+
+def totals_of(application: Application) -> Totals | None:
+    """The totals of a program that has ended; None where it does not trace."""
     points = application.trace_points.configured
     if not points:
-        return "nothing was traced"
-    connections = points[0].tracer.counters["traced"]
+        return None
+    tracer = points[0].tracer
     ledger = ledger_over(sender for point in points for sender in point.senders)
-    noun = "connection" if connections == 1 else "connections"
-    sent, bounced, dropped = ledger["sent"], ledger["bounced"], ledger["dropped"]
-    of_them = f" ({bounced} bounced)" if bounced else ""
-    return f"{connections} {noun} traced, {sent} HEP packets sent{of_them}, {dropped} dropped"
+    became = (ledger[name] for name in ("sent", "bounced", "dropped"))
+    return Totals(tracer.counters["traced"], tracer.offered, *became)
+
+
+def told(totals: Totals | None) -> str:
+    """Totals in a few words."""
+    if totals is None:
+        return "nothing was traced"
+    noun = "connection" if totals.connections == 1 else "connections"
+    sent = f"{totals.sent} HEP packets sent"
+    if totals.bounced:
+        sent += f" ({totals.bounced} bounced)"
+    return f"{totals.connections} {noun} traced, {sent}, {totals.dropped} dropped"
 
 
 def _warn(warnings: Iterable[str]) -> None:
@@ -178,23 +226,41 @@ def _listed(plan: Plan) -> str:
     return ", ".join(plan.filter.passed_over)
 
 
-def _reload_on_hangup(application: Application, notifier: systemd.Notifier | None = None) -> None:
-    """Let SIGHUP read filter and certificates anew; what is wrong keeps its old state."""
+def reload(application: Application) -> None:
+    """Read filter and certificates anew; what is wrong keeps its old state, and that is logged."""
+    try:
+        _warn(application.reload())
+    except ConfigurationError as exc:
+        logger.error("%s", exc)
 
-    def reload() -> None:
+
+def _reload_on_hangup(application: Application, notifier: systemd.Notifier | None = None) -> None:
+    """Let SIGHUP read filter and certificates anew."""
+
+    async def hangup() -> None:
         if notifier is not None:
             notifier.reloading()
-        try:
-            _warn(application.reload())
-        except ConfigurationError as exc:
-            logger.error("%s", exc)
+        reload(application)
         if notifier is not None:
-            notifier.ready(_status(application))
+            notifier.ready(status_of(application.server.listeners))
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    on_hangup(hangup)
 
 
-def _stop_on_signals() -> asyncio.Event:
+def on_hangup(reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Let SIGHUP read anew what can be read anew."""
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()
+
+    def hangup() -> None:
+        task = loop.create_task(reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, hangup)
+
+
+def stop_on_signals() -> asyncio.Event:
     """An event that the first SIGINT or SIGTERM sets; a second one ends the program at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -208,5 +274,6 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print for a person."""
     print(text, file=sys.stdout, flush=True)

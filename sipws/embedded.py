@@ -56,14 +56,16 @@ class EmbeddedCollector:
         )
 
     async def show_all(self, application: Application, timeout: float = 1.0) -> None:
-        """Wait until all that has happened has been shown, or for ``timeout`` seconds.
+        """Wait until all that has happened has been shown, or for ``timeout`` seconds."""
+        application.trace_points.read()
+        if application.tracer is not None:
+            await self.show(application.tracer.offered, timeout)
+
+    async def show(self, packets: int, timeout: float = 1.0) -> None:
+        """Wait until so many packets have been shown, or for ``timeout`` seconds.
 
         A datagram that was sent is in the system's hands; this lets it be read and shown.
         """
-        application.trace_points.read()
-        if application.tracer is None:
-            return
-        packets = application.tracer.offered
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self.received < packets:

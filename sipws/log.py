@@ -8,12 +8,14 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal
 
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
 TEXT: Final = "%(asctime)s %(levelname)-7s %(message)s"
+OF_WORKER: Final = "%(asctime)s %(levelname)-7s worker %(worker)d: %(message)s"
 
 _NO_FIELDS: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 """What every entry has: all else was given to it as ``extra``."""
@@ -45,10 +47,23 @@ class _Handler(logging.StreamHandler[Any]):
     """Ours, to be told from what others have put there."""
 
 
-def setup(level: Level = "info", format: Format = "text") -> None:  # noqa: A002 - as configured
-    """Write log entries to standard error; called again, it replaces what it set up before."""
+def setup(
+    level: Level = "info",
+    format: Format = "text",  # noqa: A002 - as configured
+    worker: int | None = None,
+) -> None:
+    """Write log entries to standard error; called again, it replaces what it set up before.
+
+    Args:
+        level: the least that is written.
+        format: how.
+        worker: which of several processes this is; each entry says so.
+    """
     handler = _Handler(sys.stderr)
-    handler.setFormatter(JsonLines() if format == "json" else logging.Formatter(TEXT))
+    text = TEXT if worker is None else OF_WORKER
+    handler.setFormatter(JsonLines() if format == "json" else logging.Formatter(text))
+    if worker is not None:
+        handler.addFilter(partial(_mark, worker))
     root = logging.getLogger()
     for earlier in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(earlier)
@@ -57,3 +72,8 @@ def setup(level: Level = "info", format: Format = "text") -> None:  # noqa: A002
         logging.getLogger(package).setLevel(level.upper())
     # The engine reports the opening and closing of each connection; the bus does that already.
     logging.getLogger("sipws.engine").setLevel(logging.WARNING)
+
+
+def _mark(worker: int, record: logging.LogRecord) -> bool:
+    record.worker = worker
+    return True

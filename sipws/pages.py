@@ -1,7 +1,7 @@
 """What a running application shows of itself over HTTP: metrics and health."""
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sipws import exposition
 from sipws.control import Page
@@ -10,7 +10,7 @@ from sipws.readings import families
 if TYPE_CHECKING:
     from sipws.app import Application
 
-_TEXT = "text/plain; charset=utf-8"
+TEXT: Final = "text/plain; charset=utf-8"
 
 
 def pages_of(application: "Application") -> dict[str, Page]:
@@ -30,6 +30,6 @@ def pages_of(application: "Application") -> dict[str, Page]:
 
     return {
         "/metrics": Page(exposition.CONTENT_TYPE, metrics),
-        "/healthz": Page(_TEXT, healthz, public=True),
-        "/readyz": Page(_TEXT, readyz, public=True),
+        "/healthz": Page(TEXT, healthz, public=True),
+        "/readyz": Page(TEXT, readyz, public=True),
     }

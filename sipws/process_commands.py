@@ -41,11 +41,7 @@ def process_commands(application: "Application") -> dict[str, Callable[..., Any]
 
     def uptime() -> dict[str, str]:
         """Since when it runs."""
-        return {
-            "Now": time.ctime(),
-            "Up since": time.ctime(application.started),
-            "Up time": f"{int(time.monotonic() - application.begun)} [sec]",
-        }
+        return uptime_since(application.started, application.begun)
 
     def ps() -> dict[str, list[dict[str, Any]]]:
         """Its processes: there is one."""
@@ -57,6 +53,20 @@ def process_commands(application: "Application") -> dict[str, Callable[..., Any]
         "version": version,
         "uptime": uptime,
         "ps": ps,
+    }
+
+
+def uptime_since(started: float, begun: float) -> dict[str, str]:
+    """What ``uptime`` answers.
+
+    Args:
+        started: since when, in seconds since the epoch.
+        begun: the same moment on the clock that nobody sets.
+    """
+    return {
+        "Now": time.ctime(),
+        "Up since": time.ctime(started),
+        "Up time": f"{int(time.monotonic() - begun)} [sec]",
     }
 
 

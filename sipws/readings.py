@@ -60,7 +60,7 @@ def families(application: "Application") -> Iterator[Family]:
         python=platform.python_version(),
         loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
     )
-    yield from _process(application.started)
+    yield from process_families(application.started)
 
 
 def statistics(application: "Application") -> dict[str, int]:
@@ -282,7 +282,7 @@ def _hep(points: Sequence[TracePoint]) -> Iterator[Family]:
     yield from (queued, queued_bytes, connected, reconnects, failures)
 
 
-def _process(started: float) -> Iterator[Family]:
+def process_families(started: float) -> Iterator[Family]:
     """What every Prometheus client says of its process, under the names that all of them use."""
     yield Family(
         "process_start_time_seconds", "gauge", "Start time of the process since the epoch."

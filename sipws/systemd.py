@@ -36,7 +36,8 @@ class Notifier:
 
     def __init__(self, address: str | None = None, watchdog: float | None = None) -> None:
         self._address = address
-        self._watchdog = watchdog
+        self.watchdog = watchdog
+        """Seconds after which we are taken for hung."""
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -73,10 +74,10 @@ class Notifier:
 
     def _pat(self) -> None:
         """Let the watchdog hear from the event loop: a loop that is stuck is a service that is."""
-        if self._watchdog is not None:
+        if self.watchdog is not None:
             self._tell("WATCHDOG=1")
             # Half the time, as sd_watchdog_enabled(3) recommends.
-            self._timer = asyncio.get_running_loop().call_later(self._watchdog / 2, self._pat)
+            self._timer = asyncio.get_running_loop().call_later(self.watchdog / 2, self._pat)
 
     def _tell(self, *lines: str) -> None:
         if self._address is None:

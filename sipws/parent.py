@@ -1,0 +1,183 @@
+"""``sipws run`` with several workers, as a service manager or a person at a terminal sees it."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+from typing import Any, Final
+
+from sipws import console, exposition, mi, systemd
+from sipws.config import Config
+from sipws.console import Totals
+from sipws.control import ControlServer, Page
+from sipws.embedded import EmbeddedCollector
+from sipws.pages import TEXT
+from sipws.plan import Plan
+from sipws.process_commands import uptime_since
+from sipws.supervisor import Supervisor
+from sipws.worker_process import WorkerEndedError
+
+logger = logging.getLogger(__name__)
+
+DONE: Final = 0
+FAILED: Final = 1
+
+
+async def serve(plan: Plan, source: str) -> int:
+    """Serve as a service, which logs and prints nothing.
+
+    Args:
+        plan: a checked configuration, of more than one worker.
+        source: where it comes from, for messages.
+
+    Returns:
+        the exit status: that of a worker that could not start; it has said why.
+
+    Raises:
+        TransportError: a listener cannot be opened.
+    """
+    stop = console.stop_on_signals()
+    notifier = systemd.Notifier.of()
+    sockets = console.inherited(plan)
+    supervisor = Supervisor(plan, source, sockets=sockets, hung=notifier.watchdog)
+    count = len(supervisor.numbers)
+    try:
+        async with AsyncExitStack() as stack:
+            control = await _start_control(stack, supervisor, sockets)
+            await stack.enter_async_context(supervisor)
+            status = f"{console.status_of(supervisor.listeners)}, {count} workers"
+
+            async def reload() -> None:
+                notifier.reloading()
+                await supervisor.reload()
+                notifier.ready(status)
+
+            console.on_hangup(reload)
+            console.tell_what_is_served(plan, supervisor.listeners, control)
+            logger.info("%d workers serve", count, extra={"event": "workers", "workers": count})
+            notifier.ready(status)
+            await stop.wait()
+            notifier.stopping(f"stopping {count} workers")
+            logger.info("stopping %d workers", count, extra={"event": "stopping"})
+    except WorkerEndedError as exc:
+        return _status(exc)
+    notifier.close()
+    logger.info("stopped: %s", console.told(_totals(supervisor)), extra={"event": "stopped"})
+    return DONE
+
+
+async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> int:
+    """Serve with a collector in this process that prints the traces of all workers.
+
+    Raises:
+        TransportError: a listener cannot be opened.
+    """
+    stop = console.stop_on_signals()
+    async with EmbeddedCollector() as collector:
+        config = collector.traced_by(config, trace_on=trace_on, trace_sip=trace_sip)
+        plan = Plan.of(config)
+        supervisor = Supervisor(plan, "command line", is_service=False)
+        try:
+            async with AsyncExitStack() as stack:
+                await _start_control(stack, supervisor, systemd.Assigned())
+                await stack.enter_async_context(supervisor)
+                console.on_hangup(supervisor.reload)
+                console.begin(plan, supervisor.listeners, collector)
+                await stop.wait()
+        except WorkerEndedError as exc:
+            return _status(exc)
+        totals = _totals(supervisor)
+        await collector.show(totals.packets if totals is not None else 0)
+    console.say(f"\nStopped: {console.told(totals)}.")
+    return DONE
+
+
+async def reply(supervisor: Supervisor, body: bytes) -> bytes:
+    """Answer an MI request for all; see `sipws.mi.reply`."""
+    own = _methods(supervisor)
+    try:
+        request = json.loads(body)
+        method, params = request["method"], request.get("params")
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        method = None
+    if not isinstance(method, str) or method in own:
+        return mi.reply(body, own)
+    content = await supervisor.call(method, params)
+    if "id" not in request:
+        return b""
+    return json.dumps({"jsonrpc": "2.0", **content, "id": request["id"]}).encode()
+
+
+def _methods(supervisor: Supervisor) -> dict[str, Callable[..., Any]]:
+    """The MI methods that are not for the workers."""
+
+    def uptime() -> dict[str, str]:
+        return uptime_since(supervisor.started, supervisor.begun)
+
+    def ps() -> dict[str, list[dict[str, Any]]]:
+        rows = [(0, os.getpid(), "sipws parent")]
+        workers = sorted(supervisor.workers.items())
+        rows += [(number, x.process.pid, "sipws worker") for number, x in workers]
+        return {"Processes": [dict(zip(("ID", "PID", "Type"), row, strict=True)) for row in rows]}
+
+    return {"uptime": uptime, "ps": ps}
+
+
+def pages_of(supervisor: Supervisor) -> Mapping[str, Page]:
+    """The pages by path, as `sipws.pages` has them for a program of one process."""
+
+    async def metrics() -> tuple[HTTPStatus, str]:
+        return HTTPStatus.OK, exposition.render(await supervisor.families())
+
+    def healthz() -> tuple[HTTPStatus, str]:
+        if quiet := supervisor.quiet:
+            numbers = ", ".join(map(str, quiet))
+            return HTTPStatus.SERVICE_UNAVAILABLE, f"no answer from worker {numbers}\n"
+        return HTTPStatus.OK, "ok\n"
+
+    def readyz() -> tuple[HTTPStatus, str]:
+        why = supervisor.unready or (None if supervisor.workers else "no worker serves")
+        if why is not None:
+            return HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n"
+        return HTTPStatus.OK, "ready\n"
+
+    return {
+        "/metrics": Page(exposition.CONTENT_TYPE, metrics),
+        "/healthz": Page(TEXT, healthz, public=True),
+        "/readyz": Page(TEXT, readyz, public=True),
+    }
+
+
+async def _start_control(
+    stack: AsyncExitStack, supervisor: Supervisor, sockets: systemd.Assigned
+) -> ControlServer | None:
+    control = supervisor.plan.config.control
+    if control.address is None:
+        return None
+    token = control.token.get_secret_value() if control.token else None
+    return await stack.enter_async_context(
+        ControlServer(
+            control.address,
+            lambda body: reply(supervisor, body),
+            token,
+            pages=pages_of(supervisor),
+            inherited=sockets.control,
+        )
+    )
+
+
+def _totals(supervisor: Supervisor) -> Totals | None:
+    """What all that ended with us have said, added up."""
+    found = [x.totals for x in supervisor.ended if x.totals is not None]
+    return Totals(*map(sum, zip(*found, strict=True))) if found else None
+
+
+def _status(exc: WorkerEndedError) -> int:
+    """What the program ends with when a worker could not start."""
+    if exc.status == console.WRONG_INPUT:
+        # It has said what is wrong.
+        return console.WRONG_INPUT
+    logger.error("%s", exc)
+    return FAILED

@@ -1,0 +1,308 @@
+"""Several workers as one program: started, started again when one dies, asked and steered together.
+
+The parent serves no SIP. It holds the listening sockets, so that no connection is lost that waits
+in one while its worker is started again, and has the control interface for all of them.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final, Self
+
+from sipws.exposition import Family
+from sipws.listening import open_sockets
+from sipws.merging import Content, Switched, by_worker, merged, unpacked
+from sipws.mi import FAILED
+from sipws.plan import Plan
+from sipws.readings import process_families
+from sipws.shares import Start, share_of
+from sipws.systemd import Assigned
+from sipws.tracing.pipeline import FLUSH_TIMEOUT
+from sipws.worker_link import LinkError
+from sipws.worker_process import ANSWER_TIMEOUT, WorkerEndedError, WorkerProcess
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 30.0
+"""Seconds until a worker is started again that dies again and again."""
+
+SETTLED: Final = 60.0
+"""Seconds after which a worker that dies is no longer one that cannot live."""
+
+ABANDONED: Final = 1.0
+"""Seconds of a pause from which on what comes in goes to the other workers, not to wait for it."""
+
+PING_INTERVAL: Final = 1.0
+HUNG: Final = 30.0
+"""Seconds without an answer after which a worker is killed, where systemd names none: no SIP
+transaction lasts longer (RFC 3261 timer B)."""
+
+QUIET: Final = 5.0
+"""Seconds without an answer after which the whole is not healthy."""
+
+END_MARGIN: Final = 3.0
+"""Seconds beyond those that are configured, for a worker to end."""
+
+
+def pause_before(last: float, lived: float) -> float:
+    """Seconds until a worker that ended is started again.
+
+    Args:
+        last: the pause before this one.
+        lived: seconds that it ran.
+    """
+    return FIRST_PAUSE if lived >= SETTLED else min(max(last * 2, FIRST_PAUSE), LONGEST_PAUSE)
+
+
+class Supervisor:
+    """The workers of a program.
+
+    Args:
+        plan: a checked configuration.
+        source: where it comes from, for messages.
+        sockets: those that are bound already, by whose they are. All workers share them; of the
+            others each worker has its own.
+        is_service: whether workers log, as a service does.
+        hung: seconds without an answer after which a worker is killed.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: str,
+        *,
+        sockets: Assigned | None = None,
+        is_service: bool = True,
+        hung: float | None = None,
+    ) -> None:
+        self.plan = plan
+        self.listeners = list(plan.config.transport.listeners)
+        """As configured; once started, with the real ports."""
+        self.numbers = range(1, plan.config.transport.workers + 1)
+        self.workers: dict[int, WorkerProcess] = {}
+        """Those that serve, by number."""
+        self.restarts = dict.fromkeys(self.numbers, 0)
+        self.started = time.time()
+        self.begun = time.monotonic()
+        self.unready: str | None = "starting"
+        """Why nobody is to be sent here; None while there is no reason."""
+        self._source = source
+        self._is_service = is_service
+        self._hung = hung or HUNG
+        self._given = (sockets or Assigned()).listeners
+        self._sockets: dict[int, list[list[socket.socket]]] = {}
+        """Of each worker, by listener."""
+        self._alive: set[WorkerProcess] = set()
+        self._keepers: set[asyncio.Task[None]] = set()
+        self._switched = Switched()
+        self._switching = asyncio.Lock()
+        self._stopping = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Start.
+
+        Raises:
+            TransportError: a listener cannot be opened.
+            WorkerEndedError: a worker has ended before it served; it has said why.
+        """
+        try:
+            await self._listen()
+            # What is wrong for all is told once.
+            await self._launch(1)
+            launches = (self._launch(number) for number in self.numbers[1:])
+            found = await asyncio.gather(*launches, return_exceptions=True)
+            if wrong := [x for x in found if isinstance(x, BaseException)]:
+                raise wrong[0]
+        except BaseException:
+            await self._end(0)
+            raise
+        loop = asyncio.get_running_loop()
+        self._keepers = {loop.create_task(self._keep(x)) for x in self.workers.values()}
+        self.unready = None
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """End all workers: each closes its connections, and has as long for that as configured."""
+        self.unready = "stopping"
+        transport = self.plan.config.transport
+        configured = (transport.shutdown_spread + transport.shutdown_grace) / 1000
+        await self._end(configured + FLUSH_TIMEOUT + END_MARGIN)
+
+    async def call(self, method: str, params: Any) -> Content:
+        """Call an MI method of all workers."""
+        async with self._switching:
+            workers = list(self.workers.values())
+            if not workers:
+                return {"error": {"code": FAILED, "message": "no worker serves"}}
+            contents = await asyncio.gather(*(each.call(method, params) for each in workers))
+            content = merged(method, contents)
+            if "result" in content:
+                self._switched.note(method, params)
+            return content
+
+    async def families(self) -> list[Family]:
+        """The metrics of all workers, and those of this process as worker 0."""
+        workers = dict(self.workers)
+        found = await asyncio.gather(*map(_families, workers.values()))
+        parts = {0: list(process_families(self.started)), **dict(zip(workers, found, strict=True))}
+        up = Family("sipws_worker_up", "gauge", "Whether a worker serves, and answers.")
+        restarts = Family(
+            "sipws_worker_restarts_total", "counter", "Workers that died and were started again."
+        )
+        for number in self.numbers:
+            up.add(int(bool(parts.get(number))), worker=str(number))
+            restarts.add(self.restarts[number], worker=str(number))
+        return [up, restarts, *by_worker(parts)]
+
+    async def reload(self) -> None:
+        """Have all workers read filter and certificates anew; they log what is wrong."""
+        for worker in list(self.workers.values()):
+            try:
+                await worker.link.ask("reload", timeout=ANSWER_TIMEOUT)
+            except LinkError as exc:
+                log.error("worker %d %s, and may not have read all anew", worker.number, exc)
+
+    @property
+    def quiet(self) -> list[int]:
+        """The workers that do not answer."""
+        now = asyncio.get_running_loop().time()
+        return [x.number for x in self.workers.values() if now - x.heard_of > QUIET]
+
+    async def _listen(self) -> None:
+        """Open what has not been opened for us."""
+        self._sockets = {number: [] for number in self.numbers}
+        for index, listener in enumerate(self.listeners):
+            given = self._given.get(listener)
+            if given is not None:
+                copies = [list(given)] * len(self.numbers)
+            else:
+                self.listeners[index], copies = await open_sockets(listener, len(self.numbers))
+            for number, sockets in zip(self.numbers, copies, strict=True):
+                self._sockets[number].append(sockets)
+
+    async def _launch(self, number: int) -> WorkerProcess:
+        """Start a worker, and wait until it serves.
+
+        Raises:
+            WorkerEndedError: it has ended.
+        """
+        config = self.plan.config
+        start = Start(
+            number,
+            share_of(config, number, self.listeners, trace_on=self._switched.trace_on),
+            self._source,
+            tuple(tuple(x.fileno() for x in sockets) for sockets in self._sockets[number]),
+            self._is_service,
+        )
+        worker = await WorkerProcess.spawn(start, self._hear)
+        self._alive.add(worker)
+        worker.ended.add_done_callback(lambda _: self._alive.discard(worker))
+        if self._stopping.is_set():
+            worker.link.tell("stop")
+        await worker.serving()
+        async with self._switching:
+            for method, params in self._switched.calls:
+                await worker.call(method, params)
+            self.workers[number] = worker
+        log.debug("worker %d serves, process %d", number, worker.process.pid)
+        return worker
+
+    async def _keep(self, worker: WorkerProcess) -> None:
+        """Start a worker again whenever it has ended, until all are to end."""
+        loop, number, pause = asyncio.get_running_loop(), worker.number, 0.0
+        while True:
+            status = await self._end_of(worker)
+            self.workers.pop(number, None)
+            begun = worker.begun
+            while True:
+                if self._stopping.is_set():
+                    return
+                pause = pause_before(pause, loop.time() - begun)
+                log.error(
+                    "worker %d ended with %s and is started again in %g s",
+                    number, f"status {status}" if status >= 0 else f"signal {-status}", pause,
+                )  # fmt: skip
+                if pause >= ABANDONED:
+                    self._abandon(number)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), pause)
+                    return
+                self.restarts[number] += 1
+                begun = loop.time()
+                try:
+                    worker = await self._launch(number)
+                    break
+                except WorkerEndedError as exc:
+                    status = exc.status
+
+    async def _end_of(self, worker: WorkerProcess) -> int:
+        """Wait for the end of a worker; make it, if it does not answer any more."""
+        while not worker.ended.done():
+            try:
+                await self._forget_gone(await worker.ping(self._hung))
+            except LinkError as exc:
+                # One that ends is gone from its link a little earlier.
+                await asyncio.wait((worker.ended,), timeout=END_MARGIN)
+                if not worker.ended.done():
+                    log.error("worker %d %s and is killed", worker.number, exc)
+                    worker.kill()
+                break
+            await asyncio.wait((worker.ended,), timeout=PING_INTERVAL)
+        return await worker.ended
+
+    async def _forget_gone(self, traces: Sequence[str]) -> None:
+        """End the traces everywhere that have ended by themselves in one worker."""
+        for name in set(self._switched.traces).difference(traces):
+            await self.call("trace_stop", {"id": name})
+
+    def _abandon(self, number: int) -> None:
+        """Let the system give to the other workers what comes in.
+
+        They can still be listened on again.
+        """
+        for listener, sockets in zip(self.listeners, self._sockets[number], strict=True):
+            for each in () if self._given.get(listener) else sockets:
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def _hear(self, worker: WorkerProcess, name: str, content: Any) -> None:
+        """Tell the others what one has told."""
+        for other in self.workers.values():
+            if other is not worker:
+                other.link.tell(name, content)
+
+    async def _end(self, patience: float) -> None:
+        self._stopping.set()
+        # What comes in now is for the workers alone to refuse.
+        for each in (x for those in self._sockets.values() for sockets in those for x in sockets):
+            each.close()
+        self.ended = list(self._alive)
+        for worker in self.ended:
+            worker.link.tell("stop")
+        try:
+            waiting = [*self._keepers, *(x.ended for x in self.ended)]
+            if waiting:
+                await asyncio.wait(waiting, timeout=patience)
+        finally:
+            for worker in self._alive:
+                if patience:
+                    log.error("worker %d does not end and is killed", worker.number)
+                worker.kill()
+        await asyncio.gather(*self._keepers, *(x.ended for x in self.ended))
+        # What they said last.
+        await asyncio.gather(*(x.reading for x in self.ended))
+
+    ended: Sequence[WorkerProcess] = ()
+    """At the end: those that served until then."""
+
+
+async def _families(worker: WorkerProcess) -> list[Family]:
+    try:
+        return unpacked(await worker.link.ask("metrics", timeout=ANSWER_TIMEOUT) or ())
+    except LinkError as exc:
+        log.error("worker %d %s, and its metrics are left out", worker.number, exc)
+        return []

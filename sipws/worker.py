@@ -1,0 +1,137 @@
+"""One of several processes that serve, as its parent starts it: ``python -m sipws.worker FD``.
+
+It is the program as it is alone, but for what one of them does for all: the control interface, the
+sockets, systemd. A parent that is gone ends it.
+"""
+
+import asyncio
+import logging
+import os
+import pickle
+import socket
+import sys
+from typing import Any, Final
+
+import uvloop
+
+from sipws import log, mi
+from sipws.app import Application
+from sipws.commands import methods_of
+from sipws.console import WRONG_INPUT, reload, stop_on_signals, told, totals_of
+from sipws.errors import SipwsError
+from sipws.event_log import log_connections
+from sipws.instances import Phone
+from sipws.merging import packed
+from sipws.plan import Plan
+from sipws.readings import families
+from sipws.shares import Start
+from sipws.systemd import Assigned
+from sipws.worker_link import LENGTH, Link
+
+logger = logging.getLogger("sipws.worker")
+
+ENDED_AT_ONCE: Final = 1
+
+
+def main() -> int:
+    """Serve until the parent says stop; returns the exit status."""
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        start = _start(link)
+        log.setup(start.config.log.level, start.config.log.format, worker=start.number)
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_Worker(start).serve(link))
+        except SipwsError as exc:
+            print(f"sipws: {exc}", file=sys.stderr)
+            return WRONG_INPUT
+    return 0
+
+
+def _start(link: socket.socket) -> Start:
+    """The first message, which alone is no JSON: a configuration holds more than that can say."""
+    length = int.from_bytes(link.recv(LENGTH, socket.MSG_WAITALL), "big")
+    if not length:
+        # The parent has ended meanwhile.
+        sys.exit(ENDED_AT_ONCE)
+    start: Start = pickle.loads(link.recv(length, socket.MSG_WAITALL))  # noqa: S301 - our parent's
+    return start
+
+
+class _Worker:
+    def __init__(self, start: Start) -> None:
+        listeners = start.config.transport.listeners
+        sockets = [[socket.socket(fileno=fd) for fd in fds] for fds in start.sockets]
+        for each in (each for those in sockets for each in those):
+            # Whatever a filter's function may start does not get them.
+            each.set_inheritable(False)
+        self._start = start
+        self._application = Application(
+            Plan.of(start.config, start.source),
+            sockets=Assigned(dict(zip(listeners, sockets, strict=True))),
+        )
+        self._methods = methods_of(self._application)
+
+    async def serve(self, link_socket: socket.socket) -> None:
+        """Serve until the parent says stop, or is gone.
+
+        Raises:
+            TransportError: a listener cannot be opened.
+            ConfigurationError: ``hep_spool`` cannot be used.
+        """
+        self._stop = stop_on_signals()
+        application, start = self._application, self._start
+        reader, writer = await asyncio.open_unix_connection(sock=link_socket)
+        link = Link(reader, writer, hear=self._hear, answer=self._answer)
+        reading = asyncio.get_running_loop().create_task(link.run())
+        reading.add_done_callback(self._orphaned)
+
+        def registered(phone: Phone, connection: int) -> None:
+            link.tell("registered", [phone, connection])
+
+        application.server.instances.news = registered
+        if start.is_service and start.config.log.connections:
+            log_connections(application.bus)
+        async with application:
+            link.tell("ready")
+            await self._stop.wait()
+            left = len(application.server.flows)
+            if start.is_service:
+                logger.info("stopping, %d connections open", left, extra={"event": "stopping"})
+        totals = totals_of(application)
+        if start.is_service:
+            logger.info("stopped: %s", told(totals), extra={"event": "stopped"})
+        link.tell("stopped", totals)
+        await link.flush()
+        reading.cancel()
+
+    def _orphaned(self, reading: asyncio.Task[None]) -> None:
+        if reading.cancelled():
+            return
+        if self._stop.is_set():
+            # Somebody who does not want to wait for the end has ended the parent.
+            os._exit(ENDED_AT_ONCE)
+        logger.error("the parent process is gone: stopping")
+        self._stop.set()
+
+    def _hear(self, name: str, content: Any) -> None:
+        if name == "stop":
+            self._stop.set()
+        elif name == "registered":
+            (record, instance, registration), connection = content
+            self._application.server.supersede((record, instance, registration), connection)
+
+    def _answer(self, name: str, content: Any) -> Any:
+        match name:
+            case "mi":
+                return mi.reply(content.encode(), self._methods).decode()
+            case "metrics":
+                return packed(families(self._application))
+            case "reload":
+                reload(self._application)
+            case "ping":
+                return list(self._application.trace_points.started)
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
