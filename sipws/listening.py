@@ -5,7 +5,7 @@ import errno
 import os
 import socket
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from sipws.address import Listener
 from sipws.errors import TransportError
@@ -74,19 +74,36 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
     bound: list[socket.socket] = []
     try:
         for family, kind, proto, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind, proto)
-            bound.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                # Or "*" could not be bound for IPv4 as well.
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.bind(address)
+            bound.append(_bound(socket.socket(family, kind, proto), address, shared))
     except OSError:
         _close(bound)
         raise
     return bound
+
+
+def fresh(listening: socket.socket) -> socket.socket:
+    """A socket that is bound like another one and does not listen yet.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    another = socket.socket(listening.family, listening.type, listening.proto)
+    return _bound(another, listening.getsockname(), shared=True)
+
+
+def _bound(listening: socket.socket, address: Any, shared: bool) -> socket.socket:
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if listening.family == socket.AF_INET6:
+            # Or "*" could not be bound for IPv4 as well.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def cannot_listen(where: str, exc: OSError) -> TransportError:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final, Self
 
 from sipws.exposition import Family
-from sipws.listening import open_sockets
+from sipws.listening import fresh, open_sockets
 from sipws.merging import Content, Switched, by_worker, merged, unpacked
 from sipws.mi import FAILED
 from sipws.plan import Plan
@@ -245,8 +245,9 @@ class Supervisor:
             try:
                 await self._forget_gone(await worker.ping(self._hung))
             except LinkError as exc:
-                # One that ends is gone from its link a little earlier.
-                await asyncio.wait((worker.ended,), timeout=END_MARGIN)
+                if worker.reading.done():
+                    # It ends, and has closed its link a little earlier.
+                    await asyncio.wait((worker.ended,), timeout=END_MARGIN)
                 if not worker.ended.done():
                     log.error("worker %d %s and is killed", worker.number, exc)
                     worker.kill()
@@ -260,14 +261,13 @@ class Supervisor:
             await self.call("trace_stop", {"id": name})
 
     def _abandon(self, number: int) -> None:
-        """Let the system give to the other workers what comes in.
-
-        They can still be listened on again.
-        """
+        """Let the system give to the other workers what comes in."""
         for listener, sockets in zip(self.listeners, self._sockets[number], strict=True):
-            for each in () if self._given.get(listener) else sockets:
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+            if not self._given.get(listener):
+                for index, each in enumerate(sockets):
+                    # Only what listens gets anything.
+                    sockets[index] = fresh(each)
+                    each.close()
 
     def _hear(self, worker: WorkerProcess, name: str, content: Any) -> None:
         """Tell the others what one has told."""

@@ -16,9 +16,11 @@ from websockets.typing import Subprotocol
 
 import hep
 from sipws import control
+from sipws.address import Address
 from sipws.app import Application
 from sipws.cli import main
 from sipws.config import Config
+from sipws.control import ControlServer
 from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
@@ -350,3 +352,49 @@ async def test_a_hangup_signal_reads_the_filter_anew(
     await come_and_go(application)
     assert packets == []
     asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+
+
+async def test_a_request_waits_for_the_answer_to_the_one_before() -> None:
+    asked: list[bytes] = []
+    was_asked = asyncio.Event()
+    may_answer = asyncio.Event()
+
+    async def reply(body: bytes) -> bytes:
+        asked.append(body)
+        was_asked.set()
+        await may_answer.wait()
+        return body
+
+    async with ControlServer(Address("127.0.0.1", 0), reply) as server:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(post(b"1") + post(b"2"))
+        await was_asked.wait()
+        writer.write(post(b"3"))
+        writer.write_eof()
+        await asyncio.sleep(0.01)
+        assert asked == [b"1"]
+        may_answer.set()
+        answers = await reader.read()
+        assert [part[:1] for part in answers.split(b"\r\n\r\n")[1:]] == [b"1", b"2", b"3"]
+        writer.close()
+
+
+async def test_who_goes_while_an_answer_is_made_is_not_waited_for() -> None:
+    given_up = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def reply(body: bytes) -> bytes:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+        return body
+
+    async with ControlServer(Address("127.0.0.1", 0), reply) as server:
+        _, writer = await asyncio.open_connection(*server.address)
+        writer.write(post(b"1"))
+        await asked.wait()
+    async with asyncio.timeout(5):
+        await given_up.wait()
+    writer.close()

@@ -11,7 +11,7 @@ from websockets.typing import Subprotocol
 from sipws import Client, Limits, Server
 from sipws.events import Closed, ErrorKind, ErrorOccurred, MessageReceived, Superseded
 from sipws.flow import Flow
-from sipws.instances import Instances
+from sipws.instances import Instances, Phone
 from sipws.liveness import Finding, Intervals, Liveness
 
 SIP = [Subprotocol("sip")]
@@ -171,6 +171,20 @@ def test_the_same_phone_on_another_connection_has_left_the_first() -> None:
     )
     instances.forget(1)
     assert instances.registered(3, register(PHONE)) == (2, PHONE)
+
+
+def test_a_phone_that_registers_elsewhere_is_known_from_there() -> None:
+    here, elsewhere = Instances(), Instances()
+    told: list[tuple[Phone, int]] = []
+    elsewhere.news = lambda phone, connection: told.append((phone, connection))
+    here.registered(1, register(PHONE))
+    elsewhere.registered(2, register(PHONE))
+    elsewhere.registered(2, register(PHONE))
+    [(phone, connection)] = told
+    assert (phone[1], connection) == (PHONE, 2)
+    assert here.left(phone) == 1
+    assert here.left(phone) is None
+    assert len(here) == 0
 
 
 @pytest.mark.parametrize(

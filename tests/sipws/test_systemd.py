@@ -173,8 +173,12 @@ def start(
             os.close(fd)
 
 
+@pytest.mark.parametrize(
+    ("workers", "also", "stopping"),
+    [("1", "", "closing 0 connections"), ("2", ", 2 workers", "stopping 2 workers")],
+)
 def test_a_service_takes_its_sockets_over_and_says_how_it_is(
-    tmp_path: Path, listening: socket.socket
+    tmp_path: Path, listening: socket.socket, workers: str, also: str, stopping: str
 ) -> None:
     manager = Manager(str(tmp_path / "notify"))
     with manager.socket, socket.create_server(("127.0.0.1", 0)) as control:
@@ -186,13 +190,13 @@ def test_a_service_takes_its_sockets_over_and_says_how_it_is(
         )
         process = start(
             [listening, control],
-            ["-c", str(config)],
+            ["-c", str(config), "--workers", workers],
             NOTIFY_SOCKET=manager.address,
             LISTEN_FDNAMES="sip:control",
         )
         with process:
             try:
-                status = f"STATUS=listening on ws:127.0.0.1:{port}"
+                status = f"STATUS=listening on ws:127.0.0.1:{port}{also}"
                 assert manager.hear() == ["READY=1", status]
                 url = f"ws://127.0.0.1:{port}/"
                 with connect(url, subprotocols=[Subprotocol("sip")]) as client:
@@ -205,7 +209,7 @@ def test_a_service_takes_its_sockets_over_and_says_how_it_is(
                 assert manager.hear()[0] == "RELOADING=1"
                 assert manager.hear() == ["READY=1", status]
                 process.send_signal(signal.SIGTERM)
-                assert manager.hear() == ["STOPPING=1", "STATUS=closing 0 connections"]
+                assert manager.hear() == ["STOPPING=1", f"STATUS={stopping}"]
                 assert process.wait(PATIENCE) == 0
             finally:
                 process.kill()

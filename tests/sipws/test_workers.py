@@ -323,6 +323,42 @@ def test_the_embedded_collector_shows_the_traces_of_all(start: Start) -> None:
     assert "\nStopped: 40 connections traced, " in program.said
 
 
+def test_a_trace_whose_peer_is_gone_ends_in_all_workers(
+    start: Start, collector: socket.socket, another: socket.socket
+) -> None:
+    program = start("--trace-destination", destination(collector)).serves()
+    client = program.one_on(1)
+    gone = destination(another)
+    another.close()
+    assert program.mi("trace_start", id="by-hand", uri=f"hep:{gone}") == "OK"
+
+    def has_ended() -> bool:
+        # Only the worker with this client finds out.
+        client.send("OPTIONS sip:example.com SIP/2.0\r\nCall-ID: 1\r\n\r\n")
+        return [x["ID"] for x in program.mi("trace_list")["Traces"]] == ["0"]
+
+    until(has_ended)
+
+
+def test_a_second_signal_ends_it_at_once(start: Start, tmp_path: Path) -> None:
+    config = tmp_path / "sipws.toml"
+    config.write_text("[transport]\nshutdown_grace = 600000\n")
+    program = start("-c", str(config)).serves()
+    client, pids = program.connect(), program.pids.values()
+    with socket.create_connection(client.remote_address) as deaf:
+        deaf.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Protocol: sip\r\n\r\n"
+        )
+        until(lambda: program.connections.total() == 2)
+        program.process.terminate()
+        assert close_code(client) == 1001
+        until(lambda: program.get("/readyz") == (503, "stopping\n"))
+        assert program.stop() == -signal.SIGTERM
+        until(lambda: not any(map(is_alive, pids)))
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

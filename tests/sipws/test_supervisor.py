@@ -1,0 +1,160 @@
+"""Workers that hang, cannot live or do not end, over real processes."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from sipws import parent, supervisor
+from sipws.config import Config
+from sipws.plan import Plan
+from sipws.supervisor import LONGEST_PAUSE, SETTLED, Supervisor, pause_before
+
+PATIENCE = 20.0
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    async with AsyncExitStack() as stack:
+
+        async def run(**settings: Any) -> Supervisor:
+            table = {"transport": {"listen": "ws:127.0.0.1:0", "workers": 2, "shutdown_grace": 0}}
+            plan = Plan.of(Config.of(table, "test"))
+            return await stack.enter_async_context(Supervisor(plan, "test", **settings))
+
+        yield run
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not done():  # noqa: ASYNC110 - other processes have no event for it
+            await asyncio.sleep(0.02)
+
+
+async def come_and_go(running: Supervisor, times: int) -> None:
+    for _ in range(times):
+        url = f"ws://127.0.0.1:{running.listeners[0].port}/"
+        async with connect(url, subprotocols=[Subprotocol("sip")], open_timeout=5):
+            pass
+
+
+async def accepted(running: Supervisor) -> list[int]:
+    """Connections that each worker has accepted."""
+    contents = [
+        await running.workers[number].call("get_statistics", [["ws:accepted"]])
+        for number in running.numbers
+    ]
+    return [content["result"]["ws:accepted"] for content in contents]
+
+
+def test_who_cannot_live_is_started_again_less_and_less_often() -> None:
+    pauses = [0.0]
+    for _ in range(12):
+        pauses.append(pause_before(pauses[-1], 0.5))
+    assert pauses[1] < 1
+    assert pauses[1:8] == [pauses[1] * 2**n for n in range(7)]
+    assert pauses[-1] == LONGEST_PAUSE
+    assert pause_before(LONGEST_PAUSE, SETTLED) == pauses[1]
+
+
+async def test_a_worker_that_hangs_is_killed_and_started_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PING_INTERVAL", 0.05)
+    running = await start(hung=0.5)
+    health = parent.pages_of(running)["/healthz"].read
+    assert health()[0] == 200
+    first = running.workers[1]
+    monkeypatch.setattr(supervisor, "QUIET", 0.3)
+    os.kill(first.process.pid, signal.SIGSTOP)
+    await until(lambda: running.quiet == [1])
+    assert health() == (503, "no answer from worker 1\n")
+    await until(lambda: running.workers.get(1) not in (None, first))
+    assert await first.ended == -signal.SIGKILL
+    await until(lambda: health()[0] == 200)
+    assert running.restarts == {1: 1, 2: 0}
+
+
+async def test_while_a_worker_pauses_for_long_the_others_have_what_comes(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start()
+    # From the first time on, as if it had died again and again.
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", supervisor.ABANDONED)
+    running.workers[1].kill()
+    await until(lambda: 1 not in running.workers)
+    await come_and_go(running, 20)
+    await until(lambda: 1 in running.workers)
+    assert await accepted(running) == [0, 20]
+    await come_and_go(running, 40)
+    first, second = await accepted(running)
+    assert first > 0
+    assert first + second == 60
+
+
+async def test_what_comes_while_a_worker_is_started_again_waits_for_it(start: Start) -> None:
+    running = await start()
+    running.workers[1].kill()
+    await until(lambda: 1 not in running.workers)
+    await come_and_go(running, 20)
+    await until(lambda: 1 in running.workers)
+    assert sum(await accepted(running)) == 20
+
+
+async def test_a_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "END_MARGIN", 0.1)
+    monkeypatch.setattr(supervisor, "FLUSH_TIMEOUT", 0.1)
+    table = {"transport": {"listen": "ws:127.0.0.1:0", "workers": 2, "shutdown_grace": 0}}
+    async with Supervisor(Plan.of(Config.of(table, "test")), "test") as running:
+        workers = list(running.workers.values())
+        os.kill(workers[0].process.pid, signal.SIGSTOP)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < PATIENCE
+    assert workers[0].ended.result() == -signal.SIGKILL
+    assert workers[1].ended.done()
+
+
+async def test_without_a_worker_it_is_not_ready_and_says_so(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start()
+    ready = parent.pages_of(running)["/readyz"].read
+    assert ready()[0] == 200
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", PATIENCE)
+    for worker in list(running.workers.values()):
+        worker.kill()
+    await until(lambda: not running.workers)
+    assert ready() == (503, "no worker serves\n")
+    reply = await parent.reply(running, b'{"jsonrpc": "2.0", "method": "ws_trace", "id": 1}')
+    assert b"no worker serves" in reply
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", b"-32700"),
+        (b"[]", b"-32600"),
+        (b'{"method": 1}', b"-32600"),
+        (b"[" * 10**5, b"-32700"),
+    ],
+)
+async def test_what_is_no_request_is_answered_without_the_workers(body: bytes, code: bytes) -> None:
+    plan = Plan.of(Config.of({"transport": {"workers": 2}}, "test"))
+    assert code in await parent.reply(Supervisor(plan, "test"), body)
+
+
+async def test_a_notification_is_carried_out_and_not_answered(start: Start) -> None:
+    running = await start()
+    body = b'{"jsonrpc": "2.0", "method": "trace_start", "params": ["a", "hep:127.0.0.1:9"]}'
+    assert await parent.reply(running, body) == b""
+    listed = await running.call("trace_list", None)
+    assert [x["ID"] for x in listed["result"]["Traces"]] == ["a"]
