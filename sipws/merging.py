@@ -35,17 +35,14 @@ def _traces(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for result in results:
         for trace in result["Traces"]:
             # One that was started by hand may be called like one of the configuration.
-            whole = traces.setdefault((trace["ID"], trace["Started"]), {**trace, **_NOTHING})
-            for name in _NOTHING:
-                whole[name] += trace[name]
+            whole = traces.setdefault((trace["ID"], trace["Started"]), {})
+            for name, said in trace.items():
+                whole[name] = whole.get(name, 0) + said if isinstance(said, int) else said
     return {"Traces": list(traces.values())}
 
 
 _SWITCHES: Final = frozenset({"trace:on"})
 """Statistics that are the same everywhere."""
-
-_NOTHING: Final = {"Sent": 0, "Dropped": 0, "Queued": 0}
-"""What is counted of a trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +128,9 @@ _PARAMETERS: Final = {
 
 
 def _by_name(method: str, params: Any) -> dict[str, Any]:
-    if isinstance(params, list):
-        return dict(zip(_PARAMETERS.get(method, ()), params, strict=False))
-    return params or {}
+    if isinstance(params, dict):
+        return params
+    return dict(zip(_PARAMETERS.get(method, ()), params or (), strict=False))
 
 
 def packed(families: Iterable[Family]) -> list[Any]:
@@ -187,7 +184,7 @@ def by_worker(parts: Mapping[int, Iterable[Family]]) -> list[Family]:
 
 def request(method: str, params: Any) -> str:
     """A request of JSON-RPC."""
-    return json.dumps({"jsonrpc": "2.0", "id": 0, "method": method, "params": params})
+    return json.dumps({"jsonrpc": "2.0", "id": 0, "method": method, "params": params or []})
 
 
 def content_of(reply: str) -> Content:

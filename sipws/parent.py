@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Any, Final
@@ -96,33 +96,46 @@ async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bo
 
 async def reply(supervisor: Supervisor, body: bytes) -> bytes:
     """Answer an MI request for all; see `sipws.mi.reply`."""
-    own = _methods(supervisor)
-    try:
-        request = json.loads(body)
-        method, params = request["method"], request.get("params")
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        method = None
-    if not isinstance(method, str) or method in own:
-        return mi.reply(body, own)
-    content = await supervisor.call(method, params)
-    if "id" not in request:
+    methods = _Methods(supervisor)
+    reply = mi.reply(body, methods)
+    if methods.asked is None:
+        # It is answered: it was for us, or wrong.
+        return reply
+    content = await supervisor.call(*methods.asked)
+    if not reply:
         return b""
-    return json.dumps({"jsonrpc": "2.0", **content, "id": request["id"]}).encode()
+    return json.dumps({"jsonrpc": "2.0", **content, "id": json.loads(reply)["id"]}).encode()
 
 
-def _methods(supervisor: Supervisor) -> dict[str, Callable[..., Any]]:
-    """The MI methods that are not for the workers."""
+class _Methods(Mapping[str, Callable[..., Any]]):
+    """The MI methods that are ours to answer; any other is noted, to be asked of the workers."""
 
-    def uptime() -> dict[str, str]:
-        return uptime_since(supervisor.started, supervisor.begun)
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._own = {"uptime": self._uptime, "ps": self._ps}
+        self.asked: tuple[str, list[Any] | dict[str, Any]] | None = None
+        """The method, and its parameters, that the workers are to be asked."""
 
-    def ps() -> dict[str, list[dict[str, Any]]]:
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        def note(*in_order: Any, **by_name: Any) -> None:
+            self.asked = name, list(in_order) or by_name
+
+        return self._own.get(name, note)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def _uptime(self) -> dict[str, str]:
+        return uptime_since(self._supervisor.started, self._supervisor.begun)
+
+    def _ps(self) -> dict[str, list[dict[str, Any]]]:
         rows = [(0, os.getpid(), "sipws parent")]
-        workers = sorted(supervisor.workers.items())
+        workers = sorted(self._supervisor.workers.items())
         rows += [(number, x.process.pid, "sipws worker") for number, x in workers]
         return {"Processes": [dict(zip(("ID", "PID", "Type"), row, strict=True)) for row in rows]}
-
-    return {"uptime": uptime, "ps": ps}
 
 
 def pages_of(supervisor: Supervisor) -> Mapping[str, Page]:

@@ -18,6 +18,7 @@ from sipws.app import Application, Plan
 from sipws.commands import methods_of
 from sipws.config import Config
 from sipws.readings import families, statistics
+from sipws.supervisor import Supervisor
 from sipws.tracing.filter import Script
 
 ROOT = Path(__file__).parents[1]
@@ -140,6 +141,8 @@ async def test_every_metric_statistic_and_method_is_documented() -> None:
         for group in {name.partition(":")[0] for name in statistics(application)}:
             assert f"`{group}:`" in documented, group
         known = {family.name for family in families(application)}
+        supervisor = Supervisor(application.plan, "test")
+        known |= {family.name for family in await supervisor.families()}
     for metric in re.findall(r"\b(sipws_[a-z_]+)", documented):
         assert metric.removesuffix("_bucket") in known, metric
 
