@@ -44,6 +44,9 @@ transaction lasts longer (RFC 3261 timer B)."""
 QUIET: Final = 5.0
 """Seconds without an answer after which the whole is not healthy."""
 
+RELOADS: Final = frozenset({"reload", "reload_routes", "tls_reload"})
+"""The methods that read something anew."""
+
 END_MARGIN: Final = 3.0
 """Seconds beyond those that are configured, for a worker to end."""
 
@@ -101,6 +104,8 @@ class Supervisor:
         self._switched = Switched()
         self._switching = asyncio.Lock()
         self._stopping = asyncio.Event()
+        self._reloads = 0
+        """How often all was to be read anew."""
 
     async def __aenter__(self) -> Self:
         """Start.
@@ -140,6 +145,7 @@ class Supervisor:
                 return {"error": {"code": FAILED, "message": "no worker serves"}}
             contents = await asyncio.gather(*(each.call(method, params) for each in workers))
             content = merged(method, contents)
+            self._reloads += method in RELOADS
             if "result" in content:
                 self._switched.note(method, params)
             return content
@@ -160,6 +166,7 @@ class Supervisor:
 
     async def reload(self) -> None:
         """Have all workers read filter and certificates anew; they log what is wrong."""
+        self._reloads += 1
         for worker in list(self.workers.values()):
             try:
                 await worker.link.ask("reload", timeout=ANSWER_TIMEOUT)
@@ -190,7 +197,7 @@ class Supervisor:
         Raises:
             WorkerEndedError: it has ended.
         """
-        config = self.plan.config
+        config, reloads = self.plan.config, self._reloads
         start = Start(
             number,
             share_of(config, number, self.listeners, trace_on=self._switched.trace_on),
@@ -207,6 +214,9 @@ class Supervisor:
         async with self._switching:
             for method, params in self._switched.calls:
                 await worker.call(method, params)
+            if self._reloads != reloads:
+                # It may have read what was there before.
+                await worker.call("reload", None)
             self.workers[number] = worker
         log.debug("worker %d serves, process %d", number, worker.process.pid)
         return worker

@@ -6,7 +6,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from sipws.errors import SipwsError
 from sipws.merging import Content, content_of, request
@@ -14,8 +14,11 @@ from sipws.mi import FAILED
 from sipws.shares import Start
 from sipws.worker_link import LENGTH, Link, LinkError
 
-ANSWER_TIMEOUT = 5.0
+ANSWER_TIMEOUT: Final = 5.0
 """Seconds that a worker has to answer: those who ask wait no longer than ten."""
+
+START_TIMEOUT: Final = 60.0
+"""Seconds that a worker has until it serves, whatever its filter's function is up to."""
 
 
 class WorkerEndedError(SipwsError):
@@ -79,18 +82,18 @@ class WorkerProcess:
     reading: asyncio.Task[None]
 
     async def serving(self) -> None:
-        """Wait until it serves.
+        """Wait until it serves; one that takes longer than `START_TIMEOUT` is killed.
 
         Raises:
             WorkerEndedError: it has ended.
         """
         ready = asyncio.get_running_loop().create_task(self.is_ready.wait())
-        try:
-            await asyncio.wait((ready, self.ended), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
+        first = asyncio.FIRST_COMPLETED
+        await asyncio.wait((ready, self.ended), timeout=START_TIMEOUT, return_when=first)
+        ready.cancel()
         if not self.is_ready.is_set():
-            raise WorkerEndedError(self.number, self.ended.result())
+            self.kill()
+            raise WorkerEndedError(self.number, await self.ended)
 
     async def call(self, method: str, params: Any) -> Content:
         """Call an MI method of it; one that does not answer has answered with an error."""

@@ -18,11 +18,14 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run asynchronous tests on both event loops: they differ in how they tell what happens.
 
-    Tests with processes that are not ours watch them from outside: there one loop is enough.
+    Tests with processes that are not ours watch them from outside: there one loop is enough. The
+    program itself runs on uvloop.
     """
     factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     if "/e2e/" in item.nodeid or "/interop/" in item.nodeid:
         del factories["uvloop"]
+    if "/test_supervisor.py" in item.nodeid:
+        del factories["asyncio"]
     return factories
 
 

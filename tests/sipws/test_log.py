@@ -64,6 +64,16 @@ def closed(connection: Connection, reason: str = "", *, accepted: bool = True) -
     )
 
 
+def test_an_entry_says_of_which_worker_it_is(capsys: Any) -> None:
+    log.setup(worker=2)
+    logging.getLogger("sipws").info("ready")
+    assert capsys.readouterr().err.endswith(" INFO    worker 2: ready\n")
+    log.setup(format="json", worker=2)
+    logging.getLogger("sipws").info("ready")
+    [entry] = lines(capsys)
+    assert (entry["worker"], entry["message"]) == (2, "ready")
+
+
 def test_an_entry_is_one_json_object_on_one_line(capsys: Any) -> None:
     log.setup(format="json")
     logger = logging.getLogger("sipws.example")

@@ -12,10 +12,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from sipws import parent, supervisor
+from sipws import parent, supervisor, worker_process
 from sipws.config import Config
 from sipws.plan import Plan
 from sipws.supervisor import LONGEST_PAUSE, SETTLED, Supervisor, pause_before
+from sipws.worker_process import WorkerEndedError
 
 PATIENCE = 20.0
 
@@ -121,6 +122,31 @@ async def test_a_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPa
     assert time.monotonic() - begun < PATIENCE
     assert workers[0].ended.result() == -signal.SIGKILL
     assert workers[1].ended.done()
+
+
+async def test_a_worker_that_is_started_during_a_reload_reads_what_is_new(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    running = await start()
+    for read in (running.reload(), running.call("reload", None)):
+        before = running.restarts[2]
+        running.workers[2].kill()
+        await until(lambda before=before: running.restarts[2] > before)
+        await read
+        assert "worker 2" not in capfd.readouterr().err
+        await until(lambda: 2 in running.workers)
+        assert "worker 2: the filter is read anew" in capfd.readouterr().err
+
+
+async def test_a_worker_that_does_not_come_up_in_time_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_process, "START_TIMEOUT", 0.01)
+    plan = Plan.of(Config.of({"transport": {"listen": "ws:127.0.0.1:0", "workers": 2}}, "test"))
+    running = Supervisor(plan, "test")
+    with pytest.raises(WorkerEndedError, match="worker 1 ended with -9 before it served"):
+        await running.__aenter__()
+    assert not running.workers
 
 
 async def test_without_a_worker_it_is_not_ready_and_says_so(

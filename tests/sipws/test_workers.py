@@ -261,6 +261,17 @@ def test_at_the_end_every_client_is_told_and_nothing_is_left(
     assert program.said.count("stopped: ") == 3
 
 
+def test_one_worker_can_be_ended_and_comes_back(start: Start) -> None:
+    program = start("-c", os.devnull).serves()
+    client, other = program.one_on(1), program.one_on(2)
+    first = program.pids[1]
+    os.kill(first, signal.SIGTERM)
+    assert close_code(client) == 1001
+    assert is_served(other)
+    until(lambda: program.pids.get(1, first) != first)
+    assert is_served(program.one_on(1))
+
+
 def test_workers_end_with_their_parent(start: Start) -> None:
     program = start("-c", os.devnull).serves()
     clients, pids = [program.one_on(1), program.one_on(2)], program.pids.values()
