@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 DONE: Final = 0
 FAILED: Final = 1
+"""The exit statuses, beside that for what a user did wrong."""
 
 
 async def serve(plan: Plan, source: str) -> int:

@@ -276,8 +276,9 @@ class Supervisor:
             if not self._given.get(listener):
                 for index, each in enumerate(sockets):
                     # Only what listens gets anything.
-                    sockets[index] = fresh(each)
-                    each.close()
+                    with suppress(OSError):
+                        sockets[index] = fresh(each)
+                        each.close()
 
     def _hear(self, worker: WorkerProcess, name: str, content: Any) -> None:
         """Tell the others what one has told."""

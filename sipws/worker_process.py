@@ -1,11 +1,12 @@
 """A worker as its parent has it: the process, and the link to it."""
 
 import asyncio
+import logging
 import os
 import pickle
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Self
 
 from sipws.errors import SipwsError
@@ -21,6 +22,12 @@ START_TIMEOUT: Final = 60.0
 """Seconds that a worker has until it serves, whatever its filter's function is up to."""
 
 
+CANNOT_START: Final = 1
+"""In the place of a status, for a process that has not even begun."""
+
+log = logging.getLogger(__name__)
+
+
 class WorkerEndedError(SipwsError):
     """A worker ended before it served."""
 
@@ -29,20 +36,26 @@ class WorkerEndedError(SipwsError):
         self.status = status
 
 
+Hear = Callable[["WorkerProcess", str, Any], object]
+"""Called with a worker, and the name and content of what it tells."""
+
+
 class WorkerProcess:
     """A worker that runs, or has ended.
 
     Args:
         number: counted from 1.
         process: a Python of its own, so that nothing of a running event loop is in it.
-        hear: called with this worker, and the name and content of what it tells.
+        streams: the parent's end of the link.
+        hear: called with what is not for the parent alone.
     """
 
     def __init__(
         self,
         number: int,
         process: asyncio.subprocess.Process,
-        hear: Callable[["WorkerProcess", str, Any], object],
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        hear: Hear,
     ) -> None:
         self.number = number
         self.process = process
@@ -52,34 +65,34 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         self.begun = self.heard_of = loop.time()
         """When it was started, and when it answered last, on the event loop's clock."""
+        self.link = Link(*streams, hear=self._hear)
+        self.reading = loop.create_task(self.link.run())
         self.ended = loop.create_task(process.wait())
         self._hear_other = hear
 
     @classmethod
-    async def spawn(cls, start: Start, hear: Callable[["WorkerProcess", str, Any], object]) -> Self:
-        """Start one."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                # Nothing in the current directory is to be taken for a module of ours.
-                *(sys.executable, "-P", "-m", "sipws.worker", str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[theirs.fileno(), *(fd for fds in start.sockets for fd in fds)],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                # A Ctrl-C at the terminal is for the parent, which says what it means.
-                start_new_session=True,
-            )
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
-        worker = cls(start.number, process, hear)
+    async def spawn(cls, start: Start, hear: Hear) -> Self:
+        """Start one.
+
+        Raises:
+            WorkerEndedError: the system has no room for it; this is logged.
+        """
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                # A transport has the one socket from here on, the worker the other.
+                reader, writer = await asyncio.open_unix_connection(sock=ours)
+                try:
+                    process = await _run(theirs.fileno(), start.sockets)
+                except OSError:
+                    writer.close()
+                    raise
+        except OSError as exc:
+            log.error("worker %d cannot be started: %s", start.number, exc)
+            raise WorkerEndedError(start.number, CANNOT_START) from exc
         data = pickle.dumps(start)
         writer.write(len(data).to_bytes(LENGTH, "big") + data)
-        worker.link = Link(reader, writer, hear=worker._hear)
-        worker.reading = asyncio.get_running_loop().create_task(worker.link.run())
-        return worker
-
-    link: Link
-    reading: asyncio.Task[None]
+        return cls(start.number, process, (reader, writer), hear)
 
     async def serving(self) -> None:
         """Wait until it serves; one that takes longer than `START_TIMEOUT` is killed.
@@ -126,3 +139,15 @@ class WorkerProcess:
             self.totals = content
         else:
             self._hear_other(self, name, content)
+
+
+async def _run(link: int, sockets: Iterable[Iterable[int]]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        # Nothing in the current directory is to be taken for a module of ours.
+        *(sys.executable, "-P", "-m", "sipws.worker", str(link)),
+        stdin=asyncio.subprocess.DEVNULL,
+        pass_fds=[link, *(fd for fds in sockets for fd in fds)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        # A Ctrl-C at the terminal is for the parent, which says what it means.
+        start_new_session=True,
+    )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -147,6 +148,18 @@ async def test_a_worker_that_does_not_come_up_in_time_is_killed(
     with pytest.raises(WorkerEndedError, match="worker 1 ended with -9 before it served"):
         await running.__aenter__()
     assert not running.workers
+
+
+async def test_a_worker_for_which_there_is_no_room_is_tried_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await start()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        running.workers[1].kill()
+        await until(lambda: "worker 1 cannot be started: " in caplog.text)
+    await until(lambda: 1 in running.workers)
+    assert running.restarts[1] > 1
 
 
 async def test_without_a_worker_it_is_not_ready_and_says_so(

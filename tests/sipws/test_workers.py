@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from prometheus_client.parser import text_string_to_metric_families as parse
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -41,6 +43,8 @@ class Program:
     def __init__(self, stack: ExitStack, log: Path, *words: str) -> None:
         self._stack = stack
         self.log = log
+        self.tls: ssl.SSLContext | None = None
+        """What clients trust."""
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "sipws", "run", *words],
@@ -64,13 +68,15 @@ class Program:
             return "workers serve" in self.said
 
         until(ready)
-        [listening] = re.findall(r"listening on (ws:127\.0\.0\.1:\d+)", self.said)
-        self.url = listening.replace("ws:", "ws://")
+        [listening] = re.findall(r"listening on (wss?:127\.0\.0\.1:\d+)", self.said)
+        self.url = listening.replace(":", "://", 1)
         [self.control] = re.findall(r"control is on (\S+)/mi", self.said)
         return self
 
     def connect(self) -> ClientConnection:
-        client = connect(self.url, subprotocols=[Subprotocol("sip")], open_timeout=PATIENCE)
+        client = connect(
+            self.url, subprotocols=[Subprotocol("sip")], ssl=self.tls, open_timeout=PATIENCE
+        )
         return self._stack.enter_context(client)
 
     def one_on(self, worker: int) -> ClientConnection:
@@ -131,8 +137,8 @@ Start = Callable[..., Program]
 def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def run(*words: str) -> Program:
-            ports = ("--listen", "ws:127.0.0.1:0", "--control", "127.0.0.1:0")
+        def run(*words: str, listener: str = "ws:127.0.0.1:0") -> Program:
+            ports = ("--listen", listener, "--control", "127.0.0.1:0")
             return Program(stack, tmp_path / "log", *ports, "--workers", "2", *words)
 
         yield run
@@ -295,6 +301,21 @@ def test_a_reload_is_for_all(start: Start, tmp_path: Path) -> None:
     assert refused["code"] == 500
     assert "the new filter is refused, the old one stays" in refused["message"]
     assert is_served(program.connect())
+
+
+def test_tls_is_done_by_the_worker_that_has_the_connection(start: Start, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    config = tmp_path / "sipws.toml"
+    config.write_text('[transport]\ntls_certificate = "server.pem"\n')
+    program = start("-c", str(config), listener="wss:127.0.0.1:0").serves()
+    program.tls = ssl.create_default_context()
+    authority.configure_trust(program.tls)
+    assert is_served(program.one_on(1))
+    assert is_served(program.one_on(2))
+    assert program.mi("tls_reload") == "OK"
+    assert program.said.count("the certificates are read anew") == 2
 
 
 def test_a_phone_that_comes_to_another_worker_has_left_the_first(
