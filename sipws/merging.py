@@ -96,7 +96,7 @@ class Switched:
 
     def note(self, method: str, params: Any) -> None:
         """Take what was asked for and done by all."""
-        match method.replace(":", "_"), _by_name(method, params):
+        match method.replace(":", "_"), by_name(method, params):
             case "ws_trace", {"trace_mode": mode}:
                 self.trace_on = mode == "on"
             case "trace_start", {"id": name, **rest}:
@@ -127,7 +127,8 @@ _PARAMETERS: Final = {
 """Of the methods that switch something, in order."""
 
 
-def _by_name(method: str, params: Any) -> dict[str, Any]:
+def by_name(method: str, params: Any) -> dict[str, Any]:
+    """The parameters of a method that switches something, which may come in order."""
     if isinstance(params, dict):
         return params
     return dict(zip(_PARAMETERS.get(method, ()), params or (), strict=False))

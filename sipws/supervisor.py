@@ -20,6 +20,7 @@ from sipws.plan import Plan
 from sipws.readings import process_families
 from sipws.shares import Start, share_of
 from sipws.systemd import Assigned
+from sipws.trace_relay import TraceRelays
 from sipws.tracing.pipeline import FLUSH_TIMEOUT
 from sipws.worker_link import LinkError
 from sipws.worker_process import ANSWER_TIMEOUT, WorkerEndedError, WorkerProcess
@@ -102,6 +103,7 @@ class Supervisor:
         self._alive: set[WorkerProcess] = set()
         self._keepers: set[asyncio.Task[None]] = set()
         self._switched = Switched()
+        self._relays = TraceRelays()
         self._switching = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._reloads = 0
@@ -143,8 +145,9 @@ class Supervisor:
             workers = list(self.workers.values())
             if not workers:
                 return {"error": {"code": FAILED, "message": "no worker serves"}}
+            params = await self._relays.before(method, params)
             contents = await asyncio.gather(*(each.call(method, params) for each in workers))
-            content = merged(method, contents)
+            content = self._relays.after(method, params, merged(method, contents))
             self._reloads += method in RELOADS
             if "result" in content:
                 self._switched.note(method, params)
@@ -266,8 +269,8 @@ class Supervisor:
         return await worker.ended
 
     async def _forget_gone(self, traces: Sequence[str]) -> None:
-        """End the traces everywhere that have ended by themselves in one worker."""
-        for name in set(self._switched.traces).difference(traces):
+        """End the traces everywhere that have ended by themselves in one worker, or here."""
+        for name in set(self._switched.traces).difference(traces).union(self._relays.gone):
             await self.call("trace_stop", {"id": name})
 
     def _abandon(self, number: int) -> None:
@@ -306,6 +309,7 @@ class Supervisor:
         await asyncio.gather(*self._keepers, *(x.ended for x in self.ended))
         # What they said last.
         await asyncio.gather(*(x.reading for x in self.ended))
+        await self._relays.aclose()
 
     ended: Sequence[WorkerProcess] = ()
     """At the end: those that served until then."""

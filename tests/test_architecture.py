@@ -68,6 +68,7 @@ APPLICATION = [
     "sipws.systemd",
     "sipws.trace_commands",
     "sipws.trace_points",
+    "sipws.trace_relay",
     "sipws.tracing_config",
     "sipws.upstream_config",
     "sipws.worker",

@@ -372,6 +372,48 @@ def test_a_trace_whose_peer_is_gone_ends_in_all_workers(
     until(has_ended)
 
 
+def test_who_asks_for_a_trace_gets_that_of_all_workers_on_one_connection(start: Start) -> None:
+    program = start("-c", os.devnull, "--no-trace-sip").serves()
+    clients = [program.one_on(1), program.one_on(2)]
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listening:
+        listening.settimeout(PATIENCE)
+        uri = "hep:{}:{};transport=tcp;version=3".format(*listening.getsockname())
+        assert program.mi("trace_start", "live", uri, ["ip=127.0.0.1"]) == "OK"
+        assert program.mi("trace_start", "live", uri)["code"] == 500
+        assert program.mi("trace_start", "other", "hep:nonsense;transport=x")["code"] == 500
+        assert program.mi("trace_start", 1, uri)["code"] == -32602
+        connected, _ = listening.accept()
+        connected.settimeout(PATIENCE)
+        [trace] = program.mi("trace_list")["Traces"]
+        assert trace["URI"] == uri.removeprefix("hep:")
+        for number, client in enumerate(clients):
+            client.send(f"OPTIONS sip:{number}@example.com SIP/2.0\r\nCall-ID: {number}\r\n\r\n")
+        received = b""
+        while not all(b"OPTIONS sip:%d@" % number in received for number in (0, 1)):
+            received += connected.recv(65536)
+        os.kill(program.pids[1], signal.SIGKILL)
+        until(lambda: 1 in program.pids and program.metrics("sipws_worker_restarts_total")[("1",)])
+        program.one_on(1).send("OPTIONS sip:2@example.com SIP/2.0\r\nCall-ID: 2\r\n\r\n")
+        while b"OPTIONS sip:2@" not in received:
+            received += connected.recv(65536)
+        connected.close()
+
+        def has_ended() -> bool:
+            clients[1].send("OPTIONS sip:3@example.com SIP/2.0\r\nCall-ID: 3\r\n\r\n")
+            return program.mi("trace_list")["Traces"] == []
+
+        until(has_ended)
+        # Its name is free again, and stopped by hand it ends as well.
+        assert program.mi("trace_start", "live", uri) == "OK"
+        connected, _ = listening.accept()
+        connected.settimeout(PATIENCE)
+        assert program.mi("trace_stop", "live") == "OK"
+        while connected.recv(65536):
+            pass
+        connected.close()
+    assert program.stop() == 0
+
+
 def test_a_second_signal_ends_it_at_once(start: Start, tmp_path: Path) -> None:
     config = tmp_path / "sipws.toml"
     config.write_text("[transport]\nshutdown_grace = 600000\n")
