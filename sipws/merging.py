@@ -31,11 +31,10 @@ def _connections(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _traces(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    traces: dict[tuple[str, str], dict[str, Any]] = {}
+    traces: dict[str, dict[str, Any]] = {}
     for result in results:
         for trace in result["Traces"]:
-            # One that was started by hand may be called like one of the configuration.
-            whole = traces.setdefault((trace["ID"], trace["Started"]), {})
+            whole = traces.setdefault(trace["ID"], {})
             for name, said in trace.items():
                 whole[name] = whole.get(name, 0) + said if isinstance(said, int) else said
     return {"Traces": list(traces.values())}

@@ -123,7 +123,7 @@ class TraceRelays:
                 self._close(name)
         if method == "trace_list" and "result" in content:
             for trace in content["result"]["Traces"]:
-                if (relay := self._by_id.get(trace["ID"])) and trace["Started"] == "by hand":
+                if (relay := self._by_id.get(trace["ID"])) is not None:
                     trace["URI"] = str(relay.destination)
         return content
 

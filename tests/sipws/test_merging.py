@@ -18,8 +18,8 @@ def result(said: Any) -> dict[str, Any]:
     return {"result": said}
 
 
-def trace(name: str, sent: int, started: str = "by hand") -> dict[str, Any]:
-    return {"ID": name, "Started": started, "Sent": sent, "Dropped": 1, "Queued": 0}
+def trace(name: str, sent: int) -> dict[str, Any]:
+    return {"ID": name, "State": "on", "Sent": sent, "Dropped": 1, "Queued": 0}
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,9 @@ def trace(name: str, sent: int, started: str = "by hand") -> dict[str, Any]:
         ),
         (
             "trace_list",
-            {"Traces": [trace("a", 1, "by configuration"), trace("a", 5)]},
-            {"Traces": [trace("a", 2, "by configuration")]},
-            {
-                "Traces": [
-                    {**trace("a", 3, "by configuration"), "Dropped": 2},
-                    trace("a", 5),
-                ]
-            },
+            {"Traces": [trace("homer", 1), trace("a", 5)]},
+            {"Traces": [trace("homer", 2)]},
+            {"Traces": [{**trace("homer", 3), "Dropped": 2}, trace("a", 5)]},
         ),
     ],
 )
