@@ -12,6 +12,9 @@ from sipws.mi import MiError
 URL: Final = "http://127.0.0.1:8888/mi"
 """Where a control interface is looked for: the port of OpenSIPS' HTTP interface, on loopback."""
 
+PATH: Final = "/mi"
+_SLASHES_OF_A_HOST: Final = 2
+
 TIMEOUT: Final = 10.0
 """Seconds that an answer may take."""
 
@@ -27,6 +30,12 @@ _ids: Final = itertools.count(1)
 def ask(url: str, method: str, params: dict[str, Any], token: str | None = None) -> Any:
     """Call an MI method of a running sipws.
 
+    Args:
+        url: its control interface; without a path, that of `URL` is meant.
+        method: the method's name.
+        params: its parameters by name.
+        token: what the control interface wants to see, if anything.
+
     Returns:
         its result.
 
@@ -36,6 +45,8 @@ def ask(url: str, method: str, params: dict[str, Any], token: str | None = None)
     """
     if not url.startswith(("http://", "https://")):
         raise ConfigurationError(f"{url!r} is no URL of a control interface, such as {URL}")
+    if url.rstrip("/").count("/") == _SLASHES_OF_A_HOST:
+        url = f"{url.rstrip('/')}{PATH}"
     call = {"jsonrpc": "2.0", "id": next(_ids), "method": method, "params": params}
     headers = {"Content-Type": "application/json"}
     if token is not None:

@@ -128,6 +128,16 @@ async def test_a_wrong_path_is_told_with_the_right_one(running: Application, cap
     assert "404 Not Found; the path of a control interface is /mi" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+async def test_without_a_path_the_right_one_is_meant(
+    running: Application, capsys: Any, end: str
+) -> None:
+    assert running.control is not None
+    url = f"http://{running.control.address}{end}"
+    assert await asyncio.to_thread(main, ["ctl", "--url", url, "trace"]) == 0
+    assert capsys.readouterr().out == "WS tracing: off\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
