@@ -35,11 +35,6 @@ from sipws.phase import Phase
 Serve = Callable[..., Awaitable[tuple[Server, Any]]]
 
 SIP = [Subprotocol("sip")]
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Protocol: sip\r\n\r\n"
-)
 MESSAGE = "OPTIONS sip:example.com SIP/2.0\r\nCall-ID: 1\r\n\r\n"
 
 
@@ -259,9 +254,11 @@ async def test_a_peer_that_takes_nothing_is_dropped_within_the_send_timeout(serv
     client.transport.abort()
 
 
-async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def opened(
+    server: Server, upgrade: bytes
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A client whose handshake is done, and that closes nothing by itself."""
-    reader, writer = await raw(server, UPGRADE)
+    reader, writer = await raw(server, upgrade)
     await reader.readuntil(b"\r\n\r\n")
     return reader, writer
 
@@ -269,10 +266,12 @@ async def opened(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 CLOSE = Frame(Opcode.CLOSE, b"\x03\xe8")
 
 
-async def test_a_connection_is_over_with_its_closing_handshake(serve: Serve) -> None:
+async def test_a_connection_is_over_with_its_closing_handshake(
+    serve: Serve, upgrade: bytes
+) -> None:
     # RFC 6455 section 7.1.1: the server closes TCP first; it waits for no end of the client's.
     server, events = await serve(echo)
-    reader, writer = await opened(server)
+    reader, writer = await opened(server, upgrade)
     writer.write(CLOSE.serialize(mask=True))
     closed = await events.wait_for(Closed)
     assert await reader.read() == CLOSE.serialize(mask=False)
@@ -280,9 +279,9 @@ async def test_a_connection_is_over_with_its_closing_handshake(serve: Serve) -> 
     writer.close()
 
 
-async def test_a_close_of_ours_is_over_with_the_answer_to_it(serve: Serve) -> None:
+async def test_a_close_of_ours_is_over_with_the_answer_to_it(serve: Serve, upgrade: bytes) -> None:
     server, events = await serve(lambda flow, message: flow.close(1001))
-    reader, writer = await opened(server)
+    reader, writer = await opened(server, upgrade)
     writer.write(Frame(Opcode.TEXT, MESSAGE.encode()).serialize(mask=True))
     assert await reader.readexactly(4) == b"\x88\x02\x03\xe9"
     writer.write(CLOSE.serialize(mask=True))
@@ -292,9 +291,11 @@ async def test_a_close_of_ours_is_over_with_the_answer_to_it(serve: Serve) -> No
     writer.close()
 
 
-async def test_who_talks_on_behind_a_close_frame_can_still_read_ours(serve: Serve) -> None:
+async def test_who_talks_on_behind_a_close_frame_can_still_read_ours(
+    serve: Serve, upgrade: bytes
+) -> None:
     server, events = await serve(echo)
-    reader, writer = await opened(server)
+    reader, writer = await opened(server, upgrade)
     writer.write(
         CLOSE.serialize(mask=True) + Frame(Opcode.PING, b"still here?").serialize(mask=True)
     )
