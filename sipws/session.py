@@ -240,14 +240,14 @@ class Session(Wire):
                 happened += messages
                 if start == len(data) and not (received or self._pieces.count):
                     return happened
+            if start and not self._is_midway:
+                # What has come until here, be it a ping, is no part of the message that comes.
+                self._pieces.start_anew()
             if start == len(buffer) or (end := next_frame(buffer, start, longest)) is None:
                 break
             frame = bytes(buffer[start:end])
             start = end
             if not (plain and self._take_control(frame)):
-                if plain and messages:
-                    # What may be a fragment is the next message's.
-                    self._pieces.start_anew()
                 happened += self._receive_frame(frame, now)
             elif self._farewell is not None:
                 self._start_closing(PEER, self._farewell.reason)
@@ -258,18 +258,10 @@ class Session(Wire):
             del received[:start]
         elif start < len(data):
             received += data[start:]
-        if received or self._is_midway or self._pieces.count:
-            happened += self._count_read(now, any(type(x) is MessageReceived for x in happened))
-        return happened
-
-    def _count_read(self, now: float, complete: bool) -> list[Event]:
-        """Count a read that ended within a frame, or completed a message of several pieces."""
-        if complete and not self._is_midway:
-            self._pieces.start_anew()
         # A read that ended with a fragment is that one piece, and counted.
-        if self.phase is not OPEN or not self._received:
-            return []
-        return self._count_piece(now)
+        if received and self.phase is OPEN:
+            happened += self._count_piece(now)
+        return happened
 
     def _count_piece(self, now: float) -> list[Event]:
         problem = self._pieces.add(len(self._received) + len(self._assembly))

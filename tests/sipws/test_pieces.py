@@ -118,6 +118,34 @@ def test_fragments_behind_a_message_are_all_counted(session: ServerSession) -> N
     assert [type(event) for event in events] == [MessageReceived, ErrorOccurred]
 
 
+@pytest.mark.parametrize("size", [50, 131])
+def test_pings_are_no_pieces_of_a_message(session: ServerSession, size: int) -> None:
+    ping = Frame(Opcode.PING, bytes(125)).serialize(mask=True)
+    # Every read leaves a ping unfinished, and hardly one does of the message behind them.
+    stream = ping * 100 + message(100)
+    [event] = feed(session, cut(b"\x89\x80" + bytes(4) + stream, size))
+    assert isinstance(event, MessageReceived)
+
+
+def test_a_ping_in_pieces_does_not_count_against_the_fragments_behind_it(
+    session: ServerSession,
+) -> None:
+    ping = Frame(Opcode.PING, bytes(125)).serialize(mask=True)
+    first, last = fragments(2)
+    three_cuts = [ping[:10], ping[10:20], ping[20:30], ping[30:] + first, last]
+    [event] = feed(session, iter(three_cuts))
+    assert isinstance(event, MessageReceived)
+
+
+def test_pings_between_fragments_do_not_start_the_count_anew(session: ServerSession) -> None:
+    ping = Frame(Opcode.PING, b"").serialize(mask=True)
+    first = Frame(Opcode.TEXT, b"x", fin=False).serialize(mask=True)
+    more = Frame(Opcode.CONT, b"x", fin=False).serialize(mask=True)
+    [error] = feed(session, iter([first, *[more + ping, ping] * 5]))
+    assert isinstance(error, ErrorOccurred)
+    assert error.kind is ErrorKind.TOO_MANY_CHUNKS
+
+
 def test_the_limit_can_be_off(connection: Connection, upgrade: bytes) -> None:
     session = ServerSession(connection, Limits(max_chunks=0))
     session.receive(upgrade, 1000.5)
