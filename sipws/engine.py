@@ -9,6 +9,8 @@ from websockets.extensions.permessage_deflate import (
 )
 from websockets.protocol import SERVER, Protocol, State
 
+from sipws.frames import CONTROL, short_control
+
 engine_log: Final = logging.getLogger("sipws.engine")
 # With level debug it logs each handshake as it is, with what logs a client in. A program that
 # debugs itself is not to find that in its log; the bus tells the same.
@@ -38,9 +40,6 @@ CLIENT_COMPRESSION: Final = [
 ]
 """permessage-deflate, as a client offers it."""
 
-_CONTROL: Final = 0x08
-"""The bit of the opcode that control frames have and data frames have not."""
-
 
 def is_plain(engine: Protocol) -> bool:
     """Whether the next whole message is just that: a client's, between two others, untransformed.
@@ -56,12 +55,12 @@ def is_plain(engine: Protocol) -> bool:
 
 
 def feed(engine: Protocol, frame_bytes: bytes) -> None:
-    """Hand the engine a frame, whole; of one that is too long its header."""
-    if frame_bytes[0] & _CONTROL:
+    """Hand the engine a frame, whole; of one that is too long what `next_frame` found of it."""
+    if frame_bytes[0] & CONTROL:
         # A control frame is no part of the message that it interrupts (RFC 6455 section 5.4).
         # The engine counts it against the message's size, and fails a close in its midst.
         interrupted, engine.current_size = engine.current_size, None
-        engine.receive_data(frame_bytes)
+        engine.receive_data(short_control(frame_bytes))
         engine.current_size = interrupted
     else:
         engine.receive_data(frame_bytes)

@@ -35,6 +35,9 @@ PING: Final = 0x89
 PONG: Final = 0x8A
 """The first byte of a pong."""
 
+CONTROL: Final = 0x08
+"""The bit of the opcode that control frames have and data frames have not."""
+
 _LENGTH: Final = 0x7F
 _MASKED: Final = 0x80
 _LENGTH_IN_2_BYTES: Final = 126
@@ -42,6 +45,7 @@ _LENGTH_IN_8_BYTES: Final = 127
 _MASK_SIZE: Final = 4
 _SHORTEST: Final = 2 + _MASK_SIZE
 _MASKED_IN_2_BYTES: Final = _MASKED | _LENGTH_IN_2_BYTES
+_126_BYTES: Final = (126).to_bytes(2, "big") + bytes(_MASK_SIZE + 126)
 _READ_HEADER_2: Final = Struct("!BBH").unpack_from
 _HEADER_2: Final = Struct("!BBH").pack
 _HEADER_8: Final = Struct("!BBQ").pack
@@ -55,6 +59,7 @@ def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | Non
         start: where the frame starts in it.
         longest: payload bytes that the engine accepts. A frame that states more is handed over
             as soon as its header is there: it is refused for that, and must not be waited for.
+            So is a control frame of which two bytes tell that it is over 125 bytes.
 
     Returns:
         where the bytes end that the engine is to be handed; None while they are not all there.
@@ -66,6 +71,8 @@ def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | Non
     second = buffer[start + 1]
     length = second & _LENGTH
     if length >= _LENGTH_IN_2_BYTES:
+        if buffer[start] & CONTROL:
+            return header
         extended = header
         header += 2 if length == _LENGTH_IN_2_BYTES else 8
         if size < header:
@@ -75,6 +82,16 @@ def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | Non
         return header
     end = header + length + (_MASK_SIZE if second & _MASKED else 0)
     return end if end <= size else None
+
+
+def short_control(frame: bytes) -> bytes:
+    """A control frame as the engine is to be handed it: of one that is too long the shortest.
+
+    The engine would wait for all of it before it says so, and take a huge one for a message.
+    """
+    if frame[1] & _LENGTH < _LENGTH_IN_2_BYTES:
+        return frame
+    return bytes((frame[0], frame[1] & _MASKED | _LENGTH_IN_2_BYTES)) + _126_BYTES
 
 
 def whole_messages(

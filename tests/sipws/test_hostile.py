@@ -138,6 +138,22 @@ async def test_a_control_frame_of_126_bytes_is_a_protocol_error(
     assert (await events.wait_for(ErrorOccurred)).kind is ErrorKind.PROTOCOL_ERROR
 
 
+@pytest.mark.parametrize("length", [126, 65535, 65536, 2**63])
+@pytest.mark.parametrize("under_way", [b"", BEGIN], ids=["alone", "in a message"])
+def test_a_control_frame_is_not_waited_for_when_it_is_to_be_too_long(
+    open_session: ServerSession, under_way: bytes, length: int
+) -> None:
+    stated = length.to_bytes(2, "big") if length < 65536 else length.to_bytes(8, "big")
+    header = bytes([0x89, 0xFE if length < 65536 else 0xFF]) + stated
+    [error] = open_session.receive(under_way + header, 1001.0)
+    assert isinstance(error, ErrorOccurred)
+    assert error.kind is ErrorKind.PROTOCOL_ERROR
+    # What comes of it is not looked at.
+    assert open_session.receive(MASK + bytes(1000), 1002.0) == []
+    writes, eof = open_session.take_writes()
+    assert (writes[-1][2:4], eof) == ((1002).to_bytes(2, "big"), True)
+
+
 async def test_a_peer_that_closes_its_half_without_a_word_is_lost(
     serve: Serve, upgrade: bytes
 ) -> None:
