@@ -30,7 +30,8 @@ e2e: $(READY)
 
 # All of Autobahn's cases: large messages and compression take longer than a test run has time for.
 autobahn: $(READY)
-	SIPWS_AUTOBAHN=all $(BIN)/pytest -q --timeout 1800 tests/e2e/test_autobahn.py
+	SIPWS_AUTOBAHN=all $(BIN)/pytest -q --timeout 1800 tests/e2e/test_autobahn.py \
+	    tests/e2e/test_autobahn_client.py
 
 # 50,000 connections that come and go, traced; a test run has 2,000.
 soak: $(READY)

@@ -17,7 +17,7 @@ engine_log: Final = logging.getLogger("sipws.engine")
 engine_log.setLevel(logging.INFO)
 
 _WINDOW_BITS: Final = 12
-"""4 KiB of memory for each direction of a connection: a SIP message is shorter than that."""
+"""4 KiB of memory for a direction of a connection: a SIP message is shorter than that."""
 
 _ZLIB: Final = {"memLevel": 5}
 """As websockets' own server has it: 16 KiB in place of 128."""
@@ -32,9 +32,11 @@ SERVER_COMPRESSION: Final = [
 """permessage-deflate, as a server accepts it (RFC 7692)."""
 
 CLIENT_COMPRESSION: Final = [
+    # The window of what we send is the server's to choose: some answer a size that is offered with
+    # a larger one (which RFC 7692 section 7.1.2.2 forbids), and that would fail the connection.
     ClientPerMessageDeflateFactory(
         server_max_window_bits=_WINDOW_BITS,
-        client_max_window_bits=_WINDOW_BITS,
+        client_max_window_bits=True,
         compress_settings=_ZLIB,
     )
 ]

@@ -48,9 +48,11 @@ Make = Callable[..., ClientSession]
 def make() -> Make:
     """Sessions that have sent their request."""
 
-    def make_session(offer: Offer | None = None, destination: Destination = DESTINATION) -> (
-        ClientSession
-    ):  # fmt: skip
+    def make_session(
+        offer: Offer | None = None,
+        destination: Destination = DESTINATION,
+        compression: bool = False,
+    ) -> ClientSession:
         connection = Connection(
             id=7,
             listener=Listener("ws", "192.0.2.5", 50123),
@@ -59,7 +61,9 @@ def make() -> Make:
             started=1000.0,
             destination=str(destination),
         )
-        session = ClientSession(connection, Limits(), destination, offer or Offer())
+        session = ClientSession(
+            connection, Limits(), destination, offer or Offer(), compression=compression
+        )
         session.start(1000.0)
         return session
 
@@ -246,6 +250,13 @@ def test_an_extension_that_was_not_asked_for_fails(session: ClientSession, heade
     failed = failure(session.receive(reply, 1000.5))
     assert (failed.kind, failed.reply) == (ErrorKind.BAD_REPLY, reply)
     assert "extension" in failed.detail
+
+
+@pytest.mark.parametrize("bits", ["", "; client_max_window_bits=15", "; client_max_window_bits=9"])
+def test_the_server_chooses_with_what_window_we_compress(make: Make, bits: str) -> None:
+    session = make(compression=True)
+    extensions = f"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12{bits}"
+    assert Connected in kinds(session.receive(reply_to(session, extensions), 1000.5))
 
 
 def test_a_subprotocol_where_none_was_offered_fails(make: Make) -> None:
