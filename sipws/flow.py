@@ -26,8 +26,10 @@ from sipws.events import (
     MessageReceived,
     MessageSent,
 )
+from sipws.frames import is_utf8
 from sipws.handshake import Refusal
 from sipws.instances import REGISTER
+from sipws.limits import LARGE_READ
 from sipws.liveness import PROBE_TIMEOUT, Finding, Liveness
 from sipws.phase import CLOSED, OPEN, Phase
 from sipws.server_session import ServerSession, let_in
@@ -42,7 +44,6 @@ KEEP_ALIVE: Final = b"\r\n\r\n"
 
 KEEP_ALIVE_ANSWER: Final = b"\r\n"
 """The pong to it."""
-
 
 _R: Final = REGISTER[0]
 
@@ -151,7 +152,7 @@ class Flow(asyncio.Protocol):
             ConnectionClosedError: the connection is closing or closed.
         """
         if text is None:
-            text = message.isascii() or _is_utf8(message)
+            text = message.isascii() or is_utf8(message)
         self._session.send(message, text=text)
         hook = self._shared.bus.message_sent
         if hook.subscribers:
@@ -270,6 +271,9 @@ class Flow(asyncio.Protocol):
         finally:
             self._receiving = False
         self._flush()
+        if len(data) >= LARGE_READ and not self._transport.is_closing():
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def eof_received(self) -> bool:
         """End the session; asyncio closes the socket when what is written has gone out."""
@@ -298,10 +302,14 @@ class Flow(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self._end_stall()
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._go_on()
 
     # Between the two.
+
+    def _go_on(self) -> None:
+        """Read again, where nothing is in the way."""
+        if not self.is_stalled and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _act(self, events: Sequence[Event]) -> None:
         """Publish what happened, write what is to be written, keep the time limit."""
@@ -386,11 +394,3 @@ class Flow(asyncio.Protocol):
         if self._stalled is not None:
             self._stalled.end()
             self._stalled = None
-
-
-def _is_utf8(message: bytes) -> bool:
-    try:
-        message.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -94,6 +94,15 @@ def short_control(frame: bytes) -> bytes:
     return bytes((frame[0], frame[1] & _MASKED | _LENGTH_IN_2_BYTES)) + _126_BYTES
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes are UTF-8, as a text message has to be (RFC 6455 section 5.6)."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def whole_messages(
     buffer: bytes | bytearray, start: int, longest: int, connection: Connection, now: float
 ) -> tuple[list[MessageReceived], int]:
@@ -130,11 +139,8 @@ def whole_messages(
         if end > size or length > longest:
             break
         data = apply_mask(buffer[payload:end], buffer[mask:payload])
-        if first == TEXT and not data.isascii():
-            try:
-                data.decode()
-            except UnicodeDecodeError:
-                break
+        if first == TEXT and not (data.isascii() or is_utf8(data)):
+            break
         found.append(MessageReceived(connection, now, data, first == TEXT))
         start = end
     return found, start

@@ -1,8 +1,13 @@
 """What a connection may take, in bytes and seconds, each with its reason."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from sipws.liveness import Intervals
+
+LARGE_READ: Final = 64 * 1024
+"""Bytes of a read behind which all other connections have their turn. uvloop reads up to 32 times
+256 KB from one that has them before it looks at any other."""
 
 
 @dataclass(frozen=True, slots=True)

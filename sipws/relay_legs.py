@@ -210,6 +210,11 @@ class Leg(Flow):
         super().resume_writing()
         self.pair.flowing(self)
 
+    def _go_on(self) -> None:
+        other = self.pair.other(self)
+        if other is None or not other.is_stalled:
+            super()._go_on()
+
     def _deliver(self, event: MessageReceived) -> None:
         self.pair.is_text = event.is_text
         super()._deliver(event)

@@ -204,3 +204,43 @@ async def test_a_thousand_connects_and_aborts_leave_nothing(serve: Serve, upgrad
     gc.collect()
     assert len(asyncio.all_tasks()) == tasks
     assert descriptors() == before
+
+
+async def test_a_connection_that_sends_without_end_leaves_others_their_turn(
+    serve: Serve, upgrade: bytes
+) -> None:
+    handled = most = before = 0
+
+    def count(flow: object, message: bytes) -> None:
+        nonlocal handled
+        handled += len(message)
+
+    server, events = await serve(count)
+    reader, writer = await dial(server, upgrade)
+    await reader.readuntil(b"\r\n\r\n")
+    await events.wait_for(Accepted)
+    connected = writer.get_extra_info("socket")
+    with socket.socket(fileno=os.dup(connected.fileno())) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        stream = memoryview(frame(Opcode.BINARY, bytes(1000)) * 2000)
+        # The event loop has not seen any of it before it sees all that the system takes.
+        sent = sender.send(stream)
+    whole = sent // 1008 * 1000
+    assert whole > 2 * 256 * 1024
+    loop = asyncio.get_running_loop()
+    turns = asyncio.Event()
+
+    def turn() -> None:
+        nonlocal most, before
+        most, before = max(most, handled - before), handled
+        if handled < whole:
+            loop.call_soon(turn)
+        else:
+            turns.set()
+
+    loop.call_soon(turn)
+    async with asyncio.timeout(5):
+        await turns.wait()
+    writer.transport.abort()
+    await events.wait_for(Closed)
+    assert most <= 256 * 1024

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from sipws import Limits, Server
 from sipws.events import (
@@ -317,6 +318,29 @@ async def test_a_slow_client_slows_the_upstream_down_and_gets_everything(
         await phone.send("\r\n\r\n")
         assert await phone.recv() == "\r\n"
     assert both.told.of(ErrorOccurred) == []
+
+
+async def test_a_large_read_of_a_client_does_not_go_on_while_its_upstream_is_slow(
+    relayed: Start, by_hand: ByHand
+) -> None:
+    both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30, max_chunks=0))
+    phone = await both.phone()
+    await by_hand.answer()
+    await both.told.wait_for(Connected)
+    client = next(flow for flow in both.front.flows if isinstance(flow, ClientLeg))
+    upstream = client.pair.upstream
+    assert upstream is not None
+    client.data_received(Frame(Opcode.BINARY, BIG).serialize(mask=True) * 2)
+    assert not client._transport.is_reading()
+    # It fills up before the client's turn comes.
+    upstream.pause_writing()
+    turn = asyncio.Event()
+    asyncio.get_running_loop().call_soon(turn.set)
+    await turn.wait()
+    assert not client._transport.is_reading()
+    upstream.resume_writing()
+    assert client._transport.is_reading()
+    phone.transport.abort()
 
 
 async def test_an_upstream_that_takes_nothing_is_given_up(relayed: Start, by_hand: ByHand) -> None:
