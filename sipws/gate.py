@@ -26,8 +26,12 @@ from sipws.tls import failure_reason
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 128
-"""Connections that the system keeps until they are accepted, and that are accepted at one go."""
+BACKLOG: Final = 1024
+"""Connections that the system keeps until they are accepted. After an outage all phones come at
+once, and who finds no room tries again a second later, or three."""
+
+AT_ONCE: Final = 128
+"""Connections that are accepted at one go."""
 
 OUT_OF_FILES: Final = 1.0
 """Seconds until the next try when a connection cannot be accepted, as with asyncio's servers: most
@@ -91,8 +95,8 @@ class Gate:
             await asyncio.wait(self._arriving)
 
     def _accept(self, listening: socket.socket) -> None:
-        """Accept what has come, up to `BACKLOG`: a flood leaves others their turn."""
-        for _ in range(BACKLOG):
+        """Accept what has come, up to `AT_ONCE`: a flood leaves others their turn."""
+        for _ in range(AT_ONCE):
             try:
                 connected, peer = listening.accept()
                 connected.setblocking(False)

@@ -243,6 +243,7 @@ class Server:
             await loop.create_server(
                 lambda: self._make_flow(bound, self._shared, None),
                 sock=listening,
+                backlog=BACKLOG,
                 start_serving=False,
             )
             for listening in sockets

@@ -494,3 +494,16 @@ async def test_an_address_that_is_taken_is_told_like_any_other(
     server, _ = await serve(listen="wss:127.0.0.1:0", tls=tls)
     with pytest.raises(TransportError, match=r"cannot listen on wss:127\.0\.0\.1:"):
         await Server([str(server.listeners[0])], lambda flow, message: None, tls=tls).start()
+
+
+@pytest.mark.parametrize("proto", ["ws", "wss"])
+async def test_all_phones_may_come_at_once(serve: Serve, tls: Certificates, proto: str) -> None:
+    server, events = await serve(listen=f"{proto}:127.0.0.1:0", tls=tls)
+    address = ("127.0.0.1", server.listeners[0].port)
+    phones = []
+    for _ in range(300):
+        # Nobody accepts meanwhile; the system would let the one that is too many wait for a second.
+        phones.append(socket.create_connection(address, timeout=0.5))
+    for phone in phones:
+        phone.close()
+    await events.wait_for(Closed, len(phones))
