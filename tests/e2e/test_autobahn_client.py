@@ -25,8 +25,8 @@ TIME_ENOUGH = 1200.0 if EVERYTHING else 120.0
 
 GOOD = ("OK", "INFORMATIONAL")
 
-NOT_OFFERED = {f"13.{offer}.{number}" for offer in (5, 6) for number in range(1, 19)}
-"""Cases for a client that lets its server compress with a window of any size."""
+NOT_OFFERED = {f"13.{offer}.{number}" for offer in (2, 5, 6) for number in range(1, 19)}
+"""Cases that need parameters of permessage-deflate that the client does not offer."""
 
 NOT_STRICT = {"6.4.3", "6.4.4"}
 """Bad UTF-8 in a frame is found when the frame is complete, not as its bytes trickle in."""
@@ -53,7 +53,11 @@ async def test_the_client_passes_autobahns_cases(tmp_path: Path) -> None:
     try:
         async with asyncio.timeout(TIME_ENOUGH):
             listening = (await process.stderr.readline()).decode()
-            await example("echo_client").run(listening.split()[-1])
+            client = example("echo_client")
+            if EVERYTHING:
+                # A thousand short messages have 60 seconds, whatever goes on beside them.
+                client.AT_ONCE = 2
+            await client.run(listening.split()[-1])
             # It writes its report and ends.
             await process.communicate()
     finally:
