@@ -8,6 +8,7 @@ bytes that come out go into the socket, all those of one read in one write.
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, cast
 
 from websockets.exceptions import ProtocolError
@@ -46,6 +47,9 @@ KEEP_ALIVE_ANSWER: Final = b"\r\n"
 """The pong to it."""
 
 _R: Final = REGISTER[0]
+
+_address_of_ours: Final = lru_cache(64)(address_of_socket)
+"""Our end of all connections is the same few addresses."""
 
 
 class Flow(asyncio.Protocol):
@@ -240,7 +244,7 @@ class Flow(asyncio.Protocol):
             refusal = ticket.refusal
         self._ticket = ticket
         ticket.used = True
-        local = address_of_socket(transport.get_extra_info("sockname"))
+        local = _address_of_ours(transport.get_extra_info("sockname"))
         connection = Connection(
             shared.registry.next_id(), self._listener, local, peer, started, begun=begun
         )

@@ -97,6 +97,12 @@ class ServerSession(Session):
         if self.phase is not HANDSHAKE or self._turned_away is not None:
             return False
         self._turned_away = refusal
+        limits = self._limits
+        self._limits = replace(
+            limits,
+            handshake_timeout=min(limits.handshake_timeout, PATIENCE),
+            close_timeout=min(limits.close_timeout, PATIENCE),
+        )
         return True
 
     def drop(self, refusal: Refusal, now: float, received: bytes = b"") -> list[Event]:
@@ -119,14 +125,6 @@ class ServerSession(Session):
         if self.phase is HANDSHAKE and self._turned_away is not None:
             return self._refuse(self._turned_away, now)
         return super().close(now, code, reason)
-
-    @property
-    def timeout(self) -> float | None:
-        """As any session's; shorter for one that is turned away."""
-        timeout = super().timeout
-        if self._turned_away is None or timeout is None:
-            return timeout
-        return min(timeout, PATIENCE)
 
     def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
         received, limit = self._received, self._limits.request_size
@@ -171,8 +169,10 @@ class ServerSession(Session):
         self.accepted = True
         happened.append(HandshakeReply(self.connection, now, 101, reply))
         happened.append(Accepted(self.connection, now, request, reply))
-        # A client may send frames right behind its request, before it has seen the answer.
-        return happened + self._receive_frames(behind, now)
+        if behind:
+            # A client may send frames right behind its request, before it has seen the answer.
+            happened += self._receive_frames(behind, now)
+        return happened
 
     def _short_answer(self, request: bytes, now: float) -> bytes | None:
         if not self.by_hand:

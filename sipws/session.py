@@ -195,11 +195,10 @@ class Session(Wire):
     @property
     def timeout(self) -> float | None:
         """Seconds that this phase may last before `handle_timeout` is due; None for ever."""
-        if self.phase is HANDSHAKE:
+        phase = self.phase
+        if phase is HANDSHAKE:
             return self._limits.handshake_timeout
-        if self.phase is CLOSING:
-            return self._limits.close_timeout
-        return None
+        return self._limits.close_timeout if phase is CLOSING else None
 
     @property
     def traffic(self) -> tuple[int, int, int, int]:
