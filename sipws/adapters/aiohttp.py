@@ -97,21 +97,40 @@ class TracedWebSocketResponse(web.WebSocketResponse):
 
     async def send_str(self, data: str, compress: int | None = None) -> None:
         """Send a text message."""
-        await super().send_str(data, compress)
+        try:
+            await super().send_str(data, compress)
+        except OSError:
+            self._sending_failed()
+            raise
         _went(self._reporter, data, text=True)
 
     async def send_bytes(self, data: Any, compress: int | None = None) -> None:
         """Send a binary message."""
-        await super().send_bytes(data, compress)
+        try:
+            await super().send_bytes(data, compress)
+        except OSError:
+            self._sending_failed()
+            raise
         _went(self._reporter, data, text=False)
 
     async def send_frame(
         self, message: bytes, opcode: WSMsgType, compress: int | None = None
     ) -> None:
         """Send a frame, which for text and binary is a message."""
-        await super().send_frame(message, opcode, compress)
+        try:
+            await super().send_frame(message, opcode, compress)
+        except OSError:
+            self._sending_failed()
+            raise
         if opcode in (WSMsgType.TEXT, WSMsgType.BINARY):
             _went(self._reporter, message, text=opcode is WSMsgType.TEXT)
+
+    def _sending_failed(self) -> None:
+        # The handler will raise because of it, and has not failed. Where the connection is being
+        # closed, `close` and `receive` tell how it ended.
+        if self._reporter is not None and (not self.closed or self.close_code == ABNORMAL):
+            detail = "the connection was gone when something was to be sent on it"
+            _lost(self._reporter, self.exception(), detail)
 
     async def close(
         self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
@@ -127,7 +146,7 @@ class TracedWebSocketResponse(web.WebSocketResponse):
                 _closed_by_us(self, self._reporter, code, message)
             elif not self._reading and self._reporter is not None:
                 # Nobody was reading when it ended, and aiohttp noticed at a ping.
-                self._reporter.lost()
+                _lost(self._reporter, self.exception(), "the connection was gone at a ping")
 
 
 @harmless
@@ -226,10 +245,20 @@ def _came(reporter: Reporter, message: Any) -> None:
             reporter.error(ERROR_OF_CODE.get(code, ErrorKind.PROTOCOL_ERROR), detail)
             reporter.closed(code, detail, Side.LOCAL, clean=False)
         case WSMsgType.ERROR:
-            reporter.lost(str(message.data))
+            _lost(reporter, message.data, str(message.data))
         case WSMsgType.CLOSED if not reporter.ended:
             # The end of the stream, which aiohttp takes for a close with 1000.
             reporter.lost()
+
+
+def _lost(reporter: Reporter, exc: BaseException | None, detail: str) -> None:
+    """The peer vanished; where an open connection's exception is a time-out, that of a ping."""
+    if isinstance(exc, TimeoutError):
+        detail = str(exc) or "the peer did not answer a ping in time"
+        reporter.error(ErrorKind.PING_TIMEOUT, detail)
+        reporter.closed(ABNORMAL, detail, Side.LOCAL, clean=False)
+    else:
+        reporter.lost(detail)
 
 
 @harmless

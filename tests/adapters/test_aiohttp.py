@@ -1,5 +1,6 @@
 """aiohttp servers: what is told of their connections."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -190,6 +191,47 @@ async def test_a_peer_that_vanishes_is_told(trace: Pipeline, homer: Homer) -> No
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == "connection-lost"
     assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+
+
+async def sending(request: web.Request) -> web.StreamResponse:
+    """Never reads."""
+    websocket = TracedWebSocketResponse(protocols=["sip"], heartbeat=0.1)
+    await websocket.prepare(request)
+    while True:
+        await websocket.send_str(sip())
+        await asyncio.sleep(0.01)
+
+
+async def reading(request: web.Request) -> web.StreamResponse:
+    websocket = TracedWebSocketResponse(protocols=["sip"], heartbeat=0.1)
+    await websocket.prepare(request)
+    await websocket.receive()
+    return websocket
+
+
+async def test_sending_to_a_peer_that_is_gone_is_a_loss(trace: Pipeline, homer: Homer) -> None:
+    async with serving(trace, sending) as port:
+        websocket = await client(port)
+        websocket.transport.abort()
+        closed = await homer.closed()
+    (error,) = homer.of("ERROR")
+    assert error["Error"] == "connection-lost"
+    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+
+
+@pytest.mark.parametrize("handler", [reading, sending])
+async def test_a_peer_that_answers_no_ping_is_told(
+    trace: Pipeline, homer: Homer, handler: Handler
+) -> None:
+    async with serving(trace, handler) as port:
+        websocket = await client(port)
+        websocket.transport.pause_reading()
+        closed = await homer.closed()
+        websocket.transport.abort()
+    (error,) = homer.of("ERROR")
+    assert error["Error"] == "ping-timeout"
+    assert error["Message"]
+    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "local")
 
 
 @pytest.mark.parametrize(
