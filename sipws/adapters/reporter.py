@@ -47,6 +47,9 @@ ERROR_OF_CODE: Final = {
 }
 """What a close code means when a server fails a connection with it (RFC 6455 section 7.4.1)."""
 
+_PING_UNANSWERED: Final = (1011, "keepalive ping timeout")
+"""How websockets, and uvicorn with it, fail a connection whose peer does not answer a ping."""
+
 _KIND_OF_STATUS: Final[dict[int, ErrorKind]] = {
     HTTPStatus.NOT_FOUND: ErrorKind.NOT_FOUND,
     HTTPStatus.MISDIRECTED_REQUEST: ErrorKind.HOST_REFUSED,
@@ -61,6 +64,13 @@ _KIND_OF_STATUS: Final[dict[int, ErrorKind]] = {
 def kind_of_status(status: int) -> ErrorKind:
     """What a refusal's HTTP status says, where nothing else tells why."""
     return _KIND_OF_STATUS.get(status, ErrorKind.REFUSED)
+
+
+def kind_of_failure(code: int, reason: str) -> ErrorKind | None:
+    """Why a server failed a connection, by its close frame; None where it did not fail it."""
+    if (code, reason) == _PING_UNANSWERED:
+        return ErrorKind.PING_TIMEOUT
+    return ERROR_OF_CODE.get(code)
 
 
 def address_of(host_and_port: Any) -> Address:
@@ -232,7 +242,7 @@ class Reporter:
 
     def failed(self, exc: BaseException) -> None:
         """The application raised."""
-        self.error(ErrorKind.HANDLER_FAILED, f"{type(exc).__name__}: {exc}")
+        self.error(ErrorKind.HANDLER_FAILED, f"{type(exc).__name__}: {exc}".rstrip(": "))
 
     def lost(self, detail: str = "the connection ended without a close frame") -> None:
         """The peer vanished."""

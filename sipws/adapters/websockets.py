@@ -34,7 +34,7 @@ except ImportError as exc:  # pragma: no cover  websockets is among our own requ
         f"sipws.adapters.websockets needs websockets 16 or later (pip install websockets): {exc}"
     ) from exc
 
-from sipws.adapters.reporter import ERROR_OF_CODE, Reporter, harmless, kind_of_status
+from sipws.adapters.reporter import Reporter, harmless, kind_of_failure, kind_of_status
 from sipws.events import ErrorKind, Side
 from sipws.handshake import end_of_request, what_is_wrong
 from sipws.tracing.pipeline import Pipeline
@@ -152,7 +152,6 @@ class _Watch:
         self.reporter = reporter
         self.peer_left = False
         """Whether the peer's end of the stream was seen."""
-        self._connection = connection
         self._protocol: ServerProtocol = connection.protocol
         self._received: bytearray | None = bytearray()
         """What has come of the request; None once it is complete."""
@@ -335,10 +334,11 @@ class _Watch:
                 reporter.closed(1006, "the server dropped the connection", dropped_by, clean=False)
             return
         clean = rcvd is not None and sent is not None
-        if not by_peer and (kind := ERROR_OF_CODE.get(first.code)):
+        if not by_peer and (kind := kind_of_failure(first.code, first.reason)):
             reporter.error(kind, problem or first.reason)
-        elif not clean and isinstance(self._connection.connection_exc, TimeoutError):
-            reporter.error(ErrorKind.CLOSE_TIMEOUT, str(self._connection.connection_exc))
+        elif not clean and not by_peer and dropped_by is Side.LOCAL:
+            detail = "the peer did not answer the close frame in time"
+            reporter.error(ErrorKind.CLOSE_TIMEOUT, detail)
         side = Side.PEER if by_peer else Side.LOCAL
         reporter.closed(first.code, first.reason, side, clean=clean)
 

@@ -272,6 +272,34 @@ async def test_a_server_that_ends_tells_how(trace: Pipeline, homer: Homer) -> No
     assert len(trace.connections) == 0
 
 
+async def test_a_peer_that_answers_no_ping_is_told(trace: Pipeline, homer: Homer) -> None:
+    async with serving(trace, ping_interval=0.05, ping_timeout=0.05, close_timeout=0.05) as port:
+        websocket: ClientConnection = await client(port, ping_interval=None)
+        websocket.transport.pause_reading()
+        closed = await homer.closed()
+        websocket.transport.abort()
+    (error,) = homer.of("ERROR")
+    assert error["Error"] == "ping-timeout"
+    assert (closed["Close-Code"], closed["Closed-By"]) == ("1011", "local")
+
+
+async def test_a_peer_that_answers_no_close_frame_is_told(trace: Pipeline, homer: Homer) -> None:
+    async def closing(websocket: ServerConnection) -> None:
+        await websocket.recv()
+        await websocket.close(4000, "bye")
+
+    async with serving(trace, closing, close_timeout=0.05) as port:
+        websocket: ClientConnection = await client(port, ping_interval=None)
+        websocket.transport.pause_reading()
+        await websocket.send(sip())
+        closed = await homer.closed()
+        websocket.transport.abort()
+    assert homer.of("ERROR")[0]["Error"] == "close-timeout"
+    assert (closed["Close-Code"], closed["Closed-By"]) == ("4000", "local")
+    assert closed["Status"] == "FAILURE"
+    assert len(trace.connections) == 0
+
+
 async def test_a_connection_class_of_ones_own_is_kept(trace: Pipeline, homer: Homer) -> None:
     class Mine(ServerConnection):
         async def recv(self, decode: bool | None = None) -> Any:
