@@ -13,12 +13,14 @@ ASGI tells what the server understood, not what was on the wire: handshakes are 
 are whole and exact, and bytes are counted without the headers of frames.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 from sipws.adapters.http import Header, accept_headers, phrase, rebuilt_reply, rebuilt_request
-from sipws.adapters.reporter import ERROR_OF_CODE, Reporter, harmless, kind_of_status, size_of
+from sipws.adapters.reporter import Reporter, harmless, kind_of_failure, kind_of_status, size_of
 from sipws.address import Proto
 from sipws.events import ABNORMAL, NO_STATUS, ErrorKind, Side
 from sipws.tracing.pipeline import Pipeline
@@ -57,8 +59,11 @@ class TraceMiddleware:
             try:
                 await self._app(scope, watch.receive, watch.send)
             except BaseException as exc:
+                if isinstance(exc, Exception):
+                    await watch.hear_out()
                 watch.ended(exc)
                 raise
+            await watch.hear_out()
             watch.ended(None)
         elif scope["type"] == "lifespan":
             await self._app(scope, self._starting(receive), self._ending(send))
@@ -102,6 +107,8 @@ class _Watch:
         self._body = b""
         self._broken: BaseException | None = None
         """What sending raised."""
+        self._disconnect: Message | None = None
+        """The end, as the server told it to an application that did not ask."""
         self._reporter: Reporter | None = None
 
     @harmless
@@ -156,8 +163,9 @@ class _Watch:
             reporter.lost()
         else:
             # That the server itself failed or ended the connection shows in the code alone.
-            ours = code == SERVICE_RESTART or code in ERROR_OF_CODE
-            if kind := ERROR_OF_CODE.get(code):
+            kind = kind_of_failure(code, reason)
+            ours = code == SERVICE_RESTART or kind is not None
+            if kind is not None:
                 reporter.error(kind, reason or f"closed with code {code}")
             reporter.closed(code, reason, Side.LOCAL if ours else Side.PEER, clean=True)
 
@@ -214,6 +222,19 @@ class _Watch:
         reporter.refused(ErrorKind.HANDSHAKE_ABORTED, detail)
         reporter.closed(ABNORMAL, detail, Side.PEER, clean=False)
 
+    async def hear_out(self) -> None:
+        """Ask for the end in the place of an application that only sent, or was busy."""
+        reporter = self._reporter
+        if reporter is None or reporter.ended or not reporter.accepted:
+            return
+        # Whatever receiving raises: there is nothing to hear then.
+        with suppress(Exception):
+            # What has come is there at once, and nothing is waited for.
+            async with asyncio.timeout(0):
+                while (message := await self._receive())["type"] != "websocket.disconnect":
+                    pass
+                self._disconnect = message
+
     @harmless
     def ended(self, exc: BaseException | None) -> None:
         """The application returned or raised."""
@@ -227,7 +248,9 @@ class _Watch:
             self._refused(reporter, *self._refusal)
         elif self._broken is not None and isinstance(self._broken, OSError):
             # ASGI: what a server raises when one sends on a connection that is gone.
-            if reporter.accepted:
+            if self._disconnect is not None:
+                self._disconnected(reporter, self._disconnect)
+            elif reporter.accepted:
                 reporter.lost("the connection was gone when something was to be sent on it")
             else:
                 self._handshake_ended(reporter)
@@ -238,6 +261,8 @@ class _Watch:
         else:
             if isinstance(exc, Exception):
                 reporter.failed(exc)
+            if self._disconnect is not None:
+                self._disconnected(reporter, self._disconnect)
             reporter.closed(ABNORMAL, problem, Side.LOCAL, clean=False)
 
 

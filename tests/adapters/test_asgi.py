@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -200,6 +200,37 @@ async def test_sending_to_a_peer_that_is_gone_is_a_loss(trace: Pipeline, homer: 
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == "connection-lost"
     assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+
+
+async def only_sending(send: Any) -> None:
+    while True:
+        await send({"type": "websocket.send", "text": sip()})
+        await asyncio.sleep(0)
+
+
+async def busy(send: Any) -> None:
+    """Is done some time after the close."""
+    with suppress(OSError):
+        await only_sending(send)
+
+
+@pytest.mark.parametrize("work", [only_sending, busy])
+async def test_an_application_that_does_not_read_is_told_with_the_code_of_its_peer(
+    trace: Pipeline, homer: Homer, work: Callable[[Any], Awaitable[None]]
+) -> None:
+    async def deaf(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await work(send)
+
+    async with serving(trace, deaf) as port:
+        async with client(port) as websocket:
+            await websocket.send(sip())
+            await websocket.close(1001, "leaving")
+        closed = await homer.closed()
+    assert not homer.of("ERROR")
+    assert (closed["Close-Code"], closed["Closed-By"]) == ("1001", "peer")
+    assert closed["Close-Reason"] == "leaving"
 
 
 async def test_an_application_that_closes_is_told(trace: Pipeline, homer: Homer) -> None:
