@@ -31,7 +31,7 @@ from sipws.frames import is_utf8
 from sipws.handshake import Refusal
 from sipws.instances import REGISTER
 from sipws.limits import LARGE_READ
-from sipws.liveness import PROBE_TIMEOUT, Finding, Liveness
+from sipws.liveness import Finding, Liveness
 from sipws.phase import CLOSED, OPEN, Phase
 from sipws.server_session import ServerSession, let_in
 from sipws.session import Session
@@ -194,9 +194,8 @@ class Flow(asyncio.Protocol):
 
     def probe(self) -> None:
         """Ping the peer now; it is dropped when nothing of it comes in time (`look_after`)."""
-        bytes_in = self._session.traffic[2]
         now = asyncio.get_running_loop().time()
-        self._act_on(self._liveness_now(now).ask(now, bytes_in))
+        self._act_on(self._liveness_now(now).ask(now, self._session.traffic[2]))
 
     def look_after(self, now: float) -> None:
         """Ping a quiet peer, drop one that is gone, close one that is idle (`sipws.keeper`).
@@ -206,7 +205,7 @@ class Flow(asyncio.Protocol):
         """
         if self._session.phase is OPEN:
             messages_in, _, bytes_in, _ = self._session.traffic
-            self._act_on(self._liveness_now(now).look(now, bytes_in, messages_in))
+            self._act_on(self._liveness_now(now).look(now, bytes_in, messages_in, self._is_read))
 
     def _liveness_now(self, now: float) -> Liveness:
         if self._liveness is None:
@@ -219,7 +218,7 @@ class Flow(asyncio.Protocol):
                 self._session.ping()
                 self._flush()
             case Finding.GONE:
-                waited = self._shared.limits.intervals.pong or PROBE_TIMEOUT
+                waited = self._shared.limits.intervals.patience
                 self.abort(ErrorKind.PING_TIMEOUT, f"no answer to a ping within {waited:g} s")
             case Finding.IDLE:
                 self.close(1000, f"idle for {self._shared.limits.intervals.idle:g} s")
@@ -310,9 +309,13 @@ class Flow(asyncio.Protocol):
 
     # Between the two.
 
+    @property
+    def _is_read(self) -> bool:
+        return self._stalled is None
+
     def _go_on(self) -> None:
         """Read again, where nothing is in the way."""
-        if not self.is_stalled and not self._transport.is_closing():
+        if self._is_read and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _act(self, events: Sequence[Event]) -> None:
@@ -346,18 +349,14 @@ class Flow(asyncio.Protocol):
             log.debug("answer not sent: %s", exc)
         except Exception as exc:
             log.exception("the handler raised on a message from %s", self.connection.peer)
-            detail = f"{type(exc).__name__}: {exc}"
-            self._shared.bus.publish(
-                ErrorOccurred(self.connection, event.time, ErrorKind.HANDLER_FAILED, detail)
-            )
+            kind, detail = ErrorKind.HANDLER_FAILED, f"{type(exc).__name__}: {exc}"
+            self._shared.bus.publish(ErrorOccurred(self.connection, event.time, kind, detail))
 
     def _registered(self, event: MessageReceived) -> None:
         """A phone registers: the connection that it left, if there is one, is asked and told."""
-        instances = self._shared.instances
-        if instances is None:
+        if (instances := self._shared.instances) is None:
             return
-        left = instances.registered(self.connection.id, event.data)
-        if left is not None:
+        if (left := instances.registered(self.connection.id, event.data)) is not None:
             self._shared.supersede(*left, event.time, self.connection.id)
 
     def _flush(self) -> None:
@@ -390,8 +389,8 @@ class Flow(asyncio.Protocol):
             self._transport.abort()
 
     def _send_timed_out(self) -> None:
-        timeout = self._shared.limits.send_timeout
-        self.abort(ErrorKind.SEND_TIMEOUT, f"the peer took no bytes for {timeout * 1000:g} ms")
+        milliseconds = self._shared.limits.send_timeout * 1000
+        self.abort(ErrorKind.SEND_TIMEOUT, f"the peer took no bytes for {milliseconds:g} ms")
         self._end_stall()
 
     def _end_stall(self) -> None:

@@ -40,9 +40,14 @@ class Intervals:
     """Seconds without a message from the peer before it is closed with 1000; pongs are none."""
 
     @property
+    def patience(self) -> float:
+        """Seconds to answer a ping, also one that was asked for where pings are off."""
+        return self.pong or PROBE_TIMEOUT
+
+    @property
     def look(self) -> float:
         """Seconds between two looks: twice in the shortest of the times above."""
-        shortest = min(each for each in (self.ping, self.idle, self.pong or PROBE_TIMEOUT) if each)
+        shortest = min(each for each in (self.ping, self.idle, self.patience) if each)
         return max(0.02, shortest / 2)
 
 
@@ -58,22 +63,29 @@ class Liveness:
         self._heard = self._told = now
         self._pinged: float | None = None
 
-    def look(self, now: float, bytes_in: int, messages_in: int) -> Finding:
+    def look(self, now: float, bytes_in: int, messages_in: int, is_read: bool = True) -> Finding:
         """Look at a connection.
 
         Args:
             now: seconds, by a clock that does not step.
             bytes_in: bytes that came from the peer, ever.
             messages_in: messages that came, ever.
+            is_read: whether what comes is read now. What is not read says nothing against the
+                peer: it is pinged, so that it knows that we are there, and stays.
         """
         intervals = self._intervals
         if bytes_in != self._bytes_in:
             self._bytes_in, self._heard, self._pinged = bytes_in, now, None
         if messages_in != self._messages_in:
             self._messages_in, self._told = messages_in, now
+        if not is_read:
+            self._told, self._pinged = now, None
+            if self._ping and now - self._heard >= self._ping:
+                self._heard = now
+                return Finding.ASK
+            return Finding.WELL
         if self._pinged is not None:
-            waited = now - self._pinged
-            return Finding.GONE if waited >= (intervals.pong or PROBE_TIMEOUT) else Finding.WELL
+            return Finding.GONE if now - self._pinged >= intervals.patience else Finding.WELL
         if intervals.idle and now - self._told >= intervals.idle:
             return Finding.IDLE
         if self._ping and now - self._heard >= self._ping:

@@ -210,10 +210,10 @@ class Leg(Flow):
         super().resume_writing()
         self.pair.flowing(self)
 
-    def _go_on(self) -> None:
+    @property
+    def _is_read(self) -> bool:
         other = self.pair.other(self)
-        if other is None or not other.is_stalled:
-            super()._go_on()
+        return super()._is_read and (other is None or not other.is_stalled)
 
     def _deliver(self, event: MessageReceived) -> None:
         self.pair.is_text = event.is_text

@@ -45,6 +45,15 @@ def test_pongs_do_not_keep_an_idle_peer() -> None:
     assert found[4:] == [Finding.IDLE, Finding.WELL]
 
 
+def test_a_peer_that_is_not_read_is_asked_but_neither_gone_nor_idle() -> None:
+    liveness = Liveness(Intervals(ping=30, pong=10, idle=60), 0.0)
+    found = [liveness.look(now, 5, 1, is_read=False) for now in (0, 30, 40, 59, 60, 90)]
+    well, ask = Finding.WELL, Finding.ASK
+    assert found == [well, ask, well, well, ask, ask]
+    # Read again, it is as any other.
+    assert look(liveness, (119, 5, 1), (120, 5, 1), (130, 5, 1)) == [well, ask, Finding.GONE]
+
+
 def test_nothing_is_done_where_all_is_off() -> None:
     intervals = Intervals(ping=0, idle=0)
     assert look(Liveness(intervals, 0.0), (0, 0, 0), (1e9, 0, 0)) == [Finding.WELL] * 2

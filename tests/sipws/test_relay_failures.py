@@ -343,6 +343,29 @@ async def test_a_large_read_of_a_client_does_not_go_on_while_its_upstream_is_slo
     phone.transport.abort()
 
 
+async def test_no_side_is_given_up_for_what_is_not_read_while_the_other_is_slow(
+    relayed: Start, by_hand: ByHand
+) -> None:
+    both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30))
+    phone = await both.phone()
+    await by_hand.answer()
+    await both.told.wait_for(Connected)
+    client = next(flow for flow in both.front.flows if isinstance(flow, ClientLeg))
+    upstream = client.pair.upstream
+    assert upstream is not None
+    upstream.pause_writing()
+    soon = asyncio.get_running_loop().time()
+    for leg in (client, upstream):
+        for later in (0, 40, 80, 120):
+            leg.look_after(soon + later)
+        assert leg.is_open
+    upstream.resume_writing()
+    for later in (160, 200):
+        client.look_after(soon + later)
+    assert (await both.told.wait_for(ErrorOccurred)).kind is ErrorKind.PING_TIMEOUT
+    phone.transport.abort()
+
+
 async def test_an_upstream_that_takes_nothing_is_given_up(relayed: Start, by_hand: ByHand) -> None:
     both = await relayed(upstream=by_hand.url, limits=Limits(max_chunks=0))
     phone = await both.phone()
