@@ -184,11 +184,14 @@ class _Stream(asyncio.Protocol):
         self._source = Source(transport, "", 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._meet(transport)
+        self._collector.counters["accepted"] += 1
+
+    def _meet(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername") or ("", 0)
         self._source = self._source._replace(ip=peer[0], port=peer[1])
         self._collector._connections.add(self._transport)
-        self._collector.counters["accepted"] += 1
 
     def data_received(self, data: bytes) -> None:
         before = self._splitter.skipped
@@ -208,9 +211,9 @@ class _TlsStream(_Stream):
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        # What comes right behind the handshake is here before `_secure` goes on.
+        self._meet(transport)
         self._transport.pause_reading()
-        self._collector._connections.add(self._transport)
         handshakes = self._collector._handshakes
         handshake = asyncio.get_running_loop().create_task(self._secure(self._transport))
         handshakes.add(handshake)

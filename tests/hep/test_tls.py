@@ -56,6 +56,28 @@ async def test_packets_go_on_arriving_over_tls_write_after_write(
     assert sender.counters.sent == 5
 
 
+async def test_a_packet_right_behind_the_handshake_has_its_source(
+    packet, collect, inbox, trusting, collector_context
+) -> None:
+    collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(received, sent, server_hostname="localhost")
+    reader, writer = await asyncio.open_connection(*collector.tls_address)
+    while True:
+        try:
+            client.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            writer.write(sent.read())
+            received.write(await reader.read(1 << 16))
+    # The end of the handshake and the packet are one write.
+    client.write(hep.encode(packet))
+    writer.write(sent.read())
+    await inbox.wait_for(1)
+    assert inbox.sources == [("tls", *writer.get_extra_info("sockname"))]
+    writer.close()
+
+
 async def test_a_collector_that_nobody_vouches_for_gets_nothing(
     packet, collect, inbox, collector_context
 ) -> None:
