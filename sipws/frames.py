@@ -158,6 +158,9 @@ def whole_control(frame: bytes) -> tuple[int, bytes] | None:
     first, length = frame[0], frame[1] - _MASKED
     if not (CLOSE <= first <= PONG and 0 <= length < _LENGTH_IN_2_BYTES):
         return None
+    if len(frame) < _SHORTEST:
+        # It states more than `next_frame` was to wait for.
+        return None
     return first, apply_mask(frame[_SHORTEST:], frame[2:_SHORTEST])
 
 

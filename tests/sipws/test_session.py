@@ -60,6 +60,17 @@ def test_frames_right_behind_the_request_are_read(session: ServerSession, upgrad
     assert events[-1] == MessageReceived(session.connection, 1000.5, REGISTER, is_text=True)
 
 
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.CLOSE])
+def test_a_control_frame_is_no_longer_than_a_message_may_be(
+    connection: Connection, upgrade: bytes, opcode: Opcode
+) -> None:
+    session = ServerSession(connection, Limits(message_size=100))
+    session.receive(upgrade, 1000.0)
+    [event] = session.receive(frame(opcode, b"x" * 101), 1001.0)
+    assert isinstance(event, ErrorOccurred)
+    assert event.kind is ErrorKind.MESSAGE_TOO_BIG
+
+
 @pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
 def test_text_and_binary_messages_are_received(open_session: ServerSession, opcode: Opcode) -> None:
     [event] = open_session.receive(frame(opcode, REGISTER), 1001.0)
