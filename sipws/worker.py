@@ -90,7 +90,7 @@ class _Worker:
 
         application.server.instances.news = registered
         if start.is_service and start.config.log.connections:
-            log_connections(application.bus)
+            log_connections(application.bus, start.config.tracing.masking)
         async with application:
             link.tell("ready")
             await self._stop.wait()

@@ -287,6 +287,17 @@ def test_workers_end_with_their_parent(start: Start) -> None:
     until(lambda: not any(map(is_alive, pids)))
 
 
+def test_workers_log_no_more_than_one_process_would(start: Start, tmp_path: Path) -> None:
+    config = tmp_path / "sipws.toml"
+    config.write_text('[tracing]\ntrace_mask_parameters = ["pet"]\n')
+    program = start("-c", str(config)).serves()
+    with program.connect() as client:
+        client.close(1000, "asked for /?pet=felix")
+    until(lambda: "asked for" in program.said)
+    assert "/?pet=***" in program.said
+    assert "felix" not in program.said
+
+
 def test_a_reload_is_for_all(start: Start, tmp_path: Path) -> None:
     script = tmp_path / "filter.cfg"
     script.write_text("route[f] { exit; }")
