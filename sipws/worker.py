@@ -17,7 +17,7 @@ import uvloop
 from sipws import log, mi
 from sipws.app import Application
 from sipws.commands import methods_of
-from sipws.console import WRONG_INPUT, reload, stop_on_signals, told, totals_of
+from sipws.console import WRONG_INPUT, on_hangup, reload, stop_on_signals, told, totals_of
 from sipws.errors import SipwsError
 from sipws.event_log import log_connections
 from sipws.instances import Phone
@@ -88,6 +88,11 @@ class _Worker:
         def registered(phone: Phone, connection: int) -> None:
             link.tell("registered", [phone, connection])
 
+        async def hangup() -> None:
+            reload(application)
+
+        # Whoever sends it to all of a service's processes means to end none.
+        on_hangup(hangup)
         application.server.instances.news = registered
         if start.is_service and start.config.log.connections:
             log_connections(application.bus, start.config.tracing.masking)

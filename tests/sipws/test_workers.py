@@ -307,6 +307,10 @@ def test_a_reload_is_for_all(start: Start, tmp_path: Path) -> None:
     assert program.said.count("the filter is read anew") == 2
     program.process.send_signal(signal.SIGHUP)
     until(lambda: program.said.count("the filter is read anew") == 4)
+    pids = program.pids
+    os.kill(pids[1], signal.SIGHUP)
+    until(lambda: program.said.count("the filter is read anew") == 5)
+    assert program.pids == pids
     script.write_text("nonsense")
     refused = program.mi("reload")
     assert refused["code"] == 500
