@@ -307,8 +307,9 @@ class Supervisor:
                     log.error("worker %d does not end and is killed", worker.number)
                 worker.kill()
         await asyncio.gather(*self._keepers, *(x.ended for x in self.ended))
-        # What they said last.
-        await asyncio.gather(*(x.reading for x in self.ended))
+        if readings := [x.reading for x in self.ended]:
+            # What they said last. Where one has forked, its link does not end with it.
+            await asyncio.wait(readings, timeout=END_MARGIN)
         await self._relays.aclose()
 
     ended: Sequence[WorkerProcess] = ()

@@ -36,6 +36,8 @@ ENDED_AT_ONCE: Final = 1
 def main() -> int:
     """Serve until the parent says stop; returns the exit status."""
     with socket.socket(fileno=int(sys.argv[1])) as link:
+        # As the parent takes its end for ours, nobody else is to have it.
+        link.set_inheritable(False)
         start = _start(link)
         log.setup(start.config.log.level, start.config.log.format, worker=start.number)
         try:

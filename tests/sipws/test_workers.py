@@ -287,6 +287,32 @@ def test_workers_end_with_their_parent(start: Start) -> None:
     until(lambda: not any(map(is_alive, pids)))
 
 
+@pytest.mark.parametrize(
+    "child",
+    [
+        "subprocess.Popen(['sleep', '60'], close_fds=False).pid",
+        "os.fork() or os.execlp('sleep', 'sleep', '60')",
+        "os.fork() or time.sleep(60) or os._exit(0)",
+    ],
+)
+def test_workers_end_whatever_a_filter_has_started(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: str
+) -> None:
+    pids = tmp_path / "pids"
+    (tmp_path / "starting.py").write_text(
+        f"import os, subprocess, time\nstarted = {child}\n"
+        f"print(started, file=open({str(pids)!r}, 'a'), flush=True)\n"
+        "def decide(connection): return True\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    program = start("-c", os.devnull, "--trace-filter", "starting:decide")
+    try:
+        assert program.serves().stop() == 0
+    finally:
+        for pid in map(int, pids.read_text().split()):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_workers_log_no_more_than_one_process_would(start: Start, tmp_path: Path) -> None:
     config = tmp_path / "sipws.toml"
     config.write_text('[tracing]\ntrace_mask_parameters = ["pet"]\n')
