@@ -156,3 +156,11 @@ def test_the_mapping_for_homer_has_every_part_of_an_event() -> None:
     assert not parts - fields
     positions = [field["position"] for field in mapping["fields_mapping"]]
     assert positions == list(range(1, len(positions) + 1))
+
+
+def test_every_file_has_its_place_in_the_architecture() -> None:
+    told = set(re.findall(r"`(\w+)(?:\.py)?`", (ROOT / "docs" / "architecture.md").read_text()))
+    # Of the filter's language it has the main ones.
+    packages = ("hep", "sipws", "sipws/tracing", "sipws/adapters")
+    files = {path.stem for package in packages for path in (ROOT / package).glob("[!_]*.py")}
+    assert files - told == set()
