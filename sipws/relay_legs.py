@@ -166,13 +166,9 @@ class Pair:
             other.stop_reading()
 
     def flowing(self, leg: "Leg") -> None:
-        """A connection takes bytes again, and is read again."""
+        """A connection takes bytes again: the other is read again, if it takes some itself."""
         other = self.other(leg)
-        if other is None:
-            return
-        if other.is_stalled:
-            leg.stop_reading()
-        else:
+        if other is not None and not other.is_stalled:
             other.go_on_reading()
 
 
