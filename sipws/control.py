@@ -9,6 +9,7 @@ resolve such a one to this machine.
 
 import asyncio
 import hmac
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ import h11
 from sipws.address import Address, is_loopback, split_host_port
 from sipws.errors import AddressError
 from sipws.listening import cannot_listen
+
+log = logging.getLogger(__name__)
 
 PATH: Final = "/mi"
 LONGEST_BODY: Final = 64 * 1024
@@ -243,7 +246,12 @@ class _Http(asyncio.Protocol):
                 return
 
     async def _answer(self, request: h11.Request, body: bytes) -> None:
-        self._send(await self._server.answer(request, body))
+        try:
+            answer = await self._server.answer(request, body)
+        except Exception:
+            log.exception("%s cannot be answered", request.target.decode("ascii", "replace"))
+            answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
+        self._send(answer)
         if self._http.our_state is h11.MUST_CLOSE:
             self._transport.close()
             return

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sipws.address import Address
 from sipws.app import Application
 from sipws.cli import main
 from sipws.config import Config
-from sipws.control import ControlServer
+from sipws.control import ControlServer, Page
 from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
@@ -398,3 +399,19 @@ async def test_who_goes_while_an_answer_is_made_is_not_waited_for() -> None:
     async with asyncio.timeout(5):
         await given_up.wait()
     writer.close()
+
+
+async def test_who_asks_for_what_fails_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> tuple[HTTPStatus, str]:
+        raise RuntimeError("no numbers")
+
+    page, here = Page("text/plain", broken), Address("127.0.0.1", 0)
+    async with ControlServer(here, lambda body: body, pages={"/metrics": page}) as server:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert await reader.readline() == b"HTTP/1.1 500 Internal Server Error\r\n"
+        writer.close()
+    [record] = caplog.records
+    assert record.message == "/metrics cannot be answered"
+    assert "no numbers" in str(record.exc_info)
