@@ -1,5 +1,6 @@
 """The other end of the control interface: ask a running sipws."""
 
+import http.client
 import itertools
 import json
 import urllib.error
@@ -44,7 +45,7 @@ def ask(url: str, method: str, params: dict[str, Any], token: str | None = None)
         ConfigurationError: nobody answers there, or something else does.
     """
     if not url.startswith(("http://", "https://")):
-        raise ConfigurationError(f"{url!r} is no URL of a control interface, such as {URL}")
+        raise _no_url(url)
     if url.rstrip("/").count("/") == _SLASHES_OF_A_HOST:
         url = f"{url.rstrip('/')}{PATH}"
     call = {"jsonrpc": "2.0", "id": next(_ids), "method": method, "params": params}
@@ -59,15 +60,21 @@ def ask(url: str, method: str, params: dict[str, Any], token: str | None = None)
         raise ConfigurationError(
             f"{url}: {exc.code} {exc.reason}{_HINTS.get(exc.code, '')}"
         ) from exc
+    except http.client.InvalidURL as exc:
+        raise _no_url(url) from exc
     except OSError as exc:
         reason = getattr(exc, "reason", exc)
         raise ConfigurationError(
             f"{url}: no answer ({reason}); is sipws running, with --control or [control] listen?"
         ) from exc
-    except ValueError as exc:
+    except (ValueError, http.client.HTTPException) as exc:
         raise ConfigurationError(f"{url}: what answers there is no control interface") from exc
     if not isinstance(reply, dict) or ("result" not in reply and "error" not in reply):
         raise ConfigurationError(f"{url}: what answers there is no control interface")
     if "error" in reply:
         raise MiError(str(reply["error"].get("message")), int(reply["error"].get("code", 500)))
     return reply["result"]
+
+
+def _no_url(url: str) -> ConfigurationError:
+    return ConfigurationError(f"{url!r} is no URL of a control interface, such as {URL}")

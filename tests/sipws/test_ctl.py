@@ -128,6 +128,26 @@ async def test_a_wrong_path_is_told_with_the_right_one(running: Application, cap
     assert "404 Not Found; the path of a control interface is /mi" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port/mi", "http://a host/mi"])
+def test_a_port_or_host_that_is_none_is_one_message_and_status_2(url: str, capsys: Any) -> None:
+    assert main(["ctl", "--url", url, "trace"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sipws: {url!r} is no URL of a control interface")
+
+
+async def test_what_speaks_no_http_is_told_as_no_control_interface(capsys: Any) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}}")  # where the call ends
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mi"
+        assert await asyncio.to_thread(main, ["ctl", "--url", url, "trace"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"sipws: {url}: what answers there is no control interface"
+
+
 @pytest.mark.parametrize("end", ["", "/"])
 async def test_without_a_path_the_right_one_is_meant(
     running: Application, capsys: Any, end: str
