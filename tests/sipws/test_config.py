@@ -192,7 +192,7 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ('[tracing]\ntrace_filter_route = "f"', "trace_filter_route 'f' needs script"),
         (
             '[tracing]\ntrace_filter_route = "f"\nscript = "none.cfg"',
-            "none.cfg: cannot be read: ",
+            "none.cfg: cannot be read: No such file or directory",
         ),
         ('[transport]\nlisten = ["wss:*"]', "listener wss:*:443 needs tls_certificate"),
         ("[transport]\nlisten = []", "transport.listen = []: at least one is needed"),

@@ -302,7 +302,8 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"script {path}: cannot be read: {exc}") from exc
+        reason = getattr(exc, "strerror", exc)
+        raise ConfigurationError(f"script {path}: cannot be read: {reason}") from exc
 
 
 def _include(name: str, includer: str, may_miss: bool) -> tuple[str, str] | None:
