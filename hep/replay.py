@@ -159,7 +159,8 @@ def add_parser(commands: Any) -> None:
         "--to",
         required=True,
         metavar="HEP_ID",
-        help="the collector: host[:port][; transport=udp|tcp|tls][; version=1|2|3]",
+        help="the collector: host[:port][;transport=udp|tcp|tls][;version=1|2|3]; 9060, tcp and 3"
+        " unless told",
     )
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--rate", type=float, metavar="N", help="N packets a second")

@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--to", required=True, metavar="HEP_ID", help="host[:port][;transport=udp|tcp|tls]"
-        "[;version=1|2|3]; tcp and 3 unless told",
+        "[;version=1|2|3]; 9060, tcp and 3 unless told",
     )  # fmt: skip
     parser.add_argument("--src", required=True, metavar="IP:PORT", help="source of the payload")
     parser.add_argument("--dst", required=True, metavar="IP:PORT", help="its destination")
@@ -45,9 +45,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--ip-protocol", type=int, default=6, metavar="N", help="6 (TCP) unless told; 17 is UDP"
     )
-    parser.add_argument("--auth", metavar="KEY", help="authenticate key")
+    parser.add_argument("--auth", metavar="KEY", help="authenticate key; none unless told")
     payload = parser.add_mutually_exclusive_group(required=True)
-    payload.add_argument("--payload", metavar="TEXT")
+    payload.add_argument("--payload", metavar="TEXT", help="the payload itself")
     payload.add_argument("--file", metavar="FILE", help="file with the payload; - for standard in")
     parser.set_defaults(run=run)
 

@@ -89,10 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="check or show a configuration")
     actions = config.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser("check", help="say whether a configuration file is right")
-    check.add_argument("config", type=Path, metavar="FILE")
+    check.add_argument("config", type=Path, metavar="FILE", help="configuration file, TOML")
     check.set_defaults(run=_config_check)
     show = actions.add_parser("show", help="print every setting and its value as JSON")
-    show.add_argument("-c", "--config", type=Path, metavar="FILE")
+    show.add_argument(
+        "-c", "--config", type=Path, metavar="FILE",
+        help="configuration file, TOML (default: none; every setting has its default)",
+    )  # fmt: skip
     show.set_defaults(run=_config_show)
 
     filter_cli.add_parser(commands)
