@@ -76,6 +76,8 @@ async def main(server: str, aor: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("two arguments: ws://127.0.0.1:8080 sip:alice@example.com, or such")
     try:
         asyncio.run(main(*sys.argv[1:]))
     except sipws.SipwsError as exc:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -204,8 +204,7 @@ async def _replay_file(args: argparse.Namespace, collector: HepId, capture: Capt
     replaying = loop.create_task(
         replay(capture.packets(args.capture_id), sender, Pace(rate, args.realtime), counters)
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, replaying.cancel)
+    _on_signals(replaying.cancel)
     drawing = loop.create_task(_draw(capture, sender)) if sys.stderr.isatty() else None
     began = loop.time()
     await asyncio.wait([replaying])
@@ -218,7 +217,14 @@ async def _replay_file(args: argparse.Namespace, collector: HepId, capture: Capt
         problem, patience = str(exc), 0
     except HepError as exc:
         problem = str(exc)
-    await sender.aclose(patience)
+    sending_on = loop.create_task(sender.aclose(patience))
+    _on_signals(sending_on.cancel)
+    await asyncio.wait([sending_on])
+    if sending_on.cancelled():
+        problem = problem or "interrupted"
+        await sender.aclose(0)
+    if not problem and not sender.connects and sender.last_error:
+        problem = f"no connection to {collector}: {sender.last_error}"
     took = loop.time() - began
     if drawing is not None:
         drawing.cancel()
@@ -232,6 +238,12 @@ async def _replay_file(args: argparse.Namespace, collector: HepId, capture: Capt
     causes += Counter({UNFIT: counters[UNFIT], BAD: capture.counters[BAD]})
     print(_summary(sender.counters.sent, causes, took))
     return FAILED if problem or causes.total() else DONE
+
+
+def _on_signals(stop: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
 
 
 def _summary(sent: int, dropped: Counter[str], seconds: float) -> str:

@@ -209,6 +209,39 @@ def test_what_is_dropped_makes_the_status_1(capture, closed, capsys) -> None:
     assert "dropped (" in capsys.readouterr().out
 
 
+def test_why_there_is_no_connection_is_said(
+    capture: Path,
+    unused_port: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replaying, "PATIENCE", 0.3)
+    to = f"127.0.0.1:{unused_port}"
+    assert main(["replay", str(capture), "--to", to]) == 1
+    shown = capsys.readouterr()
+    assert f"hep: no connection to {to}" in shown.err
+    assert shown.err.endswith(": Connection refused\n")
+    assert shown.out.startswith("0 sent, 10 dropped (10 shutdown)")
+
+
+def test_ctrl_c_ends_the_wait_for_a_collector_that_is_not_there(
+    capture: Path,
+    unused_port: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def opened(to: hep.HepId) -> hep.Sender:
+        asyncio.get_running_loop().call_later(0.2, signal.raise_signal, signal.SIGINT)
+        return hep.open_sender(to)
+
+    monkeypatch.setattr(replaying, "PATIENCE", 60)
+    monkeypatch.setattr(replaying, "open_sender", opened)
+    assert main(["replay", str(capture), "--to", f"127.0.0.1:{unused_port}"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == "hep: interrupted\n"
+    assert shown.out.startswith("0 sent, 10 dropped (10 shutdown)")
+
+
 def test_a_capture_that_ends_in_the_middle_is_sent_up_to_there(
     capture: Path, closed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
