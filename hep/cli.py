@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import re
-import signal
 import ssl
 import sys
 import time
@@ -25,7 +24,7 @@ from hep.collector import TLS_FAILED, Collector, Source
 from hep.errors import HepDecodeError, HepError
 from hep.packet import Packet
 from hep.pcap_writer import PcapWriter
-from hep.usage import DONE, FAILED, WRONG_INPUT, WrongInputError, packets_in
+from hep.usage import DONE, FAILED, WRONG_INPUT, WrongInputError, on_signals, packets_in
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9060"
 """Where ``hep listen`` listens unless told: the port of HEP, on loopback."""
@@ -137,9 +136,7 @@ async def _receive(
     where: dict[str, str | None], tls_context: ssl.SSLContext | None, args: argparse.Namespace
 ) -> int:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    on_signals(stop.set)
     colour = sys.stdout.isatty()
     by_protocol: Counter[str] = Counter()
     writer: PcapWriter | None = None

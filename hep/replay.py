@@ -4,10 +4,9 @@ import argparse
 import asyncio
 import math
 import shutil
-import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -19,7 +18,7 @@ from hep.packet import Packet
 from hep.pcap import BAD, Capture, Captured
 from hep.senders import Sender, open_sender
 from hep.sip_stream import call_id
-from hep.usage import DONE, FAILED, WrongInputError, destination
+from hep.usage import DONE, FAILED, WrongInputError, destination, on_signals
 
 MOST_WAITING: Final = 200
 """Packets that may wait in the sender: enough for one write of many, and few enough that its queue,
@@ -204,7 +203,7 @@ async def _replay_file(args: argparse.Namespace, collector: HepId, capture: Capt
     replaying = loop.create_task(
         replay(capture.packets(args.capture_id), sender, Pace(rate, args.realtime), counters)
     )
-    _on_signals(replaying.cancel)
+    on_signals(replaying.cancel)
     drawing = loop.create_task(_draw(capture, sender)) if sys.stderr.isatty() else None
     began = loop.time()
     await asyncio.wait([replaying])
@@ -218,7 +217,7 @@ async def _replay_file(args: argparse.Namespace, collector: HepId, capture: Capt
     except HepError as exc:
         problem = str(exc)
     sending_on = loop.create_task(sender.aclose(patience))
-    _on_signals(sending_on.cancel)
+    on_signals(sending_on.cancel)
     await asyncio.wait([sending_on])
     if sending_on.cancelled():
         problem = problem or "interrupted"
@@ -238,12 +237,6 @@ async def _replay_file(args: argparse.Namespace, collector: HepId, capture: Capt
     causes += Counter({UNFIT: counters[UNFIT], BAD: capture.counters[BAD]})
     print(_summary(sender.counters.sent, causes, took))
     return FAILED if problem or causes.total() else DONE
-
-
-def _on_signals(stop: Callable[[], object]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
 
 
 def _summary(sent: int, dropped: Counter[str], seconds: float) -> str:

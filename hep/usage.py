@@ -1,5 +1,8 @@
-"""What the subcommands of ``hep`` share."""
+"""What the subcommands of ``hep`` share; the exit statuses are those of ``sipws`` too."""
 
+import asyncio
+import signal
+from collections.abc import Callable
 from typing import Final
 
 from hep.errors import HepIdError
@@ -12,6 +15,16 @@ FAILED: Final = 1
 """Exit status: the thing asked about failed."""
 WRONG_INPUT: Final = 2
 """Exit status: what the user gave is wrong."""
+
+
+def on_signals(stop: Callable[[], object]) -> None:
+    """Call ``stop`` where Ctrl-C, or who ends the program otherwise, would end it at once.
+
+    Needs a running event loop; another call takes the place of the one before.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
 
 
 class WrongInputError(Exception):

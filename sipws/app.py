@@ -111,11 +111,10 @@ class Application:
         control = self.plan.config.control
         if control.address is None:
             return
-        token = control.token.get_secret_value() if control.token else None
         self.control = ControlServer(
             control.address,
             partial(mi.reply, methods=methods_of(self)),
-            token,
+            control.secret,
             pages=pages_of(self),
             inherited=self._control_socket,
         )

@@ -9,17 +9,15 @@ import os
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
 import uvloop
 
+from hep.usage import DONE, WRONG_INPUT
 from sipws import __version__, console, ctl_cli, filter_cli, log, parent
 from sipws.config import DEFAULT_LISTENER, Config
-from sipws.console import WRONG_INPUT
 from sipws.errors import SipwsError
 from sipws.plan import Plan
-
-DONE: Final = 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -191,6 +191,11 @@ class Control(Section):
             raise AddressError("the port is missing; it is written HOST:PORT")
         return Address(host, port)
 
+    @property
+    def secret(self) -> str | None:
+        """The token itself."""
+        return self.token.get_secret_value() if self.token else None
+
 
 class Log(Section):
     """``[log]``: what the program writes to standard error."""

@@ -24,9 +24,6 @@ from sipws.server import address_of
 
 logger = logging.getLogger(__name__)
 
-WRONG_INPUT: Final = 2
-"""The exit status of a program whose user was wrong."""
-
 PHONE: Final = Path("examples/phone.html")
 """The page that comes with a clone."""
 

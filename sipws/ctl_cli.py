@@ -7,11 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from hep.usage import DONE, FAILED
 from sipws import ctl_client
 from sipws.mi import MiError
-
-DONE: Final = 0
-FAILED: Final = 1
 
 TOKEN: Final = "SIPWS_CONTROL_TOKEN"  # noqa: S105 - the name of the variable that holds it
 """Environment variable with the token: arguments can be seen by every user of the machine."""

@@ -10,13 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hep.usage import DONE, FAILED
 from sipws.address import Listener, split_host_port
 from sipws.errors import AddressError, ConfigurationError, Diagnostic, FilterRouteError
 from sipws.tracing.filter import Script, Subject
 from sipws.tracing.filter.explain import Explanation, explain
-
-DONE: Final = 0
-FAILED: Final = 1
 
 _CONN: Final = "PEER_IP:PORT@LISTENER DEFINITION"
 _EXAMPLE: Final = "192.0.2.5:8000@ws:10.0.0.1:80 tag edge"

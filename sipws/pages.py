@@ -1,5 +1,6 @@
 """What a running application shows of itself over HTTP: metrics and health."""
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -12,20 +13,39 @@ if TYPE_CHECKING:
 
 TEXT: Final = "text/plain; charset=utf-8"
 
+Shown = tuple[HTTPStatus, str]
+"""A page as it is read: its status and its text."""
+
 
 def pages_of(application: "Application") -> dict[str, Page]:
     """The pages by path."""
 
-    def metrics() -> tuple[HTTPStatus, str]:
+    def metrics() -> Shown:
         return HTTPStatus.OK, exposition.render(families(application))
 
-    def healthz() -> tuple[HTTPStatus, str]:
+    def healthz() -> Shown:
         # Whoever can answer is alive.
         return HTTPStatus.OK, "ok\n"
 
-    def readyz() -> tuple[HTTPStatus, str]:
-        if application.unready is not None:
-            return HTTPStatus.SERVICE_UNAVAILABLE, f"{application.unready}\n"
+    return page_table(metrics, healthz, lambda: application.unready)
+
+
+def page_table(
+    metrics: Callable[[], Shown | Awaitable[Shown]],
+    healthz: Callable[[], Shown],
+    unready: Callable[[], str | None],
+) -> dict[str, Page]:
+    """The pages by path, of a program of one process or of several.
+
+    Args:
+        metrics: reads what Prometheus is shown.
+        healthz: reads whether the program is alive.
+        unready: tells why nobody is to be sent here; None while there is no reason.
+    """
+
+    def readyz() -> Shown:
+        if (why := unready()) is not None:
+            return HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n"
         return HTTPStatus.OK, "ready\n"
 
     return {

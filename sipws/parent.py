@@ -6,24 +6,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
+from hep.usage import DONE, FAILED, WRONG_INPUT
 from sipws import console, exposition, mi, systemd
 from sipws.config import Config
 from sipws.console import Totals
 from sipws.control import ControlServer, Page
 from sipws.embedded import EmbeddedCollector
-from sipws.pages import TEXT
+from sipws.pages import Shown, page_table
 from sipws.plan import Plan
 from sipws.process_commands import uptime_since
 from sipws.supervisor import Supervisor
 from sipws.worker_process import WorkerEndedError
 
 logger = logging.getLogger(__name__)
-
-DONE: Final = 0
-FAILED: Final = 1
-"""The exit statuses, beside that for what a user did wrong."""
 
 
 async def serve(plan: Plan, source: str) -> int:
@@ -142,26 +139,19 @@ class _Methods(Mapping[str, Callable[..., Any]]):
 def pages_of(supervisor: Supervisor) -> Mapping[str, Page]:
     """The pages by path, as `sipws.pages` has them for a program of one process."""
 
-    async def metrics() -> tuple[HTTPStatus, str]:
+    async def metrics() -> Shown:
         return HTTPStatus.OK, exposition.render(await supervisor.families())
 
-    def healthz() -> tuple[HTTPStatus, str]:
+    def healthz() -> Shown:
         if quiet := supervisor.quiet:
             numbers = ", ".join(map(str, quiet))
             return HTTPStatus.SERVICE_UNAVAILABLE, f"no answer from worker {numbers}\n"
         return HTTPStatus.OK, "ok\n"
 
-    def readyz() -> tuple[HTTPStatus, str]:
-        why = supervisor.unready or (None if supervisor.workers else "no worker serves")
-        if why is not None:
-            return HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n"
-        return HTTPStatus.OK, "ready\n"
+    def unready() -> str | None:
+        return supervisor.unready or (None if supervisor.workers else "no worker serves")
 
-    return {
-        "/metrics": Page(exposition.CONTENT_TYPE, metrics),
-        "/healthz": Page(TEXT, healthz, public=True),
-        "/readyz": Page(TEXT, readyz, public=True),
-    }
+    return page_table(metrics, healthz, unready)
 
 
 async def _start_control(
@@ -170,12 +160,11 @@ async def _start_control(
     control = supervisor.plan.config.control
     if control.address is None:
         return None
-    token = control.token.get_secret_value() if control.token else None
     return await stack.enter_async_context(
         ControlServer(
             control.address,
             lambda body: reply(supervisor, body),
-            token,
+            control.secret,
             pages=pages_of(supervisor),
             inherited=sockets.control,
         )
@@ -190,8 +179,8 @@ def _totals(supervisor: Supervisor) -> Totals | None:
 
 def _status(exc: WorkerEndedError) -> int:
     """What the program ends with when a worker could not start."""
-    if exc.status == console.WRONG_INPUT:
+    if exc.status == WRONG_INPUT:
         # It has said what is wrong.
-        return console.WRONG_INPUT
+        return WRONG_INPUT
     logger.error("%s", exc)
     return FAILED

@@ -94,6 +94,8 @@ class Supervisor:
         self.begun = time.monotonic()
         self.unready: str | None = "starting"
         """Why nobody is to be sent here; None while there is no reason."""
+        self.ended: Sequence[WorkerProcess] = ()
+        """At the end: those that served until then."""
         self._source = source
         self._is_service = is_service
         self._hung = hung or HUNG
@@ -311,9 +313,6 @@ class Supervisor:
             # What they said last. Where one has forked, its link does not end with it.
             await asyncio.wait(readings, timeout=END_MARGIN)
         await self._relays.aclose()
-
-    ended: Sequence[WorkerProcess] = ()
-    """At the end: those that served until then."""
 
 
 async def _families(worker: WorkerProcess) -> list[Family]:

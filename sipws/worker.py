@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import uvloop
 
+from hep.usage import WRONG_INPUT
 from sipws import log, mi
 from sipws.app import Application
 from sipws.commands import methods_of
-from sipws.console import WRONG_INPUT, on_hangup, reload, stop_on_signals, told, totals_of
+from sipws.console import on_hangup, reload, stop_on_signals, told, totals_of
 from sipws.errors import SipwsError
 from sipws.event_log import log_connections
 from sipws.instances import Phone

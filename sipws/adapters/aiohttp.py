@@ -97,40 +97,32 @@ class TracedWebSocketResponse(web.WebSocketResponse):
 
     async def send_str(self, data: str, compress: int | None = None) -> None:
         """Send a text message."""
-        try:
-            await super().send_str(data, compress)
-        except OSError:
-            self._sending_failed()
-            raise
+        await self._try(super().send_str(data, compress))
         _went(self._reporter, data, text=True)
 
     async def send_bytes(self, data: Any, compress: int | None = None) -> None:
         """Send a binary message."""
-        try:
-            await super().send_bytes(data, compress)
-        except OSError:
-            self._sending_failed()
-            raise
+        await self._try(super().send_bytes(data, compress))
         _went(self._reporter, data, text=False)
 
     async def send_frame(
         self, message: bytes, opcode: WSMsgType, compress: int | None = None
     ) -> None:
         """Send a frame, which for text and binary is a message."""
-        try:
-            await super().send_frame(message, opcode, compress)
-        except OSError:
-            self._sending_failed()
-            raise
+        await self._try(super().send_frame(message, opcode, compress))
         if opcode in (WSMsgType.TEXT, WSMsgType.BINARY):
             _went(self._reporter, message, text=opcode is WSMsgType.TEXT)
 
-    def _sending_failed(self) -> None:
-        # The handler will raise because of it, and has not failed. Where the connection is being
-        # closed, `close` and `receive` tell how it ended.
-        if self._reporter is not None and (not self.closed or self.close_code == ABNORMAL):
-            detail = "the connection was gone when something was to be sent on it"
-            _lost(self._reporter, self.exception(), detail)
+    async def _try(self, sending: Awaitable[None]) -> None:
+        try:
+            await sending
+        except OSError:
+            # The handler will raise because of it, and has not failed. Where the connection is
+            # being closed, `close` and `receive` tell how it ended.
+            if self._reporter is not None and (not self.closed or self.close_code == ABNORMAL):
+                detail = "the connection was gone when something was to be sent on it"
+                _lost(self._reporter, self.exception(), detail)
+            raise
 
     async def close(
         self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
