@@ -30,21 +30,14 @@ from sipws.events import (
 from sipws.frames import is_utf8
 from sipws.handshake import Refusal
 from sipws.instances import REGISTER
+from sipws.keepalive import KEEP_ALIVE, KEEP_ALIVE_ANSWER, KeptAlive
 from sipws.limits import LARGE_READ
-from sipws.liveness import Finding, Liveness
-from sipws.phase import CLOSED, OPEN, Phase
+from sipws.phase import CLOSED, Phase
 from sipws.server_session import ServerSession, let_in
-from sipws.session import Session
 from sipws.surroundings import Arrived, Surroundings
 from sipws.uptake import Stall, bound_waiting
 
 log = logging.getLogger(__name__)
-
-KEEP_ALIVE: Final = b"\r\n\r\n"
-"""The ping of RFC 5626 section 3.5.1, sent as a message of its own."""
-
-KEEP_ALIVE_ANSWER: Final = b"\r\n"
-"""The pong to it."""
 
 _R: Final = REGISTER[0]
 
@@ -52,7 +45,7 @@ _address_of_ours: Final = lru_cache(64)(address_of_socket)
 """Our end of all connections is the same few addresses."""
 
 
-class Flow(asyncio.Protocol):
+class Flow(KeptAlive):
     """A connection that SIP messages come in on and go out on.
 
     Everything here is to be called from the event loop's thread, and nothing blocks.
@@ -62,10 +55,7 @@ class Flow(asyncio.Protocol):
         "_arrived",
         "_line",
         "_listener",
-        "_liveness",
         "_receiving",
-        "_session",
-        "_shared",
         "_stalled",
         "_ticket",
         "_timed_phase",
@@ -75,16 +65,14 @@ class Flow(asyncio.Protocol):
     def __init__(
         self, listener: Listener, shared: Surroundings, arrived: Arrived | None = None
     ) -> None:
+        super().__init__(shared)
         self._listener = listener
         self._arrived = arrived
-        self._shared = shared
-        self._session: Session
         self._transport: asyncio.Transport
         self._line: Line | None = None
         self._timed_phase: Phase | None = None
         self._stalled: Stall | None = None
         self._receiving = False
-        self._liveness: Liveness | None = None
         # One that we opened ourselves has none.
         self._ticket: Ticket | None = None
 
@@ -191,37 +179,6 @@ class Flow(asyncio.Protocol):
         session = self._session
         if isinstance(session, ServerSession) and session.turn_away(refusal):
             self._shared.admission.refused[refusal.kind] += 1
-
-    def probe(self) -> None:
-        """Ping the peer now; it is dropped when nothing of it comes in time (`look_after`)."""
-        now = asyncio.get_running_loop().time()
-        self._act_on(self._liveness_now(now).ask(now, self._session.traffic[2]))
-
-    def look_after(self, now: float) -> None:
-        """Ping a quiet peer, drop one that is gone, close one that is idle (`sipws.keeper`).
-
-        Args:
-            now: the time of the event loop.
-        """
-        if self._session.phase is OPEN:
-            messages_in, _, bytes_in, _ = self._session.traffic
-            self._act_on(self._liveness_now(now).look(now, bytes_in, messages_in, self._is_read))
-
-    def _liveness_now(self, now: float) -> Liveness:
-        if self._liveness is None:
-            self._liveness = Liveness(self._shared.limits.intervals, now)
-        return self._liveness
-
-    def _act_on(self, finding: Finding) -> None:
-        match finding:
-            case Finding.ASK:
-                self._session.ping()
-                self._flush()
-            case Finding.GONE:
-                waited = self._shared.limits.intervals.patience
-                self.abort(ErrorKind.PING_TIMEOUT, f"no answer to a ping within {waited:g} s")
-            case Finding.IDLE:
-                self.close(1000, f"idle for {self._shared.limits.intervals.idle:g} s")
 
     # For asyncio.
 

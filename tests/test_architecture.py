@@ -34,6 +34,7 @@ SHELLS += [
     "sipws.client_flow",
     "sipws.dialer",
     "sipws.dialling",
+    "sipws.keepalive",
     "sipws.listening",
     "sipws.reconnect",
     "sipws.relay",
