@@ -65,14 +65,16 @@ class Flow(KeptAlive):
     def __init__(
         self, listener: Listener, shared: Surroundings, arrived: Arrived | None = None
     ) -> None:
-        super().__init__(shared)
         self._listener = listener
         self._arrived = arrived
+        self._shared = shared
         self._transport: asyncio.Transport
         self._line: Line | None = None
         self._timed_phase: Phase | None = None
         self._stalled: Stall | None = None
         self._receiving = False
+        # Made by the first look: a connection that comes and goes sees none.
+        self._liveness = None
         # One that we opened ourselves has none.
         self._ticket: Ticket | None = None
 
