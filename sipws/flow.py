@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from websockets.exceptions import ProtocolError
 
@@ -31,11 +31,10 @@ from sipws.frames import is_utf8
 from sipws.handshake import Refusal
 from sipws.instances import REGISTER
 from sipws.keepalive import KEEP_ALIVE, KEEP_ALIVE_ANSWER, KeptAlive
-from sipws.limits import LARGE_READ
 from sipws.phase import CLOSED, Phase
 from sipws.server_session import ServerSession, let_in
 from sipws.surroundings import Arrived, Surroundings
-from sipws.uptake import Stall, bound_waiting
+from sipws.uptake import bound_waiting
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +54,8 @@ class Flow(KeptAlive):
         "_arrived",
         "_line",
         "_listener",
-        "_receiving",
-        "_stalled",
         "_ticket",
         "_timed_phase",
-        "_transport",
     )
 
     def __init__(
@@ -68,11 +64,10 @@ class Flow(KeptAlive):
         self._listener = listener
         self._arrived = arrived
         self._shared = shared
-        self._transport: asyncio.Transport
         self._line: Line | None = None
         self._timed_phase: Phase | None = None
-        self._stalled: Stall | None = None
-        self._receiving = False
+        self._stalled = self._lost = None
+        self._receiving = self._turn_awaited = False
         # Made by the first look: a connection that comes and goes sees none.
         self._liveness = None
         # One that we opened ourselves has none.
@@ -115,24 +110,6 @@ class Flow(KeptAlive):
     def is_open(self) -> bool:
         """Whether messages can be sent."""
         return self._session.can_send
-
-    @property
-    def is_stalled(self) -> bool:
-        """Whether the peer does not keep up (`sipws.uptake`); it is not read then."""
-        return self._stalled is not None
-
-    async def drain(self) -> None:
-        """Wait until the peer keeps up; returns at once where it does.
-
-        Answers need no such care, as a peer that does not keep up is not read. Whoever sends much
-        of his own is to await this between messages: nothing else bounds what waits.
-
-        Raises:
-            ConnectionClosedError: the connection is closing or closed.
-        """
-        while self._stalled is not None:
-            await self._stalled.wait()
-        self._session.check_open()
 
     def send(self, message: bytes, *, text: bool | None = None) -> None:
         """Send one SIP message as one WebSocket message, without waiting: see `drain`.
@@ -186,7 +163,8 @@ class Flow(KeptAlive):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the session, or only say why there is none."""
-        self._transport = cast("asyncio.Transport", transport)
+        # A cast would be a call.
+        self._transport = transport  # type: ignore[assignment]
         shared, now = self._shared, self._shared.clock()
         if self._arrived is not None:
             peer, started, begun, ticket, refusal = self._arrived
@@ -225,26 +203,13 @@ class Flow(KeptAlive):
             self._act(session.drop(refusal, now))
             self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
-        """Feed the session."""
-        self._receiving = True
-        try:
-            self._act(self._session.receive(data, self._shared.clock()))
-        finally:
-            self._receiving = False
-        self._flush()
-        if len(data) >= LARGE_READ and not self._transport.is_closing():
-            self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._go_on)
-
-    def eof_received(self) -> bool:
-        """End the session; asyncio closes the socket when what is written has gone out."""
-        self._act(self._session.receive_eof(self._shared.clock()))
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session where nothing else has, and forget the connection."""
-        self._end_stall()
+        if self._stalled is not None:
+            self._end_stall()
+        if self._session.is_more:
+            self._end_behind_rest(exc)
+            return
         self._act(self._session.receive_eof(self._shared.clock(), str(exc or "")))
         self._shared.registry.remove(self)
         if self._shared.instances is not None:
@@ -252,30 +217,7 @@ class Flow(KeptAlive):
         if self._ticket is not None:
             self._ticket.release()
 
-    def pause_writing(self) -> None:
-        """Start the clock of `Limits.send_timeout`: the peer does not keep up.
-
-        Reading stops too, so that a peer cannot make us queue answers that it does not take.
-        """
-        self._transport.pause_reading()
-        timeout = self._shared.limits.send_timeout
-        self._stalled = Stall(self._transport, timeout, self._send_timed_out)
-
-    def resume_writing(self) -> None:
-        """The peer has caught up."""
-        self._end_stall()
-        self._go_on()
-
     # Between the two.
-
-    @property
-    def _is_read(self) -> bool:
-        return self._stalled is None
-
-    def _go_on(self) -> None:
-        """Read again, where nothing is in the way."""
-        if self._is_read and not self._transport.is_closing():
-            self._transport.resume_reading()
 
     def _act(self, events: Sequence[Event]) -> None:
         """Publish what happened, write what is to be written, keep the time limit."""
@@ -321,7 +263,8 @@ class Flow(KeptAlive):
     def _flush(self) -> None:
         writes, eof = self._session.take_writes()
         transport = self._transport
-        if writes:
+        # What was read before the connection was lost may still be answered.
+        if writes and self._lost is None:
             transport.write(writes[0] if len(writes) == 1 else b"".join(writes))
         if eof and not transport.is_closing():
             # A half-close lets the peer read our last bytes even when more of its own are on
@@ -346,13 +289,3 @@ class Flow(KeptAlive):
         self._act(self._session.handle_timeout(self._shared.clock()))
         if self._session.phase is CLOSED:
             self._transport.abort()
-
-    def _send_timed_out(self) -> None:
-        milliseconds = self._shared.limits.send_timeout * 1000
-        self.abort(ErrorKind.SEND_TIMEOUT, f"the peer took no bytes for {milliseconds:g} ms")
-        self._end_stall()
-
-    def _end_stall(self) -> None:
-        if self._stalled is not None:
-            self._stalled.end()
-            self._stalled = None

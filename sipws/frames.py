@@ -13,7 +13,8 @@ All are equal to the engine's way, which is a property test.
 from struct import Struct
 from typing import Final
 
-from sipws.events import Connection, MessageReceived
+from sipws.events import Connection, Event, MessageReceived
+from sipws.limits import BYTES_A_TURN, FRAMES_A_TURN
 
 try:
     from websockets.speedups import apply_mask
@@ -105,7 +106,7 @@ def is_utf8(data: bytes) -> bool:
 
 def whole_messages(
     buffer: bytes | bytearray, start: int, longest: int, connection: Connection, now: float
-) -> tuple[list[MessageReceived], int]:
+) -> tuple[list[Event], int]:
     """Take a client's messages that came in a frame each, up to the first frame of another kind.
 
     To be called only while the engine is open, between two messages and without an extension.
@@ -118,18 +119,22 @@ def whole_messages(
         now: the time, in seconds since the epoch.
 
     Returns:
-        the messages, and where the first byte stands that is not part of one: the end, or a
-        frame for the engine, be it fragmented, a control frame, wrong, too long or not all there.
+        the messages, no more than a turn is for (`sipws.limits`), and where the first byte stands
+        that is not part of one: the end, one more than those, or a frame for the engine, be it
+        fragmented, a control frame, wrong, too long or not all there.
     """
-    found: list[MessageReceived] = []
+    found: list[Event] = []
     size = len(buffer)
-    while size - start >= _SHORTEST:
+    last = size - _SHORTEST
+    if size > BYTES_A_TURN:
+        last = min(last, start + BYTES_A_TURN)
+    while start <= last:
         first, second, length = _READ_HEADER_2(buffer, start)
         if first != TEXT and first != BINARY:
             break
         if second == _MASKED_IN_2_BYTES:
             mask = start + 4
-        elif _MASKED <= second < _MASKED_IN_2_BYTES:
+        elif _MASKED <= second < _MASKED_IN_2_BYTES and len(found) < FRAMES_A_TURN:
             length = second - _MASKED
             mask = start + 2
         else:

@@ -4,14 +4,13 @@
 """
 
 import asyncio
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Final
 
 from sipws.events import ErrorKind
+from sipws.flow_control import FlowControl
 from sipws.liveness import Finding, Liveness
 from sipws.phase import OPEN
-from sipws.session import Session
-from sipws.surroundings import Surroundings
 
 KEEP_ALIVE: Final = b"\r\n\r\n"
 """The ping of RFC 5626 section 3.5.1, sent as a message of its own."""
@@ -20,15 +19,12 @@ KEEP_ALIVE_ANSWER: Final = b"\r\n"
 """The pong to it."""
 
 
-class KeptAlive(asyncio.Protocol, ABC):
+class KeptAlive(FlowControl):
     """What a flow does about a peer that says nothing."""
 
-    __slots__ = ("_liveness", "_session", "_shared")
+    __slots__ = ("_liveness",)
 
-    # Set by the flow: for a call that only sets them a connection that comes and goes would pay
-    # 0.7 % more.
-    _shared: Surroundings
-    _session: Session
+    # Set by the flow.
     _liveness: Liveness | None
 
     def probe(self) -> None:
@@ -44,7 +40,9 @@ class KeptAlive(asyncio.Protocol, ABC):
         """
         if self._session.phase is OPEN:
             messages_in, _, bytes_in, _ = self._session.traffic
-            self._act_on(self._liveness_now(now).look(now, bytes_in, messages_in, self._is_read))
+            # What the peer is to say may be behind what waits.
+            is_read = self._is_read and not self._session.is_more
+            self._act_on(self._liveness_now(now).look(now, bytes_in, messages_in, is_read))
 
     def _liveness_now(self, now: float) -> Liveness:
         if self._liveness is None:
@@ -67,16 +65,3 @@ class KeptAlive(asyncio.Protocol, ABC):
     @abstractmethod
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the closing handshake."""
-
-    @abstractmethod
-    def abort(self, kind: ErrorKind, detail: str) -> None:
-        """Drop the connection at once."""
-
-    @property
-    @abstractmethod
-    def _is_read(self) -> bool:
-        """Whether what the peer sends is read now: where it is not, nothing is held against it."""
-
-    @abstractmethod
-    def _flush(self) -> None:
-        """Write what the session has to say."""

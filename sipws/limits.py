@@ -9,6 +9,18 @@ LARGE_READ: Final = 64 * 1024
 """Bytes of a read behind which all other connections have their turn. uvloop reads up to 32 times
 256 KB from one that has them before it looks at any other."""
 
+FRAMES_A_TURN: Final = 64
+"""Frames that are taken from a connection before all others have their turn. A read of 256 KB may
+hold 43,690 of 6 bytes; those of phones hold a few."""
+
+BYTES_A_TURN: Final = 32 * 1024
+"""Bytes of them, which bounds messages of a usual length without counting each: as many as above,
+where they have 500 bytes."""
+
+BYTES_LIKE_A_FRAME: Final = 1024
+"""Bytes of a message that count as one frame more where an engine makes it: 80 bytes that were
+compressed may be a message of 64 KB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

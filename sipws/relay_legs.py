@@ -192,9 +192,8 @@ class Leg(Flow):
             self._transport.pause_reading()
 
     def go_on_reading(self) -> None:
-        """Read again."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        """Read again, or first take what is left of what was read."""
+        self._read_on()
 
     def pause_writing(self) -> None:
         """As any flow; what would go out here is read no more either."""
@@ -208,8 +207,11 @@ class Leg(Flow):
 
     @property
     def _is_read(self) -> bool:
+        if not super()._is_read:
+            return False
+        # Of a connection that is closing nothing goes to the other any more.
         other = self.pair.other(self)
-        return super()._is_read and (other is None or not other.is_stalled)
+        return other is None or not other.is_stalled or self._session.phase is not OPEN
 
     def _deliver(self, event: MessageReceived) -> None:
         self.pair.is_text = event.is_text

@@ -7,20 +7,18 @@ epoch), what happened comes out as events, what is to be written as bytes from
 be set back. How a connection opens depends on the side: `sipws.server_session` has the server's.
 
 After every call the caller publishes the events, writes what `take_writes` returns, and looks at
-`Session.phase`: when it changed, `Session.timeout` is the new time limit. Nothing the peer sends
-raises.
+`Session.phase`: when it changed, `Session.timeout` is the new time limit. What is received may hold
+more frames than are taken at once. While there `Session.is_more` the caller reads no more and has
+it taken by `Session.take_more`, with others' turns between. Nothing the peer sends raises.
 """
 
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Final
 
-from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import State
+from websockets.frames import CloseCode
 
 from sipws.assembly import Assembly
-from sipws.engine import feed, is_plain
 from sipws.errors import ConnectionClosedError
 from sipws.events import (
     ABNORMAL,
@@ -31,26 +29,16 @@ from sipws.events import (
     ErrorKind,
     ErrorOccurred,
     Event,
-    MessageReceived,
     Side,
 )
-from sipws.frames import BINARY, TEXT, next_frame, server_frame, whole_messages
+from sipws.frames import BINARY, TEXT, server_frame
+from sipws.intake import Intake
 from sipws.limits import Limits
-from sipws.phase import CLOSED, CLOSING, HANDSHAKE, OPEN, Phase
+from sipws.phase import CLOSED, CLOSING, HANDSHAKE, OPEN
 from sipws.pieces import Pieces
-from sipws.wire import Wire
-
-_DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
-
-_ERROR_OF_CODE: Final = {
-    1002: ErrorKind.PROTOCOL_ERROR,
-    1007: ErrorKind.BAD_UTF8,
-    1009: ErrorKind.MESSAGE_TOO_BIG,
-}
-"""What the engine's close codes mean when it fails a connection (RFC 6455 section 7.4.1)."""
 
 
-class Session(Wire):
+class Session(Intake):
     """One side of a connection: what both sides have in common.
 
     Args:
@@ -60,18 +48,11 @@ class Session(Wire):
     """
 
     __slots__ = (
-        "_assembly",
         "_bytes_in",
         "_closed_by",
-        "_limits",
-        "_messages_in",
         "_messages_out",
-        "_pieces",
         "_reason",
-        "_received",
         "_steady",
-        "connection",
-        "phase",
     )
 
     def __init__(
@@ -82,7 +63,9 @@ class Session(Wire):
     ) -> None:
         super().__init__()
         self.connection = connection
-        self.phase: Phase = HANDSHAKE
+        self.phase = HANDSHAKE
+        self.is_more = False
+        self._waiting = 0
         self._limits = limits
         self._steady = steady
         self._received = bytearray()
@@ -95,28 +78,33 @@ class Session(Wire):
     # What comes in.
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes that the peer sent.
+        """Take bytes that the peer sent, as much of them as one turn is for (`sipws.limits`).
 
         Returns:
             what happened, in order.
         """
         self._bytes_in += len(data)
         phase = self.phase
-        if phase is HANDSHAKE:
-            return self._receive_handshake(data, now)
         # While it is closing, the peer's close frame may still come.
         if phase is OPEN or (phase is CLOSING and self.accepted):
             return self._receive_frames(data, now)
-        return []
+        return self._receive_handshake(data, now) if phase is HANDSHAKE else []
 
     def receive_eof(self, now: float, detail: str = "") -> list[Event]:
         """The peer closed its side of the TCP connection, or the connection broke.
+
+        What waits is taken first, all at once: who has others to think of takes it before.
 
         Args:
             now: the time, in seconds since the epoch.
             detail: what the system said of it, for a connection that broke.
         """
-        return self._close(now, PEER, detail)
+        if not self.is_more:
+            return self._close(now, PEER, detail)
+        happened: list[Event] = []
+        while self.is_more:
+            happened += self.take_more(now)
+        return happened + self._close(now, PEER, detail)
 
     def handle_timeout(self, now: float) -> list[Event]:
         """The time limit of this phase has passed."""
@@ -219,104 +207,6 @@ class Session(Wire):
     def _handshake_lost(self, now: float, detail: str) -> list[Event]:
         """The connection ended before the handshake was complete."""
 
-    # Frames.
-
-    def _receive_frames(self, data: bytes, now: float) -> list[Event]:
-        """Take what is all there: plain messages at once, anything else through the engine."""
-        received, longest = self._received, self._limits.message_size
-        if received:
-            received += data
-        # Nearly every read starts and ends with a frame: then nothing is copied into the buffer.
-        buffer = received or data
-        happened: list[Event] = []
-        start = 0
-        while not self._eof_sent:
-            engine = self._engine_made
-            plain = self.by_hand and (engine is None or is_plain(engine))
-            if plain:
-                messages, start = whole_messages(buffer, start, longest, self.connection, now)
-                self._messages_in += len(messages)
-                happened += messages
-                if start == len(data) and not (received or self._pieces.count):
-                    return happened
-            if start and not self._is_midway:
-                # What has come until here, be it a ping, is no part of the message that comes.
-                self._pieces.start_anew()
-            if start == len(buffer) or (end := next_frame(buffer, start, longest)) is None:
-                break
-            frame = bytes(buffer[start:end])
-            start = end
-            if not (plain and self._take_control(frame)):
-                happened += self._receive_frame(frame, now)
-            elif self._farewell is not None:
-                self._start_closing(PEER, self._farewell.reason)
-        if self._eof_sent:
-            self._talks_on |= start < len(buffer)
-            received.clear()
-        elif received:
-            del received[:start]
-        elif start < len(data):
-            received += data[start:]
-        # A read that ended with a fragment is that one piece, and counted.
-        if received and self.phase is OPEN:
-            happened += self._count_piece(now)
-        return happened
-
-    def _count_piece(self, now: float) -> list[Event]:
-        problem = self._pieces.add(len(self._received) + len(self._assembly))
-        if problem is None:
-            return []
-        code = CloseCode.POLICY_VIOLATION
-        return self._fail(ErrorKind.TOO_MANY_CHUNKS, code, problem, now)
-
-    def _receive_frame(self, frame_bytes: bytes, now: float) -> list[Event]:
-        """Take a frame through the engine."""
-        engine = self._engine
-        feed(engine, frame_bytes)
-        if engine.writes and engine.state is State.OPEN:
-            # A pong: it goes before the answers to what comes behind the ping.
-            self._collect_writes(engine)
-        happened: list[Event] = []
-        for frame in engine.events_received():
-            if isinstance(frame, Frame) and self.phase is OPEN:
-                happened += self._take_frame(frame, now)
-        if self.phase is OPEN and engine.state is not State.OPEN:
-            happened += self._leave_open(now)
-        return happened
-
-    def _take_frame(self, frame: Frame, now: float) -> list[Event]:
-        if frame.opcode not in _DATA:
-            return []
-        try:
-            message = self._assembly.add(frame)
-        except UnicodeDecodeError as exc:
-            detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
-            return self._fail(ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now)
-        if message is None:
-            return self._count_piece(now)
-        self._pieces.start_anew()
-        self._messages_in += 1
-        return [MessageReceived(self.connection, now, *message)]
-
-    def _leave_open(self, now: float) -> list[Event]:
-        """The engine answered a close frame, or gave up on what the peer sent."""
-        engine = self._engine
-        self._last_answers = True
-        if engine.parser_exc is None:
-            self._start_closing(PEER, engine.close_rcvd.reason if engine.close_rcvd else "")
-            return []
-        code = engine.close_sent.code if engine.close_sent else CloseCode.PROTOCOL_ERROR
-        kind = _ERROR_OF_CODE.get(code, ErrorKind.PROTOCOL_ERROR)
-        self._start_closing(LOCAL, str(engine.parser_exc))
-        return [ErrorOccurred(self.connection, now, kind, str(engine.parser_exc))]
-
-    def _fail(self, kind: ErrorKind, code: CloseCode, detail: str, now: float) -> list[Event]:
-        """Fail the connection (RFC 6455 section 7.1.7) for a reason that the engine did not see."""
-        self._engine.fail(code, detail)
-        self._last_answers = True
-        self._start_closing(LOCAL, detail)
-        return [ErrorOccurred(self.connection, now, kind, detail)]
-
     # The end.
 
     def _start_closing(self, closed_by: Side, reason: str) -> None:
@@ -335,6 +225,7 @@ class Session(Wire):
         """The TCP connection is over, or is to be dropped; a second call does nothing."""
         if self.phase is CLOSED:
             return []
+        self.is_more = False
         happened: list[Event] = []
         if self.phase is OPEN and closed_by is PEER:
             detail = detail or "the connection ended without a close frame"
@@ -345,7 +236,8 @@ class Session(Wire):
         first = self._close_frame(closed_by)
         self.phase = CLOSED
         self._last_answers = False
-        self._drop_engine()
+        if self._engine_made is not None:
+            self._drop_engine(self._engine_made)
         happened.append(
             Closed(
                 self.connection,

@@ -167,11 +167,10 @@ class Wire(ABC):
             self._engine_made = self._make_engine()
         return self._engine_made
 
-    def _drop_engine(self) -> None:
+    def _drop_engine(self, engine: Protocol) -> None:
         # Engine and parser hold each other: thousands of connections a second that come and go
         # would be left to the garbage collector.
-        if self._engine_made is not None:
-            self._engine_made.parser.close()
+        engine.parser.close()
 
     @abstractmethod
     def _make_engine(self) -> Protocol:

@@ -26,7 +26,7 @@ CORES = ["address", "assembly", "errors", "events", "limits", "frames", "handsha
 CORES += ["admission", "patterns", "proxied", "request", "server_session", "sip"]
 CORES += ["client_handshake", "client_session", "destination", "flow_token"]
 CORES += ["farewell", "forwarding", "credentials", "masking"]
-CORES += ["upgrade", "wire", "engine", "instances", "liveness", "phase", "pieces"]
+CORES += ["upgrade", "wire", "intake", "engine", "instances", "liveness", "phase", "pieces"]
 SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
 SHELLS += [
     "sipws.closing",
@@ -34,6 +34,7 @@ SHELLS += [
     "sipws.client_flow",
     "sipws.dialer",
     "sipws.dialling",
+    "sipws.flow_control",
     "sipws.keepalive",
     "sipws.listening",
     "sipws.reconnect",

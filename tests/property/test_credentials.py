@@ -27,8 +27,9 @@ from sipws.events import Connection, ConnectionOpened, ConnectStarted, ErrorKind
 from sipws.handshake import Refusal
 from sipws.masking import Masking
 from sipws.patterns import HostPatterns, OriginPatterns
+from sipws.phase import Phase
 from sipws.server_session import ServerSession
-from sipws.session import Phase, Session
+from sipws.session import Session
 from sipws.tracing.tracer import Tracer, TraceSettings
 
 CONNECTION = Connection(

@@ -89,6 +89,8 @@ def test_a_hundred_thousand_fragments_make_one_message(open_session: ServerSessi
     events = []
     for start in range(0, len(stream), 65536):
         events += open_session.receive(stream[start : start + 65536], 1001.0)
+        while open_session.is_more:
+            events += open_session.take_more(1001.0)
         assert len(open_session._received) < 16
         assert len(open_session._assembly) == 0
     [event] = events

@@ -14,7 +14,7 @@ import trustme
 from sipws import Client, Server, TransportError
 from sipws.events import Accepted, Closed
 from sipws.flow import Flow
-from sipws.session import Phase
+from sipws.phase import Phase
 from sipws.tls import server_context
 
 Serve = Callable[..., Awaitable[tuple[Server, Any]]]

@@ -299,6 +299,8 @@ def test_empty_fragments_cost_nothing(open_session: ServerSession) -> None:
     open_session.receive(frame(Opcode.TEXT, b"", fin=False), 1001.0)
     stream = frame(Opcode.CONT, b"", fin=False) * 1000
     assert open_session.receive(stream, 1001.0) == []
+    while open_session.is_more:
+        assert open_session.take_more(1001.0) == []
     [event] = open_session.receive(frame(Opcode.CONT, b"end"), 1001.0)
     assert isinstance(event, MessageReceived)
     assert event.data == b"end"

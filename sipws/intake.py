@@ -1,0 +1,197 @@
+"""The incoming half of a connection: frames become events, as many at once as one turn is for.
+
+Plain messages and control frames are taken by hand, all others through the engine, each whole and
+settled before the next. What is received may hold thousands of frames: those that are more than
+others should have to wait for are left to `Intake.take_more`.
+"""
+
+from abc import abstractmethod
+from typing import Final
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import State
+
+from sipws.assembly import Assembly
+from sipws.engine import feed, is_plain
+from sipws.events import (
+    LOCAL,
+    PEER,
+    Connection,
+    ErrorKind,
+    ErrorOccurred,
+    Event,
+    MessageReceived,
+    Side,
+)
+from sipws.frames import next_frame, whole_messages
+from sipws.limits import BYTES_A_TURN, BYTES_LIKE_A_FRAME, FRAMES_A_TURN, Limits
+from sipws.phase import OPEN, Phase
+from sipws.pieces import Pieces
+from sipws.wire import Wire
+
+_DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+_FEW: Final = 2 * FRAMES_A_TURN
+"""Bytes that hold no more frames than are taken at once: the shortest frame has two."""
+
+_ERROR_OF_CODE: Final = {
+    1002: ErrorKind.PROTOCOL_ERROR,
+    1007: ErrorKind.BAD_UTF8,
+    1009: ErrorKind.MESSAGE_TOO_BIG,
+}
+"""What the engine's close codes mean when it fails a connection (RFC 6455 section 7.4.1)."""
+
+
+class Intake(Wire):
+    """What is done with the bytes that come behind the opening handshake."""
+
+    __slots__ = (
+        "_assembly",
+        "_limits",
+        "_messages_in",
+        "_pieces",
+        "_received",
+        "_waiting",
+        "connection",
+        "is_more",
+        "phase",
+    )
+
+    # Set by the session.
+    connection: Connection
+    phase: Phase
+    is_more: bool
+    """Whether frames that were received wait for `take_more`."""
+    _limits: Limits
+    _received: bytearray
+    _assembly: Assembly
+    _pieces: Pieces
+    _messages_in: int
+    _waiting: int
+    """Bytes that are held because they wait, less those that would be if none had."""
+
+    def take_more(self, now: float) -> list[Event]:
+        """Take more of what was received, as much as one turn is for, where there `is_more`."""
+        return self._receive_frames(b"", now) if self.is_more else []
+
+    def _receive_frames(self, data: bytes, now: float) -> list[Event]:
+        """Take what is all there: plain messages at once, anything else through the engine."""
+        received, longest = self._received, self._limits.message_size
+        if received:
+            received += data
+            self.is_more = False
+        # Nearly every read starts and ends with a frame: then nothing is copied into the buffer.
+        buffer = received or data
+        happened: list[Event] = []
+        start = 0
+        more = FRAMES_A_TURN
+        while not self._eof_sent:
+            engine = self._engine_made
+            plain = self.by_hand and (engine is None or is_plain(engine))
+            if plain:
+                messages, start = whole_messages(buffer, start, longest, self.connection, now)
+                self._messages_in += len(messages)
+                happened = happened + messages if happened else messages
+                if start == len(data) and not (received or self._pieces.count):
+                    return happened
+            if start and not self._is_midway:
+                # What has come until here, be it a ping, is no part of the message that comes.
+                self._pieces.start_anew()
+            if start == len(buffer) or (end := next_frame(buffer, start, longest)) is None:
+                break
+            if start > _FEW:
+                more -= 1
+                if more <= len(happened) or start >= BYTES_A_TURN:
+                    self._leave(data, start)
+                    return happened
+            frame = bytes(buffer[start:end])
+            start = end
+            if not (plain and self._take_control(frame)):
+                told = self._receive_frame(frame, now)
+                happened += told
+                if told and type(told[0]) is MessageReceived:
+                    more -= len(told[0].data) // BYTES_LIKE_A_FRAME
+            elif self._farewell is not None:
+                self._start_closing(PEER, self._farewell.reason)
+        if self._eof_sent:
+            self._talks_on |= start < len(buffer)
+            received.clear()
+        elif received:
+            del received[:start]
+            self._waiting = 0
+        elif start < len(data):
+            received += data[start:]
+        # A read that ended with a fragment is that one piece, and counted.
+        if received and self.phase is OPEN:
+            happened += self._count_piece(now)
+        return happened
+
+    def _leave(self, data: bytes, start: int) -> None:
+        """Leave what has been received, from there on, to `take_more`."""
+        self.is_more = True
+        if self._received:
+            del self._received[:start]
+            self._waiting -= start
+        else:
+            self._received += data[start:]
+            self._waiting = len(self._received)
+
+    def _count_piece(self, now: float) -> list[Event]:
+        held = len(self._received) - self._waiting
+        problem = self._pieces.add(held + len(self._assembly))
+        if problem is None:
+            return []
+        code = CloseCode.POLICY_VIOLATION
+        return self._fail(ErrorKind.TOO_MANY_CHUNKS, code, problem, now)
+
+    def _receive_frame(self, frame_bytes: bytes, now: float) -> list[Event]:
+        """Take a frame through the engine."""
+        engine = self._engine
+        feed(engine, frame_bytes)
+        if engine.writes and engine.state is State.OPEN:
+            # A pong: it goes before the answers to what comes behind the ping.
+            self._collect_writes(engine)
+        happened: list[Event] = []
+        for frame in engine.events_received():
+            if isinstance(frame, Frame) and self.phase is OPEN:
+                happened += self._take_frame(frame, now)
+        if self.phase is OPEN and engine.state is not State.OPEN:
+            happened += self._leave_open(now)
+        return happened
+
+    def _take_frame(self, frame: Frame, now: float) -> list[Event]:
+        if frame.opcode not in _DATA:
+            return []
+        try:
+            message = self._assembly.add(frame)
+        except UnicodeDecodeError as exc:
+            detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
+            return self._fail(ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now)
+        if message is None:
+            return self._count_piece(now)
+        self._pieces.start_anew()
+        self._messages_in += 1
+        return [MessageReceived(self.connection, now, *message)]
+
+    def _leave_open(self, now: float) -> list[Event]:
+        """The engine answered a close frame, or gave up on what the peer sent."""
+        engine = self._engine
+        self._last_answers = True
+        if engine.parser_exc is None:
+            self._start_closing(PEER, engine.close_rcvd.reason if engine.close_rcvd else "")
+            return []
+        code = engine.close_sent.code if engine.close_sent else CloseCode.PROTOCOL_ERROR
+        kind = _ERROR_OF_CODE.get(code, ErrorKind.PROTOCOL_ERROR)
+        self._start_closing(LOCAL, str(engine.parser_exc))
+        return [ErrorOccurred(self.connection, now, kind, str(engine.parser_exc))]
+
+    def _fail(self, kind: ErrorKind, code: CloseCode, detail: str, now: float) -> list[Event]:
+        """Fail the connection (RFC 6455 section 7.1.7) for a reason that the engine did not see."""
+        self._engine.fail(code, detail)
+        self._last_answers = True
+        self._start_closing(LOCAL, detail)
+        return [ErrorOccurred(self.connection, now, kind, detail)]
+
+    @abstractmethod
+    def _start_closing(self, closed_by: Side, reason: str) -> None:
+        """The closing handshake has begun."""
