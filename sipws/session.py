@@ -233,7 +233,9 @@ class Session(Intake):
         elif self.phase is HANDSHAKE:
             happened += self._handshake_lost(now, detail)
         closed_by = self._closed_by or closed_by
-        first = self._close_frame(closed_by)
+        received, sent = self.close_frames
+        # What the side that closed first has sent.
+        first = received if closed_by is PEER else sent
         self.phase = CLOSED
         self._last_answers = False
         if self._engine_made is not None:
@@ -245,7 +247,7 @@ class Session(Intake):
                 code=int(first.code) if first else ABNORMAL,
                 reason=first.reason if first else self._reason or detail,
                 closed_by=closed_by,
-                clean=self._clean,
+                clean=received is not None and sent is not None,
                 accepted=self.accepted,
                 duration=self._steady() - self.connection.begun,
                 messages_in=self._messages_in,

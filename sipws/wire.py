@@ -14,7 +14,6 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol
 
-from sipws.events import PEER, Side
 from sipws.frames import BINARY, CLOSE, PING, PONG, TEXT, server_frame, whole_control
 
 
@@ -153,11 +152,6 @@ class Wire(ABC):
     def _clean(self) -> bool:
         received, sent = self.close_frames
         return received is not None and sent is not None
-
-    def _close_frame(self, first_by: Side) -> Close | None:
-        """What the side that closed first has sent."""
-        received, sent = self.close_frames
-        return received if first_by is PEER else sent
 
     # The engine.
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from sipws import Address, ConnectionClosedError, Limits, Listener
-from sipws.events import Connection, Event, MessageReceived, Side
+from sipws.events import Connection, Event, MessageReceived
 from sipws.frames import BINARY, TEXT, server_frame, whole_messages
 from sipws.server_session import ServerSession
 
@@ -103,8 +103,7 @@ def state(session: ServerSession) -> tuple[object, ...]:
         session._is_midway,
         session._clean,
         session.is_over,
-        session._close_frame(Side.LOCAL),
-        session._close_frame(Side.PEER),
+        session.close_frames,
         session._messages_in,
         session._messages_out,
         session._bytes_in,
