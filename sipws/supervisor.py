@@ -108,6 +108,8 @@ class Supervisor:
         self._relays = TraceRelays()
         self._switching = asyncio.Lock()
         self._stopping = asyncio.Event()
+        self._spawning = asyncio.Lock()
+        """Held while a process is given its sockets: the end closes them, and begins after that."""
         self._reloads = 0
         """How often all was to be read anew."""
 
@@ -196,25 +198,26 @@ class Supervisor:
             for number, sockets in zip(self.numbers, copies, strict=True):
                 self._sockets[number].append(sockets)
 
-    async def _launch(self, number: int) -> WorkerProcess:
-        """Start a worker, and wait until it serves.
+    async def _launch(self, number: int) -> WorkerProcess | None:
+        """Start a worker, and wait until it serves; none where all are to end.
 
         Raises:
             WorkerEndedError: it has ended.
         """
         config, reloads = self.plan.config, self._reloads
-        start = Start(
-            number,
-            share_of(config, number, self.listeners, trace_on=self._switched.trace_on),
-            self._source,
-            tuple(tuple(x.fileno() for x in sockets) for sockets in self._sockets[number]),
-            self._is_service,
-        )
-        worker = await WorkerProcess.spawn(start, self._hear)
-        self._alive.add(worker)
+        async with self._spawning:
+            if self._stopping.is_set():
+                return None
+            start = Start(
+                number,
+                share_of(config, number, self.listeners, trace_on=self._switched.trace_on),
+                self._source,
+                tuple(tuple(x.fileno() for x in sockets) for sockets in self._sockets[number]),
+                self._is_service,
+            )
+            worker = await WorkerProcess.spawn(start, self._hear)
+            self._alive.add(worker)
         worker.ended.add_done_callback(lambda _: self._alive.discard(worker))
-        if self._stopping.is_set():
-            worker.link.tell("stop")
         await worker.serving()
         async with self._switching:
             for method, params in self._switched.calls:
@@ -249,10 +252,14 @@ class Supervisor:
                 self.restarts[number] += 1
                 begun = loop.time()
                 try:
-                    worker = await self._launch(number)
-                    break
+                    started = await self._launch(number)
                 except WorkerEndedError as exc:
                     status = exc.status
+                    continue
+                if started is None:
+                    return
+                worker = started
+                break
 
     async def _end_of(self, worker: WorkerProcess) -> int:
         """Wait for the end of a worker; make it, if it does not answer any more."""
@@ -293,10 +300,11 @@ class Supervisor:
 
     async def _end(self, patience: float) -> None:
         self._stopping.set()
-        # What comes in now is for the workers alone to refuse.
-        for each in (x for those in self._sockets.values() for sockets in those for x in sockets):
-            each.close()
-        self.ended = list(self._alive)
+        async with self._spawning:
+            # What comes in now is for the workers alone to refuse.
+            for each in (x for of in self._sockets.values() for sockets in of for x in sockets):
+                each.close()
+            self.ended = list(self._alive)
         for worker in self.ended:
             worker.link.tell("stop")
         try:

@@ -17,7 +17,7 @@ from sipws import parent, supervisor, worker_process
 from sipws.config import Config
 from sipws.plan import Plan
 from sipws.supervisor import LONGEST_PAUSE, SETTLED, Supervisor, pause_before
-from sipws.worker_process import WorkerEndedError
+from sipws.worker_process import WorkerEndedError, WorkerProcess
 
 PATIENCE = 20.0
 
@@ -122,6 +122,45 @@ async def test_a_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPa
     assert time.monotonic() - begun < PATIENCE
     assert workers[0].ended.result() == -signal.SIGKILL
     assert workers[1].ended.done()
+
+
+async def test_an_end_that_the_pause_does_not_see_starts_no_worker_again(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    running = await start()
+    # As when both come in one turn of the event loop.
+    monkeypatch.setattr(running._stopping, "wait", asyncio.Event().wait)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(WorkerProcess, "spawn", pytest.fail)
+    running.workers[1].kill()
+    await until(lambda: 1 not in running.workers)
+    await running.__aexit__()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+async def test_an_end_while_a_worker_is_being_started_ends_that_one_too(
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    running = await start()
+    spawn, spawned, ending = WorkerProcess.spawn, [], []
+
+    async def slow(*args: Any) -> WorkerProcess:
+        ending.append(asyncio.create_task(running.__aexit__()))
+        await asyncio.sleep(0.1)
+        spawned.append(await spawn(*args))
+        return spawned[0]
+
+    monkeypatch.setattr(WorkerProcess, "spawn", slow)
+    running.workers[1].kill()
+    await until(lambda: bool(ending))
+    await ending[0]
+    assert spawned[0].ended.result() == 0
+    assert spawned[0] in running.ended
+    assert "Traceback" not in capfd.readouterr().err
 
 
 async def test_a_worker_that_is_started_during_a_reload_reads_what_is_new(
