@@ -6,7 +6,8 @@ from typing import Final, Literal
 
 from hep.errors import HepIdError
 
-Transport = Literal["udp", "tcp", "tls"]
+Transport = Literal["udp", "tcp", "tls", "unix"]
+"""``unix`` is a stream between processes of one program; no ``hep_id`` can be written with it."""
 
 PORT: Final = 9060
 """The port of HEP collectors."""
@@ -22,7 +23,7 @@ class HepId:
     """Where to send HEP, and how."""
 
     host: str
-    """Address or name; IPv6 without brackets."""
+    """Address or name; IPv6 without brackets. With transport unix the path of a socket."""
     port: int = PORT
     transport: Transport = "tcp"
     version: int = 3
@@ -75,6 +76,8 @@ class HepId:
 
     def __str__(self) -> str:
         name = f"[{self.name}]" if self.name is not None else ""
+        if self.transport == "unix":
+            return f"{name}{self.host};transport=unix"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{name}{host}:{self.port};transport={self.transport};version={self.version}"
 

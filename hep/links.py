@@ -1,4 +1,4 @@
-"""Connections to a collector: UDP, TCP and TLS. `hep.senders` decides when to have one.
+"""Connections to a collector: UDP, TCP, TLS, Unix. `hep.senders` decides when to have one.
 
 A link takes packets out of an `hep.outbox.Outbox` by itself, from the event loop and without a
 task: woken when something was put in, it sends on the loop's next turns, everything that has come
@@ -92,6 +92,9 @@ async def connect(
         return await _connect_datagrams(destination, attempt, outbox, on_idle)
     loop = asyncio.get_running_loop()
     link = _Stream(outbox, on_idle)
+    if destination.transport == "unix":
+        await loop.create_unix_connection(lambda: link, destination.host)
+        return link
     transport, _ = await loop.create_connection(lambda: link, destination.host, destination.port)
     if destination.transport == "tls":
         context = tls or ssl.create_default_context()
@@ -255,7 +258,7 @@ class _Datagrams:
 
 
 class _Stream(asyncio.Protocol):
-    """A TCP or TLS connection."""
+    """A connection over TCP, TLS or a Unix socket."""
 
     def __init__(self, outbox: Outbox, on_idle: OnIdle) -> None:
         self._loop = asyncio.get_running_loop()
@@ -295,7 +298,9 @@ class _Stream(asyncio.Protocol):
         # the limit waits: with 0 it would do so for good, even when all has been taken.
         is_tls = transport.get_extra_info("sslcontext") is not None
         self._transport.set_write_buffer_limits(high=1 if is_tls else 0)
-        _keep_alive(transport.get_extra_info("socket"))
+        sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            _keep_alive(sock)
 
     def pause_writing(self) -> None:
         self._full = True

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 import hep
+from hep.framing import Splitter
 from hep.outbox import FULL
 from hep.senders import REFUSED, SHUTDOWN, TOO_LONG
 
@@ -52,6 +53,31 @@ async def test_packets_arrive_in_order(packet, collect, inbox, transport) -> Non
     assert (counters.offered, counters.sent, counters.dropped.total()) == (100, 100, 0)
     assert inbox.packets[0].correlation_id == packet.correlation_id
     assert inbox.sources[0].transport == transport
+
+
+async def test_packets_arrive_at_a_unix_socket_and_wait_until_it_is_there(packet, tmp_path) -> None:
+    packets: list[bytes] = []
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        splitter = Splitter()
+        while data := await reader.read(65536):
+            packets.extend(splitter.feed(data))
+        writer.close()
+
+    destination = hep.HepId(str(tmp_path / "hep"), transport="unix")
+    assert str(destination) == f"{tmp_path}/hep;transport=unix"
+    async with hep.open_sender(destination, QUICK) as sender:
+        for data in numbered(packet, 100):
+            sender.send(data)
+        await until(lambda: sender.failures)
+        async with await asyncio.start_unix_server(receive, destination.host):
+            await until(lambda: len(packets) == 100)
+    assert packets == numbered(packet, 100)
+
+
+def test_no_unix_socket_can_be_asked_for_in_writing() -> None:
+    with pytest.raises(hep.HepIdError, match="transport 'unix' is none of udp, tcp, tls"):
+        hep.HepId.parse("/tmp/hep;transport=unix")
 
 
 async def test_sending_to_nobody_over_udp_is_counted_and_goes_on(packet, collect, inbox) -> None:
