@@ -263,9 +263,9 @@ def _hep(points: Sequence[TracePoint]) -> Iterator[Family]:
         "Tries to connect that failed, and connections that broke.",
     )
     for point in points:
-        for sender in point.senders:
+        for destination, sender in zip(point.destinations, point.senders, strict=True):
             # A destination may be that of several traces.
-            labels = {"trace": point.id, "destination": str(sender.destination)}
+            labels = {"trace": point.id, "destination": str(destination)}
             ledger, causes = ledger_of(sender)
             offered.add(ledger["offered"], **labels)
             sent.add(ledger["sent"], **labels)

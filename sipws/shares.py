@@ -24,6 +24,9 @@ class Start:
     is_service: bool
     """Whether it logs, as a service does; else its traces are printed in a terminal."""
 
+    relays: str
+    """How the paths begin where the parent takes traces; see `sipws.trace_relay`."""
+
 
 def share_of(
     config: Config,

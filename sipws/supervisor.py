@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from sipws.exposition import Family
 from sipws.listening import fresh, open_sockets
-from sipws.merging import Content, Switched, by_worker, merged, unpacked
+from sipws.merging import Content, Switched, by_name, by_worker, merged, unpacked
 from sipws.mi import FAILED
 from sipws.plan import Plan
 from sipws.readings import process_families
@@ -105,7 +105,7 @@ class Supervisor:
         self._alive: set[WorkerProcess] = set()
         self._keepers: set[asyncio.Task[None]] = set()
         self._switched = Switched()
-        self._relays = TraceRelays()
+        self.relays = TraceRelays(lambda pid: any(x.process.pid == pid for x in self._alive))
         self._switching = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._spawning = asyncio.Lock()
@@ -148,14 +148,45 @@ class Supervisor:
         async with self._switching:
             workers = list(self.workers.values())
             if not workers:
-                return {"error": {"code": FAILED, "message": "no worker serves"}}
-            params = await self._relays.before(method, params)
+                return _failed("no worker serves")
+            named = by_name(method, params)
+            if method == "trace_start":
+                try:
+                    await self.relays.open(named.get("id"), named.get("uri"))
+                except OSError as exc:
+                    return _failed(
+                        "the workers' packets cannot be brought together at"
+                        f" {self.relays.paths}…: {exc.strerror or exc}; TMPDIR may name another"
+                        " directory"
+                    )
             contents = await asyncio.gather(*(each.call(method, params) for each in workers))
-            content = self._relays.after(method, params, merged(method, contents))
+            # Who is gone counts for nothing: its successor is told what has been switched.
+            pairs = zip(workers, contents, strict=True)
+            contents = [said for each, said in pairs if not each.reading.done()] or contents
+            content = merged(method, contents)
             self._reloads += method in RELOADS
-            if "result" in content:
+            match method:
+                case "trace_start" if "error" in content:
+                    return self._undone(named.get("id"), content, contents)
+                case "trace_stop" if "result" in content:
+                    self.relays.close(named["id"])
+            if any("result" in each for each in contents):
+                # Who has not answered does it late, or has a successor that is told.
                 self._switched.note(method, params)
             return content
+
+    def _undone(self, trace_id: object, content: Content, contents: Sequence[Content]) -> Content:
+        """End a trace that could not be started in all workers; returns what to answer."""
+        if not isinstance(trace_id, str) or trace_id in self._switched.traces:
+            # Nobody has started it now.
+            return content
+        self.relays.close(trace_id)
+        for worker in self.workers.values():
+            # Also who has not answered: it may be about to.
+            worker.link.tell("trace_stop", trace_id)
+        if not any("result" in each for each in contents):
+            return content
+        return _failed(f"{content['error']['message']}; so trace {trace_id!r} is started in none")
 
     async def families(self) -> list[Family]:
         """The metrics of all workers, and those of this process as worker 0."""
@@ -214,6 +245,7 @@ class Supervisor:
                 self._source,
                 tuple(tuple(x.fileno() for x in sockets) for sockets in self._sockets[number]),
                 self._is_service,
+                self.relays.paths,
             )
             worker = await WorkerProcess.spawn(start, self._hear)
             self._alive.add(worker)
@@ -279,7 +311,7 @@ class Supervisor:
 
     async def _forget_gone(self, traces: Sequence[str]) -> None:
         """End the traces everywhere that have ended by themselves in one worker, or here."""
-        for name in set(self._switched.traces).difference(traces).union(self._relays.gone):
+        for name in set(self._switched.traces).difference(traces).union(self.relays.gone):
             await self.call("trace_stop", {"id": name})
 
     def _abandon(self, number: int) -> None:
@@ -320,7 +352,11 @@ class Supervisor:
         if readings := [x.reading for x in self.ended]:
             # What they said last. Where one has forked, its link does not end with it.
             await asyncio.wait(readings, timeout=END_MARGIN)
-        await self._relays.aclose()
+        await self.relays.aclose()
+
+
+def _failed(why: str) -> Content:
+    return {"error": {"code": FAILED, "message": why}}
 
 
 async def _families(worker: WorkerProcess) -> list[Family]:

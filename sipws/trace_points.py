@@ -51,7 +51,9 @@ class TracePoint:
 
     id: str
     tracer: Tracer
+    destinations: tuple[hep.HepId, ...]
     senders: tuple[hep.Sender, ...]
+    """One for each destination."""
     temporary: bool
     """Whether it was started by MI ``trace_start``."""
     losses: list[Losses] = field(default_factory=list)
@@ -62,7 +64,7 @@ class TracePoint:
     @property
     def uri(self) -> str:
         """Where to, in words."""
-        return ", ".join(str(sender.destination) for sender in self.senders)
+        return ", ".join(map(str, self.destinations))
 
     @property
     def has_gone(self) -> bool:
@@ -79,6 +81,9 @@ class TracePoints:
         """By id."""
         self.bus = DeferredBus(bus)
         """What the tracers listen to, so that no message waits for its trace."""
+        self.way_to: Callable[[str, hep.HepId], hep.HepId] = lambda _, destination: destination
+        """Where to send a trace that is started, by its id and destination: straight there, unless
+        somebody passes it on."""
         self.on = False
         """Whether tracing is on (OpenSIPS ``trace_on``), with a destination or without."""
         self._watching: asyncio.Task[None] | None = None
@@ -128,7 +133,7 @@ class TracePoints:
             name = plan.destinations[0].name or str(number)
             while name in self.ids:
                 name += f"-{number}"
-            self.configured.append(self._point(name, tracer, senders, temporary=False))
+            self.configured.append(_point(name, tracer, plan.destinations, senders))
 
     def start(
         self,
@@ -164,7 +169,7 @@ class TracePoints:
         packets = replace(settings.packets, version=destination.version)
         # What it shows is for its own filters to say.
         messages = replace(settings.messages, sample=1.0, methods=frozenset())
-        sender = hep.open_sender(destination)
+        sender = hep.open_sender(self.way_to(point_id, destination))
         tracer = Tracer(
             self.bus,
             sender.send,
@@ -181,7 +186,7 @@ class TracePoints:
         )
         for connection in connections:
             tracer.adopt(connection)
-        point = self._point(point_id, tracer, (sender,), temporary=True)
+        point = _point(point_id, tracer, (destination,), (sender,), temporary=True)
         point.filters = tuple(filters)
         self.started[point_id] = point
         log.info("trace %s is started, to %s", point_id, destination)
@@ -215,11 +220,12 @@ class TracePoints:
             if not point.tracer.on:
                 # Switched off, nothing is sent. What was lost is told when it is on again.
                 continue
-            for sender, losses in zip(point.senders, point.losses, strict=True):
+            each = zip(point.destinations, point.senders, point.losses, strict=True)
+            for destination, sender, losses in each:
                 if (loss := losses.look(now, reachable=sender.connected)) is not None:
-                    log.warning("%s: %s", sender.destination, loss)
+                    log.warning("%s: %s", destination, loss)
                     # To that one alone: the others of a group may have missed nothing.
-                    point.tracer.tell(loss, _address(sender.destination), now, sender.send)
+                    point.tracer.tell(loss, _address(destination), now, sender.send)
 
     async def __aenter__(self) -> Self:
         self._watching = asyncio.get_running_loop().create_task(self._watch())
@@ -241,11 +247,17 @@ class TracePoints:
             await asyncio.sleep(LOOK_INTERVAL)
             self.look(time.time())
 
-    def _point(
-        self, name: str, tracer: Tracer, senders: tuple[hep.Sender, ...], *, temporary: bool
-    ) -> TracePoint:
-        losses = [Losses(sender.counters, time.time()) for sender in senders]
-        return TracePoint(name, tracer, senders, temporary, losses)
+
+def _point(
+    name: str,
+    tracer: Tracer,
+    destinations: tuple[hep.HepId, ...],
+    senders: tuple[hep.Sender, ...],
+    *,
+    temporary: bool = False,
+) -> TracePoint:
+    losses = [Losses(sender.counters, time.time()) for sender in senders]
+    return TracePoint(name, tracer, destinations, senders, temporary, losses)
 
 
 async def _opened(plan: PointPlan) -> tuple[hep.Sender, ...]:

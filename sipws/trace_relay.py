@@ -2,60 +2,104 @@
 
 Who asks for a trace by ``trace_start``, as opensips-cli does, may accept one connection and no
 more. Workers therefore send what goes over TCP or TLS to the parent, which has that connection.
+They reach it by a Unix socket in a directory that no other user can enter, and whoever is no worker
+is refused there: nobody else has a say in what a trace shows.
 """
 
 import asyncio
+import hashlib
+import logging
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Self
+from pathlib import Path
+from typing import Final, Self
 
 import hep
 from hep.framing import Splitter
-from sipws.merging import Content, by_name
 from sipws.tracing.pipeline import FLUSH_TIMEOUT
 
-HERE: Final = "127.0.0.1"
-"""Where workers reach a relay, and nobody from outside does."""
+log = logging.getLogger(__name__)
 
 _READ: Final = 65536
 
+_CREDENTIALS: Final = struct.Struct("iII")
+"""Process, user and group (struct ucred)."""
+
+
+def way_to_relay(relays: str, trace_id: str, destination: hep.HepId) -> hep.HepId:
+    """Where a worker sends a trace that is started.
+
+    Args:
+        relays: how the paths of the parent's relays begin.
+        trace_id: what the trace is called.
+        destination: where it is to arrive.
+    """
+    if not _is_relayed(destination):
+        return destination
+    return hep.HepId(str(_socket_of(relays, trace_id)), transport="unix")
+
+
+def _is_relayed(destination: hep.HepId) -> bool:
+    return destination.transport != "udp"
+
+
+def _socket_of(relays: str, trace_id: str) -> Path:
+    # An id may be anything, and a path may not be long.
+    return Path(f"{relays}-{hashlib.sha256(trace_id.encode()).hexdigest()[:16]}") / "hep"
+
 
 class TraceRelay:
-    """Takes packets from workers to a destination."""
+    """Takes packets from workers to a destination. Made by `open`."""
 
-    def __init__(self, destination: hep.HepId) -> None:
+    _server: asyncio.Server
+    _sender: hep.Sender
+
+    def __init__(self, destination: hep.HepId, path: Path, is_ours: Callable[[int], bool]) -> None:
         self.destination = destination
-        self.uri = ""
-        """Where workers send to, as ``trace_start`` has it."""
-        self._sender = hep.open_sender(destination)
+        self._path = path
+        self._is_ours = is_ours
         self._taking: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, destination: hep.HepId) -> Self:
-        """Listen.
+    async def open(cls, destination: hep.HepId, path: Path, is_ours: Callable[[int], bool]) -> Self:
+        """Let workers come.
+
+        Args:
+            destination: where their packets go.
+            path: of the socket where they come; its directory is made, and is not there yet.
+            is_ours: tells of a process by its id whether it is a worker.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: there is no room for the socket.
         """
-        relay = cls(destination)
+        relay = cls(destination, path, is_ours)
+        path.parent.mkdir(mode=0o700)
         try:
-            relay._server = await asyncio.start_server(relay._accept, HERE, 0)
+            relay._server = await asyncio.start_unix_server(relay._accept, path)
         except OSError:
-            await relay._sender.aclose(0)
+            path.parent.rmdir()
             raise
-        port = relay._server.sockets[0].getsockname()[1]
-        relay.uri = f"hep:{HERE}:{port};transport=tcp;version=3"
+        relay._sender = hep.open_sender(destination)
         return relay
-
-    _server: asyncio.Server
 
     @property
     def has_gone(self) -> bool:
         """Whether the destination was there and is not any more, or never was."""
         return self._sender.failures > 0
 
-    async def aclose(self) -> None:
-        """Send what workers still bring, within `FLUSH_TIMEOUT`."""
+    def shut(self) -> None:
+        """Let nobody new in."""
         self._server.close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+            self._path.parent.rmdir()
+
+    async def aclose(self) -> None:
+        """Send what workers still bring, within `FLUSH_TIMEOUT`, once `shut`."""
         if self._taking:
             await asyncio.wait(self._taking, timeout=0 if self.has_gone else FLUSH_TIMEOUT)
         for task in self._taking:
@@ -63,6 +107,10 @@ class TraceRelay:
         await self._sender.aclose(0 if self.has_gone else FLUSH_TIMEOUT)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (pid := _peer_of(writer)) is not None and not self._is_ours(pid):
+            log.warning("process %d is no worker, and may not add to a trace", pid)
+            writer.close()
+            return
         task = asyncio.get_running_loop().create_task(self._take(reader, writer))
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
@@ -78,10 +126,27 @@ class TraceRelay:
             writer.close()
 
 
-class TraceRelays:
-    """The relays of the traces that were started."""
+def _peer_of(writer: asyncio.StreamWriter) -> int | None:
+    """The process at the other end of a Unix socket; None where the system does not say."""
+    # Where it does not, the directory is what keeps others out.
+    if (option := getattr(socket, "SO_PEERCRED", None)) is None:
+        return None
+    said = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size)
+    pid: int = _CREDENTIALS.unpack(said)[0]
+    return pid
 
-    def __init__(self) -> None:
+
+class TraceRelays:
+    """The relays of the traces that were started.
+
+    Args:
+        is_ours: tells of a process by its id whether it is a worker.
+    """
+
+    def __init__(self, is_ours: Callable[[int], bool]) -> None:
+        self.paths = f"{os.environ.get('TMPDIR') or '/tmp'}/sipws-{secrets.token_hex(8)}"  # noqa: S108
+        """How the paths of their sockets begin; nobody can have made one of them before us."""
+        self._is_ours = is_ours
         self._by_id: dict[str, TraceRelay] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -90,50 +155,39 @@ class TraceRelays:
         """The traces whose destination has gone."""
         return [name for name, relay in self._by_id.items() if relay.has_gone]
 
-    async def before(self, method: str, params: Any) -> Any:
-        """What to ask of the workers where this is asked for: ``trace_start`` gets a relay."""
-        named = by_name(method, params)
-        name, uri = named.get("id"), named.get("uri")
-        if method != "trace_start" or not isinstance(name, str) or not isinstance(uri, str):
-            return params
-        with suppress(hep.HepIdError, OSError):
-            destination = hep.HepId.parse(uri.removeprefix("hep:"))
-            # What is wrong, or taken, is for the workers to refuse.
-            is_stream = destination.transport != "udp" and destination.version == 3
-            if is_stream and name not in self._by_id:
-                self._by_id[name] = await TraceRelay.open(destination)
-                return {**named, "uri": self._by_id[name].uri}
-        return params
+    async def open(self, trace_id: object, uri: object) -> None:
+        """Open a relay for a trace that the workers are about to be asked for, if it needs one.
 
-    def after(self, method: str, params: Any, content: Content) -> Content:
-        """What to answer for the workers.
+        What is wrong, or taken, is for the workers to refuse.
 
         Args:
-            method: what was asked.
-            params: what of the workers.
-            content: what they answered together.
+            trace_id: what it is to be called.
+            uri: where it is to go, as ``trace_start`` has it.
+
+        Raises:
+            OSError: there is no room for its socket.
         """
-        named = by_name(method, params)
-        name = str(named.get("id"))
-        if (relay := self._by_id.get(name)) is not None:
-            is_refused = method == "trace_start" and "error" in content
-            if is_refused and named.get("uri") == relay.uri:
-                self._close(name)
-            if method == "trace_stop" and "result" in content:
-                self._close(name)
-        if method == "trace_list" and "result" in content:
-            for trace in content["result"]["Traces"]:
-                if (relay := self._by_id.get(trace["ID"])) is not None:
-                    trace["URI"] = str(relay.destination)
-        return content
+        if not isinstance(trace_id, str) or not isinstance(uri, str) or trace_id in self._by_id:
+            return
+        try:
+            destination = hep.HepId.parse(uri.removeprefix("hep:"))
+        except hep.HepIdError:
+            return
+        if _is_relayed(destination):
+            path = _socket_of(self.paths, trace_id)
+            self._by_id[trace_id] = await TraceRelay.open(destination, path, self._is_ours)
+
+    def close(self, name: str) -> None:
+        """End the relay of a trace, where it has one."""
+        if (relay := self._by_id.pop(name, None)) is not None:
+            # At once: another one may be opened there.
+            relay.shut()
+            closing = asyncio.get_running_loop().create_task(relay.aclose())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
         """End all of them."""
         for name in list(self._by_id):
-            self._close(name)
+            self.close(name)
         await asyncio.gather(*self._closing)
-
-    def _close(self, name: str) -> None:
-        closing = asyncio.get_running_loop().create_task(self._by_id.pop(name).aclose())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)

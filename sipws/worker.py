@@ -10,6 +10,8 @@ import os
 import pickle
 import socket
 import sys
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import uvloop
@@ -19,7 +21,7 @@ from sipws import log, mi
 from sipws.app import Application
 from sipws.commands import methods_of
 from sipws.console import on_hangup, reload, stop_on_signals, told, totals_of
-from sipws.errors import SipwsError
+from sipws.errors import SipwsError, TracePointError
 from sipws.event_log import log_connections
 from sipws.instances import Phone
 from sipws.merging import packed
@@ -27,6 +29,7 @@ from sipws.plan import Plan
 from sipws.readings import families
 from sipws.shares import Start
 from sipws.systemd import Assigned
+from sipws.trace_relay import way_to_relay
 from sipws.worker_link import LENGTH, Link
 
 logger = logging.getLogger("sipws.worker")
@@ -72,6 +75,7 @@ class _Worker:
             Plan.of(start.config, start.source),
             sockets=Assigned(dict(zip(listeners, sockets, strict=True))),
         )
+        self._application.trace_points.way_to = partial(way_to_relay, start.relays)
         self._methods = methods_of(self._application)
 
     async def serve(self, link_socket: socket.socket) -> None:
@@ -127,6 +131,10 @@ class _Worker:
         elif name == "registered":
             (record, instance, registration), connection = content
             self._application.server.supersede((record, instance, registration), connection)
+        elif name == "trace_stop":
+            # Not all have started it, so none is to have it.
+            with suppress(TracePointError):
+                self._application.trace_points.stop(content)
 
     def _answer(self, name: str, content: Any) -> Any:
         match name:

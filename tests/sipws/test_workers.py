@@ -462,6 +462,7 @@ def test_who_asks_for_a_trace_gets_that_of_all_workers_on_one_connection(start: 
         assert program.mi("trace_start", "live", uri)["code"] == 500
         assert program.mi("trace_start", "other", "hep:nonsense;transport=x")["code"] == 500
         assert program.mi("trace_start", 1, uri)["code"] == -32602
+        assert program.mi("trace_start", "more", uri, [], "too much")["code"] == -32602
         connected, _ = listening.accept()
         connected.settimeout(PATIENCE)
         [trace] = program.mi("trace_list")["Traces"]
