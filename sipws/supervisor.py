@@ -23,7 +23,7 @@ from sipws.systemd import Assigned
 from sipws.trace_relay import TraceRelays
 from sipws.tracing.pipeline import FLUSH_TIMEOUT
 from sipws.worker_link import LinkError
-from sipws.worker_process import ANSWER_TIMEOUT, WorkerEndedError, WorkerProcess
+from sipws.worker_process import WorkerEndedError, WorkerProcess
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,6 @@ PING_INTERVAL: Final = 1.0
 HUNG: Final = 30.0
 """Seconds without an answer after which a worker is killed, where systemd names none: no SIP
 transaction lasts longer (RFC 3261 timer B)."""
-
-QUIET: Final = 5.0
-"""Seconds without an answer after which the whole is not healthy."""
 
 RELOADS: Final = frozenset({"reload", "reload_routes", "tls_reload"})
 """The methods that read something anew."""
@@ -205,17 +202,12 @@ class Supervisor:
     async def reload(self) -> None:
         """Have all workers read filter and certificates anew; they log what is wrong."""
         self._reloads += 1
-        for worker in list(self.workers.values()):
-            try:
-                await worker.link.ask("reload", timeout=ANSWER_TIMEOUT)
-            except LinkError as exc:
-                log.error("worker %d %s, and may not have read all anew", worker.number, exc)
+        await asyncio.gather(*map(_reload, list(self.workers.values())))
 
     @property
     def quiet(self) -> list[int]:
         """The workers that do not answer."""
-        now = asyncio.get_running_loop().time()
-        return [x.number for x in self.workers.values() if now - x.heard_of > QUIET]
+        return [x.number for x in self.workers.values() if x.is_quiet]
 
     async def _listen(self) -> None:
         """Open what has not been opened for us."""
@@ -361,7 +353,14 @@ def _failed(why: str) -> Content:
 
 async def _families(worker: WorkerProcess) -> list[Family]:
     try:
-        return unpacked(await worker.link.ask("metrics", timeout=ANSWER_TIMEOUT) or ())
+        return unpacked(await worker.ask("metrics"))
     except LinkError as exc:
         log.error("worker %d %s, and its metrics are left out", worker.number, exc)
         return []
+
+
+async def _reload(worker: WorkerProcess) -> None:
+    try:
+        await worker.ask("reload")
+    except LinkError as exc:
+        log.error("worker %d %s, and may not have read all anew", worker.number, exc)

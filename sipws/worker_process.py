@@ -18,6 +18,9 @@ from sipws.worker_link import LENGTH, Link, LinkError
 ANSWER_TIMEOUT: Final = 5.0
 """Seconds that a worker has to answer: those who ask wait no longer than ten."""
 
+QUIET: Final = 5.0
+"""Seconds without an answer after which nobody waits for a worker any more."""
+
 START_TIMEOUT: Final = 60.0
 """Seconds that a worker has until it serves, whatever its filter's function is up to."""
 
@@ -63,8 +66,8 @@ class WorkerProcess:
         self.totals: list[int] | None = None
         """What it said at its end."""
         loop = asyncio.get_running_loop()
-        self.begun = self.heard_of = loop.time()
-        """When it was started, and when it answered last, on the event loop's clock."""
+        self.begun = loop.time()
+        """When it was started, on the event loop's clock."""
         self.link = Link(*streams, hear=self._hear)
         self.reading = loop.create_task(self.link.run())
         self.ended = loop.create_task(process.wait())
@@ -108,10 +111,23 @@ class WorkerProcess:
             self.kill()
             raise WorkerEndedError(self.number, await self.ended)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it has not answered for `QUIET`."""
+        return self.link.silence >= QUIET
+
+    async def ask(self, name: str, content: Any = None) -> Any:
+        """Ask it; one that `is_quiet` is not waited for, but has the question when it wakes.
+
+        Raises:
+            LinkError: it does not answer.
+        """
+        return await self.link.ask(name, content, timeout=0 if self.is_quiet else ANSWER_TIMEOUT)
+
     async def call(self, method: str, params: Any) -> Content:
         """Call an MI method of it; one that does not answer has answered with an error."""
         try:
-            reply = await self.link.ask("mi", request(method, params), timeout=ANSWER_TIMEOUT)
+            reply = await self.ask("mi", request(method, params))
         except LinkError as exc:
             return {"error": {"code": FAILED, "message": f"worker {self.number} {exc}"}}
         return content_of(reply)
@@ -123,7 +139,6 @@ class WorkerProcess:
             LinkError: it does not answer.
         """
         traces: list[str] = await self.link.ask("ping", timeout=timeout)
-        self.heard_of = asyncio.get_running_loop().time()
         return traces
 
     def kill(self) -> None:
@@ -133,7 +148,6 @@ class WorkerProcess:
 
     def _hear(self, name: str, content: Any) -> None:
         if name == "ready":
-            self.heard_of = asyncio.get_running_loop().time()
             self.is_ready.set()
         elif name == "stopped":
             self.totals = content

@@ -80,13 +80,36 @@ async def test_a_worker_that_hangs_is_killed_and_started_again(
     health = parent.pages_of(running)["/healthz"].read
     assert health()[0] == 200
     first = running.workers[1]
-    monkeypatch.setattr(supervisor, "QUIET", 1.0)
+    monkeypatch.setattr(worker_process, "QUIET", 1.0)
     os.kill(first.process.pid, signal.SIGSTOP)
     await until(lambda: health() == (503, "no answer from worker 1\n"))
     await until(lambda: running.workers.get(1) not in (None, first))
     assert await first.ended == -signal.SIGKILL
     await until(lambda: health()[0] == 200)
     assert running.restarts == {1: 1, 2: 0}
+
+
+async def test_nobody_waits_for_a_hung_worker_after_the_first(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start()
+    os.kill(running.workers[2].process.pid, signal.SIGSTOP)
+    for name in ("ANSWER_TIMEOUT", "QUIET"):
+        monkeypatch.setattr(worker_process, name, 1.0)
+    silent = {"error": {"code": 500, "message": "worker 2 does not answer"}}
+    assert await running.call("ws_trace", None) == silent
+    # From now on a wait would outlast the test.
+    monkeypatch.setattr(worker_process, "ANSWER_TIMEOUT", 10 * PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        asked = [running.call("ws_trace", None) for _ in range(5)]
+        assert await asyncio.gather(*asked) == [silent] * 5
+        up = (await running.families())[0]
+        await running.reload()
+    assert up.samples == [({"worker": "1"}, 1), ({"worker": "2"}, 0)]
+    assert running.quiet == [2]
+    os.kill(running.workers[2].process.pid, signal.SIGCONT)
+    await until(lambda: not running.quiet)
+    assert "result" in await running.call("ws_trace", None)
 
 
 async def test_while_a_worker_pauses_for_long_the_others_have_what_comes(

@@ -81,6 +81,21 @@ async def test_an_answer_that_comes_too_late_is_dropped(ends: Ends) -> None:
     assert await ends.first.ask("echo", 2, timeout=5) == ["echo", 2]
 
 
+async def test_an_end_is_silent_from_the_first_question_that_it_leaves_unanswered(
+    ends: Ends,
+) -> None:
+    assert ends.first.silence == 0
+    with pytest.raises(LinkError, match="does not answer"):
+        await ends.first.ask("fail", "on purpose", timeout=0.01)
+    since = ends.first.silence
+    assert since > 0
+    with pytest.raises(LinkError, match="does not answer"):
+        await ends.first.ask("fail", "on purpose", timeout=0.01)
+    assert ends.first.silence > since
+    await ends.first.ask("echo", timeout=5)
+    assert ends.first.silence == 0
+
+
 async def test_who_waits_for_an_end_that_goes_is_told(ends: Ends) -> None:
     asked = asyncio.ensure_future(ends.second.ask("anything", timeout=5))
     await asyncio.sleep(0)
