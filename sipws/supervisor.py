@@ -363,4 +363,6 @@ async def _reload(worker: WorkerProcess) -> None:
     try:
         await worker.ask("reload")
     except LinkError as exc:
-        log.error("worker %d %s, and may not have read all anew", worker.number, exc)
+        # The next one in the place of one that is gone reads what is there.
+        if not worker.reading.done():
+            log.error("worker %d %s, and may not have read all anew", worker.number, exc)

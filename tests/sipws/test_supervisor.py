@@ -204,6 +204,19 @@ async def test_a_worker_that_is_started_during_a_reload_reads_what_is_new(
         assert "worker 2: the filter is read anew" in capfd.readouterr().err
 
 
+async def test_nothing_is_said_of_what_a_worker_has_not_read_that_died_meanwhile(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await start()
+    dying = running.workers[2]
+    os.kill(dying.process.pid, signal.SIGSTOP)
+    reading = asyncio.create_task(running.reload())
+    await asyncio.sleep(0)
+    dying.kill()
+    await reading
+    assert "may not have read" not in caplog.text
+
+
 async def test_a_worker_that_does_not_come_up_in_time_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
