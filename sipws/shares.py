@@ -24,6 +24,10 @@ class Start:
     is_service: bool
     """Whether it logs, as a service does; else its traces are printed in a terminal."""
 
+    is_restart: bool
+    """Whether it takes the place of one that has ended: what keeps it from starting is then for the
+    log, and not for who has just started the program."""
+
     relays: str
     """How the paths begin where the parent takes traces; see `sipws.trace_relay`."""
 

@@ -235,9 +235,10 @@ class Supervisor:
                 number,
                 share_of(config, number, self.listeners, trace_on=self._switched.trace_on),
                 self._source,
-                tuple(tuple(x.fileno() for x in sockets) for sockets in self._sockets[number]),
-                self._is_service,
-                self.relays.paths,
+                sockets=tuple(tuple(x.fileno() for x in of) for of in self._sockets[number]),
+                is_service=self._is_service,
+                is_restart=self.restarts[number] > 0,
+                relays=self.relays.paths,
             )
             worker = await WorkerProcess.spawn(start, self._hear)
             self._alive.add(worker)

@@ -48,7 +48,10 @@ def main() -> int:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_Worker(start).serve(link))
         except SipwsError as exc:
-            print(f"sipws: {exc}", file=sys.stderr)
+            if start.is_restart:
+                logger.error("cannot start: %s", exc)
+            else:
+                print(f"sipws: {exc}", file=sys.stderr)
             return WRONG_INPUT
     return 0
 

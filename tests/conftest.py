@@ -24,7 +24,7 @@ def pytest_asyncio_loop_factories(
     factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     if "/e2e/" in item.nodeid or "/interop/" in item.nodeid:
         del factories["uvloop"]
-    if "/test_supervisor.py" in item.nodeid or "/test_workers_settings.py" in item.nodeid:
+    if item.path.stem in ("test_supervisor", "test_worker_traces", "test_worker_settings"):
         del factories["asyncio"]
     return factories
 
