@@ -94,7 +94,7 @@ class Switched:
         self._traces: dict[str, dict[str, Any]] = {}
 
     def note(self, method: str, params: Any) -> None:
-        """Take what was asked for and done by all."""
+        """Take what was asked for and done, if it switches something."""
         match method.replace(":", "_"), by_name(method, params):
             case "ws_trace", {"trace_mode": mode}:
                 self.trace_on = mode == "on"

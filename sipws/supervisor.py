@@ -23,7 +23,7 @@ from sipws.systemd import Assigned
 from sipws.trace_relay import TraceRelays
 from sipws.tracing.pipeline import FLUSH_TIMEOUT
 from sipws.worker_link import LinkError
-from sipws.worker_process import WorkerEndedError, WorkerProcess
+from sipws.worker_process import WorkerEndedError, WorkerProcess, how_ended
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ class Supervisor:
         self._keepers: set[asyncio.Task[None]] = set()
         self._switched = Switched()
         self.relays = TraceRelays(lambda pid: any(x.process.pid == pid for x in self._alive))
+        """Where the workers' packets of a trace come together."""
         self._switching = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._spawning = asyncio.Lock()
@@ -246,7 +247,9 @@ class Supervisor:
         await worker.serving()
         async with self._switching:
             for method, params in self._switched.calls:
-                await worker.call(method, params)
+                if "error" in (said := await worker.call(method, params)):
+                    why = said["error"]["message"]
+                    log.error("worker %d does no %s as the others: %s", number, method, why)
             if self._reloads != reloads:
                 # It may have read what was there before.
                 await worker.call("reload", None)
@@ -267,7 +270,7 @@ class Supervisor:
                 pause = pause_before(pause, loop.time() - begun)
                 log.error(
                     "worker %d ended with %s and is started again in %g s",
-                    number, f"status {status}" if status >= 0 else f"signal {-status}", pause,
+                    number, how_ended(status), pause,
                 )  # fmt: skip
                 if pause >= ABANDONED:
                     self._abandon(number)

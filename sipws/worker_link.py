@@ -52,8 +52,8 @@ class Link:
         self._answer = answer
         self._numbers = itertools.count()
         self._asked: dict[int, asyncio.Future[Any]] = {}
-        self._open: dict[int, float] = {}
-        """When each question was put that has had no answer yet, whether somebody waits or not."""
+        self._unanswered: dict[int, float] = {}
+        """When each of these questions was put, whether somebody still waits or not."""
         self._is_lost = False
 
     async def run(self) -> None:
@@ -74,7 +74,7 @@ class Link:
     @property
     def silence(self) -> float:
         """Seconds that the other end has left us without the answer that is due next."""
-        since = next(iter(self._open.values()), None)
+        since = next(iter(self._unanswered.values()), None)
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     async def ask(self, name: str, content: Any = None, *, timeout: float) -> Any:
@@ -93,7 +93,7 @@ class Link:
         number = next(self._numbers)
         loop = asyncio.get_running_loop()
         asked = self._asked[number] = loop.create_future()
-        self._open[number] = loop.time()
+        self._unanswered[number] = loop.time()
         self._write(_ASK, number, name, content)
         try:
             async with asyncio.timeout(timeout):
@@ -119,8 +119,8 @@ class Link:
     def _take(self, kind: str, number: int | None, name: str, content: Any) -> None:
         if kind == _REPLY and number is not None:
             # Answers come in order; a question that failed has none.
-            for earlier in [each for each in self._open if each <= number]:
-                del self._open[earlier]
+            for earlier in [each for each in self._unanswered if each <= number]:
+                del self._unanswered[earlier]
             asked = self._asked.get(number)
             # Whoever asked may have given up.
             if asked is not None and not asked.done():

@@ -24,7 +24,6 @@ QUIET: Final = 5.0
 START_TIMEOUT: Final = 60.0
 """Seconds that a worker has until it serves, whatever its filter's function is up to."""
 
-
 CANNOT_START: Final = 1
 """In the place of a status, for a process that has not even begun."""
 
@@ -35,8 +34,13 @@ class WorkerEndedError(SipwsError):
     """A worker ended before it served."""
 
     def __init__(self, number: int, status: int) -> None:
-        super().__init__(f"worker {number} ended with {status} before it served")
+        super().__init__(f"worker {number} ended with {how_ended(status)} before it served")
         self.status = status
+
+
+def how_ended(status: int) -> str:
+    """How a process has ended, in words."""
+    return f"status {status}" if status >= 0 else f"signal {-status}"
 
 
 Hear = Callable[["WorkerProcess", str, Any], object]
@@ -108,6 +112,11 @@ class WorkerProcess:
         await asyncio.wait((ready, self.ended), timeout=START_TIMEOUT, return_when=first)
         ready.cancel()
         if not self.is_ready.is_set():
+            if not self.ended.done():
+                log.error(
+                    "worker %d does not serve after %g s and is killed; what it reads and imports"
+                    " may take no longer", self.number, START_TIMEOUT,
+                )  # fmt: skip
             self.kill()
             raise WorkerEndedError(self.number, await self.ended)
 

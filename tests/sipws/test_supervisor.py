@@ -216,13 +216,14 @@ async def test_nothing_is_said_of_what_a_worker_has_not_read_that_died_meanwhile
 
 
 async def test_a_worker_that_does_not_come_up_in_time_is_killed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(worker_process, "START_TIMEOUT", 0.01)
     plan = Plan.of(Config.of({"transport": {"listen": "ws:127.0.0.1:0", "workers": 2}}, "test"))
     running = Supervisor(plan, "test")
-    with pytest.raises(WorkerEndedError, match="worker 1 ended with -9 before it served"):
+    with pytest.raises(WorkerEndedError, match="worker 1 ended with signal 9 before it served"):
         await running.__aenter__()
+    assert "worker 1 does not serve after 0.01 s and is killed" in caplog.text
     assert not running.workers
 
 

@@ -98,6 +98,22 @@ async def test_what_is_switched_while_a_worker_dies_holds_for_the_next_one(start
     assert await traces(running) == [["live"], ["live"]]
 
 
+async def test_a_trace_that_the_next_worker_cannot_start_ends_in_all(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await start()
+    assert await running.call("trace_start", ["live", UDP]) == {"result": "OK"}
+    # As if it had become wrong meanwhile.
+    running._switched.note("trace_start", {"id": "live", "uri": "hep:nonsense;transport=x"})
+    dying = running.workers[2]
+    dying.kill()
+    await until(lambda: running.workers.get(2) not in (None, dying))
+    assert "worker 2 does no trace_start as the others: hep_id 'nonsense" in caplog.text
+    async with asyncio.timeout(PATIENCE):
+        while await traces(running) != [[], []]:  # noqa: ASYNC110 - see `until`
+            await asyncio.sleep(0.05)
+
+
 async def test_what_a_hung_worker_has_not_switched_is_switched_in_the_next_one(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
