@@ -109,7 +109,9 @@ class Link:
             self._write(_TELL, None, name, content)
 
     async def flush(self) -> None:
-        """Wait until what was said is on its way."""
+        """Wait until what was said is on its way; never raises."""
+        if self._writer.is_closing():
+            return
         try:
             self._writer.transport.set_write_buffer_limits(0)
             await self._writer.drain()
@@ -136,4 +138,6 @@ class Link:
 
     def _write(self, *message: Any) -> None:
         data = json.dumps(message).encode()
-        self._writer.write(len(data).to_bytes(LENGTH, "big") + data)
+        # A moment before `run` sees it, the transport knows that the other end is gone.
+        if not self._writer.is_closing():
+            self._writer.write(len(data).to_bytes(LENGTH, "big") + data)

@@ -106,6 +106,7 @@ async def test_who_waits_for_an_end_that_goes_is_told(ends: Ends) -> None:
     with pytest.raises(LinkError, match="is gone"):
         await ends.second.ask("anything", timeout=5)
     ends.second.tell("nothing")
+    await ends.second.flush()
 
 
 async def test_news_that_nobody_reads_are_bounded(

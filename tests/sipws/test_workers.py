@@ -324,6 +324,8 @@ def test_workers_end_with_their_parent(start: Start) -> None:
     assert [close_code(client) for client in clients] == [1001, 1001]
     program.process.wait(PATIENCE)
     until(lambda: not any(map(is_alive, pids)))
+    assert program.said.count("the parent process is gone: stopping") == 2
+    assert "Traceback" not in program.said
 
 
 @pytest.mark.parametrize(
