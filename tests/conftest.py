@@ -1,10 +1,11 @@
 """What tests of every room share."""
 
 import asyncio
+import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -67,6 +68,18 @@ class Finder:
         if not (self.npm_packages / package).exists():
             self.missing(f"npm's {package}", "run 'make e2e' once")
         return node
+
+
+@pytest.fixture(autouse=True)
+def put_back_logging() -> Iterator[None]:
+    """Leave logging as it was: what a program's handler writes to is closed after its test."""
+    names = ("", "sipws", "hep", "sipws.engine")
+    before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
+    handlers = list(logging.getLogger().handlers)
+    yield
+    for logger, level in before:
+        logger.setLevel(level)
+    logging.getLogger().handlers = handlers
 
 
 @pytest.fixture(scope="session")

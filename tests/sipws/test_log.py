@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -29,18 +28,6 @@ from sipws.events import (
 from sipws.masking import Masking
 from sipws.plan import Plan
 from sipws.request import UpgradeRequest
-
-
-@pytest.fixture(autouse=True)
-def put_back() -> Iterator[None]:
-    """Leave logging as it was found."""
-    names = ("", "sipws", "hep", "sipws.engine")
-    before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
-    handlers = list(logging.getLogger().handlers)
-    yield
-    for logger, level in before:
-        logger.setLevel(level)
-    logging.getLogger().handlers = handlers
 
 
 def lines(capsys: Any) -> list[dict[str, Any]]:

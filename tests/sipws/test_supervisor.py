@@ -93,7 +93,7 @@ async def test_nobody_waits_for_a_hung_worker_after_the_first(
     running = await start()
     os.kill(running.workers[2].process.pid, signal.SIGSTOP)
     for name in ("ANSWER_TIMEOUT", "QUIET"):
-        monkeypatch.setattr(worker_process, name, 1.0)
+        monkeypatch.setattr(worker_process, name, 2.0)
     silent = {"error": {"code": 500, "message": "worker 2 does not answer"}}
     assert await running.call("ws_trace", None) == silent
     # From now on a wait would outlast the test.

@@ -76,7 +76,7 @@ async def test_a_trace_that_a_worker_starts_too_late_is_ended_in_it(
     running = await start()
     pid = running.workers[2].process.pid
     with monkeypatch.context() as patch:
-        patch.setattr(worker_process, "ANSWER_TIMEOUT", 0.5)
+        patch.setattr(worker_process, "ANSWER_TIMEOUT", 2.0)
         os.kill(pid, signal.SIGSTOP)
         refused = await running.call("trace_start", {"id": "live", "uri": UDP})
         os.kill(pid, signal.SIGCONT)
@@ -120,7 +120,7 @@ async def test_what_a_hung_worker_has_not_switched_is_switched_in_the_next_one(
     running = await start()
     hung = running.workers[2]
     with monkeypatch.context() as patch:
-        patch.setattr(worker_process, "ANSWER_TIMEOUT", 0.5)
+        patch.setattr(worker_process, "ANSWER_TIMEOUT", 2.0)
         os.kill(hung.process.pid, signal.SIGSTOP)
         content = await running.call("ws_trace", ["on"])
     assert content["error"]["message"] == "worker 2 does not answer"
