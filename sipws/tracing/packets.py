@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Final
+from functools import lru_cache, partial
+from typing import Final
 
 import hep
 from sipws.address import Address
@@ -37,9 +37,9 @@ class PacketSettings:
 def report(settings: PacketSettings, destination: Address, time: float, payload: bytes) -> bytes:
     """A packet about the trace itself, from this capture agent to a collector."""
     nowhere = Address("::" if ":" in destination.ip else "0.0.0.0", 0)
-    flow = _flow(nowhere, destination, NETWORK, settings)
+    encode = _encoder(nowhere, destination, NETWORK, settings)
     correlation_id = f"sipws-{settings.capture_id}".encode()
-    return _encode(flow, *divmod(round(time * 1_000_000), 1_000_000), payload, correlation_id)
+    return encode(*divmod(round(time * 1_000_000), 1_000_000), payload, correlation_id)
 
 
 class ConnectionPackets:
@@ -51,16 +51,15 @@ class ConnectionPackets:
     """
 
     __slots__ = (
-        "_connection", "_correlation_id", "_incoming", "_last", "_outgoing", "_settings", "calls",
-        "latest_call",
+        "_connection", "_correlation_id", "_events", "_incoming", "_last", "_outgoing", "_settings",
+        "calls", "latest_call",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, settings: PacketSettings) -> None:
         self._connection = connection
         self._settings = settings
         self._correlation_id = str(connection.id).encode()
-        # Most connections carry many messages and few events: an encoder for each direction is
-        # prepared with the first message, and events are encoded one by one.
+        self._events: _Encode | None = None
         self._incoming: _Encode | None = None
         self._outgoing: _Encode | None = None
         self._last = 0
@@ -68,15 +67,16 @@ class ConnectionPackets:
         """The Call-IDs that used the connection last, the latest at the end."""
         self.latest_call: bytes | None = None
 
-    def network_event(
-        self, time: float, payload: bytes, correlation_id: bytes | None = None
-    ) -> bytes:
+    def network_event(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
         """A packet about the connection; found by the connection's id unless told."""
-        return self._event(NETWORK, time, payload, correlation_id or self._correlation_id)
+        encode = self._events
+        if encode is None:
+            encode = self._events = self._event_encoder(NETWORK)
+        return encode(*self._tick(time), payload, correlation_id or self._correlation_id)
 
     def log_line(self, time: float, payload: bytes, correlation_id: bytes) -> bytes:
         """A packet with a line about the connection for a call that used it."""
-        return self._event(LOG, time, payload, correlation_id)
+        return self._event_encoder(LOG)(*self._tick(time), payload, correlation_id)
 
     def message(
         self, incoming: bool, time: float, payload: bytes, correlation_id: bytes | None
@@ -96,33 +96,19 @@ class ConnectionPackets:
     def _prepare(self, incoming: bool) -> "_Encode":
         source, destination = self._connection.peer, self._connection.local
         if incoming:
-            self._incoming = _encoder(_flow(source, destination, SIP, self._settings))
+            self._incoming = _encoder(source, destination, SIP, self._settings)
             return self._incoming
-        self._outgoing = _encoder(_flow(destination, source, SIP, self._settings))
+        self._outgoing = _encoder(destination, source, SIP, self._settings)
         return self._outgoing
 
-    def _event(
-        self, protocol_type: int, time: float, payload: bytes, correlation_id: bytes
-    ) -> bytes:
+    def _event_encoder(self, protocol_type: int) -> "_Encode":
         connection = self._connection
         source, destination = connection.peer, connection.local
         if connection.opened_by is Side.LOCAL:
             # Source of a network event is who connected. OpenSIPS puts the peer there even when it
             # was OpenSIPS that connected, which draws the arrow the wrong way round in Homer.
             source, destination = destination, source
-        seconds, microseconds = self._tick(time)
-        return hep.encode(
-            _flow(
-                source,
-                destination,
-                protocol_type,
-                self._settings,
-                seconds=seconds,
-                microseconds=microseconds,
-                payload=payload,
-                correlation_id=correlation_id,
-            )
-        )
+        return _encoder(source, destination, protocol_type, self._settings)
 
     def _tick(self, time: float) -> tuple[int, int]:
         """A time in seconds and microseconds since the epoch, later than the one before."""
@@ -134,16 +120,33 @@ class ConnectionPackets:
 
 
 _Encode = Callable[[int, int, bytes, bytes | None], bytes]
+"""Makes a packet of seconds, microseconds, a payload and a correlation id."""
+
+
+def _encoder(
+    source: Address, destination: Address, protocol_type: int, settings: PacketSettings
+) -> _Encode:
+    """What writes the packets between two addresses."""
+    if settings.version != 3:
+        # Versions 1 and 2 are for collectors of another age: no flow of them is worth preparing.
+        return partial(_encode, _flow(source, destination, protocol_type, settings))
+    families = ":" in source.ip, ":" in destination.ip
+    prepared = _prepared(families, protocol_type, settings)
+    return prepared.between(*source, *destination).encode
+
+
+@lru_cache
+def _prepared(
+    families: tuple[bool, bool], protocol_type: int, settings: PacketSettings
+) -> hep.PreparedEncoder:
+    """What the packets of all connections have in common."""
+    source, destination = (Address("::" if is_6 else "0.0.0.0", 0) for is_6 in families)
+    return hep.PreparedEncoder(_flow(source, destination, protocol_type, settings))
 
 
 def _flow(
-    source: Address,
-    destination: Address,
-    protocol_type: int,
-    settings: PacketSettings,
-    **more: Any,
+    source: Address, destination: Address, protocol_type: int, settings: PacketSettings
 ) -> hep.Packet:
-    """What the packets between two addresses have in common; and what one of them has beside."""
     return hep.Packet(
         version=settings.version,
         src_ip=source.ip,
@@ -154,16 +157,7 @@ def _flow(
         protocol_type=protocol_type,
         capture_id=settings.capture_id,
         auth_key=settings.auth_key,
-        **more,
     )
-
-
-def _encoder(flow: hep.Packet) -> _Encode:
-    """A function from seconds, microseconds, payload and correlation id to a packet."""
-    if flow.version != 3:
-        # Versions 1 and 2 are for collectors of another age: no flow of them is worth preparing.
-        return partial(_encode, flow)
-    return hep.PreparedEncoder(flow).encode
 
 
 def _encode(

@@ -329,6 +329,45 @@ def test_the_prepared_encoder_refuses_what_is_too_long(packet: hep.Packet) -> No
         hep.PreparedEncoder(packet).encode(1, 1, bytes(65_500))
 
 
+@given(
+    flow=st.fixed_dictionaries(
+        {"src_ip": IP, "src_port": U16, "dst_ip": IP, "dst_port": U16},
+        optional={
+            "ip_protocol": st.integers(0, 255),
+            "protocol_type": st.integers(0, 255),
+            "capture_id": U32,
+            "auth_key": st.binary(max_size=20),
+        },
+    ),
+    src_ip=IP, src_port=U16, dst_ip=IP, dst_port=U16,
+)  # fmt: skip
+def test_a_flow_between_other_addresses_is_as_if_prepared_for_them(
+    flow: dict[str, object], src_ip: str, src_port: int, dst_ip: str, dst_port: int
+) -> None:
+    packet = hep.Packet(**flow)  # type: ignore[arg-type]
+    other = replace(packet, src_ip=src_ip, src_port=src_port, dst_ip=dst_ip, dst_port=dst_port)
+    between = hep.PreparedEncoder(packet).between(src_ip, src_port, dst_ip, dst_port)
+    for encoder in (between, between.between(src_ip, src_port, dst_ip, dst_port)):
+        written = encoder.encode(1, 2, b"payload", b"id")
+        assert written == hep.PreparedEncoder(other).encode(1, 2, b"payload", b"id")
+
+
+@pytest.mark.parametrize(
+    ("ends", "problem"),
+    [
+        (("localhost", 1, "192.0.2.1", 2), "from 'localhost', port 1, to '192.0.2.1', port 2"),
+        (("192.0.2.1", 1, "192.0.2.1:5060", 2), "to '192.0.2.1:5060'"),
+        (("192.0.2.1", 0x10000, "192.0.2.1", 2), "port 65536"),
+        (("192.0.2.1", 1, "192.0.2.1", -1), "port -1"),
+    ],
+)
+def test_what_is_no_address_is_named(
+    packet: hep.Packet, ends: tuple[str, int, str, int], problem: str
+) -> None:
+    with pytest.raises(hep.HepEncodeError, match=problem):
+        hep.PreparedEncoder(packet).between(*ends)
+
+
 def test_a_flow_has_two_addresses() -> None:
     with pytest.raises(hep.HepEncodeError, match="src_ip and dst_ip"):
         hep.PreparedEncoder(hep.Packet(src_ip="192.0.2.5"))
