@@ -42,7 +42,8 @@ from sipws.tracing.messages import (
     selector,
 )
 from sipws.tracing.packets import ConnectionPackets, PacketSettings, report
-from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json, as_log_line, lost, no_sip
+from sipws.tracing.payloads import PAYLOADS, as_log_line, lost, no_sip
+from sipws.tracing.writer import LONGEST_PAYLOAD, Writer
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +96,6 @@ class _Untraced(Enum):
     EXCLUDED = "the filter dropped it"
 
 
-LONGEST_PAYLOAD: Final = 60_000
-"""Bytes of a payload that are sure to fit a packet and a datagram."""
-
-LONGEST_TEXT: Final = 4_000
-"""Characters that are left of each part of a longer payload. No browser's request is that long:
-it takes a large request of binary garbage, each byte of which takes six in JSON."""
-
 TRACED: Final = Verdict(True)
 CANDIDATE: Final = _Untraced.CANDIDATE
 EXCLUDED: Final = _Untraced.EXCLUDED
@@ -138,6 +132,9 @@ class Tracer:
         self._bus = bus
         self._send = send
         self._settings = settings
+        self._writer = Writer(
+            settings.masking, homer5=settings.homer5, delimiter=settings.homer5_delimiter
+        )
         self.decide = decide
         """The filter. It may be replaced at any time: decisions that were made stay."""
         self._remarks: dict[int, str] = {}
@@ -196,7 +193,7 @@ class Tracer:
             send: sends to this collector alone.
         """
         self.offered += 1
-        send(report(self._settings.packets, destination, time, self._written(lost(loss))))
+        send(report(self._settings.packets, destination, time, self._writer.parts(lost(loss))))
 
     def _subscriptions(self) -> Iterator[tuple[type[Any], Callable[[Any], None]]]:
         yield ConnectStarted, self._connect_started
@@ -228,32 +225,17 @@ class Tracer:
 
     def _network_event(self, event: ConnectionEvent) -> None:
         if (packets := self._packets_of(event.connection)) is not None:
-            if self._settings.masking is not None:
-                event = self._settings.masking.event(event)
             if self._starts and (start := self._starts.pop(event.connection.id, None)):
                 self._send_event(packets, start)
             self._send_event(packets, event)
             if packets.calls and isinstance(event, ErrorOccurred | Closed):
-                line = as_log_line(event)
+                line = as_log_line(self._writer.masked(event))
                 for call in packets.calls:
                     self._offer(packets.log_line, event.time, line, call)
 
     def _send_event(self, packets: ConnectionPackets, event: ConnectionEvent) -> None:
-        self._send_parts(packets, PAYLOADS[type(event)](event), event)
-
-    def _send_parts(self, packets: ConnectionPackets, parts: Parts, event: ConnectionEvent) -> None:
-        if self._remarks and (remark := self._remarks.pop(event.connection.id, "")):
-            parts = parts.with_part("Filter-Remark", remark)
-        payload = self._written(parts)
-        if len(payload) > LONGEST_PAYLOAD:
-            payload = self._written(parts.shortened(LONGEST_TEXT))
+        payload = self._writer.event(event, self._remark(event.connection))
         self._offer(packets.network_event, event.time, payload, None)
-
-    def _written(self, parts: Parts) -> bytes:
-        settings = self._settings
-        if settings.homer5:
-            return as_homer5(parts, settings.homer5_delimiter)
-        return as_json(parts)
 
     def _message(self, incoming: bool, event: MessageReceived | MessageSent) -> None:
         # What a message costs is here: nothing of it is another method's that need not be.
@@ -272,8 +254,9 @@ class Tracer:
             if not is_keep_alive(message):
                 self.counters["no_sip"] += 1
                 if self._settings.trace_events:
-                    parts = no_sip(event, partial(self._told, event.connection))
-                    self._send_parts(packets, parts, event)
+                    parts = no_sip(event, partial(self._writer.told, event.connection))
+                    payload = self._writer.parts(parts, self._remark(event.connection))
+                    self._offer(packets.network_event, event.time, payload, None)
             return
         found = call_id(message)
         for select in self._selects:
@@ -313,7 +296,7 @@ class Tracer:
             self._traces[connection.id] = EXCLUDED
             return None
         self.counters["traced"] += 1
-        if remark := self._told(connection, verdict.remark):
+        if remark := self._writer.told(connection, verdict.remark):
             self.counters["remarked"] += 1
             self._remarks[connection.id] = remark
             log.warning("trace filter on %s: %s", connection.peer, remark)
@@ -321,10 +304,9 @@ class Tracer:
         self._traces[connection.id] = packets
         return packets
 
-    def _told(self, connection: Connection, text: str) -> str:
-        """A text that may quote the handshake of its connection."""
-        masking = self._settings.masking
-        return text if masking is None else masking.about(connection, text)
+    def _remark(self, connection: Connection) -> str:
+        """What is to be told of the filter's decision, once."""
+        return self._remarks.pop(connection.id, "") if self._remarks else ""
 
     def _ask(self, connection: Connection) -> Verdict:
         if self.decide is None:

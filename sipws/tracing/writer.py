@@ -1,0 +1,155 @@
+"""From an event to the payload of its packet: masked, and in the format of a destination. Pure.
+
+Nearly every handshake is like one before, but for the keys and the date. What is the same is masked
+and written once, for that is half of what the trace of a connection costs. It is equal to doing it
+each time, which is a property test.
+"""
+
+import string
+from binascii import a2b_base64
+from typing import Final
+
+from sipws.events import Accepted, Connected, Connection, ConnectionEvent
+from sipws.masking import E, Masking
+from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
+
+LONGEST_PAYLOAD: Final = 60_000
+"""Bytes of a payload that are sure to fit a packet and a datagram."""
+
+LONGEST_TEXT: Final = 4_000
+"""Characters that are left of each part of a longer payload. No browser's request is that long:
+it takes a large request of binary garbage, each byte of which takes six in JSON."""
+
+REMEMBERED: Final = 256
+"""Handshakes that are remembered without their keys and date."""
+
+LONGEST_REMEMBERED: Final = 4_000
+"""Bytes of a payload that is: all of them take some megabytes at most."""
+
+_KEY: Final = b"\r\nSec-WebSocket-Key: "
+_DATE: Final = b"\r\nDate: "
+_ACCEPT: Final = b"\r\nSec-WebSocket-Accept: "
+_KEY_SIZE, _DATE_SIZE, _ACCEPT_SIZE = 24, 29, 28
+_OF_DATES: Final = (string.ascii_letters + string.digits + " ,:").encode()
+
+
+class Writer:
+    """Writes the payloads for a destination.
+
+    Args:
+        masking: keeps the credentials of handshakes out of them; None leaves them as they are.
+        homer5: whether payloads are colon-joined text rather than JSON (OpenSIPS ``homer5_on``).
+        delimiter: what stands in place of the colon (OpenSIPS ``homer5_delim``).
+    """
+
+    def __init__(
+        self, masking: Masking | None = None, *, homer5: bool = False, delimiter: str = ":"
+    ) -> None:
+        self._masking = masking
+        self._homer5 = homer5
+        self._delimiter = delimiter
+        self._handshakes: dict[tuple[object, ...], tuple[bytes, bytes, bytes, bytes]] = {}
+
+    def event(self, event: ConnectionEvent, remark: str = "") -> bytes:
+        """The payload of an event, of one of the types in `PAYLOADS`.
+
+        Args:
+            event: what happened.
+            remark: what is to be known of the filter's decision about the connection.
+        """
+        if isinstance(event, (Accepted, Connected)) and not remark:
+            return self._handshake(event)
+        return self.parts(PAYLOADS[type(event)](self.masked(event)), remark)
+
+    def parts(self, parts: Parts, remark: str = "") -> bytes:
+        """The payload of these parts, which are shortened where it would be too long."""
+        if remark:
+            parts = parts.with_part("Filter-Remark", remark)
+        payload = self._written(parts)
+        if len(payload) > LONGEST_PAYLOAD:
+            payload = self._written(parts.shortened(LONGEST_TEXT))
+        return payload
+
+    def masked(self, event: E) -> E:
+        """An event without credentials."""
+        return event if self._masking is None else self._masking.event(event)
+
+    def told(self, connection: Connection, text: str) -> str:
+        """A text that may quote the handshake of its connection, without credentials."""
+        return text if self._masking is None else self._masking.about(connection, text)
+
+    def _written(self, parts: Parts) -> bytes:
+        return as_homer5(parts, self._delimiter) if self._homer5 else as_json(parts)
+
+    def _handshake(self, event: Accepted | Connected) -> bytes:
+        """The payload of a handshake that succeeded, which may be like one before."""
+        request, reply = event.request, event.reply
+        key_at = request.find(_KEY) + len(_KEY)
+        date_at = reply.find(_DATE) + len(_DATE)
+        accept_at = reply.find(_ACCEPT) + len(_ACCEPT)
+        key_end = key_at + _KEY_SIZE
+        date_end = date_at + _DATE_SIZE
+        accept_end = accept_at + _ACCEPT_SIZE
+        key, date, accept = (
+            request[key_at:key_end],
+            reply[date_at:date_end],
+            reply[accept_at:accept_end],
+        )
+        if not _are_usual(key, date, accept):
+            return self._unlike_others(event)
+        around = (
+            request[:key_at],
+            request[key_end:],
+            reply[:date_at],
+            reply[date_end:accept_at],
+            reply[accept_end:],
+        )
+        kind = type(event), event.connection.listener.proto, around
+        told = self._handshakes.get(kind)
+        if told is not None:
+            return b"".join((told[0], key, told[1], date, told[2], accept, told[3]))
+        written = self._unlike_others(event)
+        if self.masked(event) is event and _stand_alone(*around):
+            self._remember(kind, written, (key, date, accept))
+        return written
+
+    def _unlike_others(self, event: Accepted | Connected) -> bytes:
+        return self.parts(PAYLOADS[type(event)](self.masked(event)))
+
+    def _remember(
+        self, kind: tuple[object, ...], written: bytes, holes: tuple[bytes, bytes, bytes]
+    ) -> None:
+        if len(written) > LONGEST_REMEMBERED or any(written.count(hole) != 1 for hole in holes):
+            return
+        if len(self._handshakes) >= REMEMBERED:
+            self._handshakes.clear()
+        key, date, accept = holes
+        first, _, rest = written.partition(key)
+        second, _, rest = rest.partition(date)
+        third, _, fourth = rest.partition(accept)
+        self._handshakes[kind] = first, second, third, fourth
+
+
+def _are_usual(key: bytes, date: bytes, accept: bytes) -> bool:
+    """Whether nothing in these is to be masked or to be quoted."""
+    try:
+        key_size = len(a2b_base64(key, strict_mode=True))
+        accept_size = len(a2b_base64(accept, strict_mode=True))
+    except ValueError:
+        return False
+    return key_size == 16 and accept_size == 20 and not date.strip(_OF_DATES)
+
+
+def _stand_alone(
+    before_key: bytes, behind_key: bytes, before_date: bytes, behind_date: bytes, behind: bytes
+) -> bool:
+    """Whether key, date and accept are each the whole of their header."""
+    return (
+        before_key.endswith(_KEY)
+        and before_date.endswith(_DATE)
+        and behind_date.endswith(_ACCEPT)
+        and not any(
+            each.startswith((b"\r\n ", b"\r\n\t")) or not each.startswith(b"\r\n")
+            for each in (behind_key, behind_date, behind)
+        )
+    )
