@@ -1,15 +1,17 @@
 """From an event to the payload of its packet: masked, and in the format of a destination. Pure.
 
-Nearly every handshake is like one before, but for the keys and the date. What is the same is masked
-and written once, for that is half of what the trace of a connection costs. It is equal to doing it
-each time, which is a property test.
+Nearly every handshake is like one before, but for the keys and the date, and every close but for
+its numbers. What is the same is masked and written once, for that is half of what the trace of a
+connection costs. It is equal to doing it each time, which is a property test.
 """
 
 import string
 from binascii import a2b_base64
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from sipws.events import Accepted, Connected, Connection, ConnectionEvent
+from sipws.events import Accepted, Closed, Connected, Connection, ConnectionEvent
 from sipws.masking import E, Masking
 from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
 
@@ -21,16 +23,20 @@ LONGEST_TEXT: Final = 4_000
 it takes a large request of binary garbage, each byte of which takes six in JSON."""
 
 REMEMBERED: Final = 256
-"""Handshakes that are remembered without their keys and date."""
+"""Payloads that are remembered without what changes in them."""
 
 LONGEST_REMEMBERED: Final = 4_000
-"""Bytes of a payload that is: all of them take some megabytes at most."""
+"""Bytes of each: with what they are found by, all of them take some megabytes at most."""
 
 _KEY: Final = b"\r\nSec-WebSocket-Key: "
 _DATE: Final = b"\r\nDate: "
 _ACCEPT: Final = b"\r\nSec-WebSocket-Accept: "
 _KEY_SIZE, _DATE_SIZE, _ACCEPT_SIZE = 24, 29, 28
 _OF_DATES: Final = (string.ascii_letters + string.digits + " ,:").encode()
+
+_DURATION: Final = 100_000_000_001.25
+_MESSAGES_IN, _MESSAGES_OUT, _BYTES_IN, _BYTES_OUT = range(100_000_000_002, 100_000_000_006)
+"""Numbers that are in no close, where those stand that change from close to close."""
 
 
 class Writer:
@@ -48,7 +54,7 @@ class Writer:
         self._masking = masking
         self._homer5 = homer5
         self._delimiter = delimiter
-        self._handshakes: dict[tuple[object, ...], tuple[bytes, bytes, bytes, bytes]] = {}
+        self._templates: dict[tuple[object, ...], bytes] = {}
 
     def event(self, event: ConnectionEvent, remark: str = "") -> bytes:
         """The payload of an event, of one of the types in `PAYLOADS`.
@@ -57,9 +63,12 @@ class Writer:
             event: what happened.
             remark: what is to be known of the filter's decision about the connection.
         """
-        if isinstance(event, (Accepted, Connected)) and not remark:
-            return self._handshake(event)
-        return self.parts(PAYLOADS[type(event)](self.masked(event)), remark)
+        if not remark:
+            if isinstance(event, (Accepted, Connected)):
+                return self._handshake(event)
+            if isinstance(event, Closed) and not event.reason and not self._homer5:
+                return self._close(event)
+        return self._unlike_others(event, remark)
 
     def parts(self, parts: Parts, remark: str = "") -> bytes:
         """The payload of these parts, which are shortened where it would be too long."""
@@ -81,6 +90,9 @@ class Writer:
     def _written(self, parts: Parts) -> bytes:
         return as_homer5(parts, self._delimiter) if self._homer5 else as_json(parts)
 
+    def _unlike_others(self, event: ConnectionEvent, remark: str = "") -> bytes:
+        return self.parts(PAYLOADS[type(event)](self.masked(event)), remark)
+
     def _handshake(self, event: Accepted | Connected) -> bytes:
         """The payload of a handshake that succeeded, which may be like one before."""
         request, reply = event.request, event.reply
@@ -90,11 +102,9 @@ class Writer:
         key_end = key_at + _KEY_SIZE
         date_end = date_at + _DATE_SIZE
         accept_end = accept_at + _ACCEPT_SIZE
-        key, date, accept = (
-            request[key_at:key_end],
-            reply[date_at:date_end],
-            reply[accept_at:accept_end],
-        )
+        key = request[key_at:key_end]
+        date = reply[date_at:date_end]
+        accept = reply[accept_at:accept_end]
         if not _are_usual(key, date, accept):
             return self._unlike_others(event)
         around = (
@@ -105,29 +115,62 @@ class Writer:
             reply[accept_end:],
         )
         kind = type(event), event.connection.listener.proto, around
-        told = self._handshakes.get(kind)
-        if told is not None:
-            return b"".join((told[0], key, told[1], date, told[2], accept, told[3]))
+        template = self._templates.get(kind)
+        if template is not None:
+            return template % (key, date, accept)
         written = self._unlike_others(event)
         if self.masked(event) is event and _stand_alone(*around):
-            self._remember(kind, written, (key, date, accept))
+            self._remember(kind, written, {key: b"%b", date: b"%b", accept: b"%b"})
         return written
 
-    def _unlike_others(self, event: Accepted | Connected) -> bytes:
-        return self.parts(PAYLOADS[type(event)](self.masked(event)))
+    def _close(self, event: Closed) -> bytes:
+        """The payload of a close for which no reason was given."""
+        kind = event.connection.listener.proto, event.code, event.closed_by, event.clean
+        template = self._templates.get(kind)
+        if template is None:
+            like_it = replace(
+                event,
+                duration=_DURATION,
+                messages_in=_MESSAGES_IN,
+                messages_out=_MESSAGES_OUT,
+                bytes_in=_BYTES_IN,
+                bytes_out=_BYTES_OUT,
+            )
+            numbers = _MESSAGES_IN, _MESSAGES_OUT, _BYTES_IN, _BYTES_OUT
+            places = {b"%.3f" % _DURATION: b"%.3f"} | {b"%d" % each: b"%d" for each in numbers}
+            template = self._remember(kind, self._unlike_others(like_it), places)
+        if template is None:
+            return self._unlike_others(event)
+        return template % (
+            event.duration,
+            event.messages_in,
+            event.messages_out,
+            event.bytes_in,
+            event.bytes_out,
+        )
 
     def _remember(
-        self, kind: tuple[object, ...], written: bytes, holes: tuple[bytes, bytes, bytes]
-    ) -> None:
-        if len(written) > LONGEST_REMEMBERED or any(written.count(hole) != 1 for hole in holes):
-            return
-        if len(self._handshakes) >= REMEMBERED:
-            self._handshakes.clear()
-        key, date, accept = holes
-        first, _, rest = written.partition(key)
-        second, _, rest = rest.partition(date)
-        third, _, fourth = rest.partition(accept)
-        self._handshakes[kind] = first, second, third, fourth
+        self, kind: tuple[object, ...], written: bytes, places: Mapping[bytes, bytes]
+    ) -> bytes | None:
+        """Remember a payload without what changes in it.
+
+        Args:
+            kind: what it is found by.
+            written: the payload.
+            places: what changes, in the order in which it stands there, and how it is written.
+
+        Returns:
+            the template; None where it cannot be told what changes.
+        """
+        if len(written) > LONGEST_REMEMBERED or any(written.count(each) != 1 for each in places):
+            return None
+        template = written.replace(b"%", b"%%")
+        for each, form in places.items():
+            template = template.replace(each, form)
+        if len(self._templates) >= REMEMBERED:
+            self._templates.clear()
+        self._templates[kind] = template
+        return template
 
 
 def _are_usual(key: bytes, date: bytes, accept: bytes) -> bool:

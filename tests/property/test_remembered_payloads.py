@@ -1,4 +1,4 @@
-"""What is remembered of handshakes like one before shows in no payload.
+"""What is remembered of handshakes and closes like one before shows in no payload.
 
 Handshakes that differ in what may change, and in what makes them unlike, go through one writer. The
 payload of each must be what masking and writing that handshake alone would make of it.
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipws import Address, Listener
-from sipws.events import Accepted, Connected, Connection
+from sipws.events import Accepted, Closed, Connected, Connection, Side
 from sipws.masking import Masking
 from sipws.tracing import writer
 from sipws.tracing.payloads import PAYLOADS
@@ -84,9 +84,34 @@ WRITERS = [
 def test_remembering_handshakes_makes_no_difference(event: Accepted | Connected) -> None:
     for remembers, masking in WRITERS:
         masked = masking.event(event) if masking else event
-        assert remembers.event(event) == remembers.parts(PAYLOADS[type(event)](masked))
-        # The second time, it is one before.
-        assert remembers.event(event) == remembers.parts(PAYLOADS[type(event)](masked))
+        # The second time, it is like one before.
+        for _ in range(2):
+            assert remembers.event(event) == remembers.parts(PAYLOADS[type(event)](masked))
+
+
+@given(
+    connection=st.sampled_from(CONNECTIONS),
+    code=st.sampled_from([1000, 1001, 1005, 1006, 4999]),
+    reason=st.sampled_from(["", "", "gone", "100%", "sid=hunter22"]),
+    closed_by=st.sampled_from(Side),
+    clean=st.booleans(),
+    duration=st.floats(0, 1e9) | st.integers(0, 1 << 40),
+    numbers=st.lists(st.integers(0, 1 << 60), min_size=4, max_size=4),
+)
+def test_remembering_closes_makes_no_difference(
+    connection: Connection,
+    code: int,
+    reason: str,
+    closed_by: Side,
+    clean: bool,
+    duration: float,
+    numbers: list[int],
+) -> None:
+    event = Closed(connection, 0.0, code, reason, closed_by, clean, True, duration, *numbers)
+    for remembers, masking in WRITERS:
+        masked = masking.event(event) if masking else event
+        for _ in range(2):
+            assert remembers.event(event) == remembers.parts(PAYLOADS[Closed](masked))
 
 
 def test_so_many_handshakes_are_remembered_and_none_with_credentials(monkeypatch) -> None:
@@ -97,5 +122,5 @@ def test_so_many_handshakes_are_remembered_and_none_with_credentials(monkeypatch
         for more in ("", "Cookie: sid=hunter22\r\n"):
             request = f"GET / HTTP/1.1\r\nX: {number}\r\n{more}Sec-WebSocket-Key: {KEYS[0]}\r\n\r\n"
             one.event(Accepted(CONNECTIONS[0], 0.0, request.encode(), reply.encode()))
-    assert 0 < len(one._handshakes) <= 10
-    assert b"hunter22" not in repr(one._handshakes).encode()
+    assert 0 < len(one._templates) <= 10
+    assert b"hunter22" not in repr(one._templates).encode()
