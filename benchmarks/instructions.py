@@ -23,7 +23,7 @@ import hep
 from sipws import responder
 from sipws.address import Listener
 from sipws.bus import Bus
-from sipws.deferred import DeferredBus
+from sipws.deferred import DeferredBus, Gathering
 from sipws.flow import Flow
 from sipws.limits import Limits
 from sipws.registry import Registry
@@ -65,7 +65,8 @@ def _trace(bus: Bus) -> Callable[[], object]:
     """Trace every event and message into a queue; returns what works off all that waits."""
     deferred = DeferredBus(bus)
     outbox = hep.Outbox()
-    Tracer(deferred, outbox.put, TraceSettings(trace_sip=True))
+    packets = Gathering(deferred, outbox.put_all)
+    Tracer(deferred, packets.put, TraceSettings(trace_sip=True))
 
     def work_off() -> None:
         deferred.flush()

@@ -8,6 +8,7 @@ Each takes senders (`hep.open_sender`) and is used like one::
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Self
 
@@ -28,6 +29,11 @@ class Group(ABC):
     @abstractmethod
     def send(self, packet: bytes) -> None:
         """Send an encoded packet; returns at once."""
+
+    def send_all(self, packets: Sequence[bytes]) -> None:
+        """Send encoded packets in their order, as if each were sent; returns at once."""
+        for packet in packets:
+            self.send(packet)
 
     async def aclose(self, timeout: float = 2.0) -> None:
         """Send what waits, and end; all members at a time.
@@ -52,6 +58,11 @@ class Duplicate(Group):
         for member in self.members:
             member.send(packet)
 
+    def send_all(self, packets: Sequence[bytes]) -> None:
+        """Send encoded packets in their order, as if each were sent; returns at once."""
+        for member in self.members:
+            member.send_all(packets)
+
 
 class Failover(Group):
     """Sends to the first member that is connected; they are named in order of preference.
@@ -70,6 +81,10 @@ class Failover(Group):
     def send(self, packet: bytes) -> None:
         """Send an encoded packet; returns at once."""
         self._chosen.send(packet)
+
+    def send_all(self, packets: Sequence[bytes]) -> None:
+        """Send encoded packets in their order, as if each were sent; returns at once."""
+        self._chosen.send_all(packets)
 
     def _choose(self) -> None:
         self._chosen = next((each for each in self.members if each.connected), self._chosen)

@@ -4,7 +4,7 @@ At every moment ``offered = sent + dropped + queued``: no packet is lost unseen.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 WhenFull = Literal["drop-oldest", "drop-newest"]
@@ -95,6 +95,21 @@ class Outbox:
             self.dropped[FULL] += 1
             if not oldest:
                 break
+
+    def put_all(self, packets: Sequence[bytes]) -> None:
+        """Add packets in their order, as if each were put; where there is room, at once."""
+        count, size = len(packets), sum(map(len, packets))
+        if (
+            len(self._waiting) + len(self._taken) + count <= self._limit
+            and self.bytes_queued + size <= self._limit_bytes
+            and not self.spooled
+        ):
+            self.offered += count
+            self.bytes_queued += size
+            self._waiting.extend(packets)
+        else:
+            for packet in packets:
+                self.put(packet)
 
     @property
     def _is_over_full(self) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,6 +128,16 @@ class Sender:
             self.counters.put(encoded)
             if self._link is not None:
                 self._link.wake()
+
+    def send_all(self, packets: Sequence[bytes]) -> None:
+        """Send encoded packets in their order, as if each were sent; returns at once."""
+        if self._closed or max(map(len, packets), default=0) > self._longest:
+            for packet in packets:
+                self.send(packet)
+            return
+        self.counters.put_all(packets)
+        if self._link is not None:
+            self._link.wake()
 
     def _encode(self, packet: Packet) -> bytes | None:
         settings, version = self._settings, self.destination.version

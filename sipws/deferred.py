@@ -8,9 +8,11 @@ which also costs less: a processor that does one thing again and again has all o
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from sipws.bus import Bus, E, Hook
+
+T = TypeVar("T")
 
 DELAY: Final = 0.005
 """Seconds that an event waits: enough to gather some, and nothing to whoever looks at a trace.
@@ -34,9 +36,11 @@ class DeferredBus(Bus):
         bus: the other bus, whose publishers run in an event loop.
     """
 
-    __slots__ = ("_bus", "_due", "_telling", "_waiting")
+    __slots__ = ("_bus", "_due", "_telling", "_waiting", "gatherings")
 
     def __init__(self, bus: Bus) -> None:
+        self.gatherings: list[Gathering[Any]] = []
+        """Those that are handed on whenever something has been told."""
         self._bus = bus
         self._waiting: deque[tuple[Hook[Any], Any]] = deque()
         self._due: asyncio.Handle | None = None
@@ -88,7 +92,39 @@ class DeferredBus(Bus):
         for _ in range(min(count, len(self._waiting))):
             hook, event = take()
             hook.publish(event)
+        for gathering in self.gatherings:
+            gathering.hand_on()
         self._telling = False
+
+
+class Gathering(Generic[T]):
+    """Gathers what a subscriber makes of events that are told together, to hand it on together.
+
+    Args:
+        bus: which tells the events.
+        taker: takes what was gathered, in its order, and does not keep the list; must not raise.
+    """
+
+    __slots__ = ("_bus", "_gathered", "_taker", "put")
+
+    def __init__(self, bus: DeferredBus, taker: Callable[[list[T]], object]) -> None:
+        self._bus = bus
+        self._taker = taker
+        self._gathered: list[T] = []
+        self.put: Callable[[T], object] = self._gathered.append
+        """Takes one thing."""
+        bus.gatherings.append(self)
+
+    def hand_on(self) -> None:
+        """Hand on what was gathered."""
+        if self._gathered:
+            self._taker(self._gathered)
+            self._gathered.clear()
+
+    def close(self) -> None:
+        """Hand on what was gathered, and end."""
+        self.hand_on()
+        self._bus.gatherings.remove(self)
 
 
 class _DeferredHook(Hook[E]):

@@ -19,7 +19,7 @@ from hep.groups import Group
 from hep.senders import REFUSED
 from sipws.address import Address
 from sipws.bus import Bus
-from sipws.deferred import DeferredBus
+from sipws.deferred import DeferredBus, Gathering
 from sipws.errors import AddressError, ConfigurationError, TracePointError
 from sipws.events import Connection
 from sipws.plan import PointPlan
@@ -51,6 +51,8 @@ class TracePoint:
 
     id: str
     tracer: Tracer
+    packets: Gathering[bytes]
+    """Its packets, on their way to the senders."""
     destinations: tuple[hep.HepId, ...]
     senders: tuple[hep.Sender, ...]
     """One for each destination."""
@@ -70,6 +72,11 @@ class TracePoint:
     def has_gone(self) -> bool:
         """Whether its peer was there and is not any more, or never was."""
         return any(sender.failures or sender.counters.dropped[REFUSED] for sender in self.senders)
+
+    def close(self) -> None:
+        """Trace no more; what waits at the senders waits on."""
+        self.tracer.close()
+        self.packets.close()
 
 
 class TracePoints:
@@ -124,16 +131,13 @@ class TracePoints:
         self.on = on
         for number, plan in enumerate(plans):
             senders = await _opened(plan)
-            send = (
-                senders[0].send
-                if len(senders) == 1
-                else _DISTRIBUTIONS[plan.distribution](*senders).send
-            )
-            tracer = Tracer(self.bus, send, plan.settings, decide=plan.filter.decide, on=on)
+            group = senders[0] if len(senders) == 1 else _DISTRIBUTIONS[plan.distribution](*senders)
+            packets = Gathering(self.bus, group.send_all)
+            tracer = Tracer(self.bus, packets.put, plan.settings, decide=plan.filter.decide, on=on)
             name = plan.destinations[0].name or str(number)
             while name in self.ids:
                 name += f"-{number}"
-            self.configured.append(_point(name, tracer, plan.destinations, senders))
+            self.configured.append(_point(name, tracer, packets, plan.destinations, senders))
 
     def start(
         self,
@@ -166,17 +170,18 @@ class TracePoints:
         except hep.HepIdError as exc:
             raise TracePointError(str(exc)) from exc
         decide, select = _filters(filters)
-        packets = replace(settings.packets, version=destination.version)
+        written = replace(settings.packets, version=destination.version)
         # What it shows is for its own filters to say.
         messages = replace(settings.messages, sample=1.0, methods=frozenset())
         sender = hep.open_sender(self.way_to(point_id, destination))
+        packets = Gathering(self.bus, sender.send_all)
         tracer = Tracer(
             self.bus,
-            sender.send,
+            packets.put,
             # The events of all connections would bury the calls of a party.
             replace(
                 settings,
-                packets=packets,
+                packets=written,
                 messages=messages,
                 trace_sip=True,
                 trace_events=select is None,
@@ -186,7 +191,7 @@ class TracePoints:
         )
         for connection in connections:
             tracer.adopt(connection)
-        point = _point(point_id, tracer, (destination,), (sender,), temporary=True)
+        point = _point(point_id, tracer, packets, (destination,), (sender,), temporary=True)
         point.filters = tuple(filters)
         self.started[point_id] = point
         log.info("trace %s is started, to %s", point_id, destination)
@@ -201,7 +206,7 @@ class TracePoints:
         point = self.started.pop(point_id, None)
         if point is None:
             raise TracePointError(f"there is no trace {point_id!r}")
-        point.tracer.close()
+        point.close()
         log.info("trace %s to %s is %s", point_id, point.uri, why)
         closing = asyncio.get_running_loop().create_task(_close(point))
         self._closing.add(closing)
@@ -239,7 +244,7 @@ class TracePoints:
                 await self._watching
         points = self.all
         for point in points:
-            point.tracer.close()
+            point.close()
         await asyncio.gather(*map(_close, points), *self._closing)
 
     async def _watch(self) -> None:
@@ -251,13 +256,14 @@ class TracePoints:
 def _point(
     name: str,
     tracer: Tracer,
+    packets: Gathering[bytes],
     destinations: tuple[hep.HepId, ...],
     senders: tuple[hep.Sender, ...],
     *,
     temporary: bool = False,
 ) -> TracePoint:
     losses = [Losses(sender.counters, time.time()) for sender in senders]
-    return TracePoint(name, tracer, destinations, senders, temporary, losses)
+    return TracePoint(name, tracer, packets, destinations, senders, temporary, losses)
 
 
 async def _opened(plan: PointPlan) -> tuple[hep.Sender, ...]:

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import hep
 from sipws.bus import Bus
-from sipws.deferred import DeferredBus
+from sipws.deferred import DeferredBus, Gathering
 from sipws.errors import ConfigurationError
 from sipws.events import Connection
 from sipws.registry import Registered, Registry
@@ -80,6 +80,7 @@ class Pipeline:
         """Once started; it can be switched off and on, and its filter replaced."""
         packets = PacketSettings(destination.version, capture_id, auth_key=auth_key)
         self._deferred = DeferredBus(self.bus)
+        self._packets: Gathering[bytes] | None = None
         self._settings = TraceSettings(packets, homer5=homer5, trace_sip=trace_sip)
         self._decide = _decide(filter, route)
         self._on = on
@@ -91,9 +92,10 @@ class Pipeline:
         """
         if self.sender is None:
             self.sender = hep.open_sender(self.destination)
+            self._packets = Gathering(self._deferred, self.sender.send_all)
             self.tracer = Tracer(
                 self._deferred,
-                self.sender.send,
+                self._packets.put,
                 self._settings,
                 decide=self._decide,
                 on=self._on,
@@ -109,10 +111,12 @@ class Pipeline:
         Args:
             timeout: seconds that sending may take; what is left then is dropped and counted.
         """
-        sender, tracer = self.sender, self.tracer
-        self.sender = self.tracer = None
+        sender, tracer, packets = self.sender, self.tracer, self._packets
+        self.sender = self.tracer = self._packets = None
         if tracer is not None:
             tracer.close()
+        if packets is not None:
+            packets.close()
         if sender is not None:
             await sender.aclose(timeout)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 import hep
+from hep.groups import Group
 from hep.senders import SHUTDOWN
 
 QUICK = hep.SenderSettings(retry_first=0.01, retry_longest=0.02)
@@ -114,6 +115,24 @@ async def test_balanced_keeps_both_directions_together_without_a_correlation_id(
         group.send(b"no packet")
         await until(lambda: sum(map(len, received)) == 2)
     assert sorted(map(len, received)) == [0, 2]
+
+
+@pytest.mark.parametrize("kind", [hep.Duplicate, hep.Failover, hep.Balanced])
+async def test_packets_sent_together_go_where_each_would(kind: type[Group], numbered) -> None:
+    nowhere = [hep.HepId("127.0.0.1", port) for port in (1, 2)]
+    together, one_by_one = (kind(*map(hep.open_sender, nowhere)) for _ in range(2))
+    async with together, one_by_one:
+        together.send_all(numbered(20))
+        for data in numbered(20):
+            one_by_one.send(data)
+        taken, expected = (
+            [member.counters.take(100_000) for member in group.members]
+            for group in (together, one_by_one)
+        )
+        for group in (together, one_by_one):
+            await group.aclose(timeout=0)
+    assert taken == expected
+    assert any(taken)
 
 
 def test_a_group_of_nobody_is_refused() -> None:

@@ -1,10 +1,13 @@
 """The queue before a collector, and its ledger."""
 
+from itertools import zip_longest
+
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hep.outbox import Outbox
+from hep.outbox import Outbox, WhenFull
 
 
 def test_packets_leave_in_order_and_are_counted() -> None:
@@ -38,6 +41,35 @@ def test_what_could_not_be_sent_is_first_again() -> None:
     assert outbox.take(100) == [b"1", b"2", b"3"]
 
 
+@given(
+    limit=st.integers(1, 6),
+    limit_bytes=st.integers(1, 40),
+    when_full=st.sampled_from(["drop-oldest", "drop-newest"]),
+    puts=st.lists(st.lists(st.binary(min_size=1, max_size=9), max_size=5)),
+    taken=st.lists(st.integers(0, 20)),
+)
+def test_putting_packets_in_at_once_makes_no_difference(
+    limit: int, limit_bytes: int, when_full: WhenFull, puts: list[list[bytes]], taken: list[int]
+) -> None:
+    at_once, one_by_one = (Outbox(limit, when_full, limit_bytes) for _ in range(2))
+    for packets, size in zip_longest(puts, taken):
+        at_once.put_all(packets or [])
+        for packet in packets or []:
+            one_by_one.put(packet)
+        for outbox in (at_once, one_by_one):
+            if size is not None:
+                outbox.take(size)
+        assert vars(at_once) == vars(one_by_one)
+
+
+def test_packets_go_elsewhere_together_too() -> None:
+    outbox, elsewhere = Outbox(2), list[bytes]()
+    outbox.divert = elsewhere.append
+    outbox.put_all([b"1", b"2", b"3"])
+    outbox.put_all([b"4"])
+    assert (outbox.in_memory, elsewhere, outbox.spooled) == (2, [b"3", b"4"], 2)
+
+
 class Ledger(RuleBasedStateMachine):
     """Whatever is done, offered = sent + dropped + queued."""
 
@@ -48,6 +80,10 @@ class Ledger(RuleBasedStateMachine):
     @rule(packet=st.binary(min_size=1, max_size=9))
     def put(self, packet: bytes) -> None:
         self.outbox.put(packet)
+
+    @rule(packets=st.lists(st.binary(min_size=1, max_size=9), max_size=4))
+    def put_all(self, packets: list[bytes]) -> None:
+        self.outbox.put_all(packets)
 
     @rule(size=st.integers(1, 30))
     def take(self, size: int) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sipws import Bus
-from sipws.deferred import MOST, PORTION, DeferredBus
+from sipws.deferred import MOST, PORTION, DeferredBus, Gathering
 from sipws.events import Connection, ConnectionOpened, ErrorKind, ErrorOccurred, Event
 
 
@@ -164,3 +164,34 @@ async def test_one_that_raises_is_counted_and_keeps_nothing_from_the_others(
     later.flush()
     assert told == happened
     assert (later.failed, bus.failed) == (2, 0)
+
+
+async def test_what_is_made_of_events_told_together_is_handed_on_together(
+    bus: Bus, later: DeferredBus, connection: Connection
+) -> None:
+    handed_on: list[list[Event]] = []
+    gathering = Gathering[Event](later, lambda gathered: handed_on.append(gathered.copy()))
+    later.subscribe(gathering.put, ConnectionOpened)
+    happened = happen(bus, connection, 6)
+    later.flush()
+    happened += happen(bus, connection, 2)
+    later.flush()
+    assert handed_on == [happened[0:6:2], happened[6:8:2]]
+    # Nothing is handed on where nothing was gathered.
+    later.subscribe(lambda _: None, ErrorOccurred)
+    bus.publish(ErrorOccurred(connection, 1.0, ErrorKind.CONNECTION_LOST, ""))
+    later.flush()
+    assert len(handed_on) == 2
+
+
+async def test_what_was_gathered_is_handed_on_at_the_end(
+    bus: Bus, later: DeferredBus, connection: Connection
+) -> None:
+    handed_on: list[Event] = []
+    gathering = Gathering[Event](later, handed_on.extend)
+    later.subscribe(gathering.put, ConnectionOpened)
+    happened = happen(bus, connection, 1)
+    later.unsubscribe(gathering.put)
+    gathering.close()
+    assert handed_on == happened
+    assert not later.gatherings
