@@ -56,6 +56,10 @@ class FlowControl(asyncio.Protocol, ABC):
         """
         while self._stalled is not None:
             await self._stalled.wait()
+        if self._transport.is_closing():
+            # Nothing stalls any more: who only sends and drains would leave the event loop no turn
+            # to tell of the end.
+            await asyncio.sleep(0)
         self._session.check_open()
 
     # For asyncio.

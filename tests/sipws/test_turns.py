@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.typing import Subprotocol
 from websockets.utils import accept_key
 
-from sipws import Client, Server
+from sipws import Client, ConnectionClosedError, Server
 from sipws.events import Accepted, Closed, ErrorKind, ErrorOccurred, MessageReceived
 from sipws.flow import Flow
 from sipws.limits import FRAMES_A_TURN
@@ -198,6 +198,26 @@ async def test_what_waits_goes_on_waiting_while_the_peer_does_not_keep_up(
         while not flow._transport.is_reading():  # noqa: ASYNC110 - has no event
             await asyncio.sleep(0)
     writer.transport.abort()
+
+
+async def test_who_sends_and_drains_without_end_hears_of_it_when_the_connection_is_lost(
+    serve: Serve, upgrade: bytes
+) -> None:
+    server, events = await serve()
+    flow, _, writer = await open_flow(server, events, upgrade)
+
+    async def stream() -> None:
+        # A loop that nothing ends is no way to fail a test.
+        for _ in range(1000):
+            flow.send(b"to nobody")
+            await flow.drain()
+
+    flow.data_received(NUMBERED)
+    flow._transport.abort()
+    with pytest.raises(ConnectionClosedError):
+        await stream()
+    assert (await events.wait_for(Closed)).messages_in == MANY
+    writer.close()
 
 
 async def test_over_tls_an_end_right_behind_many_messages_loses_none(
