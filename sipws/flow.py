@@ -248,7 +248,8 @@ class Flow(KeptAlive):
         except ConnectionClosedError as exc:
             # The peer closed behind its last message: nothing is left to answer on.
             log.debug("answer not sent: %s", exc)
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
+            # A handler is no task that could be cancelled: it asked for the result of one.
             log.exception("the handler raised on a message from %s", self.connection.peer)
             kind, detail = ErrorKind.HANDLER_FAILED, f"{type(exc).__name__}: {exc}"
             self._shared.bus.publish(ErrorOccurred(self.connection, event.time, kind, detail))

@@ -125,7 +125,13 @@ class FlowControl(asyncio.Protocol, ABC):
             # Whoever is in the way calls `_read_on` when he is no more.
             return
         if self._session.is_more:
-            self._take_more()
+            try:
+                self._take_more()
+            except BaseException:
+                # Event loops drop a connection whose `data_received` raises, and here they do not.
+                self._transport.abort()
+                self._await_turn()
+                raise
         if self._session.is_more:
             self._await_turn()
         elif self._lost is not None:

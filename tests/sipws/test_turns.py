@@ -200,6 +200,29 @@ async def test_what_waits_goes_on_waiting_while_the_peer_does_not_keep_up(
     writer.transport.abort()
 
 
+async def test_a_turn_that_raises_drops_the_connection_and_loses_no_later_message(
+    serve: Serve, upgrade: bytes
+) -> None:
+    server, events = await serve()
+    flow, _, writer = await open_flow(server, events, upgrade)
+    seen: list[bytes] = []
+
+    def cancelled(event: MessageReceived) -> None:
+        seen.append(event.data)
+        if len(seen) in (FRAMES_A_TURN + 10, 3 * FRAMES_A_TURN):
+            raise asyncio.CancelledError
+
+    server.bus.message_received.subscribe(cancelled)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    flow.data_received(NUMBERED)
+    # Unlike the exception, its end is no secret.
+    closed = await events.wait_for(Closed)
+    assert (closed.code, closed.messages_in) == (1006, MANY)
+    assert seen[-1] == b"%d" % (MANY - 1)
+    assert len(server.flows) == server.admission.connections == 0
+    writer.close()
+
+
 async def test_who_sends_and_drains_without_end_hears_of_it_when_the_connection_is_lost(
     serve: Serve, upgrade: bytes
 ) -> None:
