@@ -149,8 +149,12 @@ class FlowControl(asyncio.Protocol, ABC):
         if self._transport.is_closing():
             # Nothing goes out any more, and event loops complain of who tries.
             self._session.take_writes()
-        else:
-            self._flush()
+            return
+        if self._is_read and not self._session.is_more:
+            # Before a close: while reading is paused, asyncio does not close a connection with TLS
+            # of which the peer has ended TCP.
+            self._transport.resume_reading()
+        self._flush()
 
     def _end_behind_rest(self, exc: Exception | None) -> None:
         """What was read comes before the end of the connection; `connection_lost` waits for it."""

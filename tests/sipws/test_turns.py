@@ -1,6 +1,7 @@
 """A peer that sends thousands of tiny frames has its turn, and all others have theirs."""
 
 import asyncio
+import socket
 import ssl
 import zlib
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from websockets.frames import Frame, Opcode
 from websockets.typing import Subprotocol
 from websockets.utils import accept_key
 
-from sipws import Client, ConnectionClosedError, Server
+from sipws import Client, ConnectionClosedError, Limits, Server
 from sipws.events import Accepted, Closed, ErrorKind, ErrorOccurred, MessageReceived
 from sipws.flow import Flow
 from sipws.limits import FRAMES_A_TURN
@@ -264,6 +265,37 @@ async def test_over_tls_an_end_right_behind_many_messages_loses_none(
         peer.transport.close()
         closed = await events.wait_for(Closed)
     assert (closed.code, closed.messages_in) == (1006, MANY)
+
+
+async def test_over_tls_a_close_and_an_end_of_tcp_behind_many_messages_are_the_end(
+    serve: Serve, upgrade: bytes, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    certificate = tmp_path / "server.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(certificate)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    # The test fails where only this limit ends the connection.
+    server, events = await serve(
+        listen="wss:127.0.0.1:0",
+        tls=server_context(certificate),
+        limits=Limits(close_timeout=60),
+    )
+    with socket.create_connection(("127.0.0.1", server.listeners[0].port)) as connected:
+        _, writer = await asyncio.open_connection(
+            sock=connected, ssl=context, server_hostname="127.0.0.1"
+        )
+        writer.write(upgrade)
+        await events.wait_for(Accepted)
+        [flow] = server.flows
+        # In so many reads of TLS that its end comes while messages wait.
+        writer.write(NUMBERED + b"\x88\x82" + MASK + b"\x03\xe8")
+        connected.shutdown(socket.SHUT_WR)
+        closed = await events.wait_for(Closed)
+        assert (closed.clean, closed.messages_in) == (True, MANY)
+        assert not flow.is_open
+        writer.transport.abort()
 
 
 async def test_a_server_that_sends_tiny_frames_leaves_a_client_others_turns() -> None:
