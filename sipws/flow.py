@@ -284,6 +284,9 @@ class Flow(KeptAlive):
         if (timeout := self._session.timeout) is not None:
             self._line = self._shared.deadlines.line(timeout)
             self._line.enter(self)
+        if self._lost is not None:
+            # What kept the rest waiting need not be over: its end is not to wait for that.
+            self._await_turn()
 
     def time_is_up(self) -> None:
         """The time that this phase may last has passed; `sipws.deadlines` calls it."""

@@ -121,7 +121,7 @@ class FlowControl(asyncio.Protocol, ABC):
 
     def _take_turn(self) -> None:
         self._turn_awaited = False
-        if not (self._is_read or self._transport.is_closing()):
+        if not self._is_read:
             # Whoever is in the way calls `_read_on` when he is no more.
             return
         if self._session.is_more:

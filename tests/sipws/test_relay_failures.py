@@ -13,6 +13,7 @@ from websockets.frames import Frame, Opcode
 
 from sipws import Limits, Server
 from sipws.events import (
+    PEER,
     Accepted,
     Closed,
     Connected,
@@ -345,6 +346,45 @@ async def test_a_large_read_of_a_client_does_not_go_on_while_its_upstream_is_slo
             await asyncio.sleep(0)
     assert client.traffic[0] == 2
     phone.transport.abort()
+
+
+@pytest.mark.parametrize("end", ["caught up", "aborted", "closed", "upstream gone", "shutdown"])
+async def test_what_a_lost_client_sent_waits_for_a_slow_upstream_and_holds_nobody(
+    relayed: Start, by_hand: ByHand, end: str
+) -> None:
+    both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30, close_timeout=30))
+    phone = await both.phone()
+    await by_hand.answer()
+    await both.told.wait_for(Connected)
+    client = next(flow for flow in both.front.flows if isinstance(flow, ClientLeg))
+    upstream = client.pair.upstream
+    assert upstream is not None
+    client.data_received(Frame(Opcode.TEXT, b"on the way").serialize(mask=True) * 500)
+    upstream.pause_writing()
+    client._transport.abort()
+    taken = client.traffic[0]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert client.traffic[0] == taken < 500
+    match end:
+        case "caught up":
+            upstream.resume_writing()
+        case "aborted":
+            client.abort(ErrorKind.CONNECTION_LOST, "enough")
+        case "closed":
+            client.close()
+        case "upstream gone":
+            upstream.abort(ErrorKind.SEND_TIMEOUT, "enough")
+        case "shutdown":
+            async with asyncio.timeout(5):
+                await both.front.aclose(grace=0)
+    closed = await both.told.wait_for(Closed, opened_by=PEER)
+    assert closed.messages_in == (500 if end == "caught up" else taken)
+    async with asyncio.timeout(5):
+        while client in set(both.front.flows):  # noqa: ASYNC110 - has no event
+            await asyncio.sleep(0)
+    phone.transport.abort()
+    await both.front.aclose(grace=0)
 
 
 async def test_no_side_is_given_up_for_what_is_not_read_while_the_other_is_slow(
