@@ -51,7 +51,6 @@ class Intake(Wire):
         "_messages_in",
         "_pieces",
         "_received",
-        "_waiting",
         "connection",
         "is_more",
         "phase",
@@ -67,8 +66,6 @@ class Intake(Wire):
     _assembly: Assembly
     _pieces: Pieces
     _messages_in: int
-    _waiting: int
-    """Bytes that are held because they wait, less those that would be if none had."""
 
     def take_more(self, now: float) -> list[Event]:
         """Take more of what was received, as much as one turn is for, where there `is_more`."""
@@ -118,12 +115,11 @@ class Intake(Wire):
             received.clear()
         elif received:
             del received[:start]
-            self._waiting = 0
         elif start < len(data):
             received += data[start:]
         # A read that ended with a fragment is that one piece, and counted.
         if received and self.phase is OPEN:
-            happened += self._count_piece(now)
+            happened += self._count_piece(len(received) + len(self._assembly), now)
         return happened
 
     def _leave(self, data: bytes, start: int) -> None:
@@ -131,14 +127,12 @@ class Intake(Wire):
         self.is_more = True
         if self._received:
             del self._received[:start]
-            self._waiting -= start
         else:
             self._received += data[start:]
-            self._waiting = len(self._received)
 
-    def _count_piece(self, now: float) -> list[Event]:
-        held = len(self._received) - self._waiting
-        problem = self._pieces.add(held + len(self._assembly))
+    def _count_piece(self, size: int, now: float) -> list[Event]:
+        """Count a cut in a message of which so many bytes have come."""
+        problem = self._pieces.add(size)
         if problem is None:
             return []
         code = CloseCode.POLICY_VIOLATION
@@ -168,7 +162,7 @@ class Intake(Wire):
             detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
             return self._fail(ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now)
         if message is None:
-            return self._count_piece(now)
+            return self._count_piece(len(self._assembly), now)
         self._pieces.start_anew()
         self._messages_in += 1
         return [MessageReceived(self.connection, now, *message)]

@@ -65,7 +65,6 @@ class Session(Intake):
         self.connection = connection
         self.phase = HANDSHAKE
         self.is_more = False
-        self._waiting = 0
         self._limits = limits
         self._steady = steady
         self._received = bytearray()

@@ -65,7 +65,6 @@ def state(session: ServerSession) -> tuple[object, ...]:
         session.phase,
         session.is_more,
         bytes(session._received),
-        session._waiting if session._received and not session._eof_sent else 0,
         len(session._assembly),
         session._pieces.count,
         session._eof_sent,

@@ -156,3 +156,14 @@ def test_the_limit_can_be_off(connection: Connection, upgrade: bytes) -> None:
 def test_large_pieces_are_free() -> None:
     pieces = Pieces(1)
     assert all(pieces.add(number * PIECE_SIZE) is None for number in range(1, 100))
+
+
+@pytest.mark.parametrize("first_read", [0, 1])
+def test_what_comes_behind_a_message_allows_for_no_more_pieces_of_it(
+    session: ServerSession, first_read: int
+) -> None:
+    received = b"".join(fragments(6)) + message(5000)
+    happened = feed(session, iter((received[:first_read], received[first_read:])))
+    assert [event.kind for event in happened if isinstance(event, ErrorOccurred)] == [
+        ErrorKind.TOO_MANY_CHUNKS
+    ]
