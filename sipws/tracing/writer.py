@@ -5,7 +5,7 @@ its numbers. What is the same is masked and written once, for that is half of wh
 connection costs. It is equal to doing it each time, which is a property test.
 """
 
-import string
+import re
 from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,7 +32,11 @@ _KEY: Final = b"\r\nSec-WebSocket-Key: "
 _DATE: Final = b"\r\nDate: "
 _ACCEPT: Final = b"\r\nSec-WebSocket-Accept: "
 _KEY_SIZE, _DATE_SIZE, _ACCEPT_SIZE = 24, 29, 28
-_OF_DATES: Final = (string.ascii_letters + string.digits + " ,:").encode()
+_is_date: Final = re.compile(
+    rb"[A-Z][a-z][a-z], \d\d [A-Z][a-z][a-z] \d{4} \d\d:\d\d:\d\d GMT"
+).fullmatch
+"""Whether this is a date (RFC 9110 section 5.6.7). Letters, digits and colons alone make none: so
+is a token written, and a SIP URI with a password."""
 
 _DURATION: Final = 100_000_000_001.25
 _MESSAGES_IN, _MESSAGES_OUT, _BYTES_IN, _BYTES_OUT = range(100_000_000_002, 100_000_000_006)
@@ -175,12 +179,14 @@ class Writer:
 
 def _are_usual(key: bytes, date: bytes, accept: bytes) -> bool:
     """Whether nothing in these is to be masked or to be quoted."""
+    if not _is_date(date):
+        return False
     try:
         key_size = len(a2b_base64(key, strict_mode=True))
         accept_size = len(a2b_base64(accept, strict_mode=True))
     except ValueError:
         return False
-    return key_size == 16 and accept_size == 20 and not date.strip(_OF_DATES)
+    return key_size == 16 and accept_size == 20
 
 
 def _stand_alone(

@@ -6,6 +6,7 @@ payload of each must be what masking and writing that handshake alone would make
 
 from itertools import product
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,13 @@ KEYS += ["AAAAAAAAAAAtoken==AAAAAA", "token", "", '"quoted"quoted"quoted"q=', "d
 ACCEPTS = ["s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "AAAAAAAAAAAAAAAAAAAAAAAAAAA=", "x", "token=" * 5]
 DATES = ["Thu, 26 Nov 2026 01:02:03 GMT", "Fri, 27 Nov 2026 23:59:59 GMT", "today"]
 DATES += ["https://a:hunter22@b.example/", "x?access_token=hunter2222222"]
+UNUSUAL_DATES = {
+    "a token": "eyJhbGciOiJIUzI1NiIsInR5cCI6I",
+    "a password": "sip:alice:hunter22hunter22hun",
+    # Where this stands, it stands a little earlier too.
+    "a name": "Date: " * 4 + "Date:",
+}
+DATES += UNUSUAL_DATES.values()
 # What stands behind a key, a date and an accept.
 BEHIND = ["\r\n"] * 8 + ["\r\n token=folded\r\n", "; a=b\r\n", "hunter22\r\n", "\n", "", " \r\n"]
 NAMES = ["Sec-WebSocket-Key: "] * 6 + ["sec-websocket-key: ", "X: a\r\nSec-WebSocket-Key: ", ""]
@@ -112,6 +120,21 @@ def test_remembering_closes_makes_no_difference(
         masked = masking.event(event) if masking else event
         for _ in range(2):
             assert remembers.event(event) == remembers.parts(PAYLOADS[Closed](masked))
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL_DATES.values(), ids=UNUSUAL_DATES)
+def test_what_is_as_long_as_a_date_and_is_none_is_not_taken_for_one(unusual: str) -> None:
+    request = f"GET / HTTP/1.1\r\nSec-WebSocket-Key: {KEYS[0]}\r\n\r\n".encode()
+
+    def connected(date: str) -> Connected:
+        reply = f"HTTP/1.1 101 x\r\nDate: {date}\r\nSec-WebSocket-Accept: {ACCEPTS[0]}\r\n\r\n"
+        return Connected(CONNECTIONS[0], 0.0, request, reply.encode(), "sip")
+
+    for dates in ((DATES[0], unusual), (unusual, DATES[0])):
+        first, second = map(connected, dates)
+        one = Writer(Masking())
+        one.event(first)
+        assert one.event(second) == Writer(Masking()).event(second)
 
 
 def test_so_many_handshakes_are_remembered_and_none_with_credentials(monkeypatch) -> None:
