@@ -104,9 +104,9 @@ class Switched:
                 self._traces.pop(name, None)
 
     @property
-    def traces(self) -> tuple[str, ...]:
-        """The ids of the traces that were started."""
-        return tuple(self._traces)
+    def traces(self) -> Mapping[str, Mapping[str, Any]]:
+        """With what each trace was started, by its id."""
+        return self._traces
 
     @property
     def calls(self) -> list[tuple[str, dict[str, Any]]]:

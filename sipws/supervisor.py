@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from sipws.exposition import Family
 from sipws.listening import fresh, open_sockets
 from sipws.merging import Content, Switched, by_name, by_worker, merged, unpacked
-from sipws.mi import FAILED
+from sipws.mi import FAILED, NOT_FOUND
 from sipws.plan import Plan
 from sipws.readings import process_families
 from sipws.shares import Start, share_of
@@ -93,6 +93,7 @@ class Supervisor:
         """Why nobody is to be sent here; None while there is no reason."""
         self.ended: Sequence[WorkerProcess] = ()
         """At the end: those that served until then."""
+        self._calls: set[asyncio.Task[Content]] = set()
         self._source = source
         self._is_service = is_service
         self._hung = hung or HUNG
@@ -142,36 +143,54 @@ class Supervisor:
         await self._end(configured + FLUSH_TIMEOUT + END_MARGIN)
 
     async def call(self, method: str, params: Any) -> Content:
-        """Call an MI method of all workers."""
+        """Call an MI method of all workers.
+
+        Whoever asked may go away meanwhile: what was begun is ended all the same, or some workers
+        would be left as they were.
+        """
+        calling = asyncio.get_running_loop().create_task(self._call(method, params))
+        self._calls.add(calling)
+        calling.add_done_callback(self._calls.discard)
+        return await asyncio.shield(calling)
+
+    async def _call(self, method: str, params: Any) -> Content:
         async with self._switching:
-            workers = list(self.workers.values())
-            if not workers:
-                return _failed("no worker serves")
-            named = by_name(method, params)
-            if method == "trace_start":
-                try:
-                    await self.relays.open(named.get("id"), named.get("uri"))
-                except OSError as exc:
-                    return _failed(
-                        "the workers' packets cannot be brought together at"
-                        f" {self.relays.paths}…: {exc.strerror or exc}; TMPDIR may name another"
-                        " directory"
-                    )
-            contents = await asyncio.gather(*(each.call(method, params) for each in workers))
-            # Who is gone counts for nothing: its successor is told what has been switched.
-            pairs = zip(workers, contents, strict=True)
-            contents = [said for each, said in pairs if not each.reading.done()] or contents
-            content = merged(method, contents)
-            self._reloads += method in RELOADS
-            match method:
-                case "trace_start" if "error" in content:
-                    return self._undone(named.get("id"), content, contents)
-                case "trace_stop" if "result" in content:
-                    self.relays.close(named["id"])
-            if any("result" in each for each in contents):
-                # Who has not answered does it late, or has a successor that is told.
-                self._switched.note(method, params)
-            return content
+            return await self._switch(method, params)
+
+    async def _switch(self, method: str, params: Any) -> Content:
+        """As `call`; to be called while nothing else is switched."""
+        workers = list(self.workers.values())
+        if not workers:
+            return _failed("no worker serves")
+        named = by_name(method, params)
+        if method == "trace_start":
+            try:
+                taken = self._switched.traces
+                await self.relays.open(named.get("id"), named.get("uri"), taken)
+            except OSError as exc:
+                return _failed(
+                    "the workers' packets cannot be brought together at"
+                    f" {self.relays.paths}…: {exc.strerror or exc}; TMPDIR may name another"
+                    " directory"
+                )
+        contents = await asyncio.gather(*(each.call(method, params) for each in workers))
+        # Who is gone counts for nothing: its successor is told what has been switched.
+        pairs = zip(workers, contents, strict=True)
+        contents = [said for each, said in pairs if not each.reading.done()] or contents
+        content = merged(method, contents)
+        self._reloads += method in RELOADS
+        is_done = any("result" in each for each in contents)
+        match method:
+            case "trace_start" if "error" in content:
+                return self._undone(named.get("id"), content, contents)
+            case "trace_stop" if is_done or content["error"]["code"] == NOT_FOUND:
+                # It may have ended by itself in all of them.
+                self.relays.close(named["id"])
+                is_done = True
+        if is_done:
+            # Who has not answered does it late, or has a successor that is told.
+            self._switched.note(method, params)
+        return content
 
     def _undone(self, trace_id: object, content: Content, contents: Sequence[Content]) -> Content:
         """End a trace that could not be started in all workers; returns what to answer."""
@@ -307,8 +326,13 @@ class Supervisor:
 
     async def _forget_gone(self, traces: Sequence[str]) -> None:
         """End the traces everywhere that have ended by themselves in one worker, or here."""
-        for name in set(self._switched.traces).difference(traces).union(self.relays.gone):
-            await self.call("trace_stop", {"id": name})
+        ended = set(self._switched.traces).difference(traces).union(self.relays.gone)
+        for name, params in list(self._switched.traces.items()):
+            if name in ended:
+                async with self._switching:
+                    # Meanwhile another one may have been started that is called so.
+                    if self._switched.traces.get(name) is params:
+                        await self._switch("trace_stop", {"id": name})
 
     def _abandon(self, number: int) -> None:
         """Let the system give to the other workers what comes in."""

@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -155,7 +155,7 @@ class TraceRelays:
         """The traces whose destination has gone."""
         return [name for name, relay in self._by_id.items() if relay.has_gone]
 
-    async def open(self, trace_id: object, uri: object) -> None:
+    async def open(self, trace_id: object, uri: object, taken: Container[str]) -> None:
         """Open a relay for a trace that the workers are about to be asked for, if it needs one.
 
         What is wrong, or taken, is for the workers to refuse.
@@ -163,11 +163,12 @@ class TraceRelays:
         Args:
             trace_id: what it is to be called.
             uri: where it is to go, as ``trace_start`` has it.
+            taken: what those that were started are called, whether they need one or not.
 
         Raises:
             OSError: there is no room for its socket.
         """
-        if not isinstance(trace_id, str) or not isinstance(uri, str) or trace_id in self._by_id:
+        if not isinstance(trace_id, str) or not isinstance(uri, str) or trace_id in taken:
             return
         try:
             destination = hep.HepId.parse(uri.removeprefix("hep:"))

@@ -74,7 +74,7 @@ def test_a_worker_that_comes_later_is_told_what_was_switched() -> None:
     switched.note("ws_trace", {"trace_mode": "off"})
     started = {"id": "a", "uri": "hep:192.0.2.1:9060", "filter": "ip=192.0.2.2"}
     assert switched.calls == [("trace_start", started), ("ws_trace", {"trace_mode": "off"})]
-    assert switched.traces == ("a",)
+    assert list(switched.traces) == ["a"]
     assert switched.trace_on is False
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from glob import glob
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from websockets.asyncio.client import connect
@@ -67,6 +68,56 @@ async def test_a_trace_that_one_worker_cannot_start_is_started_in_none(
     # Asked for once more it is refused, and goes on.
     refused = await running.call("trace_start", ["live", uri])
     assert refused["error"]["message"] == "trace id 'live' is taken; stop it first"
+    assert await traces(running) == [["live"], ["live"]]
+    assert not glob(f"{running.relays.paths}*"), "nothing is left of what was refused"
+
+
+async def test_a_trace_that_has_ended_by_itself_in_all_workers_is_forgotten(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start()
+    # Nobody looks until we do.
+    monkeypatch.setattr(Supervisor, "_forget_gone", AsyncMock())
+    for uri in (UDP, f"hep:127.0.0.1:{running.listeners[0].port};transport=tcp"):
+        assert await running.call("trace_start", ["live", uri]) == {"result": "OK"}
+        for number in running.numbers:
+            await running.workers[number].call("trace_stop", ["live"])
+        gone = await running.call("trace_stop", ["live"])
+        assert gone["error"]["message"] == "there is no trace 'live'"
+        assert not glob(f"{running.relays.paths}*")
+        # The next worker is not to start it again.
+        assert not running._switched.calls
+
+
+async def test_a_trace_is_started_in_all_also_where_nobody_waits_for_the_answer(
+    start: Start,
+) -> None:
+    running = await start()
+    pid = running.workers[2].process.pid
+    os.kill(pid, signal.SIGSTOP)
+    # As the control interface does when whoever asked has closed the connection.
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(running.call("trace_start", ["live", UDP]), 0.5)
+    os.kill(pid, signal.SIGCONT)
+    dying = running.workers[1]
+    # The lists come after what was begun.
+    assert len((await running.call("trace_list", None))["result"]["Traces"]) == 1
+    dying.kill()
+    await until(lambda: running.workers.get(1) not in (None, dying))
+    assert await traces(running) == [["live"], ["live"]]
+
+
+async def test_a_trace_with_the_id_of_one_that_ended_by_itself_goes_on(start: Start) -> None:
+    running = await start()
+    assert await running.call("trace_start", ["live", UDP]) == {"result": "OK"}
+    async with running._switching:
+        # It has ended in a worker, and its end waits for what is being switched:
+        forgetting = asyncio.create_task(running._forget_gone([]))
+        await asyncio.sleep(0)
+        # that it is stopped by hand, and started again.
+        running._switched.note("trace_stop", ["live"])
+        running._switched.note("trace_start", ["live", UDP])
+    await forgetting
     assert await traces(running) == [["live"], ["live"]]
 
 
