@@ -168,6 +168,15 @@ class Sender:
             self.shortened += 1
         return encoded
 
+    async def drained(self) -> None:
+        """Wait until all that waits has been sent, or the sender is closed.
+
+        For who has packets from elsewhere, and can leave them there: else more would be dropped.
+        """
+        if self.counters.queued:
+            self._all_sent.clear()
+            await self._all_sent.wait()
+
     @property
     def reconnects(self) -> int:
         """Connections that came up after the first."""
@@ -193,6 +202,7 @@ class Sender:
             await self._spooling
             await self._spooler.aclose()
         self.counters.drop_all(SHUTDOWN)
+        self._all_sent.set()
 
     async def __aenter__(self) -> Self:
         return self

@@ -100,11 +100,13 @@ class TraceRelay:
 
     async def aclose(self) -> None:
         """Send what workers still bring, within `FLUSH_TIMEOUT`, once `shut`."""
+        now = asyncio.get_running_loop().time
+        end = now() + (0 if self.has_gone else FLUSH_TIMEOUT)
         if self._taking:
-            await asyncio.wait(self._taking, timeout=0 if self.has_gone else FLUSH_TIMEOUT)
+            await asyncio.wait(self._taking, timeout=end - now())
         for task in self._taking:
             task.cancel()
-        await self._sender.aclose(0 if self.has_gone else FLUSH_TIMEOUT)
+        await self._sender.aclose(max(0, end - now()))
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (pid := _peer_of(writer)) is not None and not self._is_ours(pid):
@@ -122,6 +124,9 @@ class TraceRelay:
                 while data := await reader.read(_READ):
                     for packet in splitter.feed(data):
                         self._sender.send(packet)
+                    # What a slow destination has no room for waits in the workers: they count what
+                    # they drop, and tell it there.
+                    await self._sender.drained()
         finally:
             writer.close()
 

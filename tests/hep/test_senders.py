@@ -172,6 +172,27 @@ async def test_closing_sends_what_waits(packet, collect, inbox) -> None:
     assert len(await inbox.wait_for(100)) == 100
 
 
+async def test_who_waits_until_all_is_sent_waits_no_longer_than_there_is_a_sender(
+    packet, collect, inbox
+) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    sender = hep.open_sender(to(collector.tcp_address, "tcp"))
+    await sender.drained()
+    for data in numbered(packet, 100):
+        sender.send(data)
+    await sender.drained()
+    assert sender.counters.sent == 100
+    assert numbers(await inbox.wait_for(100)) == list(range(100))
+    await sender.aclose()
+    alone = hep.open_sender(hep.HepId("127.0.0.1", free_port(), "tcp"), QUICK)
+    alone.send(numbered(packet, 1)[0])
+    waiting = asyncio.create_task(alone.drained())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await alone.aclose(0)
+    await waiting
+
+
 async def test_closing_has_a_deadline_and_counts_what_is_left(packet) -> None:
     sender = hep.open_sender(hep.HepId("127.0.0.1", free_port(), "tcp"), QUICK)
     sender.send(numbered(packet, 1)[0])
