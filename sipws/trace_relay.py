@@ -40,16 +40,18 @@ def way_to_relay(relays: str, trace_id: str, destination: hep.HepId) -> hep.HepI
     """
     if not _is_relayed(destination):
         return destination
-    return hep.HepId(str(_socket_of(relays, trace_id)), transport="unix")
+    return hep.HepId(str(_socket_of(relays, trace_id, destination)), transport="unix")
 
 
 def _is_relayed(destination: hep.HepId) -> bool:
     return destination.transport != "udp"
 
 
-def _socket_of(relays: str, trace_id: str) -> Path:
-    # An id may be anything, and a path may not be long.
-    return Path(f"{relays}-{hashlib.sha256(trace_id.encode()).hexdigest()[:16]}") / "hep"
+def _socket_of(relays: str, trace_id: str, destination: hep.HepId) -> Path:
+    # What still waits for one destination is not for the next one that has the same id. An id may
+    # be anything, and a path may not be long.
+    digest = hashlib.sha256(f"{destination} {trace_id}".encode()).hexdigest()
+    return Path(f"{relays}-{digest[:16]}") / "hep"
 
 
 class TraceRelay:
@@ -180,7 +182,7 @@ class TraceRelays:
         except hep.HepIdError:
             return
         if _is_relayed(destination):
-            path = _socket_of(self.paths, trace_id)
+            path = _socket_of(self.paths, trace_id, destination)
             self._by_id[trace_id] = await TraceRelay.open(destination, path, self._is_ours)
 
     def close(self, name: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import hep
 from hep.framing import Splitter
 from hep.outbox import FULL
-from sipws.trace_relay import TraceRelay
+from sipws.trace_relay import TraceRelay, TraceRelays, way_to_relay
 
 PATIENCE = 20.0
 
@@ -55,3 +55,45 @@ async def test_what_a_slow_destination_does_not_take_waits_in_the_worker_and_is_
     assert held < 100
     assert len(packets) == kept
     assert not relay._sender.counters.dropped
+
+
+async def test_what_waits_for_one_destination_goes_to_no_other_by_the_same_id() -> None:
+    received: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            received.append(data)
+        writer.close()
+
+    async with AsyncExitStack() as stack:
+        uris, ways = [], []
+        relays = TraceRelays(lambda pid: True)
+        stack.push_async_callback(relays.aclose)
+        for answer in (refuse, receive):
+            server = await stack.enter_async_context(
+                await asyncio.start_server(answer, "127.0.0.1", 0)
+            )
+            destination = hep.HepId("127.0.0.1", server.sockets[0].getsockname()[1])
+            uris.append(f"hep:{destination}")
+            ways.append(way_to_relay(relays.paths, "live", destination))
+        await relays.open("live", uris[0], ())
+        worker = hep.open_sender(ways[0], hep.SenderSettings(retry_first=0.01))
+        stack.push_async_callback(worker.aclose, 0)
+        async with asyncio.timeout(PATIENCE):
+            while not (relays.gone and worker.connected):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            relays.close("live")
+            await relays.open("live", uris[1], ())
+            while worker.connects < 2 and worker.failures < 3:  # noqa: ASYNC110 - likewise
+                await asyncio.sleep(0.01)
+        worker.send(hep.encode(hep.Packet(payload=b"for the first")))
+        another = hep.open_sender(ways[1])
+        another.send(hep.encode(hep.Packet(payload=b"for the second")))
+        await another.aclose()
+        relays.close("live")
+        await relays.aclose()
+    assert b"for the second" in b"".join(received)
+    assert b"for the first" not in b"".join(received)
