@@ -93,7 +93,6 @@ class Supervisor:
         """Why nobody is to be sent here; None while there is no reason."""
         self.ended: Sequence[WorkerProcess] = ()
         """At the end: those that served until then."""
-        self._calls: set[asyncio.Task[Content]] = set()
         self._source = source
         self._is_service = is_service
         self._hung = hung or HUNG
@@ -105,6 +104,8 @@ class Supervisor:
         self._switched = Switched()
         self.relays = TraceRelays(lambda pid: any(x.process.pid == pid for x in self._alive))
         """Where the workers' packets of a trace come together."""
+        self._calls: set[asyncio.Task[Content]] = set()
+        """Those under way, whether somebody waits for the answer or not."""
         self._switching = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._spawning = asyncio.Lock()
