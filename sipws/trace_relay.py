@@ -15,7 +15,9 @@ import socket
 import struct
 from collections.abc import Callable, Container
 from contextlib import suppress
+from glob import escape, glob
 from pathlib import Path
+from shutil import rmtree
 from typing import Final, Self
 
 import hep
@@ -41,6 +43,17 @@ def way_to_relay(relays: str, trace_id: str, destination: hep.HepId) -> hep.HepI
     if not _is_relayed(destination):
         return destination
     return hep.HepId(str(_socket_of(relays, trace_id, destination)), transport="unix")
+
+
+def remove_left(relays: str) -> None:
+    """Remove the sockets that a parent has left that was killed; for its workers to call.
+
+    Args:
+        relays: how the paths of the parent's relays began, which is nobody else's.
+    """
+    for left in glob(f"{escape(relays)}-*"):
+        # The other workers do it as well.
+        rmtree(left, ignore_errors=True)
 
 
 def _is_relayed(destination: hep.HepId) -> bool:

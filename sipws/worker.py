@@ -29,7 +29,7 @@ from sipws.plan import Plan
 from sipws.readings import families
 from sipws.shares import Start
 from sipws.systemd import Assigned
-from sipws.trace_relay import way_to_relay
+from sipws.trace_relay import remove_left, way_to_relay
 from sipws.worker_link import LENGTH, Link
 
 logger = logging.getLogger("sipws.worker")
@@ -122,6 +122,7 @@ class _Worker:
     def _orphaned(self, reading: asyncio.Task[None]) -> None:
         if reading.cancelled():
             return
+        remove_left(self._start.relays)
         if self._stop.is_set():
             # Somebody who does not want to wait for the end has ended the parent.
             os._exit(ENDED_AT_ONCE)

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -317,15 +318,28 @@ def test_one_worker_can_be_ended_and_comes_back(start: Start) -> None:
     assert is_served(program.one_on(1))
 
 
-def test_workers_end_with_their_parent(start: Start) -> None:
+@pytest.fixture
+def short_tmpdir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The path of a Unix socket may not be as long as those of pytest's directories."""
+    with TemporaryDirectory(prefix="t") as path:
+        monkeypatch.setenv("TMPDIR", path)
+        yield Path(path)
+
+
+def test_workers_end_with_their_parent(start: Start, short_tmpdir: Path) -> None:
     program = start("-c", os.devnull).serves()
     clients, pids = [program.one_on(1), program.one_on(2)], program.pids.values()
-    program.process.kill()
-    assert [close_code(client) for client in clients] == [1001, 1001]
-    program.process.wait(PATIENCE)
-    until(lambda: not any(map(is_alive, pids)))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        uri = "hep:{}:{};transport=tcp".format(*listening.getsockname())
+        assert program.mi("trace_start", "live", uri) == "OK"
+        assert list(short_tmpdir.iterdir())
+        program.process.kill()
+        assert [close_code(client) for client in clients] == [1001, 1001]
+        program.process.wait(PATIENCE)
+        until(lambda: not any(map(is_alive, pids)))
     assert program.said.count("the parent process is gone: stopping") == 2
     assert "Traceback" not in program.said
+    assert not list(short_tmpdir.iterdir()), "they clean up behind it"
 
 
 @pytest.mark.parametrize(
