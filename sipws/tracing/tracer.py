@@ -149,8 +149,7 @@ class Tracer:
         # A connect's start waits for its outcome, for only then addresses are known: the filter
         # decides on them, and the packet carries them.
         self._starts: dict[int, ConnectStarted] = {}
-        bus.closed.subscribe(self._ended)
-        bus.connect_failed.subscribe(self._ended)
+        self._is_told_ends = False
         self.switch(on=on)
 
     @property
@@ -168,18 +167,28 @@ class Tracer:
             (hook.subscribe if on else hook.unsubscribe)(subscriber)
         # Last, as leaving a `DeferredBus` brings what happened while it was on.
         self._on = on
+        self._listen_for_ends()
 
     def close(self) -> None:
         """Take the tracer off the bus for good."""
         self.switch(on=False)
-        self._bus.closed.unsubscribe(self._ended)
-        self._bus.connect_failed.unsubscribe(self._ended)
         self._traces.clear()
         self._starts.clear()
+        self._listen_for_ends()
 
     def adopt(self, connection: Connection) -> None:
         """Trace a connection that was open before the tracer was, if the filter lets it pass."""
         self._traces.setdefault(connection.id, CANDIDATE)
+        self._listen_for_ends()
+
+    def _listen_for_ends(self) -> None:
+        # Off too, or connections that close meanwhile would stay here for ever; but where there
+        # are none, off costs nothing.
+        needed = self._on or bool(self._traces)
+        if needed is not self._is_told_ends:
+            self._is_told_ends = needed
+            for hook in (self._bus.closed, self._bus.connect_failed):
+                (hook.subscribe if needed else hook.unsubscribe)(self._ended)
 
     def tell(
         self, loss: Loss, destination: Address, time: float, send: Callable[[bytes], object]
@@ -218,10 +227,11 @@ class Tracer:
     def _ended(self, event: ConnectFailed | Closed) -> None:
         if self._on and self._settings.trace_events:
             self._network_event(event)
-        # Always, or connections that close while tracing is off would stay here for ever.
         self._traces.pop(event.connection.id, None)
         self._remarks.pop(event.connection.id, None)
         self._starts.pop(event.connection.id, None)
+        if not self._on:
+            self._listen_for_ends()
 
     def _network_event(self, event: ConnectionEvent) -> None:
         if (packets := self._packets_of(event.connection)) is not None:

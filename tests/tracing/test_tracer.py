@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
@@ -15,6 +16,7 @@ from sipws.events import (
     ConnectionOpened,
     ErrorKind,
     ErrorOccurred,
+    Event,
     HandshakeFailed,
     MessageReceived,
     MessageSent,
@@ -169,9 +171,12 @@ def test_off_nothing_is_traced_and_no_filter_runs(
 
 
 def test_off_the_transport_finds_empty_hooks(tracer: Make, bus: Bus) -> None:
-    tracer(TraceSettings(trace_sip=True), on=True).switch(on=False)
-    for hook in (bus.connection_opened, bus.accepted, bus.message_received, bus.message_sent):
-        assert not hook.subscribers
+    tracer(TraceSettings(trace_sip=True), on=False)
+    control = tracer(TraceSettings(trace_sip=True), on=True)
+    assert bus.accepted.subscribers
+    control.switch(on=False)
+    for event_type in get_args(Event):
+        assert not bus.hook(event_type).subscribers
 
 
 def test_a_connection_opened_while_off_is_never_traced(
@@ -198,12 +203,16 @@ def test_switched_off_everything_stops_and_switched_on_the_chosen_go_on(
     assert events_of(sent) == ["ACCEPTED", "CLOSED"]
 
 
-def test_a_connection_that_closes_while_off_is_forgotten(tracer: Make, life: Life) -> None:
+def test_a_connection_that_closes_while_off_is_forgotten(
+    tracer: Make, life: Life, bus: Bus
+) -> None:
     control = tracer()
     life.open()
     control.switch(on=False)
+    assert bus.closed.subscribers
     life.close()
     assert not control._traces
+    assert not bus.closed.subscribers
 
 
 # The filter.
