@@ -16,6 +16,9 @@ from urllib.parse import unquote_to_bytes
 MASK: Final = b"***"
 """What stands in place of a credential, however long it was."""
 
+UNREAD: Final = b"(unread)"
+"""Stands for all credentials in what was not looked at, and masked whole."""
+
 HEADERS: Final = (
     "*authorization",
     "*cookie",
@@ -72,10 +75,10 @@ is_handshake: Final = re.compile(
 ).fullmatch
 """Whether a line is the handshake's own, and as it should be: then it holds no credential."""
 
-MOST: Final = 1000
-"""Parts of a header, or signs that may belong to parameters in a line, that are looked at one by
-one: no client sends as many, and one that is hostile is not to be read for long. What has more is
-masked whole."""
+MOST: Final = 200
+"""Parts of a header, and signs in a line that a credential may stand at, that are looked at one by
+one: browsers send up to 180 cookies, and one that is hostile is not to be read for long. What has
+more is masked whole."""
 
 DEEPEST: Final = 4
 """How often a credential may be percent-encoded: in a URL, in a URL that is its query, and on."""
@@ -108,6 +111,8 @@ _SUBPROTOCOL: Final = re.compile(_WORD + rb"(?:[-._~+/:]" + _WORD + rb"){0,7}[-.
 
 # A URL within a parameter is percent-encoded, one within that URL twice.
 _HINT: Final = re.compile(rb"[?&;#@%]|//|eyJ|(?i:sips?:)")
+_SIGNS: Final = (b"=", b"3d", b"@", b"//", b"%2f", b"sip:", b"sips:", b"eyj")
+"""What is counted: in any other text no credential is looked for at so many places."""
 _EQUALS: Final = re.compile(rb"=|%((?:25)*)3[Dd]")
 _NAME: Final = re.compile(rb"[?&;#]([^?&;#\s/,\"'<>=]+)\Z")
 _PARTS: Final = re.compile(rb"[^][.]+(?=[][.])|(?<=[][.])[^][.]+").findall
@@ -203,7 +208,7 @@ class Credentials:
         end = start + len(core)
         if core.count(b";") + core.count(b",") > MOST:
             masked = MASK
-            found.append(core)
+            found.append(UNREAD)
         elif word == b"sec-websocket-protocol":
             masked = b",".join(self._subprotocols(core, found))
         elif word == b"cookie":
@@ -264,8 +269,9 @@ class Credentials:
         """
         if not self._parameters_are_masked or not _HINT.search(text):
             return text
-        if text.count(b"=") + text.count(b"%") > MOST:
-            found.append(text)
+        lowered = text.lower()
+        if sum(map(lowered.count, _SIGNS)) > MOST:
+            found.append(UNREAD)
             return MASK + text[len(text.rstrip(b"\r\n")) :]
         text = self._in_parameters(text, found, value)
         if b":" in text or b"%" in text or b"@" in text:

@@ -13,7 +13,16 @@ from html import escape
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from sipws.credentials import BLANKS, DEEPEST, HEADERS, MASK, PARAMETERS, Credentials, is_handshake
+from sipws.credentials import (
+    BLANKS,
+    DEEPEST,
+    HEADERS,
+    MASK,
+    PARAMETERS,
+    UNREAD,
+    Credentials,
+    is_handshake,
+)
 from sipws.events import (
     Accepted,
     Closed,
@@ -28,12 +37,16 @@ from sipws.events import (
 LEAST: Final = 4
 """Bytes of a credential that is looked for in what quotes it: less stands in any text by chance."""
 
+MOST_FORMS: Final = 1000
+"""Forms of credentials that are looked for, each of which may be quoted in some ways."""
+
 LONG: Final = 8
 """Bytes of one that is looked for within words too."""
 
-MOST: Final = 1000
-"""Forms of credentials that are looked for: browsers keep up to 180 cookies for a domain. A text
-that may quote more is not told at all."""
+MOST: Final = 256
+"""Lines of a handshake that are looked at, and credentials that are looked for in what quotes it.
+Browsers keep up to 180 cookies for a domain, and no request of more than 128 headers is answered
+with a 101. What is behind is not told, nor is a text that may quote more."""
 
 REMEMBERED: Final = 1000
 """Lines without credentials that are remembered: but for a few, the lines of a handshake are those
@@ -131,7 +144,11 @@ class Masking:
         if quoted:
             quoted = tuple(form for form in quoted if form[:LEAST] in raw)
         masked: list[bytes] = []
-        for line in _LINES.findall(raw):
+        for number, line in enumerate(_LINES.findall(raw)):
+            if number > MOST or len(found) > MOST:
+                found.append(UNREAD)
+                masked.append(MASK + b"\r\n")
+                break
             line = self._masked(line, found)
             if quoted != () and not is_handshake(line):
                 line = _without(line, quoted)
@@ -167,6 +184,8 @@ class Masking:
 
 def _quotable(found: Sequence[bytes]) -> tuple[bytes, ...] | None:
     """The forms in which credentials may be quoted, the longest first; None for too many."""
+    if len(found) > MOST or UNREAD in found:
+        return None
     forms: set[bytes] = set()
     for secret in found:
         whole = secret.strip(BLANKS + b"\"'")
@@ -176,7 +195,7 @@ def _quotable(found: Sequence[bytes]) -> tuple[bytes, ...] | None:
         # Whoever takes a header line by line, or sees more than one value in it, quotes parts.
         parts = {part for each in decoded for part in _BREAKS.split(each)}
         parts |= {part for each in decoded for part in _SIGNS.split(each) if len(part) >= LONG}
-        if len(forms) + len(parts) > MOST:
+        if len(forms) + len(parts) > MOST_FORMS:
             return None
         for part in parts.union(decoded):
             text = part.decode("latin-1")

@@ -165,8 +165,26 @@ def test_a_reply_that_quotes_the_request_is_told_without_it() -> None:
 
 
 def test_of_more_credentials_than_can_be_looked_for_nothing_is_told() -> None:
-    request = b"GET / HTTP/1.1\r\nCookie: " + b"".join(b"a=&%d;" % i for i in range(900))
-    assert Masking().text("bad cookie 299", request) == "***"
+    one_by_one = b"".join(b"Cookie: a=&%d\r\n" % i for i in range(900))
+    for cookies in (one_by_one, one_by_one.replace(b"\r\nCookie: ", b";"), b"X: ?token=&299" * 900):
+        request = b"GET / HTTP/1.1\r\n" + cookies
+        assert Masking().text("bad cookie 299", request) == "***"
+
+
+def test_what_stands_behind_more_lines_than_are_looked_at_is_not_told() -> None:
+    plain = b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 250
+    assert mask(plain + b"Cookie: a=hunter22\r\n\r\n") == plain + b"Cookie: a=***\r\n\r\n"
+    masked = mask(plain * 2 + b"Cookie: a=hunter22\r\n\r\n")
+    assert masked.startswith(plain)
+    assert masked.endswith(b"X: a\r\n***\r\n")
+    # Where no line has anything to mask, all of them are told.
+    assert mask(plain * 2) == plain * 2
+
+
+def test_180_cookies_are_told_by_name() -> None:
+    cookies = b"; ".join(b"a%d=hunter%d" % (i, i) for i in range(180))
+    masked = mask(b"GET / HTTP/1.1\r\nCookie: " + cookies + b"\r\n\r\n")
+    assert masked.count(b"=***") == 180
 
 
 @pytest.mark.parametrize(
@@ -179,6 +197,9 @@ def test_of_more_credentials_than_can_be_looked_for_nothing_is_told() -> None:
         b"X:" + b"\rX:" * 5_000,
         b"X:" + b"\r\n " * 5_000,
         b"Cookie: " + b"a=b;" * 4_000,
+        b"Cookie: a=b\r\n" * 1_200,
+        b"X: //a:b@c/\r\n" * 1_000,
+        b"X: " + b"sip:a:b@c " * 1_600,
         b"Sec-WebSocket-Protocol: " + b"aA1-" * 4_000,
     ],
     ids=lambda line: line[:16],
