@@ -21,7 +21,8 @@ _CONTENT_LENGTH: Final = re.compile(
     rb"^(?:content-length|l)[ \t]*:[ \t]*([0-9]{1,9})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE
 )
 _CALL_ID: Final = re.compile(
-    rb"^(?:call-id|i)[ \t]*:[ \t]*(?:\r?\n[ \t]+)?([^\r\n]*?)[ \t]*\r?$",
+    # Nothing is given back: what is hostile would be tried in every way.
+    rb"^(?:call-id|i)[ \t]*+:[ \t]*+(?:\r?\n[ \t]++)?+([^\r\n]*+)\r?$",
     re.IGNORECASE | re.MULTILINE,
 )
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
@@ -39,7 +40,7 @@ def call_id(message: bytes) -> bytes | None:
     """The value of Call-ID, or of its compact form ``i``."""
     end = _HEAD_END.search(message)
     found = _CALL_ID.search(message, 0, end.start() + 1 if end else len(message))
-    return found[1] or None if found else None
+    return found[1].rstrip(b" \t") or None if found else None
 
 
 class SipSplitter:

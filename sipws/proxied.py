@@ -288,7 +288,8 @@ def parse_node(text: str) -> Address | None:
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PAIR: Final = rf"({_WORD})=({_WORD}|\"(?:[^\"\\]|\\.)*\")"
 _PAIRS: Final = re.compile(_PAIR)
-_ELEMENT: Final = re.compile(rf"[ \t]*(?:{_PAIR})?(?:[ \t]*;[ \t]*(?:{_PAIR})?)*[ \t]*")
+# Nothing is given back: blanks between semicolons could else be taken in 2^n ways.
+_ELEMENT: Final = re.compile(rf"[ \t]*+(?:{_PAIR})?+(?:[ \t]*+;[ \t]*+(?:{_PAIR})?+)*+[ \t]*+")
 
 
 def _forwarded_hops(text: str) -> Iterator[str]:

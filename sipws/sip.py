@@ -47,12 +47,13 @@ _CALL_ID: Final = re.compile(
     # As nearly all write it, then in any other way; spelled out, since the flag for it makes the
     # pattern twice as slow, and each way begins with a letter of its own, as such are told apart
     # at once. The head ends with the first blank line, and the search with it.
+    # Blanks are not given back, or a header of blanks would be tried in every way.
     rb"\n(?:Call-ID: ([!-~]+)\r\n"
-    rb"|[cC][aA][lL][lL]-[iI][dD][ \t]*:[ \t]*([^\r\n]*[^\r\n \t])"
-    rb"|[iI][ \t]*:[ \t]*([^\r\n]*[^\r\n \t])|\r\n|\n)"
+    rb"|[cC][aA][lL][lL]-[iI][dD][ \t]*+:[ \t]*+([^\r\n]*[^\r\n \t])"
+    rb"|[iI][ \t]*+:[ \t]*+([^\r\n]*[^\r\n \t])|\r\n|\n)"
 )
 _FOLDED_CALL_ID: Final = re.compile(
-    rb"\n(?:(?:call-id|i)[ \t]*:[ \t]*\r?\n[ \t]+([^\r\n]*[^\r\n \t])|\r?\n)", re.IGNORECASE
+    rb"\n(?:(?:call-id|i)[ \t]*+:[ \t]*+\r?\n[ \t]++([^\r\n]*[^\r\n \t])|\r?\n)", re.IGNORECASE
 )
 _FLOW_TIMER: Final = re.compile(
     rb"\nflow-timer[ \t]*:[ \t]*([1-9]\d{0,8})[ \t]*\r?\n", re.IGNORECASE

@@ -15,8 +15,9 @@ REQUEST: Final = b" SIP/2.0\r\n"
 """The last bytes of a request's first line."""
 
 _LINE_ENDS: Final = b"\r\n"
-_LWS: Final = rb"[ \t]*(?:\r?\n[ \t]+)?"
-"""White space, which may go over the end of a line (RFC 3261 section 25.1)."""
+_LWS: Final = rb"[ \t]*+(?:\r?\n[ \t]++)?+"
+"""White space, which may go over the end of a line (RFC 3261 section 25.1); none is given back, or
+a header of blanks would be tried in every way."""
 
 _METHOD: Final = re.compile(rb"([A-Z]+) ")
 _CSEQ: Final = re.compile(rb"\ncseq[ \t]*:" + _LWS + rb"\d+" + _LWS + rb"([A-Z]+)", re.IGNORECASE)

@@ -25,6 +25,21 @@ def test_what_starts_otherwise_is_no_message(data: bytes) -> None:
     assert not is_sip(data)
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (b" " * 65_000, None),
+        (b"\r\n" + b"\t" * 65_000, None),
+        (b"a" + b" " * 65_000 + b"b", b"a" + b" " * 65_000 + b"b"),
+        (b"a" + b" " * 65_000 + b"\rb", None),
+    ],
+    ids=["blanks", "folded", "between", "broken"],
+)
+def test_blanks_without_end_are_read_once(value: bytes, found: bytes | None) -> None:
+    # Tried in every way, these would take hours.
+    assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID:" + value + b"\r\n\r\n") == found
+
+
 def test_the_call_id_is_found_in_either_form_and_in_the_header_only() -> None:
     assert [call_id(each) for each in (OPTIONS, MESSAGE, ANSWER)] == [b"1", b"2", b"3"]
     assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nTo: x\r\n\r\nCall-ID: body") is None

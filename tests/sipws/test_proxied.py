@@ -234,6 +234,12 @@ def test_a_header_of_thousands_of_commas_is_no_work() -> None:
 # Trusted networks.
 
 
+@pytest.mark.parametrize("text", ["; " * 8_000 + "!", "for=a ;\t" * 2_000 + "!", "a" * 16_000])
+def test_an_element_that_is_none_is_read_once(text: str) -> None:
+    # Its blanks could be taken in more ways than there is time.
+    assert real_peer("forwarded", [text], Networks(["0.0.0.0/0"])) is None
+
+
 def test_networks_hold_addresses_of_both_families() -> None:
     networks = Networks(["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"])
     assert all(ip in networks for ip in ("10.1.2.3", "2001:db8::1", "192.0.2.1"))

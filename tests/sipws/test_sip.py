@@ -97,3 +97,20 @@ def test_the_call_id_is_that_of_the_first_header_of_that_name(message: bytes) ->
 @pytest.mark.parametrize("message", [b"O s SIP/2.0\r\nCall-ID: abc", b"O s SIP/2.0\nCall-ID: abc"])
 def test_a_message_that_ends_in_its_call_id_has_all_of_it(message: bytes) -> None:
     assert call_id(message) == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (b"Call-ID:" + b" " * 65_000, None),
+        (b"i:" + b"\t " * 32_000, None),
+        (b"call-id" + b" " * 65_000, None),
+        (b"Call-ID:\r\n" + b" " * 65_000, None),
+        (b"Call-ID: a" + b" " * 65_000 + b"b", b"a" + b" " * 65_000 + b"b"),
+        (b"i:\r\n \r\n" * 6_000, None),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_blanks_without_end_are_read_once(head: bytes, found: bytes | None) -> None:
+    # Tried in every way, these would take most of a minute.
+    assert call_id(b"OPTIONS sip:a SIP/2.0\r\n" + head + b"\r\n\r\n") == found

@@ -296,3 +296,15 @@ def test_calls_of_a_filter_are_bounded() -> None:
     for number in range(3000):
         select(message(str(number)), b"%d" % number)
     assert len(select._calls) <= 1024
+
+
+@pytest.mark.parametrize("value", [b" " * 65_000, b"\r\n" + b"\t" * 65_000])
+def test_blanks_without_end_are_read_once(value: bytes) -> None:
+    # Tried in every way, they would take most of a minute.
+    message = b"OPTIONS sip:a SIP/2.0\r\nX-CID:" + value + b"\r\nCSeq:" + value + b"\r\n\r\n"
+    correlate = correlator(MessageRules(correlation_headers=("X-CID",)))
+    select = selector(MessageRules(methods=frozenset({"INVITE"})))
+    assert correlate is not None
+    assert correlate(message, b"c1") == b"c1"
+    assert select is not None
+    assert not select(message, b"c1")
