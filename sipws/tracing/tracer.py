@@ -141,8 +141,6 @@ class Tracer:
         self._selects = [each for each in (select, selector(settings.messages)) if each is not None]
         self._correlate = correlator(settings.messages)
         self._call_logs = settings.call_logs
-        self._message_received = partial(self._message, True)
-        self._message_sent = partial(self._message, False)
         self._on = False
         # A connection that is not in here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
@@ -212,8 +210,8 @@ class Tracer:
                 if event_type not in (ConnectStarted, ConnectFailed, Closed):
                     yield event_type, self._network_event
         if self._settings.trace_sip:
-            yield MessageReceived, self._message_received
-            yield MessageSent, self._message_sent
+            yield MessageReceived, self._message
+            yield MessageSent, self._message
 
     # Subscribers.
 
@@ -247,7 +245,7 @@ class Tracer:
         payload = self._writer.event(event, self._remark(event.connection))
         self._offer(packets.network_event, event.time, payload, None)
 
-    def _message(self, incoming: bool, event: MessageReceived | MessageSent) -> None:
+    def _message(self, event: MessageReceived | MessageSent) -> None:
         # What a message costs is here: nothing of it is another method's that need not be.
         packets = self._traces.get(event.connection.id)
         if type(packets) is not ConnectionPackets:
@@ -258,7 +256,7 @@ class Tracer:
         # Nearly all start lines have one of these two, which cost a third of what a pattern does.
         if (
             message[:8] != STATUS
-            and not message.startswith(REQUEST, message.find(b"\r") - 8)
+            and message[(end := message.find(b"\r")) - 8 : end + 2] != REQUEST
             and not is_sip(message)
         ):
             if not is_keep_alive(message):
@@ -284,6 +282,7 @@ class Tracer:
                 del calls[next(iter(calls))]
         if self._correlate is not None:
             found = self._correlate(message, found)
+        incoming = type(event) is MessageReceived
         try:
             packet = packets.message(incoming, event.time, message, found)
         except HepEncodeError as exc:
