@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from sipws import Bus
+    from sipws.events import MessageReceived, MessageSent
 
 HERE = Path(__file__)
 REQUEST_SIZE = 457
@@ -201,18 +202,43 @@ async def _run(name: str) -> None:
 
 async def _trace(bus: "Bus", how: str) -> None:
     """Trace what happens and every message to the port in ``HEP_PORT``, or load it and be off."""
-    import hep
-    from sipws.deferred import DeferredBus
-    from sipws.tracing.tracer import Tracer, TraceSettings
+    from sipws.tracing.pipeline import Pipeline
 
+    port = os.environ["HEP_PORT"]
+    if how == "least":
+        _trace_least(bus, int(port))
+        return
     transport = "tcp" if how == "tcp" else "udp"
-    sender = hep.open_sender(hep.HepId("127.0.0.1", int(os.environ["HEP_PORT"]), transport))
-    Tracer(DeferredBus(bus), sender.send, TraceSettings(trace_sip=True), on=how != "off")
+    trace = Pipeline(
+        f"127.0.0.1:{port};transport={transport}", trace_sip=True, on=how != "off", bus=bus
+    )
+    trace.start()
+    assert trace.sender is not None
     with suppress(TimeoutError):
         # Where nobody is there, it begins like that.
         async with asyncio.timeout(1):
-            while not sender.connected:  # noqa: ASYNC110 - there is no event for it
+            while not trace.sender.connected:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
+
+
+def _trace_least(bus: "Bus", port: int) -> None:
+    """The least that tracing messages can cost: an encoder and ``socket.send``, nothing else.
+
+    No switch, no filter, no Call-ID, no queue and no ledger, and answers wait for it.
+    """
+    import hep
+
+    flow = hep.Packet(src_ip="127.0.0.1", dst_ip="127.0.0.1", src_port=50000, dst_port=port)
+    encode = hep.PreparedEncoder(flow).encode
+    out = socket.socket(type=socket.SOCK_DGRAM)
+    out.connect(("127.0.0.1", port))
+
+    def send(event: "MessageReceived | MessageSent") -> None:
+        seconds, microseconds = divmod(round(event.time * 1_000_000), 1_000_000)
+        out.send(encode(seconds, microseconds, event.data, b"4f1c2a7e9b00001"))
+
+    bus.message_received.subscribe(send)
+    bus.message_sent.subscribe(send)
 
 
 class _Bare(asyncio.Protocol):

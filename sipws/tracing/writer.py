@@ -9,6 +9,7 @@ import re
 from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from sipws.events import Accepted, Closed, Connected, Connection, ConnectionEvent
@@ -32,11 +33,9 @@ _KEY: Final = b"\r\nSec-WebSocket-Key: "
 _DATE: Final = b"\r\nDate: "
 _ACCEPT: Final = b"\r\nSec-WebSocket-Accept: "
 _KEY_SIZE, _DATE_SIZE, _ACCEPT_SIZE = 24, 29, 28
-_is_date: Final = re.compile(
+_FORM_OF_DATES: Final = re.compile(
     rb"[A-Z][a-z][a-z], \d\d [A-Z][a-z][a-z] \d{4} \d\d:\d\d:\d\d GMT"
-).fullmatch
-"""Whether this is a date (RFC 9110 section 5.6.7). Letters, digits and colons alone make none: so
-is a token written, and a SIP URI with a password."""
+)
 
 _DURATION: Final = 100_000_000_001.25
 _MESSAGES_IN, _MESSAGES_OUT, _BYTES_IN, _BYTES_OUT = range(100_000_000_002, 100_000_000_006)
@@ -175,6 +174,16 @@ class Writer:
             self._templates.clear()
         self._templates[kind] = template
         return template
+
+
+@lru_cache(4)
+def _is_date(text: bytes) -> bool:
+    """Whether this is a date (RFC 9110 section 5.6.7).
+
+    Letters, digits and colons alone make none: so is a token written, and a SIP URI with a
+    password. A second sees many handshakes.
+    """
+    return _FORM_OF_DATES.fullmatch(text) is not None
 
 
 def _are_usual(key: bytes, date: bytes, accept: bytes) -> bool:
