@@ -6,6 +6,7 @@ which also costs less: a processor that does one thing again and again has all o
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
@@ -13,6 +14,8 @@ from typing import Any, Final, Generic, TypeVar
 from sipws.bus import Bus, E, Hook
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 DELAY: Final = 0.005
 """Seconds that an event waits: enough to gather some, and nothing to whoever looks at a trace.
@@ -102,7 +105,8 @@ class Gathering(Generic[T]):
 
     Args:
         bus: which tells the events.
-        taker: takes what was gathered, in its order, and does not keep the list; must not raise.
+        taker: takes what was gathered, in its order, and does not keep the list; one that raises is
+            logged, and what it was given is lost.
     """
 
     __slots__ = ("_bus", "_gathered", "_taker", "put")
@@ -118,7 +122,11 @@ class Gathering(Generic[T]):
     def hand_on(self) -> None:
         """Hand on what was gathered."""
         if self._gathered:
-            self._taker(self._gathered)
+            try:
+                self._taker(self._gathered)
+            except Exception:
+                # As with a subscriber: it is not to be the end of all telling.
+                log.exception("what was gathered could not be handed on")
             self._gathered.clear()
 
     def close(self) -> None:

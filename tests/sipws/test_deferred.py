@@ -195,3 +195,17 @@ async def test_what_was_gathered_is_handed_on_at_the_end(
     gathering.close()
     assert handed_on == happened
     assert not later.gatherings
+
+
+async def test_a_taker_that_raises_is_logged_and_keeps_nothing_from_the_others(
+    bus: Bus, later: DeferredBus, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    handed_on: list[Event] = []
+    for taker in (lambda _: 1 / 0, handed_on.extend):
+        later.subscribe(Gathering[Event](later, taker).put, ConnectionOpened)
+    happened = happen(bus, connection, 1)
+    later.flush()
+    happened += happen(bus, connection, 1)
+    await until_told(handed_on, 2)
+    assert handed_on == happened
+    assert "what was gathered could not be handed on" in caplog.text
