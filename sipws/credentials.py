@@ -109,6 +109,9 @@ _WORD: Final = (
 _SUBPROTOCOL: Final = re.compile(_WORD + rb"(?:[-._~+/:]" + _WORD + rb"){0,7}[-._~+/:]?")
 """What a subprotocol is called: words and small numbers. A token does not look like that."""
 
+_MOST_WORDS: Final = 32
+"""Words of one that are looked at for a name; the name of one has eight at most."""
+
 # A URL within a parameter is percent-encoded, one within that URL twice.
 _HINT: Final = re.compile(rb"[?&;#@%]|//|eyJ|(?i:sips?:)")
 _SIGNS: Final = (b"=", b"3d", b"@", b"//", b"%2f", b"sip:", b"sips:", b"eyj")
@@ -251,7 +254,7 @@ class Credentials:
     def _named(self, word: bytes) -> bytes:
         """What stands before a token that is named, as in ``bearer.TOKEN``; else nothing."""
         at = 0
-        for part in re.split(rb"([-._~+/:=])", word):
+        for part in re.split(rb"([-._~+/:=])", word, maxsplit=_MOST_WORDS):
             at += len(part)
             if self._is_parameter(part.lower()) and _SUBPROTOCOL.fullmatch(part):
                 return word[: at + 1]

@@ -160,8 +160,8 @@ class Masking:
         """Tell of nearly all handshakes that they hold no credentials: they have no new lines."""
         plain = self._plain
         lines = raw.split(b"\n")
-        if lines.pop():
-            # It was cut.
+        if lines.pop() or len(lines) > MOST:
+            # It was cut, or is not all looked at.
             return False
         for line in lines:
             if line not in plain and not _is_unique(line):
