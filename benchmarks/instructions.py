@@ -65,7 +65,9 @@ def _trace(bus: Bus) -> Callable[[], object]:
     """Trace every event and message into a queue; returns what works off all that waits."""
     deferred = DeferredBus(bus)
     outbox = hep.Outbox()
-    packets = Gathering(deferred, outbox.put_all)
+    packets = Gathering(
+        deferred, lambda gathered: outbox.put_all(gathered, sum(map(len, gathered)))
+    )
     Tracer(deferred, packets.put, TraceSettings(trace_sip=True))
 
     def work_off() -> None:

@@ -96,9 +96,14 @@ class Outbox:
             if not oldest:
                 break
 
-    def put_all(self, packets: Sequence[bytes]) -> None:
-        """Add packets in their order, as if each were put; where there is room, at once."""
-        count, size = len(packets), sum(map(len, packets))
+    def put_all(self, packets: Sequence[bytes], size: int) -> None:
+        """Add packets in their order, as if each were put; where there is room, at once.
+
+        Args:
+            packets: what to add.
+            size: their bytes.
+        """
+        count = len(packets)
         if (
             len(self._waiting) + len(self._taken) + count <= self._limit
             and self.bytes_queued + size <= self._limit_bytes

@@ -131,11 +131,13 @@ class Sender:
 
     def send_all(self, packets: Sequence[bytes]) -> None:
         """Send encoded packets in their order, as if each were sent; returns at once."""
-        if self._closed or max(map(len, packets), default=0) > self._longest:
+        size = sum(map(len, packets))
+        # Together they are mostly shorter than one may be.
+        if self._closed or (size > self._longest and max(map(len, packets)) > self._longest):
             for packet in packets:
                 self.send(packet)
             return
-        self.counters.put_all(packets)
+        self.counters.put_all(packets, size)
         if self._link is not None:
             self._link.wake()
 

@@ -53,7 +53,7 @@ def test_putting_packets_in_at_once_makes_no_difference(
 ) -> None:
     at_once, one_by_one = (Outbox(limit, when_full, limit_bytes) for _ in range(2))
     for packets, size in zip_longest(puts, taken):
-        at_once.put_all(packets or [])
+        at_once.put_all(packets or [], sum(map(len, packets or [])))
         for packet in packets or []:
             one_by_one.put(packet)
         for outbox in (at_once, one_by_one):
@@ -65,8 +65,8 @@ def test_putting_packets_in_at_once_makes_no_difference(
 def test_packets_go_elsewhere_together_too() -> None:
     outbox, elsewhere = Outbox(2), list[bytes]()
     outbox.divert = elsewhere.append
-    outbox.put_all([b"1", b"2", b"3"])
-    outbox.put_all([b"4"])
+    outbox.put_all([b"1", b"2", b"3"], 3)
+    outbox.put_all([b"4"], 1)
     assert (outbox.in_memory, elsewhere, outbox.spooled) == (2, [b"3", b"4"], 2)
 
 
@@ -83,7 +83,7 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(packets=st.lists(st.binary(min_size=1, max_size=9), max_size=4))
     def put_all(self, packets: list[bytes]) -> None:
-        self.outbox.put_all(packets)
+        self.outbox.put_all(packets, sum(map(len, packets)))
 
     @rule(size=st.integers(1, 30))
     def take(self, size: int) -> None:
