@@ -11,7 +11,7 @@ import argparse
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -126,9 +126,10 @@ def has_kamailio() -> bool:
     return True
 
 
-def row(what: str, figures: dict[str, float]) -> None:
+def row(what: str, figures: Mapping[str, float | None]) -> None:
     """Print a row of the table."""
-    print(f"| {what} | {' | '.join(f'{figure:.1f}' for figure in figures.values())} |", flush=True)
+    cells = ("" if figure is None else f"{figure:.1f}" for figure in figures.values())
+    print(f"| {what} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
