@@ -71,7 +71,7 @@ class Writer:
                 return self._handshake(event)
             if isinstance(event, Closed) and not event.reason and not self._homer5:
                 return self._close(event)
-        return self._unlike_others(event, remark)
+        return self._unlike_others(self.masked(event), remark)
 
     def parts(self, parts: Parts, remark: str = "") -> bytes:
         """The payload of these parts, which are shortened where it would be too long."""
@@ -93,8 +93,8 @@ class Writer:
     def _written(self, parts: Parts) -> bytes:
         return as_homer5(parts, self._delimiter) if self._homer5 else as_json(parts)
 
-    def _unlike_others(self, event: ConnectionEvent, remark: str = "") -> bytes:
-        return self.parts(PAYLOADS[type(event)](self.masked(event)), remark)
+    def _unlike_others(self, masked: ConnectionEvent, remark: str = "") -> bytes:
+        return self.parts(PAYLOADS[type(masked)](masked), remark)
 
     def _handshake(self, event: Accepted | Connected) -> bytes:
         """The payload of a handshake that succeeded, which may be like one before."""
@@ -109,7 +109,7 @@ class Writer:
         date = reply[date_at:date_end]
         accept = reply[accept_at:accept_end]
         if not _are_usual(key, date, accept):
-            return self._unlike_others(event)
+            return self._unlike_others(self.masked(event))
         around = (
             request[:key_at],
             request[key_end:],
@@ -121,8 +121,9 @@ class Writer:
         template = self._templates.get(kind)
         if template is not None:
             return template % (key, date, accept)
-        written = self._unlike_others(event)
-        if self.masked(event) is event and _stand_alone(*around):
+        masked = self.masked(event)
+        written = self._unlike_others(masked)
+        if masked is event and _stand_alone(*around):
             self._remember(kind, written, {key: b"%b", date: b"%b", accept: b"%b"})
         return written
 
