@@ -8,6 +8,7 @@ To change what a packet says, change its function here; to trace another event, 
 
 import json
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from sipws.events import (
@@ -249,19 +250,14 @@ PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {
 
 def as_json(parts: Parts) -> bytes:
     """One JSON object, written as OpenSIPS writes it with ``homer5_on=0`` (cJSON's layout)."""
-    members = [_MEMBERS[name] + _quote(text) for name, text in parts.opensips + parts.more]
+    members = [_member(name) + _quote(text) for name, text in parts.opensips + parts.more]
     return ("{\n\t" + ",\n\t".join(members) + "\n}").encode("utf-8", "replace")
 
 
-class _Members(dict[str, str]):
-    """What stands before each text: there are some thirty names, and no other."""
-
-    def __missing__(self, name: str) -> str:
-        self[name] = f"{_quote(name)}:\t"
-        return self[name]
-
-
-_MEMBERS: Final = _Members()
+@cache
+def _member(name: str) -> str:
+    # There are some thirty names, and no other.
+    return f"{_quote(name)}:\t"
 
 
 def as_homer5(parts: Parts, delimiter: str = ":") -> bytes:
