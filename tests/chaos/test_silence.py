@@ -82,17 +82,25 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hep.links.KEEP_ALIVE", 3)
 
 
+async def until_silence(
+    collector: Swallowing, run: Run, phone: MakePhone, until: Until
+) -> tuple[hep.Sender, Any]:
+    """Traces of a phone arrive, and then nothing does; returns their sender, and the phone."""
+    application = await run(collector.port)
+    [sender] = application.trace_points.senders
+    await until(lambda: sender.connected)
+    caller = phone(application)
+    await caller.ask(20)
+    await until(lambda: len(collector.calls) == 40)
+    collector.swallow()
+    return sender, caller
+
+
 async def test_a_connection_whose_data_is_swallowed_is_given_up_and_made_anew(
     run: Run, phone: MakePhone, until: Until
 ) -> None:
     async with Swallowing() as collector:
-        application = await run(collector.port)
-        [sender] = application.trace_points.senders
-        await until(lambda: sender.connected)
-        caller = phone(application)
-        await caller.ask(20)
-        await until(lambda: len(collector.calls) == 40)
-        collector.swallow()
+        sender, caller = await until_silence(collector, run, phone, until)
         await caller.ask(30)
         await until(lambda: not sender.counters.queued)
         assert sender.connected
@@ -116,13 +124,7 @@ async def test_a_connection_that_dies_while_it_is_idle_takes_nothing_along(
     run: Run, phone: MakePhone, until: Until
 ) -> None:
     async with Swallowing() as collector:
-        application = await run(collector.port)
-        [sender] = application.trace_points.senders
-        await until(lambda: sender.connected)
-        caller = phone(application)
-        await caller.ask(20)
-        await until(lambda: len(collector.calls) == 40)
-        collector.swallow()
+        sender, caller = await until_silence(collector, run, phone, until)
         # Nobody sends anything: the system asks by itself.
         await until(lambda: not sender.connected)
         assert sender.last_error == os.strerror(errno.ETIMEDOUT)

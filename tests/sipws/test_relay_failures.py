@@ -88,6 +88,22 @@ async def frames(reader: asyncio.StreamReader) -> AsyncIterator[tuple[int, bytes
         return
 
 
+def client_leg(both: Any) -> ClientLeg:
+    """The connection of the phone."""
+    return next(flow for flow in both.front.flows if isinstance(flow, ClientLeg))
+
+
+async def legs(both: Any, by_hand: ByHand) -> tuple[Any, ClientLeg, UpstreamLeg]:
+    """A phone whose upstream has answered, its connection and the one to the upstream."""
+    phone = await both.phone()
+    await by_hand.answer()
+    await both.told.wait_for(Connected)
+    client = client_leg(both)
+    upstream = client.pair.upstream
+    assert upstream is not None
+    return phone, client, upstream
+
+
 async def an_unused_port() -> int:
     async with Server(["ws:127.0.0.1:0"]) as server:
         return server.listeners[0].port
@@ -310,7 +326,7 @@ async def test_a_slow_client_slows_the_upstream_down_and_gets_everything(
     await phone.send("go")
     async with asyncio.timeout(20):
         await stopped.wait()
-        client = next(flow for flow in both.front.flows if isinstance(flow, ClientLeg))
+        client = client_leg(both)
         assert buffered(client) < 1_000_000
         phone.transport.resume_reading()
         for _ in range(ENOUGH):
@@ -325,12 +341,7 @@ async def test_a_large_read_of_a_client_does_not_go_on_while_its_upstream_is_slo
     relayed: Start, by_hand: ByHand
 ) -> None:
     both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30, max_chunks=0))
-    phone = await both.phone()
-    await by_hand.answer()
-    await both.told.wait_for(Connected)
-    client = next(flow for flow in both.front.flows if isinstance(flow, ClientLeg))
-    upstream = client.pair.upstream
-    assert upstream is not None
+    phone, client, upstream = await legs(both, by_hand)
     client.data_received(Frame(Opcode.BINARY, BIG).serialize(mask=True) * 2)
     assert not client._transport.is_reading()
     # It fills up before the client's turn comes.
@@ -353,12 +364,7 @@ async def test_what_a_lost_client_sent_waits_for_a_slow_upstream_and_holds_nobod
     relayed: Start, by_hand: ByHand, end: str
 ) -> None:
     both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30, close_timeout=30))
-    phone = await both.phone()
-    await by_hand.answer()
-    await both.told.wait_for(Connected)
-    client = next(flow for flow in both.front.flows if isinstance(flow, ClientLeg))
-    upstream = client.pair.upstream
-    assert upstream is not None
+    phone, client, upstream = await legs(both, by_hand)
     client.data_received(Frame(Opcode.TEXT, b"on the way").serialize(mask=True) * 500)
     upstream.pause_writing()
     client._transport.abort()
@@ -391,12 +397,7 @@ async def test_no_side_is_given_up_for_what_is_not_read_while_the_other_is_slow(
     relayed: Start, by_hand: ByHand
 ) -> None:
     both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30))
-    phone = await both.phone()
-    await by_hand.answer()
-    await both.told.wait_for(Connected)
-    client = next(flow for flow in both.front.flows if isinstance(flow, ClientLeg))
-    upstream = client.pair.upstream
-    assert upstream is not None
+    phone, client, upstream = await legs(both, by_hand)
     upstream.pause_writing()
     soon = asyncio.get_running_loop().time()
     for leg in (client, upstream):
