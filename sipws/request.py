@@ -1,5 +1,7 @@
 """An upgrade request as the application sees it: target, query, cookies, headers. Pure."""
 
+import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -66,13 +68,16 @@ class UpgradeRequest:
         Args:
             name: in any case.
         """
-        wanted = name.lower().encode("latin-1", "replace")
-        values: list[str] = []
-        for line in self.raw.split(b"\n")[1:]:
-            key, colon, value = line.partition(b":")
-            if colon and key.lower() == wanted:
-                values.append(value.strip(b" \t\r").decode("latin-1"))
-        return values
+        found = _lines_of(name).findall(self.raw)
+        return [value.strip(b" \t\r").decode("latin-1") for value in found]
 
     def __repr__(self) -> str:
         return f"UpgradeRequest({self.path!r})"
+
+
+@lru_cache(64)
+def _lines_of(name: str) -> re.Pattern[bytes]:
+    """What finds a header's values; each request is asked for the same few."""
+    return re.compile(
+        b"\n" + re.escape(name.encode("latin-1", "replace")) + b":(.*)", re.IGNORECASE
+    )
