@@ -22,7 +22,11 @@ class Phone:
     def __init__(self, server: str, aor: str) -> None:
         self.server, self.aor = server, aor
         self.answers: asyncio.Queue[bytes] = asyncio.Queue()
-        self.client = sipws.Client(lambda flow, message: self.answers.put_nowait(message))
+        self.client = sipws.Client(
+            lambda flow, message: self.answers.put_nowait(message),
+            # As a page of the domain has it: most SIP servers ask for one unless told otherwise.
+            origin=f"https://{aor.rpartition('@')[2]}",
+        )
         # Nobody can connect to a client like this one: RFC 7118 has it say so in its addresses.
         self.host = f"{secrets.token_hex(6)}.invalid"
         self.user = aor.removeprefix("sip:").partition("@")[0]

@@ -109,8 +109,10 @@ class Rules:
                 return Refusal(ErrorKind.HOST_REFUSED, f"host {hosts[0]!r} is not served here")
         origins = request.header("origin")
         if not origins:
-            if self.require_origin:
-                return Refusal(ErrorKind.ORIGIN_REFUSED, "an Origin header is required")
+            # What asks for no WebSocket is told that a moment later: a person, or a health check.
+            if self.require_origin and request.header("upgrade"):
+                detail = "an Origin header is required (require_origin)"
+                return Refusal(ErrorKind.ORIGIN_REFUSED, detail)
         elif self.allowed_origins and (len(origins) > 1 or origins[0] not in self.allowed_origins):
             return Refusal(
                 ErrorKind.ORIGIN_REFUSED, f"pages of origin {origins[0]!r} may not connect here"

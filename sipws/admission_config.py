@@ -76,8 +76,9 @@ class AdmissionSettings(Section):
     ws_resource: Annotated[str, AfterValidator(_path)] = "/"
     """The path that is served; any other gets a 404. ``/`` stands for every path."""
 
-    require_origin: bool = False
-    """Whether an upgrade request without ``Origin`` is refused with a 403."""
+    require_origin: bool = True
+    """Whether an upgrade request without ``Origin``, which pages have and most other programs have
+    not, is refused with a 403."""
 
     allowed_origins: Annotated[tuple[Origin, ...], BeforeValidator(listed)] = ()
     """Origins of pages that may connect, others get a 403; any where there are none."""

@@ -133,6 +133,11 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         " (default: none; the built-in responder answers)",
     )
     parser.add_argument(
+        "--require-origin",
+        action=flag,
+        help="refuse clients without an Origin header: phones that are no pages (default: on)",
+    )
+    parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that serve (default: 1)"
     )
     parser.add_argument(
@@ -177,7 +182,11 @@ def _run(args: argparse.Namespace) -> int:
         }
     config = config.changed(
         source,
-        transport={"listen": args.listen, "workers": args.workers},
+        transport={
+            "listen": args.listen,
+            "require_origin": args.require_origin,
+            "workers": args.workers,
+        },
         tracing=tracing,
         upstream={"upstream_uri": args.upstream},
         control={"listen": args.control},
@@ -196,7 +205,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     log.setup("warning")
-    config = Config().changed("--listen", transport={"listen": args.listen})
+    # Whoever wants to try something is welcome, also with phones that are no pages.
+    anybody = {"listen": args.listen, "require_origin": False}
+    config = Config().changed("--listen", transport=anybody)
     return _loop(console.serve_demo(config, may_move=args.listen is None))
 
 

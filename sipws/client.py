@@ -56,7 +56,8 @@ class Client:
             authorities and checks certificate and name. See `sipws.tls.client_context`.
         subprotocols: what is offered, in order of preference. With none, none is required: for
             peers that are no SIP servers.
-        origin: an ``Origin`` header, for servers that insist on one.
+        origin: an ``Origin`` header, for servers that insist on one, as OpenSIPS and `sipws run` do
+            unless told otherwise.
         headers: more headers for upgrade requests, such as ``Authorization``.
         listener: what connections are opened for, as a definition: a trace filter sees it as
             ``$socket_in``. Our end of the socket unless given.

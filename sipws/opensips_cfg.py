@@ -76,12 +76,9 @@ PARAMETERS: Final[dict[tuple[str, str], tuple[str, str, Read]]] = {
 }
 """What is taken over: from module and parameter to section and setting."""
 
-DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    "transport": {"require_origin": True},
-    "hep": {"homer5_on": True},
-}
-"""OpenSIPS' defaults where ours differ: who brings its configuration expects its packets, and that
-what it refused stays refused."""
+DEFAULTS: Final[dict[str, Any]] = {"homer5_on": True}
+"""OpenSIPS' defaults of ``proto_hep`` where ours differ: who brings its configuration expects its
+packets."""
 
 _WEBSOCKET: Final = re.compile(r"\s*wss?:", re.IGNORECASE)
 
@@ -98,8 +95,8 @@ def table_of(
         ConfigurationError: a parameter that is taken over has a value that cannot be.
     """
     table: dict[str, dict[str, Any]] = {
-        "transport": dict(DEFAULTS["transport"]),
-        "hep": dict(DEFAULTS["hep"]),
+        "transport": {},
+        "hep": dict(DEFAULTS),
         "tracing": {},
     }
     passed_over: list[str] = []

@@ -189,10 +189,13 @@ async def _run(name: str) -> None:
         await _bare()
         return
     from sipws import Server, responder
+    from sipws.admission import Rules
     from sipws.session import Session
 
     Session.by_hand = name != "engine"
-    async with Server(["ws:127.0.0.1:0"], responder.answer) as server:
+    # As `sipws run` has it.
+    rules = Rules(require_origin=True)
+    async with Server(["ws:127.0.0.1:0"], responder.answer, rules=rules) as server:
         if name.startswith("traced-"):
             await _trace(server.bus, name.removeprefix("traced-"))
         print(server.listeners[0].port, flush=True)

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws.app import Application
 from sipws.config import Config
 from sipws.plan import Plan
+
+PAGE = Origin("https://phone.example.com")
 
 Run = Callable[..., Awaitable[Application]]
 Until = Callable[[Callable[[], object]], Awaitable[None]]
@@ -73,7 +75,7 @@ class Phone:
 
     async def ask(self, count: int) -> None:
         """Ask so often, wait for every answer, and trace it; the ledger is right all along."""
-        async with connect(self._url, subprotocols=[Subprotocol("sip")]) as client:
+        async with connect(self._url, subprotocols=[Subprotocol("sip")], origin=PAGE) as client:
             for _ in range(count):
                 await client.send(options(self.asked))
                 self.asked += 1

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 import hep
+
+PAGE = Origin("https://phone.example.com")
 
 Until = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -117,7 +119,7 @@ async def test_ages_and_the_order_of_what_is_traced_do_not_follow_a_clock_that_i
     listening = await running.line_with("listening on ws:")
     url = f"ws://127.0.0.1:{listening.split(':')[-1].strip()}/"
     begun = time()
-    async with connect(url, subprotocols=[Subprotocol("sip")]) as phone:
+    async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as phone:
         await phone.send(options(1))
         await phone.recv()
         await running.set_back()
@@ -128,7 +130,7 @@ async def test_ages_and_the_order_of_what_is_traced_do_not_follow_a_clock_that_i
     # Accepted, four messages, closed, and a line for each call.
     await until(lambda: len(packets) == 8)
     before = packets.copy()
-    async with connect(url, subprotocols=[Subprotocol("sip")]):
+    async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE):
         await until(lambda: len(packets) > len(before))
     lasted = time() - begun
 

@@ -128,17 +128,21 @@ class Program:
         return err.decode()
 
 
-Run = Callable[[str], Any]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
 async def sipws_run(tmp_path: Path) -> AsyncIterator[Run]:
-    """Start the program on a free port with a configuration: ``await sipws_run(toml)``."""
+    """Start the program on a free port with a configuration: ``await sipws_run(toml)``.
+
+    Settings of the transport come behind it.
+    """
     async with AsyncExitStack() as stack:
 
-        async def start(toml: str) -> Program:
+        async def start(toml: str, transport: str = "") -> Program:
             config = tmp_path / "sipws.toml"
-            config.write_text(f'[transport]\nlisten = ["ws:127.0.0.1:0"]\n{toml}')
+            listen = 'listen = ["ws:127.0.0.1:0"]'
+            config.write_text(f"[transport]\n{listen}\n{transport}\n{toml}")
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-X", "dev", "-m", "sipws", "run", "-c", str(config),
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -171,7 +175,12 @@ async def serve(tmp_path: Path, collected: Any) -> AsyncIterator[Serve]:
             proto: str, received: Callable[[MessageReceived], None] | None = None
         ) -> str:
             table = {
-                "transport": {"listen": f"{proto}:127.0.0.1:0", "tls_certificate": certificate},
+                "transport": {
+                    "listen": f"{proto}:127.0.0.1:0",
+                    "tls_certificate": certificate,
+                    # Node and baresip are no pages, and have no Origin.
+                    "require_origin": False,
+                },
                 "tracing": {
                     "trace_on": True,
                     "trace_destination": f"{ip}:{port}",

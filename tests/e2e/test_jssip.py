@@ -14,6 +14,10 @@ NETWORK = 0x59
 SIP = 1
 
 
+NO_PAGE = "require_origin = false"
+"""Under Node a phone has no Origin."""
+
+
 def tracing_to(address: tuple[str, int], transport: str, more: str = "") -> str:
     ip, port = address[:2]
     return f"""
@@ -46,7 +50,7 @@ async def test_jssip_under_node_registers_and_is_traced(
     node, run_client, sipws_run, collected, transport
 ) -> None:
     address = getattr(collected.collector, f"{transport}_address")
-    program = await sipws_run(tracing_to(address, transport))
+    program = await sipws_run(tracing_to(address, transport), NO_PAGE)
     told = await run_client(node, "jssip_node.cjs", program.url)
     assert [line["event"] for line in told] == [
         "connected",
@@ -112,7 +116,7 @@ async def test_a_filter_route_keeps_a_real_client_out_of_the_traces(
 ) -> None:
     (tmp_path / "filter.cfg").write_text("route[ws_filter] {\n    drop;\n}\n")
     filtered = 'script = "filter.cfg"\ntrace_filter_route = "ws_filter"'
-    program = await sipws_run(tracing_to(collected.collector.udp_address, "udp", filtered))
+    program = await sipws_run(tracing_to(collected.collector.udp_address, "udp", filtered), NO_PAGE)
     await run_client(node, "jssip_node.cjs", program.url)
     assert "0 connections traced, 0 HEP packets sent" in await program.stop()
     assert collected.packets == []
@@ -122,7 +126,7 @@ async def test_a_client_is_served_while_no_collector_is_there(
     node, run_client, sipws_run, collected
 ) -> None:
     address = collected.collector.tcp_address
-    program = await sipws_run(tracing_to(address, "tcp"))
+    program = await sipws_run(tracing_to(address, "tcp"), NO_PAGE)
     await collected.collector.__aexit__(None, None, None)
     told = await run_client(node, "jssip_node.cjs", program.url)
     assert told[1]["event"] == "registered"

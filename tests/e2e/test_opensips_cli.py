@@ -7,11 +7,13 @@ import sys
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws.app import Application
 from sipws.config import Config
 from sipws.plan import Plan
+
+PAGE = Origin("https://phone.example.com")
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +36,7 @@ async def test_opensips_cli_reads_lists_and_closes() -> None:
     table = {"transport": {"listen": "ws:127.0.0.1:0"}, "control": {"listen": "127.0.0.1:0"}}
     async with Application(Plan.of(Config.of(table, "test"))) as running:
         url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
-        async with connect(url, subprotocols=[Subprotocol("sip")]) as phone:
+        async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as phone:
             peer = "{}:{}".format(*phone.local_address)
             statistics, listed, trace, missing = await asyncio.gather(
                 opensips_cli(running, "get_statistics", "ws:connections", "hep:"),
@@ -65,7 +67,7 @@ async def test_opensips_cli_shows_a_callers_messages_live() -> None:
     async with Application(Plan.of(Config.of(table, "test"))) as running:
         assert running.control is not None
         url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
-        async with connect(url, subprotocols=[Subprotocol("sip")]) as phone:
+        async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as phone:
             # The connection stands before the trace is asked for.
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", "from opensipscli.main import main; main()"),

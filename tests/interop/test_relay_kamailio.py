@@ -64,7 +64,7 @@ async def told_by(phones: asyncio.subprocess.Process) -> AsyncIterator[dict[str,
 async def test_phones_talk_over_kamailio_until_it_is_gone(find, registrar) -> None:
     node = find.node_with("jssip")
     table = {
-        "transport": {"listen": "ws:127.0.0.1:0"},
+        "transport": {"listen": "ws:127.0.0.1:0", "require_origin": False},
         "upstream": {"upstream_uri": f"ws://127.0.0.1:{registrar.port}"},
     }
     messages: list[MessageReceived] = []

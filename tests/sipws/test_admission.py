@@ -219,6 +219,22 @@ def test_a_required_origin(connection: Connection, upgrade: bytes) -> None:
     assert answer(session_of(connection, rules), request) == (101, None)
 
 
+def test_who_is_refused_for_an_origin_hears_which_setting_asks_for_it(
+    connection: Connection, upgrade: bytes
+) -> None:
+    happened = session_of(connection, Rules(require_origin=True)).receive(upgrade, 1000.5)
+    [failed] = [event for event in happened if isinstance(event, HandshakeFailed)]
+    assert failed.detail == "an Origin header is required (require_origin)"
+    assert failed.reply.endswith(b"\r\n\r\nan Origin header is required (require_origin)\n")
+
+
+def test_what_asks_for_no_websocket_hears_that_rather_than_of_an_origin(
+    connection: Connection,
+) -> None:
+    session = session_of(connection, Rules(require_origin=True))
+    assert answer(session, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") == (426, ErrorKind.NO_UPGRADE)
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws import Server
 from sipws.cli import main
+
+PAGE = Origin("https://phone.example.com")
 
 
 class Running:
@@ -78,7 +80,7 @@ async def test_the_demo_shows_a_registration_a_refusal_and_an_accident(start: St
     assert "Close-Code=1006" in scenes[3]
     # It goes on serving.
     [url] = set(re.findall(r"ws://127\.0\.0\.1:\d+/", shown))
-    async with connect(url, subprotocols=[Subprotocol("sip")]):
+    async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE):
         await demo.line_with("ACCEPTED SUCCESS")
     await demo.line_with("Close-Code=1000")
     assert await demo.stop() == 0
@@ -91,7 +93,7 @@ async def test_run_without_a_configuration_prints_its_own_traces(start: Start) -
     listening = await running.line_with("SIP over WebSocket; answers REGISTER and OPTIONS")
     await running.line_with("Ctrl-C ends it")
     url = f"ws://{listening.split()[0].removeprefix('ws:')}/"
-    connection = connect(url, subprotocols=[Subprotocol("sip")])
+    connection = connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE)
     async with connection as client:
         await running.line_with("ACCEPTED SUCCESS")
         await client.send("OPTIONS sip:a SIP/2.0\r\n\r\n")
@@ -108,7 +110,7 @@ async def test_run_relays_to_an_upstream(start: Start) -> None:
         listening = await running.line_with(f"SIP over WebSocket; relays to {upstream}")
         await running.line_with("Ctrl-C ends it")
         url = f"ws://{listening.split()[0].removeprefix('ws:')}/"
-        async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+        async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as client:
             await client.send("OPTIONS sip:a SIP/2.0\r\n\r\n")
             assert await client.recv() == "told"
             assert await running.stop(signal.SIGTERM) == 0
@@ -123,7 +125,7 @@ async def test_tracing_can_be_off(start: Start) -> None:
     listening = await running.line_with("SIP over WebSocket; answers REGISTER and OPTIONS")
     await running.line_with("Ctrl-C ends it")
     url = f"ws://{listening.split()[0].removeprefix('ws:')}/"
-    async with connect(url, subprotocols=[Subprotocol("sip")]):
+    async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE):
         pass
     assert await running.stop() == 0
     assert "Stopped: 0 connections traced, 0 HEP packets sent, 0 dropped." in running.seen

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws import __version__, mi
 from sipws.app import Application
@@ -18,6 +18,7 @@ from sipws.config import Config
 from sipws.plan import NOWHERE, Plan
 
 SIP = [Subprotocol("sip")]
+PAGE = Origin("https://phone.example.com")
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def running() -> AsyncIterator[Application]:
 @pytest.fixture
 async def phone(running: Application) -> AsyncIterator[ClientConnection]:
     port = running.server.listeners[0].port
-    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP) as client:
+    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP, origin=PAGE) as client:
         yield client
 
 

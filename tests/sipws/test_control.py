@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 import hep
 from sipws import control
@@ -25,6 +25,7 @@ from sipws.control import ControlServer, Page
 from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
+PAGE = Origin("https://phone.example.com")
 
 Start = Callable[..., Any]
 
@@ -68,7 +69,7 @@ async def ctl(application: Application, *arguments: str) -> int:
 async def come_and_go(application: Application) -> None:
     """A connection, from start to end, and time for its traces to arrive."""
     port = application.server.listeners[0].port
-    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP):
+    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP, origin=PAGE):
         pass
     [sender] = application.trace_points.senders
     async with asyncio.timeout(5):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws.app import Application
 from sipws.commands import methods_of
@@ -17,6 +17,7 @@ from sipws.exposition import CONTENT_TYPE
 from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
+PAGE = Origin("https://phone.example.com")
 OPTIONS = (
     "OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid\r\nFrom: <sip:a@b>;tag=1\r\n"
     "To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n"
@@ -65,7 +66,7 @@ async def test_traffic_is_counted_while_it_flows_and_stays_when_it_ends() -> Non
     async with application() as running:
         listener = str(running.server.listeners[0])
         url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
-        async with connect(url, subprotocols=SIP) as client:
+        async with connect(url, subprotocols=SIP, origin=PAGE) as client:
             await client.send(OPTIONS)
             await client.recv()
             during = await metrics(running)
@@ -102,7 +103,7 @@ async def test_hep_is_counted_by_destination_and_cause() -> None:
     }
     async with application(**tracing) as running:
         port = running.server.listeners[0].port
-        async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP):
+        async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP, origin=PAGE):
             pass
         await running.server.flows.wait_empty()
         running.trace_points.bus.flush()
@@ -153,7 +154,7 @@ async def test_the_ledger_is_the_same_wherever_it_is_read() -> None:
     tracing = {"tracing": {"trace_destination": to, "trace_on": True, "trace_sip": True}}
     async with application(**tracing) as running:
         url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
-        async with connect(url, subprotocols=SIP) as client:
+        async with connect(url, subprotocols=SIP, origin=PAGE) as client:
             for _ in range(20):
                 await client.send(OPTIONS)
                 await client.recv()
@@ -212,7 +213,7 @@ async def test_health_tells_live_from_ready() -> None:
         assert (await get(running, "/readyz"))[::2] == (200, "ready\n")
         port = running.server.listeners[0].port
         # A peer that does not answer the close frame holds up the end.
-        async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP) as client:
+        async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP, origin=PAGE) as client:
             client.transport.pause_reading()
             ending = asyncio.ensure_future(running.__aexit__())
             await asyncio.sleep(0)

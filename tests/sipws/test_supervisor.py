@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws import parent, supervisor, worker_process
 from sipws.config import Config
 from sipws.plan import Plan
 from sipws.supervisor import LONGEST_PAUSE, SETTLED, Supervisor, pause_before
 from sipws.worker_process import WorkerEndedError, WorkerProcess
+
+PAGE = Origin("https://phone.example.com")
 
 PATIENCE = 20.0
 
@@ -47,7 +49,7 @@ async def until(done: Callable[[], bool]) -> None:
 async def come_and_go(running: Supervisor, times: int) -> None:
     for _ in range(times):
         url = f"ws://127.0.0.1:{running.listeners[0].port}/"
-        async with connect(url, subprotocols=[Subprotocol("sip")], open_timeout=5):
+        async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE, open_timeout=5):
             pass
 
 

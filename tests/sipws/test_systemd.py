@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws import systemd
 from sipws.address import Address, Listener
 from sipws.errors import ConfigurationError
+
+PAGE = Origin("https://phone.example.com")
 
 PATIENCE = 20.0
 """Seconds that a process may take to start on a busy machine."""
@@ -199,7 +201,7 @@ def test_a_service_takes_its_sockets_over_and_says_how_it_is(
                 status = f"STATUS=listening on ws:127.0.0.1:{port}{also}"
                 assert manager.hear() == ["READY=1", status]
                 url = f"ws://127.0.0.1:{port}/"
-                with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+                with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as client:
                     client.send("\r\n\r\n")
                     assert client.recv(timeout=PATIENCE) == "\r\n"
                 with socket.create_connection(("127.0.0.1", control_port)) as asking:

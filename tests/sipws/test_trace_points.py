@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 import hep
 from sipws.app import Application
@@ -17,6 +17,8 @@ from sipws.config import Config
 from sipws.errors import ConfigurationError, TracePointError
 from sipws.plan import Plan
 from sipws.trace_commands import trace_commands
+
+PAGE = Origin("https://phone.example.com")
 
 
 class Inbox(list[hep.Packet]):
@@ -73,7 +75,7 @@ def options(user: str = "alice", call: str = "c1") -> str:
 async def phone(application: Application, *messages: str) -> None:
     port = application.server.listeners[0].port
     url = f"ws://127.0.0.1:{port}/"
-    async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+    async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as client:
         for message in messages:
             await client.send(message)
             await client.recv()
@@ -143,7 +145,7 @@ async def test_a_trace_is_started_and_stopped_while_connections_are_open(collect
     application = await run()
     mi = trace_commands(application)
     url = f"ws://127.0.0.1:{application.server.listeners[0].port}/"
-    async with connect(url, subprotocols=[Subprotocol("sip")]) as client:
+    async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as client:
         assert mi["trace_start"](id="live", uri=f"hep:{inbox.hep_id};version=3") == "OK"
         await client.send(options())
         await client.recv()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws import Server
 from sipws.app import Application
@@ -16,6 +16,8 @@ from sipws.config import Config
 from sipws.events import Side
 from sipws.plan import Plan
 from sipws.readings import families, statistics
+
+PAGE = Origin("https://phone.example.com")
 
 
 @pytest.fixture
@@ -33,7 +35,9 @@ async def running() -> AsyncIterator[Application]:
 @pytest.fixture
 async def phone(running: Application) -> AsyncIterator[ClientConnection]:
     port = running.server.listeners[0].port
-    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=[Subprotocol("sip")]) as client:
+    async with connect(
+        f"ws://127.0.0.1:{port}/", subprotocols=[Subprotocol("sip")], origin=PAGE
+    ) as client:
         await client.send("x")
         assert await client.recv() == "x"
         yield client

@@ -15,13 +15,15 @@ import pytest
 import trustme
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from sipws.address import Listener
 from sipws.config import Config
 from sipws.plan import Plan
 from sipws.supervisor import Supervisor
 from sipws.systemd import Assigned
+
+PAGE = Origin("https://phone.example.com")
 
 PATIENCE = 20.0
 
@@ -36,7 +38,9 @@ class Running:
 
     async def client(self, **options: Any) -> ClientConnection:
         url = f"ws://127.0.0.1:{self.port}/"
-        opening = connect(url, subprotocols=[Subprotocol("sip")], open_timeout=PATIENCE, **options)
+        opening = connect(
+            url, subprotocols=[Subprotocol("sip")], origin=PAGE, open_timeout=PATIENCE, **options
+        )
         return await self._stack.enter_async_context(opening)
 
     async def behind(self, header: bytes) -> ClientConnection:

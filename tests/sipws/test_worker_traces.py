@@ -12,13 +12,15 @@ from unittest.mock import AsyncMock
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 import hep
 from sipws import worker_process
 from sipws.config import Config
 from sipws.plan import Plan
 from sipws.supervisor import Supervisor
+
+PAGE = Origin("https://phone.example.com")
 
 PATIENCE = 20.0
 
@@ -205,7 +207,7 @@ async def test_nobody_but_a_worker_adds_to_a_trace(
         assert f"process {os.getpid()} is no worker" in caplog.text
         for _ in range(10):
             url = f"ws://127.0.0.1:{running.listeners[0].port}/"
-            async with connect(url, subprotocols=[Subprotocol("sip")]):
+            async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE):
                 pass
         assert await running.call("trace_stop", ["live"]) == {"result": "OK"}
         assert not path.parent.exists()

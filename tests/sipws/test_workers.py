@@ -26,7 +26,9 @@ from websockets.asyncio.client import ClientConnection as AsyncConnection
 from websockets.asyncio.client import connect as connect_in_one_thread
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
+
+PAGE = Origin("https://phone.example.com")
 
 PATIENCE = 20.0
 """Seconds that processes may take on a busy machine."""
@@ -51,7 +53,7 @@ class SecureClient:
     def __init__(self, url: str, tls: ssl.SSLContext, subprotocol: Subprotocol) -> None:
         self._runner = asyncio.Runner()
         opening = connect_in_one_thread(
-            url, subprotocols=[subprotocol], ssl=tls, open_timeout=PATIENCE
+            url, subprotocols=[subprotocol], origin=PAGE, ssl=tls, open_timeout=PATIENCE
         )
         self._client = self._runner.run(_awaited(opening))
 
@@ -116,7 +118,7 @@ class Program:
         sip = Subprotocol("sip")
         if self.tls is not None:
             return self._stack.enter_context(SecureClient(self.url, self.tls, sip))
-        client = connect(self.url, subprotocols=[sip], open_timeout=PATIENCE)
+        client = connect(self.url, subprotocols=[sip], origin=PAGE, open_timeout=PATIENCE)
         return self._stack.enter_context(client)
 
     def one_on(self, worker: int) -> Any:
@@ -438,7 +440,7 @@ def test_the_embedded_collector_shows_the_traces_of_all(start: Start) -> None:
     until(lambda: "Ctrl-C ends it." in program.said or program.process.poll())
     [url] = set(re.findall(r"ws:(127\.0\.0\.1:\d+)", program.said))
     for _ in range(40):
-        with connect(f"ws://{url}", subprotocols=[Subprotocol("sip")]):
+        with connect(f"ws://{url}", subprotocols=[Subprotocol("sip")], origin=PAGE):
             pass
     assert program.stop(signal.SIGINT) == 0
     traces = re.findall(
@@ -520,7 +522,7 @@ def test_a_second_signal_ends_it_at_once(start: Start, tmp_path: Path) -> None:
         deaf.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Protocol: sip\r\n\r\n"
+            b"Sec-WebSocket-Protocol: sip\r\nOrigin: null\r\n\r\n"
         )
         until(lambda: program.connections.total() == 2)
         program.process.terminate()
