@@ -38,6 +38,8 @@ TOLD: Final = 64
 """Refused connections that may stay at once to read why. Any more are dropped without a word, so
 that a flood that is refused holds no sockets."""
 
+_USUAL_ORIGIN: Final = b"\r\nOrigin: "
+
 ForwardingHeader = Literal["x-forwarded-for", "forwarded"]
 
 
@@ -139,6 +141,8 @@ class Admission:
         self.rules = rules or Rules()
         self.examines = self.rules.examines
         """Whether an upgrade request can change anything."""
+        self.asks_only_for_origin = not replace(self.rules, require_origin=False).examines
+        """Whether a request with any ``Origin`` is let in."""
         self.draining: float | None = None
         """Set, everybody is refused, and told to come back in so many seconds."""
         self.refused: Counter[ErrorKind] = Counter()
@@ -294,16 +298,18 @@ class Ticket:
             the connection, with the real peer where a trusted proxy tells it, and why it is
             refused; None where it is let in.
         """
-        rules, request = self._admission.rules, connection.request
-        if request is None:
+        admission, request = self._admission, connection.request
+        # As most servers are configured and as browsers write it; the long way is ten times as long
+        # for a connection that finds cold caches.
+        if request is None or (admission.asks_only_for_origin and _USUAL_ORIGIN in request.raw):
             return connection, None
-        refusal = None
+        rules, refusal = admission.rules, None
         if (peer := rules.peer_behind(connection.peer, request)) is not None:
             connection = replace(connection, peer=peer)
             refusal = self.claim(peer.ip, now)
         refusal = refusal or rules.examine(request)
         if refusal is not None:
-            self._admission.refused[refusal.kind] += 1
+            admission.refused[refusal.kind] += 1
         return connection, refusal
 
     def release(self) -> None:

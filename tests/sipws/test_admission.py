@@ -342,3 +342,22 @@ def test_who_is_behind_a_proxy_counts_for_the_limits(
     for ticket in tickets:
         ticket.release()
     assert (admission.connections, admission.addresses) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "header", [b"Origin: a", b"origin: a", b"Origin:a", b"ORIGIN:", b"Origin :a"]
+)
+@pytest.mark.parametrize("place", [1, 3])
+def test_an_origin_is_found_however_it_is_written_and_nowhere_else(
+    connection: Connection, header: bytes, place: int
+) -> None:
+    def is_let_in(header: bytes) -> bool:
+        lines = [b"GET / HTTP/1.1", b"Upgrade: websocket", b"Host: a"]
+        lines.insert(place, header)
+        asking = replace(connection, request=UpgradeRequest(b"\r\n".join([*lines, b"", b""])))
+        ticket = Admission(Rules(require_origin=True)).enter(A, 0)
+        return ticket.examine(asking, 0)[1] is None
+
+    assert is_let_in(header) == (b" :" not in header)
+    assert not is_let_in(b"X-" + header)
+    assert not is_let_in(b"X: " + header)
