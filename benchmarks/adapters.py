@@ -14,12 +14,20 @@ import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack, ExitStack, suppress
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 from websockets.asyncio.client import connect
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from peers import load
+
 from sipws.tracing.pipeline import Pipeline
+
+CPUS: Final = sorted(os.sched_getaffinity(0))
+"""The servers have the first, the client the last."""
 
 MODES: Final = ("plain", "off", "on")
 """Without the adapter; with it and tracing switched off; with it and SIP traced."""
@@ -185,11 +193,13 @@ def main() -> None:
             stack.callback(process.kill)
             assert process.stdout is not None
             ports[name] = int(process.stdout.readline())
+        load.pin(CPUS[-1])
         uvloop.run(compare(ports))
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
+        load.pin(CPUS[0])
         uvloop.run(serve(*sys.argv[1:]))
     else:
         main()
