@@ -16,6 +16,7 @@ from typing import Final
 
 from sipws.address import Address, Listener, address_of_socket
 from sipws.admission import Ticket
+from sipws.alerts import alerted
 from sipws.events import Connection, ConnectionOpened, ErrorKind
 from sipws.flow import Flow
 from sipws.handshake import Refusal
@@ -160,13 +161,7 @@ class Gate:
             if self._tls is None:
                 await self._loop.connect_accepted_socket(lambda: flow, arrival.socket)
             else:
-                await self._loop.connect_accepted_socket(
-                    lambda: flow,
-                    arrival.socket,
-                    ssl=self._tls(),
-                    # Zero would be refused, and what little is left is spent on failing.
-                    ssl_handshake_timeout=max(deadline - self._loop.time(), 0.001),
-                )
+                await self._shake_hands(arrival.socket, flow, self._tls(), deadline)
         except OSError as exc:
             if self._tls is None:
                 self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, str(exc))
@@ -179,6 +174,19 @@ class Gate:
         finally:
             # Whatever went wrong: who did not become a flow does not stay.
             self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "the connection cannot be served")
+
+    async def _shake_hands(
+        self, connected: socket.socket, flow: Flow, context: ssl.SSLContext, deadline: float
+    ) -> None:
+        """Do the TLS handshake; the flow begins behind it."""
+        with alerted(connected):
+            await self._loop.connect_accepted_socket(
+                lambda: flow,
+                connected,
+                ssl=context,
+                # Zero would be refused, and what little is left is spent on failing.
+                ssl_handshake_timeout=max(deadline - self._loop.time(), 0.001),
+            )
 
     async def _read_header(self, arrival: "_Arrival", deadline: float) -> Refusal | None:
         """Find out who is behind a trusted proxy; returns why it is not let in."""

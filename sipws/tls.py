@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from sipws.alerts import AlertingContext
 from sipws.errors import ConfigurationError
 
 VerifyClient = Literal["off", "optional", "required"]
@@ -143,7 +144,7 @@ def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext
     Raises:
         ConfigurationError: a file cannot be read, or certificate and key do not belong together.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = AlertingContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # A TLS 1.2 client could make the server do handshake after handshake on one connection.
     context.options |= ssl.OP_NO_RENEGOTIATION

@@ -114,6 +114,57 @@ async def test_a_client_that_does_not_trust_us_is_told(serve: Serve, issue: Issu
     assert "does not trust who issued our certificate" in failed.detail
 
 
+@pytest.mark.parametrize(
+    ("version", "alert"),
+    [
+        (ssl.TLSVersion.TLSv1_2, "SSLV3_ALERT_HANDSHAKE_FAILURE"),
+        (ssl.TLSVersion.TLSv1_3, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+    ],
+)
+async def test_a_client_that_is_refused_hears_why(
+    serve: Serve,
+    issue: Issue,
+    authority: trustme.CA,
+    trusting: ssl.SSLContext,
+    tmp_path: Path,
+    version: ssl.TLSVersion,
+    alert: str,
+) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    certificates = Certificates(
+        [Certificate(issue("localhost"))],
+        verify_client="required",
+        client_ca=tmp_path / "authority.pem",
+    )
+    server, events = await serve(listen="wss:127.0.0.1:0", tls=certificates)
+    trusting.maximum_version = version
+
+    def be_refused() -> None:
+        with (
+            socket.create_connection(("127.0.0.1", port_of(server))) as connected,
+            pytest.raises(ssl.SSLError, match=alert),
+            trusting.wrap_socket(connected, server_hostname="localhost") as wrapped,
+        ):
+            # With TLS 1.3 a client is through before its certificate is looked at.
+            wrapped.recv(1)
+
+    await asyncio.to_thread(be_refused)
+    assert "shows no certificate" in (await failure(server, events)).detail
+
+
+async def test_a_context_of_ones_own_refuses_clients_too(
+    serve: Serve, issue: Issue, trusting: ssl.SSLContext
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(issue("localhost"))
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    trusting.maximum_version = ssl.TLSVersion.TLSv1_2
+    server, events = await serve(listen="wss:127.0.0.1:0", tls=context)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await connect(server, trusting, "localhost")
+    assert (await failure(server, events)).kind is ErrorKind.TLS_FAILURE
+
+
 async def test_a_handshake_that_never_ends_is_told(serve: Serve, issue: Issue) -> None:
     server, events = await serve(
         listen="wss:127.0.0.1:0",
