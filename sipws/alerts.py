@@ -1,8 +1,8 @@
-"""The alert that tells a client why its TLS handshake failed (RFC 8446 section 6.2).
+"""The alert that tells the peer why its TLS handshake failed (RFC 8446 section 6.2).
 
 OpenSSL writes it into memory, and event loops then drop the connection with the alert unsent: all
-that the client would learn is that the connection is gone. So the contexts of a server send it
-themselves, at the moment in which a handshake fails.
+that the peer would learn is that the connection is gone. So our contexts send it themselves, at the
+moment in which a handshake fails.
 """
 
 import socket
@@ -18,12 +18,12 @@ _connected: Final[ContextVar[socket.socket | None]] = ContextVar("connected", de
 
 @contextmanager
 def alerted(connected: socket.socket) -> Iterator[None]:
-    """Have the client told if its handshake fails.
+    """Have the peer told if its handshake fails.
 
     To be put around whatever has the event loop begin it, with an `AlertingContext`.
 
     Args:
-        connected: the client's socket.
+        connected: the socket that the event loop is given.
     """
     before = _connected.set(connected)
     try:

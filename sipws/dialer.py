@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from sipws.address import Address, Listener, address_of_socket
+from sipws.alerts import alerted
 from sipws.client_flow import ClientFlow
 from sipws.client_handshake import Offer, status_of
 from sipws.destination import Destination
@@ -158,11 +159,12 @@ class Dialer:
         context = name = None
         if where.proto == "wss":
             context, name = self._tls, where.host.rstrip(".")
-        starting = asyncio.ensure_future(
-            asyncio.get_running_loop().create_connection(
-                lambda: flow, sock=sock, ssl=context, server_hostname=name
+        with alerted(sock):
+            starting = asyncio.ensure_future(
+                asyncio.get_running_loop().create_connection(
+                    lambda: flow, sock=sock, ssl=context, server_hostname=name
+                )
             )
-        )
         try:
             # uvloop's is not to be cancelled between the protocol's `connection_made` and its own
             # end: the protocol would never hear of the connection's end.

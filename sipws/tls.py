@@ -178,8 +178,13 @@ def client_context(authority: Path | None = None) -> ssl.SSLContext:
     Raises:
         ConfigurationError: the file cannot be read, or holds no certificate.
     """
+    # `ssl.create_default_context` makes contexts of one class alone.
+    context = AlertingContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context = ssl.create_default_context(cafile=authority)
+        if authority is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(authority)
     except (OSError, ssl.SSLError) as exc:
         raise ConfigurationError(
             f"TLS authority {authority} cannot be used: {exc}; it is to be a PEM file with the"

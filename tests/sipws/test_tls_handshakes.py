@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
-from sipws import ConfigurationError, Limits, Server
+from sipws import Client, ConfigurationError, ConnectError, Limits, Server
 from sipws.events import Closed, ConnectionOpened, ErrorKind, HandshakeFailed
 from sipws.tls import Certificate, Certificates, context_for
 
@@ -401,3 +401,13 @@ def test_a_name_has_its_own_context_before_a_wildcard() -> None:
     assert context_for("A.test.", by_name) is own
     assert context_for("b.test", by_name) is wildcard
     assert context_for("test", by_name) is None
+
+
+async def test_a_server_that_our_client_does_not_trust_hears_so(serve: Serve, issue: Issue) -> None:
+    server, events = await serve(
+        listen="wss:127.0.0.1:0", tls=Certificates([Certificate(issue("localhost"))])
+    )
+    async with Client() as client:
+        with pytest.raises(ConnectError, match="certificate"):
+            await client.connect(f"wss://localhost:{port_of(server)}/")
+    assert "does not trust who issued our certificate" in (await failure(server, events)).detail
