@@ -23,6 +23,7 @@ from sipws.events import (
     HandshakeReply,
     HandshakeRequest,
 )
+from sipws.frames import unmasked_messages
 from sipws.limits import Limits
 from sipws.masking import USUAL
 from sipws.phase import CLOSING, HANDSHAKE, OPEN
@@ -43,6 +44,7 @@ class ClientSession(Session):
     """
 
     __slots__ = ("_client_engine", "_head", "_offer", "_request")
+    take_whole = staticmethod(unmasked_messages)
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from websockets.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
     ServerPerMessageDeflateFactory,
 )
-from websockets.protocol import SERVER, Protocol, State
+from websockets.protocol import Protocol, State
 
 from sipws.frames import CONTROL, short_control
 
@@ -44,16 +44,11 @@ CLIENT_COMPRESSION: Final = [
 
 
 def is_plain(engine: Protocol) -> bool:
-    """Whether the next whole message is just that: a client's, between two others, untransformed.
+    """Whether the next whole message is just that: between two others, and untransformed.
 
     Such a message needs no engine; see `sipws.frames.whole_messages`.
     """
-    return (
-        engine.state is State.OPEN
-        and engine.current_size is None
-        and engine.side is SERVER
-        and not engine.extensions
-    )
+    return engine.state is State.OPEN and engine.current_size is None and not engine.extensions
 
 
 def feed(engine: Protocol, frame_bytes: bytes) -> None:

@@ -4,12 +4,14 @@ The engine is handed one whole frame at a time, so that a frame's consequences a
 the next one is looked at, wherever the network cut the stream. Whether a frame is right is the
 engine's to say: `next_frame` reads only its length.
 
-Nearly all frames are alike, though: a whole message, masked, short, and nothing wrong with it.
-`whole_messages` takes those without the engine, and leaves everything that is in the least
-different to it; `whole_control` does so for control frames, and `server_frame` for what is sent.
-All are equal to the engine's way, which is a property test.
+Nearly all frames are alike, though: a whole message, short, and nothing wrong with it.
+`whole_messages` takes those of a client without the engine, and leaves everything that is in the
+least different to it; `whole_control` does so for control frames, and `server_frame` for what is
+sent. `unmasked_messages` and `client_frame` are the same for the other side. All are equal to the
+engine's way, which is a property test.
 """
 
+from os import urandom
 from struct import Struct
 from typing import Final
 
@@ -45,6 +47,7 @@ _LENGTH_IN_2_BYTES: Final = 126
 _LENGTH_IN_8_BYTES: Final = 127
 _MASK_SIZE: Final = 4
 _SHORTEST: Final = 2 + _MASK_SIZE
+_SHORTEST_READ: Final = 4
 _MASKED_IN_2_BYTES: Final = _MASKED | _LENGTH_IN_2_BYTES
 _126_BYTES: Final = (126).to_bytes(2, "big") + bytes(_MASK_SIZE + 126)
 _READ_HEADER_2: Final = Struct("!BBH").unpack_from
@@ -151,6 +154,37 @@ def whole_messages(
     return found, start
 
 
+def unmasked_messages(
+    buffer: bytes | bytearray, start: int, longest: int, connection: Connection, now: float
+) -> tuple[list[Event], int]:
+    """Take a server's messages that came in a frame each; else as `whole_messages`."""
+    found: list[Event] = []
+    size = len(buffer)
+    last = size - _SHORTEST_READ
+    if size > BYTES_A_TURN:
+        last = min(last, start + BYTES_A_TURN)
+    while start <= last:
+        first, second, length = _READ_HEADER_2(buffer, start)
+        if first != TEXT and first != BINARY:
+            break
+        if second == _LENGTH_IN_2_BYTES:
+            payload = start + 4
+        elif second < _LENGTH_IN_2_BYTES and len(found) < FRAMES_A_TURN:
+            length = second
+            payload = start + 2
+        else:
+            break
+        end = payload + length
+        if end > size or length > longest:
+            break
+        data = bytes(buffer[payload:end])
+        if first == TEXT and not (data.isascii() or is_utf8(data)):
+            break
+        found.append(MessageReceived(connection, now, data, first == TEXT))
+        start = end
+    return found, start
+
+
 def whole_control(frame: bytes) -> tuple[int, bytes] | None:
     """A client's control frame, read.
 
@@ -182,3 +216,21 @@ def server_frame(first: int, data: bytes) -> bytes:
     if length <= 0xFFFF:
         return _HEADER_2(first, _LENGTH_IN_2_BYTES, length) + data
     return _HEADER_8(first, _LENGTH_IN_8_BYTES, length) + data
+
+
+def client_frame(first: int, data: bytes) -> bytes:
+    """A message as a client sends it: in one frame, with a mask that nobody can foresee.
+
+    Args:
+        first: its first byte, such as `TEXT`.
+        data: the message.
+    """
+    length = len(data)
+    mask = urandom(_MASK_SIZE)
+    if length < _LENGTH_IN_2_BYTES:
+        header = bytes((first, _MASKED | length))
+    elif length <= 0xFFFF:
+        header = _HEADER_2(first, _MASKED_IN_2_BYTES, length)
+    else:
+        header = _HEADER_8(first, _MASKED | _LENGTH_IN_8_BYTES, length)
+    return b"".join((header, mask, apply_mask(data, mask)))

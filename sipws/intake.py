@@ -56,6 +56,9 @@ class Intake(Wire):
         "phase",
     )
 
+    take_whole = staticmethod(whole_messages)
+    """Takes the peer's plain messages; `sipws.frames.unmasked_messages` where that is a server."""
+
     # Set by the session.
     connection: Connection
     phase: Phase
@@ -86,7 +89,7 @@ class Intake(Wire):
             engine = self._engine_made
             plain = self.by_hand and (engine is None or is_plain(engine))
             if plain:
-                messages, start = whole_messages(buffer, start, longest, self.connection, now)
+                messages, start = self.take_whole(buffer, start, longest, self.connection, now)
                 self._messages_in += len(messages)
                 happened = happened + messages if happened else messages
                 if start == len(data) and not (received or self._pieces.count):

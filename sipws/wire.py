@@ -14,7 +14,16 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol
 
-from sipws.frames import BINARY, CLOSE, PING, PONG, TEXT, server_frame, whole_control
+from sipws.frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    client_frame,
+    server_frame,
+    whole_control,
+)
 
 
 @lru_cache(maxsize=32)
@@ -105,14 +114,15 @@ class Wire(ABC):
             masked = engine.side is CLIENT
             self._writes.append(frame.serialize(mask=masked, extensions=engine.extensions))
             return
-        by_hand = self.by_hand and engine.side is SERVER and not engine.extensions
+        by_hand = self.by_hand and not engine.extensions
         if not by_hand:
             (engine.send_text if text else engine.send_binary)(data)
         # What the engine has to send was there first: this message itself, or a ping before it.
         if engine.writes:
             self._collect_writes(engine)
         if by_hand:
-            self._writes.append(server_frame(TEXT if text else BINARY, data))
+            make = server_frame if engine.side is SERVER else client_frame
+            self._writes.append(make(TEXT if text else BINARY, data))
 
     def _say_ping(self) -> None:
         if self._engine_made is None:

@@ -22,6 +22,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
+from sipws.frames import TEXT, client_frame
 from sipws.phase import Phase
 
 ANSWER = b"SIP/2.0 200 OK\r\nCall-ID: 1\r\n\r\n"
@@ -428,3 +429,7 @@ def test_the_servers_close_is_echoed_and_the_servers_to_end(session: ClientSessi
     assert isinstance(closed, Closed)
     assert (closed.code, closed.reason) == (1001, "bye")
     assert (closed.closed_by, closed.clean) == (Side.PEER, True)
+
+
+def test_every_frame_has_a_mask_of_its_own() -> None:
+    assert len({client_frame(TEXT, b"") for _ in range(100)}) > 90
