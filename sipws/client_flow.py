@@ -127,6 +127,9 @@ class ClientFlow(Flow):
 
     def _act(self, events: Sequence[Event]) -> None:
         super()._act(events)
+        if self.answered.done() and self._session.phase is not CLOSED:
+            # Of messages nobody here wants to know.
+            return
         for event in events:
             match event:
                 case Connected() if not self.answered.done():

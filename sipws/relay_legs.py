@@ -217,6 +217,19 @@ class Leg(Flow):
         self.pair.is_text = event.is_text
         super()._deliver(event)
 
+    def _act(self, events: Sequence[Event]) -> None:
+        other = self.pair.other(self)
+        if other is None or other._receiving or not events:
+            super()._act(events)
+            return
+        # What comes of one read leaves on the other side in one write.
+        other._receiving = True
+        try:
+            super()._act(events)
+        finally:
+            other._receiving = False
+            other._flush()
+
     def _end(self, events: Sequence[Event]) -> End | None:
         """How the connection ends, as soon as it is closing; None while it is open."""
         if self._session.phase is OPEN:

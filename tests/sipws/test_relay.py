@@ -18,12 +18,15 @@ from sipws.events import (
     Connected,
     ConnectFailed,
     ConnectStarted,
+    Event,
     MessageReceived,
     MessageSent,
     Side,
     Superseded,
 )
 from sipws.flow import Flow
+from sipws.frames import TEXT, client_frame
+from sipws.session import Session
 from sipws.tls import client_context, server_context
 
 MESSAGE = "OPTIONS sip:example.com SIP/2.0\r\nCall-ID: 1\r\n\r\n"
@@ -55,6 +58,30 @@ async def test_binary_that_is_utf8_stays_binary_on_its_way_back(relayed: Start) 
     phone = await both.phone()
     await phone.send(MESSAGE)
     assert await phone.recv() == MESSAGE.encode()
+
+
+async def test_what_comes_in_one_read_leaves_in_one_write(
+    relayed: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[tuple[str, int]] = []
+    receive = Session.receive
+
+    def told(session: Session, data: bytes, now: float) -> list[Event]:
+        before = session.traffic[0]
+        happened = receive(session, data, now)
+        reads.append((type(session).__name__, session.traffic[0] - before))
+        return happened
+
+    both = await relayed()
+    phone = await both.phone()
+    await phone.send(MESSAGE)
+    await phone.recv()
+    monkeypatch.setattr(Session, "receive", told)
+    phone.transport.write(client_frame(TEXT, MESSAGE.encode()) * 8)
+    for _ in range(8):
+        assert await phone.recv() == MESSAGE
+    # The client's messages here and there, and the answers to them.
+    assert reads == [("ServerSession", 8), ("ServerSession", 8), ("ClientSession", 8)]
 
 
 async def test_each_client_has_a_connection_of_its_own(relayed: Start) -> None:
