@@ -6,6 +6,7 @@ Pure: nothing here resolves a name or opens a socket.
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -67,11 +68,7 @@ class Destination:
     @property
     def is_address(self) -> bool:
         """Whether the host is an IP address, so that nothing is to be looked up."""
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            return False
-        return True
+        return _is_address(self.host)
 
     @property
     def shown(self) -> str:
@@ -84,6 +81,16 @@ class Destination:
         if self.port == _default_port(self.proto):
             where = where.rpartition(":")[0]
         return f"{self.proto}://{where}{self.resource}"
+
+
+@lru_cache(64)
+def _is_address(host: str) -> bool:
+    # Destinations are few, and each connection asks several times.
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_url(text: str) -> Destination:

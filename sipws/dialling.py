@@ -17,7 +17,8 @@ from sipws.events import ErrorKind
 ATTEMPT_DELAY: Final = 0.25
 """Seconds before the next address is tried beside a silent one (RFC 8305 section 8)."""
 
-Candidate = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
+Place = tuple[str, int] | tuple[str, int, int, int]
+Candidate = tuple[socket.AddressFamily, Place]
 """An address to try: family, and what the system calls the place."""
 
 Tried = list[tuple[socket.socket, Address]]
@@ -132,7 +133,7 @@ async def _attempt(candidate: Candidate, tried: Tried) -> socket.socket | _Failu
     tried.append((sock, peer))
     try:
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, place)
+        await _connect(sock, place)
     except OSError as exc:
         local = address_of_socket(sock.getsockname())
         sock.close()
@@ -141,6 +142,29 @@ async def _attempt(candidate: Candidate, tried: Tried) -> socket.socket | _Failu
         sock.close()
         raise
     return sock
+
+
+async def _connect(sock: socket.socket, place: Place) -> None:
+    """Connect to an address.
+
+    uvloop's ``sock_connect`` asks the resolver about addresses too, in a thread, and so waits where
+    names that nobody answers for keep all threads busy.
+    """
+    try:
+        sock.connect(place)
+    except (BlockingIOError, InterruptedError):
+        pass
+    else:
+        return
+    loop = asyncio.get_running_loop()
+    decided = asyncio.Event()
+    loop.add_writer(sock, decided.set)
+    try:
+        await decided.wait()
+    finally:
+        loop.remove_writer(sock)
+    if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(code, os.strerror(code))
 
 
 def _discard(task: "asyncio.Task[socket.socket | _Failure]") -> None:

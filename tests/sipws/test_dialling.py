@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sipws import Address, Destination
+from sipws import Address, Destination, dialling
 from sipws.dialling import DialError, Tried, ends_of, open_socket, resolve
 from sipws.events import ErrorKind
 
@@ -38,19 +38,18 @@ async def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
 async def silence(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """An address that never answers; set when one has tried it and given up."""
     given_up = asyncio.Event()
-    loop_type = type(asyncio.get_running_loop())
-    real = loop_type.sock_connect
+    real = dialling._connect
 
-    async def sock_connect(self: Any, sock: socket.socket, place: Any) -> None:
+    async def connect(sock: socket.socket, place: dialling.Place) -> None:
         if place[0] != SILENT:
-            await real(self, sock, place)
+            await real(sock, place)
             return
         try:
             await asyncio.Event().wait()
         finally:
             given_up.set()
 
-    monkeypatch.setattr(loop_type, "sock_connect", sock_connect)
+    monkeypatch.setattr(dialling, "_connect", connect)
     return given_up
 
 
