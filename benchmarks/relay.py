@@ -27,7 +27,7 @@ from transport import comings, exchanges, row
 
 SERVERS = {
     "relay": "sipws relaying",
-    "relay-traced": "with messages and events traced over TCP",
+    "relay-traced": "traced over TCP, each message once",
     "nginx": "nginx, `proxy_pass`",
 }
 

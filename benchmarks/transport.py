@@ -62,15 +62,15 @@ def exchanges(servers: dict[str, Served], in_flight: int, count: int) -> dict[st
     return figures
 
 
-def comings(servers: dict[str, Served], count: int, at_once: int = 1) -> dict[str, float]:
-    """Microseconds of CPU for a connection that comes, shakes hands and closes."""
+def comings(
+    servers: dict[str, Served], count: int, at_once: int = 1, *, ask: bool = False
+) -> dict[str, float]:
+    """Microseconds of CPU for a connection that comes, shakes hands, asks if told, and closes."""
+    come_and_go = partial(load.come_and_go, count=count, at_once=at_once, ask=ask)
     for one in servers.values():
-        load.come_and_go(one.port, count, at_once)
+        come_and_go(one.port)
     return best(
-        {
-            name: partial(cost, one, partial(load.come_and_go, one.port, count, at_once))
-            for name, one in servers.items()
-        }
+        {name: partial(cost, one, partial(come_and_go, one.port)) for name, one in servers.items()}
     )
 
 

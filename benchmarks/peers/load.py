@@ -114,11 +114,19 @@ def latencies(one: socket.socket, count: int) -> list[float]:
     return times
 
 
-def come_and_go(port: int, count: int, at_once: int = 1) -> int:
-    """Connect, shake hands, close with a close frame; so many connections at a time."""
+def come_and_go(port: int, count: int, at_once: int = 1, *, ask: bool = False) -> int:
+    """Connect, shake hands, close with a close frame; so many connections at a time.
+
+    Args:
+        port: the server's.
+        count: connections in all.
+        at_once: connections at a time.
+        ask: whether each has a request answered in between.
+    """
     poll = select.epoll()
     alive: dict[int, socket.socket] = {}
     greeted: set[int] = set()
+    answered: set[int] = set()
     begun = 0
     while begun < count or alive:
         while begun < count and len(alive) < at_once:
@@ -137,10 +145,15 @@ def come_and_go(port: int, count: int, at_once: int = 1) -> int:
                 if not data.startswith(b"HTTP/1.1 101"):
                     raise SystemExit(f"no 101: {data!r}")
                 greeted.add(number)
+                one.sendall(request(1) if ask else CLOSE)
+            elif ask and number not in answered:
+                # An answer of a few hundred bytes comes in one piece.
+                answered.add(number)
                 one.sendall(CLOSE)
             elif not data:
                 poll.unregister(one)
                 greeted.discard(number)
+                answered.discard(number)
                 alive.pop(number).close()
     poll.close()
     return count

@@ -188,16 +188,22 @@ async def _run(name: str) -> None:
     if name == "bare":
         await _bare()
         return
-    from sipws import Server, responder
+    from sipws import Relay, Server, responder
     from sipws.admission import Rules
     from sipws.session import Session
 
     Session.by_hand = name != "engine"
     # As `sipws run` has it.
     rules = Rules(require_origin=True)
-    async with Server(["ws:127.0.0.1:0"], responder.answer, rules=rules) as server:
+    relay = None
+    if name.startswith("relay"):
+        # Each message is told, and traced, once.
+        relay = Relay(f"ws://127.0.0.1:{os.environ['UPSTREAM_PORT']}", messages_told=False)
+    async with Server(["ws:127.0.0.1:0"], responder.answer, relay=relay, rules=rules) as server:
         if name.startswith("traced-"):
             await _trace(server.bus, name.removeprefix("traced-"))
+        elif name == "relay-traced":
+            await _trace(server.bus, "tcp")
         print(server.listeners[0].port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
         await server.aclose(grace=0)
