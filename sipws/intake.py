@@ -31,8 +31,8 @@ from sipws.wire import Wire
 
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
-_FEW: Final = 2 * FRAMES_A_TURN
-"""Bytes that hold no more frames than are taken at once: the shortest frame has two."""
+_FEW: Final = 2 * FRAMES_A_TURN - 1
+"""Bytes that hold fewer frames than are taken at once: the shortest frame has two."""
 
 _ERROR_OF_CODE: Final = {
     1002: ErrorKind.PROTOCOL_ERROR,
