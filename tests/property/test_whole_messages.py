@@ -4,16 +4,16 @@ The same bytes, cut at the same places, go through a session as it is and throug
 every frame to the engine. What they tell, write and hold must be equal after every read.
 """
 
-import itertools
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from sipws import Address, ConnectionClosedError, Limits, Listener
-from sipws.events import Connection, Event, MessageReceived
+from sipws import Address, Limits, Listener
+from sipws.events import Connection
 from sipws.frames import BINARY, TEXT, server_frame, whole_messages
 from sipws.server_session import ServerSession
 
@@ -90,32 +90,6 @@ streams = st.lists(
 ).map(b"".join)
 
 
-def state(session: ServerSession) -> tuple[object, ...]:
-    """What a session would tell or hold on to, the two ways alike."""
-    return (
-        session.phase,
-        session.can_send,
-        session.timeout,
-        bytes(session._received),
-        len(session._assembly),
-        # Not the engine itself, which to ask for would be to make.
-        session._eof_sent,
-        session._is_midway,
-        session._clean,
-        session.is_over,
-        session.close_frames,
-        session._messages_in,
-        session._messages_out,
-        session._bytes_in,
-        session._bytes_out,
-    )
-
-
-def written(session: ServerSession) -> tuple[bytes, bool]:
-    writes, eof = session.take_writes()
-    return b"".join(writes), eof
-
-
 def start(kind: type[ServerSession]) -> ServerSession:
     session = kind(CONNECTION, LIMITS, steady=float)
     session.receive(UPGRADE, 0.5)
@@ -123,24 +97,9 @@ def start(kind: type[ServerSession]) -> ServerSession:
     return session
 
 
-def answer(session: ServerSession, events: list[Event]) -> None:
-    """Echo every message, as an application would before the writes are taken."""
-    for event in events:
-        if isinstance(event, MessageReceived) and session.can_send:
-            session.send(event.data, text=event.is_text)
-
-
-def compare(pieces: list[bytes]) -> None:
-    by_hand, by_engine = start(ServerSession), start(EngineOnly)
-    for now, piece in enumerate(pieces, start=1):
-        events = by_hand.receive(piece, float(now))
-        assert events == by_engine.receive(piece, float(now))
-        answer(by_hand, events)
-        answer(by_engine, events)
-        assert written(by_hand) == written(by_engine)
-        assert state(by_hand) == state(by_engine)
-        assert len(by_hand._received) <= LIMITS.message_size + 14
-    assert by_hand.receive_eof(99.0) == by_engine.receive_eof(99.0)
+@pytest.fixture(scope="module")
+def both(ways: Any) -> Callable[[], Any]:
+    return lambda: ways(start(ServerSession), start(EngineOnly))
 
 
 @given(stream=streams, cuts=st.lists(st.integers(0, 1500), max_size=12))
@@ -148,50 +107,37 @@ def compare(pieces: list[bytes]) -> None:
 @example(stream=frame(2, b"x" * 300) + frame(2, b"x" * 301), cuts=[])
 @example(stream=frame(1, b"a") + frame(9, b"b") + frame(1, b"c"), cuts=[])
 @example(stream=frame(1, b"a", False) + frame(1, b"b") + frame(0, b"c"), cuts=[])
-def test_no_difference_between_the_ways_wherever_reads_end(stream: bytes, cuts: list[int]) -> None:
-    edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    compare([stream[a:b] for a, b in itertools.pairwise(edges)])
+def test_no_difference_between_the_ways_wherever_reads_end(
+    both: Callable[[], Any], stream: bytes, cuts: list[int]
+) -> None:
+    both().agree_on(stream, cuts)
 
 
-@given(streams)
-def test_no_difference_between_the_ways_byte_by_byte(stream: bytes) -> None:
-    compare([stream[i : i + 1] for i in range(len(stream))])
+@given(stream=streams)
+def test_no_difference_between_the_ways_byte_by_byte(
+    both: Callable[[], Any], stream: bytes
+) -> None:
+    both().agree_on_reads([stream[i : i + 1] for i in range(len(stream))])
 
 
-@given(st.lists(st.binary(max_size=60), max_size=8))
-def test_no_difference_between_the_ways_on_any_bytes(pieces: list[bytes]) -> None:
-    compare([piece for piece in pieces if piece])
+@given(pieces=st.lists(st.binary(min_size=1, max_size=60), max_size=8))
+def test_no_difference_between_the_ways_on_any_bytes(
+    both: Callable[[], Any], pieces: list[bytes]
+) -> None:
+    both().agree_on_reads(pieces)
 
 
 @given(
-    st.lists(
+    steps=st.lists(
         st.tuples(st.sampled_from(["send", "ping", "message", "close", "take"]), payloads),
         max_size=10,
     )
 )
-@example([("send", b""), ("message", b"x" * 301), ("send", b"0")])
-def test_no_difference_in_the_order_of_what_is_sent(steps: list[tuple[str, bytes]]) -> None:
-    sessions = start(ServerSession), start(EngineOnly)
-    for step, data in steps:
-        told = []
-        for session in sessions:
-            match step:
-                case "send":
-                    try:
-                        session.send(data, text=data.isascii())
-                    except ConnectionClosedError as exc:
-                        told.append(str(exc))
-                case "ping":
-                    told.append(str(session.receive(frame(9, data[:125]), 1.0)))
-                case "message":
-                    told.append(str(session.receive(frame(2, data), 1.0)))
-                case "close":
-                    session.close(1.0, 1001, "away")
-                case _:
-                    told.append(str(written(session)))
-        assert told[: len(told) // 2] == told[len(told) // 2 :]
-    assert written(sessions[0]) == written(sessions[1])
-    assert state(sessions[0]) == state(sessions[1])
+@example(steps=[("send", b""), ("message", b"x" * 301), ("send", b"0")])
+def test_no_difference_in_the_order_of_what_is_sent(
+    both: Callable[[], Any], steps: list[tuple[str, bytes]]
+) -> None:
+    both().agree_on_steps(steps, frame)
 
 
 @given(streams, st.integers(0, 20))
