@@ -5,6 +5,7 @@ a session as it is and through one that leaves every frame to the engine.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -33,13 +34,19 @@ ACCEPTED = (
 MASK = b"\1\2\3\4"
 
 
-@pytest.fixture(autouse=True, scope="module")
+@contextmanager
 def nothing_by_chance() -> Iterator[None]:
     """One key and one mask for both ways."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("websockets.client.generate_key", lambda: KEY)
         patch.setattr("websockets.frames.secrets.token_bytes", lambda size: MASK)
         patch.setattr("sipws.frames.urandom", lambda size: MASK)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_by_chance() -> Iterator[None]:
+    with nothing_by_chance():
         yield
 
 
