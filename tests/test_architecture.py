@@ -19,7 +19,7 @@ MODULES = {
     for path in (ROOT / package).rglob("*.py")
 }
 
-LONGEST_FILE = 400
+LONGEST_FILE = 600
 """Lines. A longer file is two files."""
 
 CORES = ["address", "assembly", "errors", "events", "limits", "frames", "handshake", "session"]
