@@ -6,12 +6,15 @@ before it builds an event that nobody else needs, so an unused hook costs one te
 Subscribers are plain callables that must return at once: they run on the SIP path. Whoever wants
 to take time over events uses `Bus.stream`, a bounded queue that drops and counts rather than
 holding anyone up. A subscriber that raises never reaches the transport or its fellow
-subscribers; it is logged and counted, and taken off when it does nothing but raise.
+subscribers; it is logged and counted. One that does nothing but raise is suspended, and tried
+again after a while: what made it raise may have come from one peer, and may end.
 """
 
 import asyncio
 import inspect
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, Self, TypeVar, get_args
@@ -39,8 +42,17 @@ E = TypeVar("E", bound=Event)
 log = logging.getLogger(__name__)
 
 MAX_FAILURES_IN_A_ROW: Final = 10
-"""A subscriber that raises this often without one success between is taken off: one odd event
+"""A subscriber that raises this often without one success between is suspended: one odd event
 does not silence it, and a broken one does not burn a traceback a message for ever."""
+
+FIRST_SUSPENSION: Final = 1.0
+"""Seconds that a subscriber gets no events when it is suspended."""
+
+LONGEST_SUSPENSION: Final = 60.0
+"""Seconds that it gets none at most: each failed try doubles them."""
+
+LOG_INTERVAL: Final = 1.0
+"""Seconds from one logged traceback of an event type to the next; all failures are counted."""
 
 STREAM_LIMIT: Final = 1000
 """Events that an `EventStream` holds unless told: some seconds of a busy server's events."""
@@ -49,7 +61,7 @@ STREAM_LIMIT: Final = 1000
 class Hook(Generic[E]):
     """The place where subscribers to one event type are kept."""
 
-    __slots__ = ("_failures", "event_type", "failed", "subscribers")
+    __slots__ = ("_failures", "_next_log", "event_type", "failed", "subscribers")
 
     def __init__(self, event_type: type[E]) -> None:
         self.event_type = event_type
@@ -58,6 +70,12 @@ class Hook(Generic[E]):
         self.failed = 0
         """Calls of a subscriber that raised, ever."""
         self._failures: dict[Callable[[E], object], int] = {}
+        self._next_log = -math.inf
+
+    @property
+    def suspended(self) -> tuple[Callable[[E], object], ...]:
+        """Subscribers that raised too often and get no events for a while."""
+        return tuple(s.subscriber for s in self.subscribers if isinstance(s, _Suspended))
 
     def subscribe(self, subscriber: Callable[[E], object]) -> None:
         """Call ``subscriber`` with every event of this type from now on.
@@ -74,7 +92,7 @@ class Hook(Generic[E]):
 
     def unsubscribe(self, subscriber: Callable[[E], object]) -> None:
         """Stop calling ``subscriber``; one that is not subscribed is let pass."""
-        self.subscribers = tuple(s for s in self.subscribers if s != subscriber)
+        self.subscribers = tuple(s for s in self.subscribers if _called_by(s) != subscriber)
         self._failures.pop(subscriber, None)
 
     def publish(self, event: E) -> None:
@@ -91,16 +109,69 @@ class Hook(Generic[E]):
 
     def _note_failure(self, subscriber: Callable[[E], object]) -> None:
         self.failed += 1
-        in_a_row = self._failures[subscriber] = self._failures.get(subscriber, 0) + 1
-        log.exception("subscriber %s raised on %s", _name(subscriber), self.event_type.__name__)
-        if in_a_row >= MAX_FAILURES_IN_A_ROW:
-            self.unsubscribe(subscriber)
-            log.error(
-                "subscriber %s raised %d times in a row and no longer gets %s",
-                _name(subscriber),
-                in_a_row,
-                self.event_type.__name__,
-            )
+        name, what = _name(_called_by(subscriber)), self.event_type.__name__
+        # A subscriber that raises on every second event is not suspended: a peer may send many.
+        if (now := time.monotonic()) >= self._next_log:
+            log.exception("subscriber %s raised on %s", name, what)
+            self._next_log = now + LOG_INTERVAL
+        if isinstance(subscriber, _Suspended):
+            pause = subscriber.prolong()
+        else:
+            in_a_row = self._failures[subscriber] = self._failures.get(subscriber, 0) + 1
+            if in_a_row < MAX_FAILURES_IN_A_ROW:
+                return
+            self._failures.pop(subscriber)
+            self._replace(subscriber, suspended := _Suspended(subscriber, self._resume))
+            pause = suspended.pause
+        log.error("subscriber %s gets no %s for %g s: it only raises", name, what, pause)
+
+    def _resume(self, suspended: "_Suspended[E]") -> None:
+        self._replace(suspended, suspended.subscriber)
+        name, what = _name(suspended.subscriber), self.event_type.__name__
+        log.warning("subscriber %s gets %s again; it missed %d", name, what, suspended.missed)
+
+    def _replace(self, old: Callable[[E], object], new: Callable[[E], object]) -> None:
+        """Put one subscriber in the place of another: the order of subscription stays."""
+        self.subscribers = tuple(new if s is old else s for s in self.subscribers)
+
+
+class _Suspended(Generic[E]):
+    """Stands in the place of a subscriber that only raises, until it takes an event again.
+
+    It needs no timer: the first event after the pause is the next try.
+
+    Args:
+        subscriber: which raised.
+        resume: called with this when the subscriber has taken an event.
+    """
+
+    __slots__ = ("_resume", "_until", "missed", "pause", "subscriber")
+
+    def __init__(
+        self, subscriber: Callable[[E], object], resume: Callable[["_Suspended[E]"], None]
+    ) -> None:
+        self.subscriber = subscriber
+        self.pause = FIRST_SUSPENSION
+        """Seconds from one try to the next."""
+        self.missed = 0
+        """Events that the subscriber did not get."""
+        self._resume = resume
+        self._until = time.monotonic() + self.pause
+
+    def __call__(self, event: E) -> None:
+        """Count an event as missed, or try the subscriber with it, and raise what that raises."""
+        if time.monotonic() < self._until:
+            self.missed += 1
+            return
+        self.subscriber(event)
+        self._resume(self)
+
+    def prolong(self) -> float:
+        """Begin a pause twice as long; returns its seconds."""
+        self.missed += 1
+        self.pause = min(self.pause * 2, LONGEST_SUSPENSION)
+        self._until = time.monotonic() + self.pause
+        return self.pause
 
 
 class Bus:
@@ -179,6 +250,12 @@ class Bus:
         """Calls of subscribers that raised, over all hooks."""
         return sum(hook.failed for hook in self._hooks.values())
 
+    @property
+    def suspended(self) -> list[tuple[type[ConnectionEvent], Callable[[Any], object]]]:
+        """Subscribers that raised too often and get no events for a while, by event type."""
+        hooks = self._hooks.values()
+        return [(hook.event_type, each) for hook in hooks for each in hook.suspended]
+
 
 class EventStream:
     """A bounded queue of events: ``async with bus.stream(Closed) as stream: async for …``."""
@@ -216,3 +293,8 @@ class EventStream:
 
 def _name(subscriber: Callable[..., object]) -> str:
     return getattr(subscriber, "__qualname__", None) or repr(subscriber)
+
+
+def _called_by(subscriber: Callable[[E], object]) -> Callable[[E], object]:
+    """The subscriber itself, also while something stands in its place."""
+    return subscriber.subscriber if isinstance(subscriber, _Suspended) else subscriber

@@ -6,7 +6,12 @@ import logging
 import pytest
 
 from sipws import Bus
-from sipws.bus import MAX_FAILURES_IN_A_ROW
+from sipws.bus import (
+    FIRST_SUSPENSION,
+    LOG_INTERVAL,
+    LONGEST_SUSPENSION,
+    MAX_FAILURES_IN_A_ROW,
+)
 from sipws.events import (
     Closed,
     Connection,
@@ -77,20 +82,121 @@ def test_one_that_raises_is_logged_counted_and_keeps_nobody_from_the_event(
     assert "broken raised on ConnectionOpened" in caplog.text
 
 
-def test_one_that_only_raises_is_taken_off(
-    bus: Bus, opened: ConnectionOpened, caplog: pytest.LogCaptureFixture
+class Clock:
+    """The monotonic clock that pauses are measured by."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("sipws.bus.time", clock)
+    return clock
+
+
+class Moody:
+    """A subscriber that raises while it is ``broken``."""
+
+    def __init__(self) -> None:
+        self.broken = True
+        self.tried = 0
+        self.got: list[Event] = []
+
+    def take(self, event: Event) -> None:
+        self.tried += 1
+        if self.broken:
+            raise ValueError("no")
+        self.got.append(event)
+
+
+def test_one_that_only_raises_is_suspended_and_shown(
+    bus: Bus, opened: ConnectionOpened, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    calls = []
-
-    def broken(event: Event) -> None:
-        calls.append(event)
-        raise ValueError("no")
-
-    bus.connection_opened.subscribe(broken)
+    moody, others = Moody(), list[Event]()
+    bus.connection_opened.subscribe(moody.take)
+    bus.connection_opened.subscribe(others.append)
     for _ in range(MAX_FAILURES_IN_A_ROW + 5):
         bus.publish(opened)
-    assert len(calls) == MAX_FAILURES_IN_A_ROW
-    assert "no longer gets ConnectionOpened" in caplog.text
+    assert moody.tried == MAX_FAILURES_IN_A_ROW
+    assert len(others) == MAX_FAILURES_IN_A_ROW + 5
+    assert bus.suspended == [(ConnectionOpened, moody.take)]
+    assert "Moody.take gets no ConnectionOpened for 1 s" in caplog.text
+
+
+def test_one_that_is_suspended_is_tried_again_and_goes_on(
+    bus: Bus, opened: ConnectionOpened, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    moody, calls = Moody(), list[str]()
+    bus.connection_opened.subscribe(moody.take)
+    bus.connection_opened.subscribe(lambda event: calls.append("second"))
+    for _ in range(MAX_FAILURES_IN_A_ROW + 3):
+        bus.publish(opened)
+    moody.broken = False
+    bus.publish(opened)
+    assert moody.got == []
+    clock.now += FIRST_SUSPENSION
+    bus.publish(opened)
+    bus.publish(opened)
+    assert moody.got == [opened, opened]
+    assert bus.suspended == []
+    assert "gets ConnectionOpened again; it missed 4" in caplog.text
+    # The order of subscription is as before.
+    bus.connection_opened.unsubscribe(moody.take)
+    assert len(bus.connection_opened.subscribers) == 1
+
+
+def test_each_failed_try_doubles_the_pause_up_to_the_longest(
+    bus: Bus, opened: ConnectionOpened, clock: Clock
+) -> None:
+    moody = Moody()
+    bus.connection_opened.subscribe(moody.take)
+    for _ in range(MAX_FAILURES_IN_A_ROW):
+        bus.publish(opened)
+    pause, tries = FIRST_SUSPENSION, MAX_FAILURES_IN_A_ROW
+    for _ in range(10):
+        clock.now += pause - 0.01
+        bus.publish(opened)
+        assert moody.tried == tries
+        clock.now += 0.01
+        bus.publish(opened)
+        tries += 1
+        assert moody.tried == tries
+        pause = min(pause * 2, LONGEST_SUSPENSION)
+    assert pause == LONGEST_SUSPENSION
+
+
+def test_one_that_is_suspended_can_leave(bus: Bus, opened: ConnectionOpened, clock: Clock) -> None:
+    moody = Moody()
+    bus.connection_opened.subscribe(moody.take)
+    for _ in range(MAX_FAILURES_IN_A_ROW):
+        bus.publish(opened)
+    bus.unsubscribe(moody.take)
+    assert not bus.connection_opened.subscribers
+    assert bus.suspended == []
+
+
+def test_tracebacks_are_logged_once_a_second_and_all_failures_are_counted(
+    bus: Bus, opened: ConnectionOpened, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = iter(range(1000))
+
+    def every_second_time(event: Event) -> None:
+        if next(turns) % 2:
+            raise ValueError("not today")
+
+    bus.connection_opened.subscribe(every_second_time)
+    for _ in range(100):
+        bus.publish(opened)
+    clock.now += LOG_INTERVAL
+    for _ in range(100):
+        bus.publish(opened)
+    assert bus.failed == 100
+    assert len([entry for entry in caplog.records if entry.exc_info]) == 2
 
 
 def test_one_that_raises_now_and_then_stays(bus: Bus, opened: ConnectionOpened) -> None:
