@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from hep.correlation import identifier
+
 LONGEST_LINE: Final = 8 * 1024
 """Bytes of the first line of a message."""
 
@@ -37,10 +39,11 @@ def is_sip(data: bytes) -> bool:
 
 
 def call_id(message: bytes) -> bytes | None:
-    """The value of Call-ID, or of its compact form ``i``."""
+    """The value of Call-ID, or of its compact form ``i``, as a correlation id."""
     end = _HEAD_END.search(message)
     found = _CALL_ID.search(message, 0, end.start() + 1 if end else len(message))
-    return found[1].rstrip(b" \t") or None if found else None
+    value = found[1].rstrip(b" \t") if found else b""
+    return identifier(value) if value else None
 
 
 class SipSplitter:

@@ -16,6 +16,10 @@ REGISTER: Final = b"REGISTER "
 Phone = tuple[str, str, str]
 """Address of record, instance and registration."""
 
+LONGEST: Final = 512
+"""Characters of what a phone says it is, of each part: one is kept for each connection, and told to
+other workers. An instance is mostly ``urn:uuid:`` and 36 more; what is longer is no phone's."""
+
 _INSTANCE: Final = re.compile(r";\s*\+sip\.instance\s*=\s*\"?<([^>\"]+)>", re.IGNORECASE)
 _REG_ID: Final = re.compile(r";\s*reg-id\s*=\s*(\d+)", re.IGNORECASE)
 _URI: Final = re.compile(r"sips?:([^>;\s?]+)", re.IGNORECASE)
@@ -78,7 +82,7 @@ class Instances:
 
 
 def _phone(message: bytes) -> Phone | None:
-    """Who sends a REGISTER."""
+    """Who sends a REGISTER; None where it does not say so, or at too great a length."""
     if b"+sip.instance" not in message:
         return None
     request = Message.parse(message)
@@ -89,4 +93,5 @@ def _phone(message: bytes) -> Phone | None:
     if instance is None or record is None:
         return None
     registration = _REG_ID.search(contact)
-    return record[1].lower(), instance[1].lower(), registration[1] if registration else "0"
+    phone = record[1].lower(), instance[1].lower(), registration[1] if registration else "0"
+    return phone if max(map(len, phone)) <= LONGEST else None

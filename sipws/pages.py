@@ -1,12 +1,12 @@
 """What a running application shows of itself over HTTP: metrics and health."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from sipws import exposition
 from sipws.control import Page
-from sipws.readings import families
+from sipws.readings import families, suspensions
 
 if TYPE_CHECKING:
     from sipws.app import Application
@@ -27,13 +27,17 @@ def pages_of(application: "Application") -> dict[str, Page]:
         # Whoever can answer is alive.
         return HTTPStatus.OK, "ok\n"
 
-    return page_table(metrics, healthz, lambda: application.unready)
+    async def remarks() -> Iterable[str]:
+        return suspensions(application.trace_points.all)
+
+    return page_table(metrics, healthz, lambda: application.unready, remarks)
 
 
 def page_table(
     metrics: Callable[[], Shown | Awaitable[Shown]],
     healthz: Callable[[], Shown],
     unready: Callable[[], str | None],
+    remarks: Callable[[], Awaitable[Iterable[str]]],
 ) -> dict[str, Page]:
     """The pages by path, of a program of one process or of several.
 
@@ -41,12 +45,14 @@ def page_table(
         metrics: reads what Prometheus is shown.
         healthz: reads whether the program is alive.
         unready: tells why nobody is to be sent here; None while there is no reason.
+        remarks: what is wrong although phones are served, a line each.
     """
 
-    def readyz() -> Shown:
+    async def readyz() -> Shown:
         if (why := unready()) is not None:
             return HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n"
-        return HTTPStatus.OK, "ready\n"
+        # Tracing that fails is no reason to send phones elsewhere.
+        return HTTPStatus.OK, "".join(f"{line}\n" for line in ("ready", *await remarks()))
 
     return {
         "/metrics": Page(exposition.CONTENT_TYPE, metrics),

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +17,7 @@ from sipws.embedded import EmbeddedCollector
 from sipws.pages import Shown, page_table
 from sipws.plan import Plan
 from sipws.process_commands import uptime_since
+from sipws.readings import SUSPENDED
 from sipws.supervisor import Supervisor
 from sipws.worker_process import WorkerEndedError
 
@@ -151,7 +152,18 @@ def pages_of(supervisor: Supervisor) -> Mapping[str, Page]:
     def unready() -> str | None:
         return supervisor.unready or (None if supervisor.workers else "no worker serves")
 
-    return page_table(metrics, healthz, unready)
+    async def remarks() -> Iterable[str]:
+        families = await supervisor.families()
+        samples = [
+            each for family in families if family.name == SUSPENDED for each in family.samples
+        ]
+        return [
+            f"worker {labels['worker']}: {count} subscribers to its events are suspended"
+            for labels, count in samples
+            if count
+        ]
+
+    return page_table(metrics, healthz, unready, remarks)
 
 
 async def _start_control(

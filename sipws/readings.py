@@ -27,6 +27,9 @@ from sipws.trace_points import TracePoint
 if TYPE_CHECKING:
     from sipws.app import Application
 
+SUSPENDED: Final = "sipws_subscribers_suspended"
+"""The metric that shows a subscriber which the bus has suspended."""
+
 _PROCESS: Final = Path("/proc/self")
 _ALIVE: Final = (Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSING)
 
@@ -43,9 +46,9 @@ def families(application: "Application") -> Iterator[Family]:
     yield _connections(phases)
     yield from _upstream(application.relay, upstream)
     yield from application.counts.families(traffic)
-    yield Family("sipws_tracing_enabled", "gauge", "Whether tracing is on.").add(
-        int(application.trace_points.on)
-    )
+    yield Family(
+        "sipws_tracing_enabled", "gauge", "Whether tracing is on, and nothing of it is suspended."
+    ).add(int(application.trace_points.on and not any(suspensions(points))))
     yield from _tracing(points)
     yield from _hep(points)
     yield Family(
@@ -53,6 +56,11 @@ def families(application: "Application") -> Iterator[Family]:
         "counter",
         "Calls of subscribers to the event bus that raised.",
     ).add(application.bus.failed + application.trace_points.bus.failed)
+    yield Family(
+        SUSPENDED,
+        "gauge",
+        "Subscribers to the event bus that only raised and get no events for a while.",
+    ).add(len(application.bus.suspended) + len(application.trace_points.bus.suspended))
     yield application.lag.family()
     yield Family("sipws_build_info", "gauge", "Always 1; the labels say what runs.").add(
         1,
@@ -61,6 +69,13 @@ def families(application: "Application") -> Iterator[Family]:
         loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
     )
     yield from process_families(application.started)
+
+
+def suspensions(points: Iterable[TracePoint]) -> Iterator[str]:
+    """What is suspended of tracing now, a line for each event type of a trace."""
+    for point in points:
+        for event in point.tracer.suspended:
+            yield f"trace {point.id} gets no {event} for a while: its tracer only raised"
 
 
 def statistics(application: "Application") -> dict[str, int]:
@@ -220,6 +235,11 @@ def _tracing(points: Sequence[TracePoint]) -> Iterator[Family]:
         "counter",
         "Traces that fit no HEP packet and were cut.",
     )
+    not_made = Family(
+        "sipws_trace_packets_dropped_total",
+        "counter",
+        "Traces of which no HEP packet could be made, by cause.",
+    )
     for point in points:
         counters, trace = point.tracer.counters, point.id
         decisions.add(counters["traced"], trace=trace, decision="traced")
@@ -229,8 +249,10 @@ def _tracing(points: Sequence[TracePoint]) -> Iterator[Family]:
         left_out.add(counters["left_out"], trace=trace)
         no_sip.add(counters["no_sip"], trace=trace)
         too_long.add(counters["too_long"], trace=trace)
+        for cause, count in sorted(point.tracer.dropped.items()):
+            not_made.add(count, trace=trace, cause=cause)
     if points:
-        yield from (decisions, failures, packets, left_out, no_sip, too_long)
+        yield from (decisions, failures, packets, left_out, no_sip, too_long, not_made)
 
 
 def _hep(points: Sequence[TracePoint]) -> Iterator[Family]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
+from hep.correlation import identifier
 from sipws.sip import call_id, end_of_head, unfolded
 
 STATUS: Final = b"SIP/2.0 "
@@ -45,10 +46,10 @@ class MessageRules:
 
 
 Select = Callable[[bytes, bytes | None], bool]
-"""Whether a message is traced, by its bytes and its Call-ID."""
+"""Whether a message is traced, by its bytes and the id of its call (`identifier`)."""
 
 Correlate = Callable[[bytes, bytes | None], bytes | None]
-"""The correlation id of a message, by its bytes and its Call-ID."""
+"""The correlation id of a message, by its bytes and the id of its call."""
 
 
 def is_keep_alive(message: bytes) -> bool:
@@ -84,7 +85,7 @@ def correlator(rules: MessageRules) -> Correlate | None:
         for pattern in patterns:
             match = pattern.search(message)
             if match is not None and match.start() <= end_of_head(message):
-                return match[1]
+                return identifier(match[1])
         return found
 
     return correlate
@@ -146,7 +147,8 @@ class CallsOf:
 
     def __call__(self, message: bytes, found: bytes | None) -> bool:
         """Whether a message belongs to one of the calls."""
-        found = found or call_id(message)
+        if found is None and (value := call_id(message)) is not None:
+            found = identifier(value)
         if found in self._calls:
             return True
         head = unfolded(message[: end_of_head(message)])

@@ -6,6 +6,8 @@ from functools import lru_cache, partial
 from typing import Final
 
 import hep
+from hep.correlation import LONGEST_ID
+from hep.fitting import LONGEST
 from sipws.address import Address
 from sipws.events import Connection, Side
 
@@ -32,6 +34,15 @@ class PacketSettings:
     capture_id: int = 1
     ip_protocol: int = IP_PROTOCOL_TCP
     auth_key: bytes | None = None
+
+    def room(self) -> int:
+        """Bytes that a payload may have: any payload of so many fits a packet and a datagram.
+
+        Raises:
+            HepEncodeError: a value does not fit its chunk.
+        """
+        empty = _encoder(Address("::", 0), Address("::", 0), SIP, self)
+        return LONGEST - len(empty(0, 0, b"", bytes(LONGEST_ID)))
 
 
 def report(settings: PacketSettings, destination: Address, time: float, payload: bytes) -> bytes:

@@ -7,6 +7,8 @@ the connections chosen before go on, and those opened in between are never trace
 """
 
 import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from hep import HepEncodeError
+from hep.correlation import identifier, is_plain
 from hep.sip_stream import is_sip
 from sipws.address import Address
 from sipws.bus import Bus
@@ -43,7 +46,7 @@ from sipws.tracing.messages import (
 )
 from sipws.tracing.packets import ConnectionPackets, PacketSettings, report
 from sipws.tracing.payloads import PAYLOADS, as_log_line, lost, no_sip
-from sipws.tracing.writer import LONGEST_PAYLOAD, Writer
+from sipws.tracing.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,14 @@ Decide = Callable[[Connection], Verdict]
 CALL_LOGS: Final = 16
 """A phone has a call or two, a registration and some subscriptions at a time; a peer that carries
 the calls of many is told of in other ways."""
+
+NOT_ENCODED: Final = "not-encoded"
+"""The cause of a packet dropped because a value of it fits no chunk, such as an address that is
+none."""
+
+LOG_INTERVAL: Final = 1.0
+"""Seconds from one log line about packets that were cut or dropped to the next: a peer may cause
+any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,9 @@ class Tracer:
         decide: the filter; without one, every connection is traced.
         select: which messages are traced, beside what the settings say.
         on: whether tracing is on at the start (OpenSIPS ``trace_on``).
+
+    Raises:
+        HepEncodeError: a value of ``settings.packets`` does not fit its chunk.
     """
 
     def __init__(
@@ -129,12 +143,16 @@ class Tracer:
         """Connections ``traced`` and ``excluded`` by the filter, decisions that ``failed`` or were
         ``remarked`` on, messages ``left_out`` by the settings or ``no_sip`` (told as events), and
         messages ``too_long`` for HEP, of which the end is cut off."""
+        self.dropped: Counter[str] = Counter()
+        """Packets that could not be made, by cause."""
         self._bus = bus
         self._send = send
         self._settings = settings
+        self._room = settings.packets.room()
         self._writer = Writer(
             settings.masking, homer5=settings.homer5, delimiter=settings.homer5_delimiter
         )
+        self._next_log = -math.inf
         self.decide = decide
         """The filter. It may be replaced at any time: decisions that were made stay."""
         self._remarks: dict[int, str] = {}
@@ -165,7 +183,7 @@ class Tracer:
             (hook.subscribe if on else hook.unsubscribe)(subscriber)
         # Last, as leaving a `DeferredBus` brings what happened while it was on.
         self._on = on
-        self._listen_for_ends()
+        self._listen_for_ends(anew=True)
 
     def close(self) -> None:
         """Take the tracer off the bus for good."""
@@ -179,14 +197,30 @@ class Tracer:
         self._traces.setdefault(connection.id, CANDIDATE)
         self._listen_for_ends()
 
-    def _listen_for_ends(self) -> None:
+    @property
+    def remembered(self) -> int:
+        """Entries about connections that are kept: none once all of them are gone."""
+        return len(self._traces) + len(self._remarks) + len(self._starts)
+
+    @property
+    def suspended(self) -> list[str]:
+        """Event types that the bus keeps from the tracer for a while, because it raised on them."""
+        ours = (each for each in self._bus.suspended if getattr(each[1], "__self__", None) is self)
+        return [event_type.__name__ for event_type, _ in ours]
+
+    def _listen_for_ends(self, *, anew: bool = False) -> None:
         # Off too, or connections that close meanwhile would stay here for ever; but where there
         # are none, off costs nothing.
         needed = self._on or bool(self._traces)
-        if needed is not self._is_told_ends:
-            self._is_told_ends = needed
-            for hook in (self._bus.closed, self._bus.connect_failed):
-                (hook.subscribe if needed else hook.unsubscribe)(self._ended)
+        if needed is self._is_told_ends and not anew:
+            return
+        self._is_told_ends = needed
+        for hook in (self._bus.closed, self._bus.connect_failed):
+            # Behind the subscriber that reports the end, and apart from it: whatever becomes of
+            # that one, nothing of a connection that is gone stays here.
+            hook.unsubscribe(self._forget)
+            if needed:
+                hook.subscribe(self._forget)
 
     def tell(
         self, loss: Loss, destination: Address, time: float, send: Callable[[bytes], object]
@@ -207,7 +241,7 @@ class Tracer:
         yield ConnectionOpened, self._opened
         if self._settings.trace_events:
             for event_type in PAYLOADS:
-                if event_type not in (ConnectStarted, ConnectFailed, Closed):
+                if event_type is not ConnectStarted:
                     yield event_type, self._network_event
         if self._settings.trace_sip:
             yield MessageReceived, self._message
@@ -222,9 +256,7 @@ class Tracer:
         self._traces[event.connection.id] = CANDIDATE
         self._starts[event.connection.id] = event
 
-    def _ended(self, event: ConnectFailed | Closed) -> None:
-        if self._on and self._settings.trace_events:
-            self._network_event(event)
+    def _forget(self, event: ConnectFailed | Closed) -> None:
         self._traces.pop(event.connection.id, None)
         self._remarks.pop(event.connection.id, None)
         self._starts.pop(event.connection.id, None)
@@ -239,11 +271,11 @@ class Tracer:
             if packets.calls and isinstance(event, ErrorOccurred | Closed):
                 line = as_log_line(self._writer.masked(event))
                 for call in packets.calls:
-                    self._offer(packets.log_line, event.time, line, call)
+                    self._offer(event.connection, packets.log_line, event.time, line, call)
 
     def _send_event(self, packets: ConnectionPackets, event: ConnectionEvent) -> None:
         payload = self._writer.event(event, self._remark(event.connection))
-        self._offer(packets.network_event, event.time, payload, None)
+        self._offer(event.connection, packets.network_event, event.time, payload)
 
     def _message(self, event: MessageReceived | MessageSent) -> None:
         # What a message costs is here: nothing of it is another method's that need not be.
@@ -264,9 +296,11 @@ class Tracer:
                 if self._settings.trace_events:
                     parts = no_sip(event, partial(self._writer.told, event.connection))
                     payload = self._writer.parts(parts, self._remark(event.connection))
-                    self._offer(packets.network_event, event.time, payload, None)
+                    self._offer(event.connection, packets.network_event, event.time, payload)
             return
         found = call_id(message)
+        if found is not None and not is_plain(found):
+            found = identifier(found)
         for select in self._selects:
             if not select(message, found):
                 self.counters["left_out"] += 1
@@ -282,11 +316,13 @@ class Tracer:
                 del calls[next(iter(calls))]
         if self._correlate is not None:
             found = self._correlate(message, found)
-        incoming = type(event) is MessageReceived
+        if len(message) > self._room:
+            message = self._cut(event.connection, message)
         try:
-            packet = packets.message(incoming, event.time, message, found)
+            packet = packets.message(type(event) is MessageReceived, event.time, message, found)
         except HepEncodeError as exc:
-            packet = packets.message(incoming, event.time, self._cut(message, exc), found)
+            self._drop(event.connection, exc)
+            return
         self.offered += 1
         self._send(packet)
 
@@ -330,20 +366,49 @@ class Tracer:
 
     def _offer(
         self,
+        connection: Connection,
         encode: Encode,
         time: float,
         payload: bytes,
-        correlation_id: bytes | None,
+        correlation_id: bytes | None = None,
     ) -> None:
+        """Make a packet about a connection, and send it.
+
+        Args:
+            connection: which it is about.
+            encode: makes the packet.
+            time: in seconds since the epoch.
+            payload: of any length.
+            correlation_id: what the packet is found by, in place of the connection's id.
+        """
+        if len(payload) > self._room:
+            payload = self._cut(connection, payload)
         try:
             packet = encode(time, payload, correlation_id)
         except HepEncodeError as exc:
-            packet = encode(time, self._cut(payload, exc), correlation_id)
+            self._drop(connection, exc)
+            return
         self.offered += 1
         self._send(packet)
 
-    def _cut(self, payload: bytes, exc: HepEncodeError) -> bytes:
-        """A payload that was too long, without its end."""
+    def _cut(self, connection: Connection, payload: bytes) -> bytes:
+        """A payload that is too long for a packet, without its end."""
         self.counters["too_long"] += 1
-        log.warning("traced without its end: %s", exc)
-        return payload[:LONGEST_PAYLOAD]
+        if self._is_to_log():
+            log.warning(
+                "a payload of %d bytes on the connection of %s is traced without its end: a HEP"
+                " packet takes %d", len(payload), connection.peer, self._room,
+            )  # fmt: skip
+        return payload[: self._room]
+
+    def _drop(self, connection: Connection, exc: HepEncodeError) -> None:
+        """Count a packet that cannot be made."""
+        self.dropped[NOT_ENCODED] += 1
+        if self._is_to_log():
+            log.warning("a packet about %s cannot be made: %s", connection.peer, exc)
+
+    def _is_to_log(self) -> bool:
+        if (now := time.monotonic()) < self._next_log:
+            return False
+        self._next_log = now + LOG_INTERVAL
+        return True

@@ -17,11 +17,14 @@ from sipws.masking import E, Masking
 from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
 
 LONGEST_PAYLOAD: Final = 60_000
-"""Bytes of a payload that are sure to fit a packet and a datagram."""
+"""Bytes of a payload of parts: a longer one would not fit a packet and a datagram, and cut it would
+be no JSON."""
 
-LONGEST_TEXT: Final = 4_000
-"""Characters that are left of each part of a longer payload. No browser's request is that long:
-it takes a large request of binary garbage, each byte of which takes six in JSON."""
+LONGEST_TEXTS: Final = (4_000, 1_000, 250)
+"""Characters that are left of each part of a longer payload: the first of these with which it is
+short enough. No browser's request is that long: it takes a large request of binary garbage, each
+byte of which takes six in JSON. A payload has some twenty parts, so that with the last it always
+is."""
 
 REMEMBERED: Final = 256
 """Payloads that are remembered without what changes in them."""
@@ -78,8 +81,10 @@ class Writer:
         if remark:
             parts = parts.with_part("Filter-Remark", remark)
         payload = self._written(parts)
-        if len(payload) > LONGEST_PAYLOAD:
-            payload = self._written(parts.shortened(LONGEST_TEXT))
+        for longest in LONGEST_TEXTS:
+            if len(payload) <= LONGEST_PAYLOAD:
+                break
+            payload = self._written(parts.shortened(longest))
         return payload
 
     def masked(self, event: E) -> E:

@@ -11,7 +11,7 @@ from websockets.typing import Subprotocol
 from sipws import Client, Limits, Server
 from sipws.events import Closed, ErrorKind, ErrorOccurred, MessageReceived, Superseded
 from sipws.flow import Flow
-from sipws.instances import Instances, Phone
+from sipws.instances import LONGEST, Instances, Phone
 from sipws.liveness import Finding, Intervals, Liveness
 
 SIP = [Subprotocol("sip")]
@@ -205,6 +205,8 @@ def test_a_phone_that_registers_elsewhere_is_known_from_there() -> None:
         register(PHONE).replace(b"+sip.instance", b"x"),
         b"REGISTER sip:a SIP/2.0\r\n+sip.instance\r\n\r\n",
         b"+sip.instance",
+        register(PHONE + "0" * LONGEST),
+        register(PHONE, reg_id=";reg-id=" + "0" * 20_000),
     ],
 )
 def test_another_phone_has_left_nothing(other: bytes) -> None:

@@ -9,10 +9,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from websockets.asyncio.client import connect
 from websockets.typing import Origin, Subprotocol
 
+from sipws.address import Address
 from sipws.app import Application
+from sipws.bus import MAX_FAILURES_IN_A_ROW
 from sipws.commands import methods_of
 from sipws.config import Config
 from sipws.errors import TracePointError
+from sipws.events import Accepted, Connection, ConnectionOpened
 from sipws.exposition import CONTENT_TYPE
 from sipws.plan import Plan
 
@@ -221,6 +224,33 @@ async def test_health_tells_live_from_ready() -> None:
             assert (await get(running, "/healthz"))[0] == 200
             client.transport.resume_reading()
             await ending
+
+
+async def test_a_tracer_that_only_raises_is_shown_while_it_is_suspended() -> None:
+    running = application(
+        hep={"hep_id": "[homer]127.0.0.1:9;transport=udp"},
+        tracing={"trace_destination": "homer", "trace_on": True},
+    )
+    async with running:
+        [point] = running.trace_points.configured
+        point.tracer._writer = None  # type: ignore[assignment]  # a mistake of ours
+        assert (await metrics(running))["sipws_tracing_enabled",] == 1
+        hook = running.trace_points.bus.accepted
+        connection = Connection(
+            1, running.server.listeners[0], Address("127.0.0.1", 1), Address("127.0.0.1", 2), 0.0
+        )
+        running.bus.publish(ConnectionOpened(connection, 0.0))
+        for _ in range(MAX_FAILURES_IN_A_ROW):
+            running.bus.publish(Accepted(connection, 0.0, b"", b""))
+        found = await metrics(running)
+        assert hook.failed == MAX_FAILURES_IN_A_ROW
+        assert found["sipws_tracing_enabled",] == 0
+        assert found["sipws_subscribers_suspended",] == 1
+        # Phones are served all the same.
+        assert (await get(running, "/readyz"))[::2] == (
+            200,
+            "ready\ntrace homer gets no Accepted for a while: its tracer only raised\n",
+        )
 
 
 async def test_metrics_want_the_token_and_health_does_not() -> None:

@@ -16,7 +16,9 @@ from websockets.typing import Origin, Subprotocol
 
 from sipws import parent, supervisor, worker_process
 from sipws.config import Config
+from sipws.exposition import Family
 from sipws.plan import Plan
+from sipws.readings import SUSPENDED
 from sipws.supervisor import LONGEST_PAUSE, SETTLED, Supervisor, pause_before
 from sipws.worker_process import WorkerEndedError, WorkerProcess
 
@@ -267,14 +269,30 @@ async def test_without_a_worker_it_is_not_ready_and_says_so(
 ) -> None:
     running = await start()
     ready = parent.pages_of(running)["/readyz"].read
-    assert ready()[0] == 200
+    assert await ready() == (200, "ready\n")
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", PATIENCE)
     for worker in list(running.workers.values()):
         worker.kill()
     await until(lambda: not running.workers)
-    assert ready() == (503, "no worker serves\n")
+    assert await ready() == (503, "no worker serves\n")
     reply = await parent.reply(running, b'{"jsonrpc": "2.0", "method": "ws_trace", "id": 1}')
     assert b"no worker serves" in reply
+
+
+async def test_ready_names_the_workers_whose_subscribers_are_suspended(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start()
+
+    async def families() -> list[Family]:
+        suspended = Family(SUSPENDED, "gauge", "")
+        return [suspended.add(0, worker="1").add(2, worker="2")]
+
+    monkeypatch.setattr(running, "families", families)
+    assert await parent.pages_of(running)["/readyz"].read() == (
+        200,
+        "ready\nworker 2: 2 subscribers to its events are suspended\n",
+    )
 
 
 @pytest.mark.parametrize(

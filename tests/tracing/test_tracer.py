@@ -358,4 +358,6 @@ def test_a_message_that_no_packet_can_carry_is_traced_without_its_end(
     assert control.counters["too_long"] == 1
     packet = hep.decode(sent[0])
     assert packet.payload == (MESSAGE + b"x" * 70_000)[: len(packet.payload)]
-    assert len(packet.payload) == 60_000
+    assert len(sent[0]) <= 65_507
+    # What is left out beside the packet's own chunks is room for the longest correlation id.
+    assert len(packet.payload) > 65_000
