@@ -1,11 +1,14 @@
 """What waits to be sent: a bounded queue with a ledger. Pure.
 
-At every moment ``offered = sent + dropped + queued``: no packet is lost unseen.
+At every moment ``offered = sent + dropped + queued``: no packet is lost unseen. When the queue is
+full, the flow that has most waiting loses a packet: a flood of one does not crowd out the others.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
+
+from hep.fair_queue import FairQueue, Flow
 
 WhenFull = Literal["drop-oldest", "drop-newest"]
 
@@ -18,14 +21,18 @@ LIMIT_BYTES: Final = 64 * 1024 * 1024
 FULL: Final = "queue-full"
 """The cause of a packet dropped because too many waited."""
 
+MOST_FLOWS: Final = 1000
+"""Flows of which it is counted how many packets were dropped; of more, those that lost most."""
+
 
 class Outbox:
     """A queue of encoded packets.
 
     Args:
         limit: how many may wait.
-        when_full: which one goes when one more comes. The newest is of more use to whoever looks
-            at what happens now, the oldest to whoever wants to know how it began.
+        when_full: which packet goes when one more comes, of those of the flow that has most
+            waiting. The newest is of more use to whoever looks at what happens now, the oldest to
+            whoever wants to know how it began.
         limit_bytes: how many bytes may wait.
     """
 
@@ -42,6 +49,8 @@ class Outbox:
         self.bytes_sent = 0
         self.dropped: Counter[str] = Counter()
         """Packets given up, by cause."""
+        self.crowded_out: Counter[Flow] = Counter()
+        """Packets given up because too many waited, by flow."""
         self.bounced = 0
         """Of those, packets that had counted as sent before; ``sent`` and these together never go
         down."""
@@ -55,7 +64,9 @@ class Outbox:
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._drop_oldest = when_full == "drop-oldest"
-        self._waiting: deque[bytes] = deque()
+        # Up to half of the limits no flow needs to be told from another.
+        self._calm, self._calm_bytes = limit // 2, limit_bytes // 2
+        self._waiting: deque[bytes] | FairQueue = deque()
         self._taken: list[bytes] = []
 
     @property
@@ -71,30 +82,43 @@ class Outbox:
     def put(self, packet: bytes) -> None:
         """Add a packet; others go, or it does, when there is no room."""
         self.offered += 1
-        self.bytes_queued += len(packet)
+        size = self.bytes_queued + len(packet)
         waiting = self._waiting
-        waiting.append(packet)
-        # As `_is_over_full` says; asking it would cost half as much again for every packet.
         if (
-            len(waiting) + len(self._taken) <= self._limit
-            and self.bytes_queued <= self._limit_bytes
+            len(waiting) + len(self._taken) < self._calm
+            and size <= self._calm_bytes
             and not self.spooled
         ):
-            return
-        if self.divert is not None:
-            waiting.pop()
-            self.bytes_queued -= len(packet)
+            self.bytes_queued = size
+            waiting.append(packet)
+        elif self.divert is None:
+            self.bytes_queued = size
+            self._put_fairly(packet)
+        elif (
+            len(waiting) + len(self._taken) < self._limit
+            and size <= self._limit_bytes
+            and not self.spooled
+        ):
+            self.bytes_queued = size
+            waiting.append(packet)
+        else:
             self.spooled += 1
             self.divert(packet)
-            return
-        while self._is_over_full:
-            # What has been taken for sending is being sent, and stays.
-            oldest = self._drop_oldest and len(self._waiting) > 1
-            given_up = self._waiting.popleft() if oldest else self._waiting.pop()
+
+    def _put_fairly(self, packet: bytes) -> None:
+        """Add a packet where there may be no room, and give up what has to go."""
+        waiting = self._waiting
+        if not isinstance(waiting, FairQueue):
+            waiting = self._waiting = FairQueue(waiting, self._limit, self._limit_bytes)
+        waiting.append(packet)
+        # What has been taken for sending is being sent, and stays.
+        while self._is_over_full and waiting:
+            given_up, flow = waiting.pop_heaviest(oldest=self._drop_oldest)
             self.bytes_queued -= len(given_up)
             self.dropped[FULL] += 1
-            if not oldest:
-                break
+            self.crowded_out[flow] += 1
+        if len(self.crowded_out) > MOST_FLOWS:
+            self.crowded_out = Counter(dict(self.crowded_out.most_common(MOST_FLOWS // 2)))
 
     def put_all(self, packets: Sequence[bytes], size: int) -> None:
         """Add packets in their order, as if each were put; where there is room, at once.
@@ -105,8 +129,8 @@ class Outbox:
         """
         count = len(packets)
         if (
-            len(self._waiting) + len(self._taken) + count <= self._limit
-            and self.bytes_queued + size <= self._limit_bytes
+            len(self._waiting) + len(self._taken) + count <= self._calm
+            and self.bytes_queued + size <= self._calm_bytes
             and not self.spooled
         ):
             self.offered += count
@@ -132,7 +156,7 @@ class Outbox:
         """Take out what is in memory: it waits elsewhere from now on."""
         self.undo()
         packets = list(self._waiting)
-        self._waiting.clear()
+        self._waiting = deque()
         self.bytes_queued = 0
         self.spooled += len(packets)
         return packets
@@ -159,6 +183,8 @@ class Outbox:
             packet = waiting.popleft()
             size -= len(packet)
             taken.append(packet)
+        if isinstance(waiting, FairQueue) and len(waiting) <= self._calm // 2:
+            self._waiting = deque(waiting)
         return taken
 
     def done(self, count: int | None = None) -> None:
@@ -193,7 +219,7 @@ class Outbox:
     def withdraw(self) -> list[bytes]:
         """Take back what waits, as if it had never been offered: another will send it."""
         packets = list(self._waiting)
-        self._waiting.clear()
+        self._waiting = deque()
         self.offered -= len(packets)
         self.bytes_queued -= sum(map(len, packets))
         return packets
@@ -202,6 +228,6 @@ class Outbox:
         """Give up everything in memory."""
         if self.in_memory:
             self.dropped[cause] += self.in_memory
-        self._waiting.clear()
+        self._waiting = deque()
         self._taken = []
         self.bytes_queued = 0

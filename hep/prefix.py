@@ -157,6 +157,50 @@ def read(data: bytes, total: int) -> Packet | None:
     )
 
 
+class _Ends(NamedTuple):
+    """Where packets of an order have their ports and addresses."""
+
+    values_from: Callable[..., tuple[Any, ...]]
+    """Takes the header and the value of each of the four chunks out of a packet."""
+    headers: tuple[bytes, ...]
+    """What stands before the values."""
+    size: int
+
+    @classmethod
+    def of(cls, layout: tuple[tuple[int, int], ...], end: int) -> "_Ends":
+        chunk_types = [chunk_type for _, chunk_type in layout]
+        wanted = [each for each in chunk_types if each not in (*OPENSIPS[:2], *OPENSIPS[4:])]
+        every = zip(chunk_types, (_format((each,), "") for each in chunk_types), strict=True)
+        parts = (
+            f"6s{code}" if each in wanted else f"{_CHUNK.size + struct.calcsize('!' + code)}x"
+            for each, code in every
+        )
+        form = struct.Struct(f"!{HEADER_SIZE}x" + "".join(parts))
+        return cls(form.unpack_from, _headers(wanted), end)
+
+
+_ENDS: Final = {key: _Ends.of(start.layout, start.end) for key, start in _STARTS.items()}
+
+
+def ends(data: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
+    """Source and destination of a packet, packed address and port each.
+
+    Returns:
+        None where the packet does not start in one of the usual orders.
+    """
+    if len(data) <= _THIRD_TYPE:
+        return None
+    found = _ENDS.get((data[_FAMILY], data[_THIRD_TYPE]))
+    if found is None or len(data) < found.size:
+        return None
+    values_from, headers, _ = found
+    # In both orders the two ports stand side by side, and so do the two addresses.
+    first, a, second, b, third, c, fourth, d = values_from(data)
+    if (first, second, third, fourth) != headers:
+        return None
+    return ((c, a), (d, b)) if isinstance(a, int) else ((a, c), (b, d))
+
+
 _WRITE: Final = struct.Struct("!4sH" + _format(OPENSIPS, "6s"))
 _F, _P, _SP, _DP, _S, _U, _T, _C = _headers(OPENSIPS)
 _IPV4_HEADERS: Final = _headers(_IPV4_TYPES)

@@ -4,6 +4,7 @@ MI methods are a table; a method that is not in it is done by all, and all say t
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,7 +37,10 @@ def _traces(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for trace in result["Traces"]:
             whole = traces.setdefault(trace["ID"], {})
             for name, said in trace.items():
-                whole[name] = whole.get(name, 0) + said if isinstance(said, int) else said
+                if isinstance(said, dict):
+                    whole[name] = dict(Counter(whole.get(name, {})) + Counter(said))
+                else:
+                    whole[name] = whole.get(name, 0) + said if isinstance(said, int) else said
     return {"Traces": list(traces.values())}
 
 

@@ -1,8 +1,10 @@
 """MI methods about traces that come and go (OpenSIPS tracer: ``trace_start``, ``trace_stop``)."""
 
+from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from hep.fair_queue import Flow, named
 from sipws.errors import TracePointError
 from sipws.mi import INVALID_PARAMS, NOT_FOUND, MiError
 from sipws.readings import ledger_over
@@ -10,6 +12,10 @@ from sipws.trace_points import TracePoint
 
 if TYPE_CHECKING:
     from sipws.app import Application
+
+
+MOST_CROWDED_OUT: Final = 10
+"""Connections that are listed of those whose packets were dropped because a queue was full."""
 
 
 def trace_commands(application: "Application") -> dict[str, Callable[..., Any]]:
@@ -54,4 +60,11 @@ def _described(point: TracePoint) -> dict[str, Any]:
         "State": "on" if point.tracer.on else "off",
         "Filters": list(point.filters),
         **{name.capitalize(): count for name, count in ledger_over(point.senders).items()},
+        "Crowded out": _crowded_out(point),
     }
+
+
+def _crowded_out(point: TracePoint) -> dict[str, int]:
+    """Packets dropped because a queue was full, of the connections that lost most of them."""
+    total = sum((sender.counters.crowded_out for sender in point.senders), Counter[Flow]())
+    return {named(flow): count for flow, count in total.most_common(MOST_CROWDED_OUT)}

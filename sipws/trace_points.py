@@ -222,10 +222,13 @@ class TracePoints:
             if point.temporary and point.has_gone:
                 self.stop(point.id, "gone: its peer is not there")
                 continue
+            each = list(zip(point.destinations, point.senders, point.losses, strict=True))
+            for destination, _, losses in each:
+                if (text := losses.warning(now)) is not None:
+                    log.warning("%s: %s", destination, text)
             if not point.tracer.on:
                 # Switched off, nothing is sent. What was lost is told when it is on again.
                 continue
-            each = zip(point.destinations, point.senders, point.losses, strict=True)
             for destination, sender, losses in each:
                 if (loss := losses.look(now, reachable=sender.connected)) is not None:
                     log.warning("%s: %s", destination, loss)

@@ -208,6 +208,7 @@ def lost(loss: Loss) -> Parts:
             ("Packets", str(loss.causes.total())),
             ("From", f"{loss.since:.0f}"),
             ("To", f"{loss.until:.0f}"),
+            *((("Most-Of", loss.whose),) if loss.whose else ()),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -12,6 +13,7 @@ import hep
 from sipws.app import Application
 from sipws.config import Config
 from sipws.plan import Plan
+from sipws.trace_commands import trace_commands
 
 Run = Callable[..., Awaitable[Application]]
 MakePhone = Callable[[Application], Any]
@@ -201,3 +203,29 @@ async def test_a_slow_collector_gets_the_latest_and_holds_nobody_up(
         await until(lambda: calls and calls[-1] == 499)
     assert calls == sorted(calls)
     caller.check()
+
+
+async def test_fifty_that_flood_do_not_crowd_out_the_packets_of_others(
+    run: Run, phone: MakePhone, listener: Any, until: Until, free_port: int
+) -> None:
+    application = await run(free_port, hep_queue_packets=400)
+    [sender] = application.trace_points.senders
+    quiet, flooding = phone(application), [phone(application) for _ in range(50)]
+    for number, each in enumerate(flooding, 1):
+        each.asked = number * 1000
+    await quiet.ask(2)
+    await asyncio.gather(*(each.ask(20) for each in flooding))
+    await quiet.ask(1)
+    assert sender.counters.dropped["queue-full"] >= 1600
+    [listed] = trace_commands(application)["trace_list"]()["Traces"]
+    assert len(listed["Crowded out"]) == 10
+    async with listener(f"127.0.0.1:{free_port}") as collector:
+        await until(lambda: collector.lost)
+        await until(lambda: not sender.counters.queued)
+        mine = [call for call in collector.calls if call < 1000]
+    # Request and answer of each; the others have a share each, and no more.
+    assert mine == [0, 0, 1, 1, 2, 2]
+    shares = Counter(call // 1000 for call in collector.calls)
+    assert len(shares) == 51
+    assert max(shares.values()) <= 400 // 50
+    assert "most of 127.0.0.1:" in collector.lost[0]

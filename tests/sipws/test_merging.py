@@ -41,6 +41,12 @@ def trace(name: str, sent: int) -> dict[str, Any]:
             {"Traces": [trace("homer", 2)]},
             {"Traces": [{**trace("homer", 3), "Dropped": 2}, trace("a", 5)]},
         ),
+        (
+            "trace_list",
+            {"Traces": [{"ID": "homer", "Crowded out": {"a - b": 2, "c - d": 1}}]},
+            {"Traces": [{"ID": "homer", "Crowded out": {"a - b": 3}}]},
+            {"Traces": [{"ID": "homer", "Crowded out": {"a - b": 5, "c - d": 1}}]},
+        ),
     ],
 )
 def test_what_all_say_becomes_one_answer(

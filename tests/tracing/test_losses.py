@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+import hep
 from hep import Outbox
-from sipws.tracing.losses import LONGEST_WAIT, Loss, Losses
+from sipws.tracing.losses import LONGEST_WAIT, WARNING_INTERVAL, Loss, Losses
 
 
 @pytest.fixture
@@ -83,3 +84,52 @@ def test_after_a_quiet_time_it_is_told_at_once_again(ledger: Outbox) -> None:
         assert losses.look(start + 1.0, reachable=True) is None
         assert losses.look(start + 2.0, reachable=True) is not None
         assert losses.look(start + 3.0, reachable=True) is None
+
+
+def flood(ledger: Outbox, port: int, count: int) -> None:
+    for _ in range(count):
+        ledger.put(
+            hep.encode(
+                hep.Packet(
+                    src_ip="192.0.2.5", src_port=port, dst_ip="10.0.0.1", dst_port=443, seconds=1,
+                    microseconds=0, payload=b"",
+                )
+            )
+        )  # fmt: skip
+
+
+def test_whose_packets_were_dropped_is_told(ledger: Outbox) -> None:
+    losses = Losses(ledger, 100.0)
+    flood(ledger, 1000, 31)
+    for port in range(1001, 1005):
+        flood(ledger, port, 8 - (port - 1000))
+    ledger.drop_all("shutdown")
+    losses.look(101.0, reachable=False)
+    loss = losses.look(102.0, reachable=True)
+    assert loss is not None
+    assert loss.whose == (
+        "10.0.0.1:443 - 192.0.2.5:1000 (31), 10.0.0.1:443 - 192.0.2.5:1001 (7),"
+        " 10.0.0.1:443 - 192.0.2.5:1002 (6)"
+    )
+    assert str(loss).endswith(f"queue-full, 1 shutdown; most of {loss.whose}")
+    # What has been told is not told again.
+    flood(ledger, 2000, 2)
+    ledger.drop_all("shutdown")
+    losses.look(103.0, reachable=False)
+    later = [losses.look(now, reachable=True) for now in (104.0, 105.0)]
+    assert [each.whose for each in later if each] == ["10.0.0.1:443 - 192.0.2.5:2000 (1)"]
+
+
+def test_a_full_queue_is_warned_of_while_it_is_full_once_a_minute(ledger: Outbox) -> None:
+    losses = Losses(ledger, 100.0)
+    assert losses.warning(100.0) is None
+    flood(ledger, 1000, 11)
+    assert losses.warning(101.0) == (
+        "the queue is full: 10 packets dropped, most of 10.0.0.1:443 - 192.0.2.5:1000 (10)"
+    )
+    flood(ledger, 1000, 5)
+    assert losses.warning(101.0 + WARNING_INTERVAL - 1) is None
+    assert losses.warning(101.0 + WARNING_INTERVAL) == (
+        "the queue is full: 5 packets dropped, most of 10.0.0.1:443 - 192.0.2.5:1000 (15)"
+    )
+    assert losses.warning(101.0 + 2 * WARNING_INTERVAL) is None
