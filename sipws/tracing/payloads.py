@@ -32,6 +32,9 @@ from sipws.tracing.losses import Loss
 LONGEST_EXCERPT: Final = 500
 """Characters of a message that is no SIP: enough to see what it is instead."""
 
+LONGEST_LINE: Final = 1_000
+"""Characters of a log line, which is sent to each of the calls that used a connection."""
+
 Part = tuple[str, str]
 
 
@@ -228,7 +231,7 @@ def as_log_line(event: ErrorOccurred | Closed) -> bytes:
                 f"closed {event.code} by {_CLOSED_BY[event.closed_by]} after {event.duration:.3f} s"
             )
             said += f": {event.reason}" if event.reason else ""
-    return f"{who} {said}".encode("utf-8", "replace")
+    return f"{who} {said}"[:LONGEST_LINE].encode("utf-8", "replace")
 
 
 _quote: Final = json.encoder.encode_basestring

@@ -51,8 +51,8 @@ class Traced:
     def send(self, data: bytes, time: float = 1001.0) -> None:
         self.bus.publish(MessageSent(self.connection, time, data, is_text=True))
 
-    def fail(self) -> None:
-        self.bus.publish(ErrorOccurred(self.connection, 1003.0, ErrorKind.PROTOCOL_ERROR, "bad"))
+    def fail(self, detail: str = "bad") -> None:
+        self.bus.publish(ErrorOccurred(self.connection, 1003.0, ErrorKind.PROTOCOL_ERROR, detail))
 
     def close(self, code: int = 1006) -> None:
         self.bus.publish(
@@ -228,6 +228,18 @@ def test_only_the_latest_calls_are_told(bus, connection) -> None:
     traced.close()
     logs = [packet for packet in traced.packets if packet.protocol_type == hep.ProtocolType.LOG]
     assert [packet.correlation_id for packet in logs] == [b"c1", b"c3"]
+
+
+def test_what_each_call_is_told_is_bounded(bus, connection) -> None:
+    # It goes to each of sixteen calls: an error that quotes much is not to be sent so often.
+    traced = Traced(bus, connection, SIP)
+    for call in range(20):
+        traced.receive(message(f"{call}-" + "x" * 5000))
+    traced.fail("é" * 60_000)
+    logs = [packet for packet in traced.packets if packet.protocol_type == hep.ProtocolType.LOG]
+    assert len({packet.correlation_id for packet in logs}) == len(logs) == 16
+    assert {len(packet.correlation_id) for packet in logs} == {256}
+    assert {len(packet.payload.decode()) for packet in logs} == {1000}
 
 
 @pytest.mark.parametrize("settings", [TraceSettings(), TraceSettings(trace_sip=True, call_logs=0)])
