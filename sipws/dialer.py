@@ -156,13 +156,19 @@ class Dialer:
         peer: Address,
         local: Address,
     ) -> None:
-        context = name = None
+        context = name = shutdown_timeout = None
         if where.proto == "wss":
             context, name = self._tls, where.host.rstrip(".")
+            # Of the event loop's own a server that does not end TLS in turn has 30 s.
+            shutdown_timeout = self._shared.limits.close_timeout
         with alerted(sock):
             starting = asyncio.ensure_future(
                 asyncio.get_running_loop().create_connection(
-                    lambda: flow, sock=sock, ssl=context, server_hostname=name
+                    lambda: flow,
+                    sock=sock,
+                    ssl=context,
+                    server_hostname=name,
+                    ssl_shutdown_timeout=shutdown_timeout,
                 )
             )
         try:

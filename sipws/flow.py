@@ -211,6 +211,8 @@ class Flow(KeptAlive):
             self._end_behind_rest(exc)
             return
         self._act(self._session.receive_eof(self._shared.clock(), str(exc or "")))
+        if self._line is not None:
+            self._line.leave(self)
         self._shared.registry.remove(self)
         if self._shared.instances is not None:
             self._shared.instances.forget(self.connection.id)
@@ -287,6 +289,12 @@ class Flow(KeptAlive):
         if self._lost is not None:
             # What kept the rest waiting need not be over: its end is not to wait for that.
             self._await_turn()
+
+    def _limit_rest(self) -> None:
+        # Else a peer that has ended its side and reads nothing would keep the socket for ever.
+        if self._line is None:
+            self._line = self._shared.deadlines.line(self._shared.limits.close_timeout)
+            self._line.enter(self)
 
     def time_is_up(self) -> None:
         """The time that this phase may last has passed; `sipws.deadlines` calls it."""

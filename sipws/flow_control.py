@@ -83,6 +83,8 @@ class FlowControl(asyncio.Protocol, ABC):
         # the connection is behind it.
         if not self._session.is_more:
             self._act(self._session.receive_eof(self._shared.clock()))
+            if self._transport.get_write_buffer_size():
+                self._limit_rest()
         return False
 
     def pause_writing(self) -> None:
@@ -184,3 +186,7 @@ class FlowControl(asyncio.Protocol, ABC):
     @abstractmethod
     def _flush(self) -> None:
         """Write what the session has to say."""
+
+    @abstractmethod
+    def _limit_rest(self) -> None:
+        """The peer has said all, and is yet to take what is left for it."""

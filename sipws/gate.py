@@ -186,6 +186,8 @@ class Gate:
                 ssl=context,
                 # Zero would be refused, and what little is left is spent on failing.
                 ssl_handshake_timeout=max(deadline - self._loop.time(), 0.001),
+                # A peer that does not end TLS in turn would else keep its socket for 30 s.
+                ssl_shutdown_timeout=self._shared.limits.close_timeout,
             )
 
     async def _read_header(self, arrival: "_Arrival", deadline: float) -> Refusal | None:

@@ -21,6 +21,11 @@ BYTES_LIKE_A_FRAME: Final = 1024
 """Bytes of a message that count as one frame more where an engine makes it: 80 bytes that were
 compressed may be a message of 64 KB."""
 
+REFUSED_LINGER: Final = 0.8
+"""Seconds that a refused peer has to read why, and to close: two round trips of a slow mobile
+network. Our side is half closed meanwhile, as a close with bytes unread would reset the connection
+and take the answer with it. Whoever does not close holds a descriptor for less than a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -48,7 +53,8 @@ class Limits:
     up (`sipws.uptake`; OpenSIPS ``ws_send_timeout``)."""
 
     close_timeout: float = 5.0
-    """Seconds for the peer to answer a close frame and to close its side of the TCP connection."""
+    """Seconds for the peer to answer a close frame, to take what is left for it and to close its side
+    of TLS and TCP. A peer whose handshake was refused has no more than `REFUSED_LINGER`."""
 
     max_chunks: int = 4
     """Pieces that a message may come in (OpenSIPS ``ws_max_msg_chunks``; see

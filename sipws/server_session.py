@@ -98,11 +98,8 @@ class ServerSession(Session):
             return False
         self._turned_away = refusal
         limits = self._limits
-        self._limits = replace(
-            limits,
-            handshake_timeout=min(limits.handshake_timeout, PATIENCE),
-            close_timeout=min(limits.close_timeout, PATIENCE),
-        )
+        patience = min(limits.handshake_timeout, PATIENCE)
+        self._limits = replace(limits, handshake_timeout=patience)
         return True
 
     def drop(self, refusal: Refusal, now: float, received: bytes = b"") -> list[Event]:

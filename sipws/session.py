@@ -33,7 +33,7 @@ from sipws.events import (
 )
 from sipws.frames import BINARY, TEXT, server_frame
 from sipws.intake import Intake
-from sipws.limits import Limits
+from sipws.limits import REFUSED_LINGER, Limits
 from sipws.phase import CLOSED, CLOSING, HANDSHAKE, OPEN
 from sipws.pieces import Pieces
 
@@ -185,7 +185,10 @@ class Session(Intake):
         phase = self.phase
         if phase is HANDSHAKE:
             return self._limits.handshake_timeout
-        return self._limits.close_timeout if phase is CLOSING else None
+        if phase is not CLOSING:
+            return None
+        timeout = self._limits.close_timeout
+        return timeout if self.accepted else min(timeout, REFUSED_LINGER)
 
     @property
     def traffic(self) -> tuple[int, int, int, int]:

@@ -17,6 +17,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
+from sipws.limits import REFUSED_LINGER
 from sipws.phase import Phase
 from sipws.server_session import ServerSession
 
@@ -349,7 +350,7 @@ def test_after_a_refusal_nothing_is_read_and_the_end_has_a_limit(session: Server
     session.receive(b"\0", 1000.5)
     session.take_writes()
     assert session.receive(b"more" * 1000, 1000.6) == []
-    assert session.timeout == Limits().close_timeout
+    assert session.timeout == REFUSED_LINGER
     [closed] = session.handle_timeout(1006.0)
     assert isinstance(closed, Closed)
     assert (closed.code, closed.closed_by, closed.accepted) == (1006, Side.LOCAL, False)
