@@ -51,6 +51,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _health_path(text: str) -> str:
+    if not text.startswith("/") or re.search(r"[?#\s]", text):
+        raise ValueError("a path starts with '/', and has no query, such as '/healthz'")
+    return text
+
+
 def _each(read: Callable[[str], Any]) -> AfterValidator:
     """A check of one text by what will read it."""
 
@@ -75,6 +81,10 @@ class AdmissionSettings(Section):
 
     ws_resource: Annotated[str, AfterValidator(_path)] = "/"
     """The path that is served; any other gets a 404. ``/`` stands for every path."""
+
+    health_path: Annotated[str, AfterValidator(_health_path)] | None = None
+    """The path that is answered with 200 to a plain GET, HEAD or OPTIONS, for health checks of load
+    balancers; none without it."""
 
     require_origin: bool = True
     """Whether an upgrade request without ``Origin``, which pages have and most other programs have

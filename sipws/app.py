@@ -62,6 +62,7 @@ class Application:
             rules=transport.rules,
             tls=plan.certificates,
             compression=transport.permessage_deflate,
+            health_path=transport.health_path,
             inherited=sockets.listeners,
         )
         self._control_socket = sockets.control

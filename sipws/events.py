@@ -6,6 +6,10 @@ can be kept, compared in a test or handed to another thread. The life of an acce
     ConnectionOpened ─► HandshakeRequest ─► HandshakeReply ─► Accepted ─► Message* ─► Closed
                    └──────────┴───────────► HandshakeReply ─► HandshakeFailed ──────► Closed
 
+of one that only looks whether the server is there (`Probe`)::
+
+    ConnectionOpened ─► Closed
+
 and of one that we open::
 
     ConnectStarted ─► ConnectionOpened ─► HandshakeRequest ─► HandshakeReply ─► Connected ─► …
@@ -47,6 +51,17 @@ class Side(StrEnum):
 # Looked up in its class, a member costs ten times a name.
 LOCAL: Final = Side.LOCAL
 PEER: Final = Side.PEER
+
+
+class Probe(StrEnum):
+    """What a connection was that never tried to become a WebSocket: a health check, a port scan."""
+
+    TCP = "tcp"
+    """It ended before a byte of a request or of TLS, or behind a PROXY header alone."""
+    TLS = "tls"
+    """It ended behind the TLS handshake, before a byte of a request."""
+    HTTP = "http"
+    """It asked for the health path, or was a balancer's HTTP check of another one."""
 
 
 class ErrorKind(StrEnum):
@@ -348,6 +363,10 @@ class Closed(ConnectionEvent):
 
     bytes_out: int
     """Bytes written to the peer, counted likewise."""
+
+    probe: Probe | None = None
+    """Set for a connection that was no attempt to connect: it is counted apart from handshakes that
+    fail, and neither traced nor logged."""
 
 
 Event = (

@@ -191,6 +191,7 @@ class Flow(KeptAlive):
             examine,
             subprotocols=shared.subprotocols,
             compression=shared.compression,
+            health_path=shared.health_path,
             steady=shared.steady,
         )
         self._session = session

@@ -10,14 +10,14 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from sipws.address import Address, Listener, address_of_socket
 from sipws.admission import Ticket
 from sipws.alerts import alerted
-from sipws.events import Connection, ConnectionOpened, ErrorKind
+from sipws.events import Connection, ConnectionOpened, ErrorKind, Event, Probe
 from sipws.flow import Flow
 from sipws.handshake import Refusal
 from sipws.proxied import LONGEST_V2, NeedMore, ProxyError, ProxyHeader, read_proxy_header
@@ -37,6 +37,13 @@ AT_ONCE: Final = 128
 OUT_OF_FILES: Final = 1.0
 """Seconds until the next try when a connection cannot be accepted, as with asyncio's servers: most
 often there are no file descriptors left, and trying at once would only burn time."""
+
+HELLO_CHECK: Final = b"HAPROXYSSLCHK\n"
+"""What stands in the ClientHello of HAProxy's ``option ssl-hello-chk``, which is content with an
+alert: it offers SSL 3.0 alone."""
+
+HELLO: Final = 256
+"""Bytes of a ClientHello that are looked at for that: such a check has some 80."""
 
 MakeFlow = Callable[[Listener, Surroundings, Arrived | None], Flow]
 """Makes the flow of a connection that has come in; see `Flow`."""
@@ -156,15 +163,22 @@ class Gate:
                 self._shared,
                 Arrived(arrival.peer, arrival.started, arrival.begun, arrival.ticket, refusal),
             )
+            # Until a peer speaks it costs no TLS, which takes more memory than all else of it.
+            hello = b"" if self._tls is None else await self._first_bytes(arrival, deadline)
+            arrival.is_hello_check = HELLO_CHECK in hello
             # From here on a transport has the socket, and closes it also when TLS fails.
             arrival.has_transport = True
             if self._tls is None:
                 await self._loop.connect_accepted_socket(lambda: flow, arrival.socket)
             else:
                 await self._shake_hands(arrival.socket, flow, self._tls(), deadline)
+        except _Left as exc:
+            self._leave(arrival, Probe.TCP, str(exc))
         except OSError as exc:
             if self._tls is None:
                 self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, str(exc))
+            elif arrival.is_hello_check:
+                self._leave(arrival, Probe.TLS, "a balancer's check of TLS")
             else:
                 reason = failure_reason(exc, self._shared.limits.handshake_timeout)
                 self._fail(arrival, ErrorKind.TLS_FAILURE, reason)
@@ -174,6 +188,36 @@ class Gate:
         finally:
             # Whatever went wrong: who did not become a flow does not stay.
             self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "the connection cannot be served")
+
+    async def _first_bytes(self, arrival: "_Arrival", deadline: float) -> bytes:
+        """Wait until there is something to read, and look at it without taking it.
+
+        Raises:
+            _Left: the peer ended the connection first.
+            ConnectionAbortedError: nothing came in time.
+        """
+        connected = arrival.socket
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    # Nearly always a ClientHello comes a round trip later, or is there already.
+                    with suppress(BlockingIOError, InterruptedError):
+                        if ahead := connected.recv(HELLO, socket.MSG_PEEK):
+                            return ahead
+                        raise _Left("the peer left before its TLS handshake")
+                    await self._readable(connected)
+        except TimeoutError as exc:
+            raise ConnectionAbortedError("no TLS handshake in time") from exc
+        except ConnectionError as exc:
+            raise _Left(f"the peer left before its TLS handshake: {exc}") from exc
+
+    async def _readable(self, connected: socket.socket) -> None:
+        decided = asyncio.Event()
+        self._loop.add_reader(connected, decided.set)
+        try:
+            await decided.wait()
+        finally:
+            self._loop.remove_reader(connected)
 
     async def _shake_hands(
         self, connected: socket.socket, flow: Flow, context: ssl.SSLContext, deadline: float
@@ -202,6 +246,8 @@ class Gate:
             limit = self._shared.limits.handshake_timeout
             header = ProxyError(f"no complete PROXY header within {limit:g} s")
         except OSError as exc:
+            if not arrival.received:
+                raise _Left(f"the peer left before its PROXY header: {exc}") from exc
             header = ProxyError(f"the connection broke within its PROXY header: {exc}")
         refusal = None
         if isinstance(header, ProxyError):
@@ -218,6 +264,8 @@ class Gate:
         received, connected = arrival.received, arrival.socket
         while isinstance(header := read_proxy_header(received), NeedMore):
             data = await self._loop.sock_recv(connected, header.at_least)
+            if not data and not received:
+                raise _Left("the peer left before its PROXY header")
             if not data:
                 return ProxyError("the connection ended within its PROXY header")
             received += data
@@ -236,6 +284,18 @@ class Gate:
 
     def _drop(self, arrival: "_Arrival", refusal: Refusal) -> None:
         """Close a connection without a word, and publish that it came and went."""
+        # A header that was right is no part of what went wrong behind it.
+        received = bytes(arrival.received) if refusal.kind is ErrorKind.PROXY_HEADER else b""
+        self._end(arrival, lambda session, now: session.drop(refusal, now, received))
+
+    def _leave(self, arrival: "_Arrival", probe: Probe, detail: str) -> None:
+        """Close a connection that was no attempt to connect."""
+        if not arrival.ticket.used:
+            self._end(arrival, lambda session, now: session.leave(probe, detail, now))
+
+    def _end(
+        self, arrival: "_Arrival", end: Callable[[ServerSession, float], Sequence[Event]]
+    ) -> None:
         shared, now = self._shared, self._shared.clock()
         connection_id = shared.registry.next_id()
         connection = Connection(
@@ -248,20 +308,23 @@ class Gate:
         )
         shared.bus.publish(ConnectionOpened(connection, now))
         session = ServerSession(connection, shared.limits, steady=shared.steady)
-        # A header that was right is no part of what went wrong behind it.
-        received = bytes(arrival.received) if refusal.kind is ErrorKind.PROXY_HEADER else b""
-        for event in session.drop(refusal, now, received):
+        for event in end(session, now):
             shared.bus.publish(event)
         if not arrival.has_transport:
             arrival.socket.close()
         arrival.ticket.release()
 
 
+class _Left(Exception):  # noqa: N818 - no error of anybody
+    """The peer ended a connection on which it had said nothing."""
+
+
 class _Arrival:
     """A connection that is not yet a flow."""
 
     __slots__ = (
-        "begun", "has_transport", "local", "peer", "received", "socket", "started", "ticket",
+        "begun", "has_transport", "is_hello_check", "local", "peer", "received", "socket",
+        "started", "ticket",
     )  # fmt: skip
 
     def __init__(
@@ -275,6 +338,7 @@ class _Arrival:
         self.ticket = ticket
         self.received = bytearray()
         self.has_transport = False
+        self.is_hello_check = False
 
 
 _UNANSWERED: Final = (ErrorKind.PROXY_HEADER,)

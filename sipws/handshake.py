@@ -77,6 +77,13 @@ class Refusal:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+NOT_AN_UPGRADE: Final = Refusal(
+    ErrorKind.NO_UPGRADE,
+    "this is a SIP over WebSocket server (RFC 7118); connect with a WebSocket client",
+)
+"""The answer to a request that asks for no WebSocket."""
+
+
 def end_of_request(received: bytes | bytearray, looked_at: int = 0) -> int | None:
     """How many bytes the upgrade request has, blank line included; None while it is incomplete.
 
@@ -180,10 +187,7 @@ def _refusal(exc: Exception | None, response: Response | None, raw: bytes) -> Re
             detail = f"invalid HTTP request: {what_is_wrong(exc, raw)}"
             return Refusal(ErrorKind.BAD_REQUEST, detail)
         case InvalidUpgrade():
-            return Refusal(
-                ErrorKind.NO_UPGRADE,
-                "this is a SIP over WebSocket server (RFC 7118); connect with a WebSocket client",
-            )
+            return NOT_AN_UPGRADE
         case NegotiationError():
             return Refusal(
                 ErrorKind.NO_SUBPROTOCOL,

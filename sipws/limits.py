@@ -53,8 +53,8 @@ class Limits:
     up (`sipws.uptake`; OpenSIPS ``ws_send_timeout``)."""
 
     close_timeout: float = 5.0
-    """Seconds for the peer to answer a close frame, to take what is left for it and to close its side
-    of TLS and TCP. A peer whose handshake was refused has no more than `REFUSED_LINGER`."""
+    """Seconds for the peer to answer a close frame, to take what is left for it and to close its
+    side of TLS and TCP. A peer whose handshake was refused has no more than `REFUSED_LINGER`."""
 
     max_chunks: int = 4
     """Pieces that a message may come in (OpenSIPS ``ws_max_msg_chunks``; see

@@ -17,6 +17,7 @@ from sipws.events import (
     ConnectFailed,
     ErrorOccurred,
     HandshakeFailed,
+    Probe,
     Side,
     value,
 )
@@ -67,6 +68,8 @@ class Counts:
         """Connections that were open and are gone, by `code_label` and by who ended them."""
         self.errors: Counter[str] = Counter()
         """Errors on open connections, by kind."""
+        self.probes: Counter[str] = Counter()
+        """Connections that were no attempt to connect, by `Probe`."""
         self.seconds = 0.0
         """How long the connections in ``closes`` lasted, added up."""
         self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
@@ -96,6 +99,8 @@ class Counts:
         if event.accepted:
             self.closes[code_label(event.code), event.closed_by.value] += 1
             self.seconds += event.duration
+        elif event.probe is not None:
+            self.probes[event.probe.value] += 1
         self._messages_in += event.messages_in
         self._messages_out += event.messages_out
         self._bytes_in += event.bytes_in
@@ -122,6 +127,16 @@ class Counts:
         for (side, result), count in sorted(({_BY_PEER: 0} | self.handshakes).items()):
             handshakes.add(count, opened_by=side, result=result)
         yield handshakes
+
+        probes = Family(
+            "sipws_probes_total",
+            "counter",
+            "Connections that were no attempt to connect, such as health checks: without a byte"
+            " (tcp), with a TLS handshake alone (tls), or with a plain HTTP request (http).",
+        )
+        for probe in Probe:
+            probes.add(self.probes[probe.value], kind=probe.value)
+        yield probes
 
         connects = Family(
             "sipws_failed_connects_total",

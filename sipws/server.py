@@ -55,6 +55,9 @@ class Server:
             none: then this is a server of plain WebSocket messages, for tests of the transport.
         compression: whether permessage-deflate is accepted (RFC 7692); a message that inflates
             beyond `Limits.message_size` closes its connection with 1009.
+        health_path: answered with 200 to a plain GET, HEAD or OPTIONS, for the health checks of
+            load balancers, and with 503 while the server ends. None answers none. Health checks are
+            not published as handshakes (`sipws.events.Probe`).
         inherited: sockets that listen already, by listener, each with its listener's port; a
             listener without any opens its own.
 
@@ -75,6 +78,7 @@ class Server:
         tls: Certificates | ssl.SSLContext | None = None,
         subprotocols: Sequence[str] = (SUBPROTOCOL,),
         compression: bool = False,
+        health_path: str | None = None,
         inherited: Mapping[Listener, Sequence[socket.socket]] | None = None,
     ) -> None:
         self.listeners = [
@@ -99,6 +103,7 @@ class Server:
             subprotocols=tuple(map(Subprotocol, subprotocols)),
             admission=self.admission,
             compression=compression,
+            health_path=health_path,
             instances=self.instances,
         )
         if relay is not None:

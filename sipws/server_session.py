@@ -18,6 +18,7 @@ from sipws import handshake
 from sipws.engine import SERVER_COMPRESSION, engine_log, restart_parser
 from sipws.events import (
     LOCAL,
+    PEER,
     Accepted,
     Connection,
     ErrorKind,
@@ -25,8 +26,10 @@ from sipws.events import (
     HandshakeFailed,
     HandshakeReply,
     HandshakeRequest,
+    Probe,
 )
 from sipws.handshake import Refusal
+from sipws.health import HEALTHY, HEALTHY_HEAD, HealthCheck, health_check
 from sipws.limits import Limits
 from sipws.masking import USUAL
 from sipws.phase import HANDSHAKE, OPEN
@@ -56,10 +59,11 @@ class ServerSession(Session):
         examine: decides on its upgrade request, before RFC 6455 and RFC 7118 do.
         subprotocols: of which it must offer one; empty asks for none.
         compression: whether permessage-deflate is accepted (RFC 7692).
+        health_path: what a balancer asks for to see that the server is there; None for nothing.
         steady: the clock of `Connection.begun`, and of `examine`.
     """
 
-    __slots__ = ("_compression", "_examine", "_subprotocols", "_turned_away")
+    __slots__ = ("_compression", "_examine", "_health_path", "_subprotocols", "_turned_away")
 
     def __init__(
         self,
@@ -69,11 +73,13 @@ class ServerSession(Session):
         *,
         subprotocols: Sequence[Subprotocol] = (handshake.SUBPROTOCOL,),
         compression: bool = False,
+        health_path: str | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._examine = examine
         self._subprotocols = subprotocols
         self._compression = compression
+        self._health_path = health_path
         self._turned_away: Refusal | None = None
         super().__init__(connection, limits, steady)
 
@@ -113,7 +119,14 @@ class ServerSession(Session):
         self._bytes_in += len(received)
         kind, detail = refusal.kind, refusal.detail
         failed = HandshakeFailed(self.connection, now, received, b"", kind, detail)
+        # Before the end, which would take who was refused in silence for one who said nothing.
+        self._start_closing(LOCAL, detail)
         return [failed, *self._close(now, LOCAL, detail)]
+
+    def leave(self, probe: Probe, detail: str, now: float) -> list[Event]:
+        """The peer left before HTTP could be spoken, having tried nothing; see `Probe`."""
+        self._probe = probe
+        return self._close(now, PEER, detail)
 
     def close(
         self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
@@ -147,6 +160,8 @@ class ServerSession(Session):
         self, request: bytes, now: float, reply: bytes | None, behind: bytes = b""
     ) -> list[Event]:
         """Decide on a request; ``reply`` is the 101 that it gets unless it is refused, if known."""
+        if reply is None and (check := health_check(request, self._health_path)) is not None:
+            return self._answer_check(check, request)
         asking, refusal = self.connection.with_request(UpgradeRequest(request)), self._turned_away
         if refusal is None:
             asking, refusal = self._examine(asking, self._steady())
@@ -170,6 +185,22 @@ class ServerSession(Session):
             # A client may send frames right behind its request, before it has seen the answer.
             happened += self._receive_frames(behind, now)
         return happened
+
+    def _answer_check(self, check: HealthCheck, request: bytes) -> list[Event]:
+        """Say whether the server is there; of that nothing is told but the end."""
+        refusal = self._turned_away
+        if refusal is None and not check.is_served:
+            # As any request that is no upgrade: whoever checks may be content with the status.
+            refusal = handshake.NOT_AN_UPGRADE
+        if refusal is None:
+            reply = HEALTHY if check.wants_body else HEALTHY_HEAD
+        else:
+            reply = handshake.refuse(self._make_engine(), refusal).serialize()
+        self._writes.append(reply)
+        self._probe = Probe.HTTP
+        self._eof_to_send = True
+        self._start_closing(LOCAL, "health check")
+        return []
 
     def _short_answer(self, request: bytes, now: float) -> bytes | None:
         if not self.by_hand:
@@ -211,6 +242,9 @@ class ServerSession(Session):
     def _handshake_lost(self, now: float, detail: str) -> list[Event]:
         request = bytes(self._received)
         if not request:
+            self._probe = self._probe or (
+                Probe.TLS if self.connection.listener.proto == "wss" else Probe.TCP
+            )
             return []
         detail = detail or "the peer left before its upgrade request was complete"
         kind = ErrorKind.HANDSHAKE_ABORTED

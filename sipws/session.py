@@ -29,6 +29,7 @@ from sipws.events import (
     ErrorKind,
     ErrorOccurred,
     Event,
+    Probe,
     Side,
 )
 from sipws.frames import BINARY, TEXT, server_frame
@@ -51,6 +52,7 @@ class Session(Intake):
         "_bytes_in",
         "_closed_by",
         "_messages_out",
+        "_probe",
         "_reason",
         "_steady",
     )
@@ -72,6 +74,8 @@ class Session(Intake):
         self._pieces = Pieces(limits.max_chunks)
         self._closed_by: Side | None = None
         self._reason = ""
+        # What the connection was where it was no attempt to connect.
+        self._probe: Probe | None = None
         self._messages_in = self._messages_out = self._bytes_in = 0
 
     # What comes in.
@@ -256,6 +260,7 @@ class Session(Intake):
                 messages_out=self._messages_out,
                 bytes_in=self._bytes_in,
                 bytes_out=self._bytes_out,
+                probe=self._probe,
             )
         )
         return happened

@@ -46,6 +46,9 @@ class Surroundings:
     compression: bool = False
     """Whether permessage-deflate is accepted, or offered (RFC 7692)."""
 
+    health_path: str | None = None
+    """What a balancer asks for to see that the server is there; None for nothing."""
+
     deadlines: Deadlines = field(default_factory=Deadlines)
     """How long each phase of theirs may still last."""
 

@@ -241,7 +241,9 @@ class Tracer:
         yield ConnectionOpened, self._opened
         if self._settings.trace_events:
             for event_type in PAYLOADS:
-                if event_type is not ConnectStarted:
+                if event_type is Closed:
+                    yield Closed, self._closed
+                elif event_type is not ConnectStarted:
                     yield event_type, self._network_event
         if self._settings.trace_sip:
             yield MessageReceived, self._message
@@ -255,6 +257,11 @@ class Tracer:
     def _connect_started(self, event: ConnectStarted) -> None:
         self._traces[event.connection.id] = CANDIDATE
         self._starts[event.connection.id] = event
+
+    def _closed(self, event: Closed) -> None:
+        # A health check every second from each balancer would bury the ends of connections.
+        if event.probe is None:
+            self._network_event(event)
 
     def _forget(self, event: ConnectFailed | Closed) -> None:
         self._traces.pop(event.connection.id, None)

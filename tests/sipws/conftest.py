@@ -115,9 +115,16 @@ async def serve() -> AsyncIterator[Serve]:
             rules: Rules | None = None,
             tls: Certificates | None = None,
             compression: bool = False,
+            health_path: str | None = None,
         ) -> tuple[Server, Recorder]:
             server = Server(
-                [listen], handler, limits=limits, rules=rules, tls=tls, compression=compression
+                [listen],
+                handler,
+                limits=limits,
+                rules=rules,
+                tls=tls,
+                compression=compression,
+                health_path=health_path,
             )
             recorder = Recorder()
             server.bus.subscribe(recorder)

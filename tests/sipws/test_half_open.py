@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from sipws import Limits, Server
-from sipws.events import Closed, ErrorKind, HandshakeFailed
+from sipws.events import Accepted, Closed, ErrorKind, HandshakeFailed
 from sipws.limits import REFUSED_LINGER
 from sipws.tls import Certificate, Certificates
 
@@ -135,8 +135,7 @@ async def test_a_peer_that_ends_its_side_and_reads_nothing_is_gone(
     # Below 64 KiB that wait no peer counts as one that does not keep up.
     server, events = await serve(limits=Limits(close_timeout=0.2, send_timeout=60.0))
     peer = await held(server, upgrade, room=4096)
-    while not server.flows or not next(iter(server.flows)).is_open:
-        await asyncio.sleep(0)
+    await events.wait_for(Accepted)
     flow = next(iter(server.flows))
     while not flow._transport.get_write_buffer_size():
         flow.send(b"x" * 4096)

@@ -58,6 +58,9 @@ def test_connections_are_counted_by_how_they_begin_and_end(connection: Connectio
     assert samples(counts, Traffic(1, 1, 10, 10)) == {
         ("sipws_handshakes_total", "peer", "accepted"): 1,
         ("sipws_handshakes_total", "peer", "not-http"): 1,
+        ("sipws_probes_total", "tcp"): 0,
+        ("sipws_probes_total", "tls"): 0,
+        ("sipws_probes_total", "http"): 0,
         ("sipws_connection_closes_total", "1002", "peer"): 1,
         ("sipws_connection_errors_total", "protocol-error"): 1,
         ("sipws_connection_duration_seconds_total",): 2.0,

@@ -185,6 +185,8 @@ async def test_a_client_that_leaves_is_told(serve: Serve, issue: Issue) -> None:
         listen="wss:127.0.0.1:0", tls=Certificates([Certificate(issue("localhost"))])
     )
     _, writer = await connect(server, None)
+    # The beginning of a ClientHello: without a byte it would be a health check.
+    writer.write(b"\x16\x03\x01\x02\x00\x01")
     writer.close()
     await writer.wait_closed()
     failed = await failure(server, events)
