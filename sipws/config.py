@@ -100,6 +100,9 @@ class Transport(TlsSettings, AdmissionSettings):
     permessage_deflate: bool = False
     """Whether messages may be compressed (RFC 7692)."""
 
+    ws_max_inflate_rate: int = Field(default=round(_DEFAULT_LIMITS.inflate_rate), ge=0)
+    """Bytes a second that a connection's compressed messages may inflate to; 0 for any number."""
+
     shutdown_spread: int = Field(default=0, ge=0)
     """Milliseconds over which connections are closed at the end, evenly."""
 
@@ -154,6 +157,7 @@ class Transport(TlsSettings, AdmissionSettings):
             send_timeout=self.ws_send_timeout / 1000,
             close_timeout=self.ws_close_timeout / 1000,
             max_chunks=self.ws_max_msg_chunks,
+            inflate_rate=self.ws_max_inflate_rate,
             intervals=Intervals(
                 ping=self.ws_ping_interval / 1000,
                 pong=self.ws_ping_timeout / 1000,

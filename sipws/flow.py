@@ -209,8 +209,10 @@ class Flow(KeptAlive):
         if self._stalled is not None:
             self._end_stall()
         if self._session.is_more:
-            self._end_behind_rest(exc)
-            return
+            if exc is None:
+                self._end_behind_rest(exc)
+                return
+            self._act(self._session.receive_reset(self._shared.clock(), str(exc)))
         self._act(self._session.receive_eof(self._shared.clock(), str(exc or "")))
         if self._line is not None:
             self._line.leave(self)

@@ -6,6 +6,8 @@ of those waits for the next turns, and so does an end of the connection that com
 """
 
 import asyncio
+import errno
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -13,7 +15,7 @@ from sipws.events import ErrorKind, Event
 from sipws.limits import LARGE_READ
 from sipws.session import Session
 from sipws.surroundings import Surroundings
-from sipws.uptake import Stall
+from sipws.uptake import Stall, is_reset
 
 
 class FlowControl(asyncio.Protocol, ABC):
@@ -119,7 +121,11 @@ class FlowControl(asyncio.Protocol, ABC):
     def _await_turn(self) -> None:
         if not self._turn_awaited:
             self._turn_awaited = True
-            asyncio.get_running_loop().call_soon(self._take_turn)
+            loop = asyncio.get_running_loop()
+            if pause := self._session.pause:
+                loop.call_later(pause, self._take_turn)
+            else:
+                loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         self._turn_awaited = False
@@ -143,6 +149,12 @@ class FlowControl(asyncio.Protocol, ABC):
             self._read_on()
 
     def _take_more(self) -> None:
+        if self._lost is None and is_reset(self._transport):
+            # While it is not read nobody else notices.
+            detail = os.strerror(errno.ECONNRESET)
+            self._act(self._session.receive_reset(self._shared.clock(), detail))
+            self._transport.abort()
+            return
         self._receiving = True
         try:
             self._act(self._session.take_more(self._shared.clock()))

@@ -6,6 +6,7 @@ others should have to wait for are left to `Intake.take_more`.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Final
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -24,7 +25,13 @@ from sipws.events import (
     Side,
 )
 from sipws.frames import next_frame, whole_messages
-from sipws.limits import BYTES_A_TURN, BYTES_LIKE_A_FRAME, FRAMES_A_TURN, Limits
+from sipws.limits import (
+    BYTES_A_TURN,
+    BYTES_LIKE_A_FRAME,
+    FRAMES_A_TURN,
+    INFLATE_BURST,
+    Limits,
+)
 from sipws.phase import OPEN, Phase
 from sipws.pieces import Pieces
 from sipws.wire import Wire
@@ -47,12 +54,14 @@ class Intake(Wire):
 
     __slots__ = (
         "_assembly",
+        "_inflated_until",
         "_limits",
         "_messages_in",
         "_pieces",
         "_received",
         "connection",
         "is_more",
+        "pause",
         "phase",
     )
 
@@ -63,16 +72,29 @@ class Intake(Wire):
     connection: Connection
     phase: Phase
     is_more: bool
-    """Whether frames that were received wait for `take_more`."""
+    """Whether frames that were received wait for `take_more`, or what would follow them does."""
+    pause: float
+    """Seconds that the caller is to wait before it calls `take_more`."""
     _limits: Limits
     _received: bytearray
     _assembly: Assembly
     _pieces: Pieces
     _messages_in: int
+    _inflated_until: float
+    """When what was inflated will be paid for, at `Limits.inflate_rate`, by `_steady`."""
+    _steady: Callable[[], float]
 
     def take_more(self, now: float) -> list[Event]:
         """Take more of what was received, as much as one turn is for, where there `is_more`."""
-        return self._receive_frames(b"", now) if self.is_more else []
+        if not self.is_more:
+            return []
+        self.is_more, self.pause = False, 0.0
+        return self._receive_frames(b"", now)
+
+    def _drop_rest(self) -> None:
+        """Nothing more of what was received is wanted."""
+        self.is_more, self.pause = False, 0.0
+        self._received.clear()
 
     def _receive_frames(self, data: bytes, now: float) -> list[Event]:
         """Take what is all there: plain messages at once, anything else through the engine."""
@@ -111,6 +133,9 @@ class Intake(Wire):
                 happened += told
                 if told and type(told[0]) is MessageReceived:
                     more -= len(told[0].data) // BYTES_LIKE_A_FRAME
+                if self.pause and not self._eof_sent:
+                    self._leave(data, start)
+                    return happened
             elif self._farewell is not None:
                 self._start_closing(PEER, self._farewell.reason)
         if self._eof_sent:
@@ -132,6 +157,13 @@ class Intake(Wire):
             del self._received[:start]
         else:
             self._received += data[start:]
+
+    def _count_inflated(self, size: int) -> None:
+        """Count what a frame became, and find how long that is to last."""
+        now = self._steady()
+        until = max(self._inflated_until, now) + size / self._limits.inflate_rate
+        self._inflated_until = until
+        self.pause = max(0.0, until - now - INFLATE_BURST)
 
     def _count_piece(self, size: int, now: float) -> list[Event]:
         """Count a cut in a message of which so many bytes have come."""
@@ -159,6 +191,8 @@ class Intake(Wire):
     def _take_frame(self, frame: Frame, now: float) -> list[Event]:
         if frame.opcode not in _DATA:
             return []
+        if self._engine.extensions and self._limits.inflate_rate:
+            self._count_inflated(len(frame.data))
         try:
             message = self._assembly.add(frame)
         except UnicodeDecodeError as exc:

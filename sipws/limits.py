@@ -21,6 +21,9 @@ BYTES_LIKE_A_FRAME: Final = 1024
 """Bytes of a message that count as one frame more where an engine makes it: 80 bytes that were
 compressed may be a message of 64 KB."""
 
+INFLATE_BURST: Final = 1.0
+"""Seconds' worth of `Limits.inflate_rate` that may come at once."""
+
 REFUSED_LINGER: Final = 0.8
 """Seconds that a refused peer has to read why, and to close: two round trips of a slow mobile
 network. Our side is half closed meanwhile, as a close with bytes unread would reset the connection
@@ -59,6 +62,12 @@ class Limits:
     max_chunks: int = 4
     """Pieces that a message may come in (OpenSIPS ``ws_max_msg_chunks``; see
     `sipws.pieces`); 0 for any number."""
+
+    inflate_rate: float = 1024 * 1024
+    """Bytes a second that a connection with permessage-deflate may inflate to; one second's worth
+    may come at once. 80 bytes that were compressed may be a message of 64 KiB, so that the network
+    bounds nothing. A phone sends some KB a second at its busiest. Beyond it the connection is read
+    later, as fast as this. 0 for any number."""
 
     intervals: Intervals = field(default_factory=Intervals)
     """When a quiet connection is pinged, and when an idle one is closed."""

@@ -67,6 +67,7 @@ class Session(Intake):
         self.connection = connection
         self.phase = HANDSHAKE
         self.is_more = False
+        self.pause = self._inflated_until = 0.0
         self._limits = limits
         self._steady = steady
         self._received = bytearray()
@@ -108,6 +109,16 @@ class Session(Intake):
         while self.is_more:
             happened += self.take_more(now)
         return happened + self._close(now, PEER, detail)
+
+    def receive_reset(self, now: float, detail: str) -> list[Event]:
+        """The connection broke: nobody waits for what would come of what is left.
+
+        Args:
+            now: the time, in seconds since the epoch.
+            detail: what the system said of it.
+        """
+        self._drop_rest()
+        return self._close(now, PEER, detail)
 
     def handle_timeout(self, now: float) -> list[Event]:
         """The time limit of this phase has passed."""

@@ -15,6 +15,10 @@ _ACKNOWLEDGED: Final = slice(120, 128)
 """Where Linux' ``struct tcp_info`` has ``tcpi_bytes_acked``."""
 
 
+_CLOSED: Final = 7
+"""Linux' ``TCP_CLOSE``, the first byte of ``struct tcp_info``: an end without a FIN of either."""
+
+
 def bound_waiting(transport: asyncio.Transport) -> None:
     """Have a connection with TLS pause its protocol as early as one without."""
     if transport.get_extra_info("sslcontext") is not None:
@@ -34,6 +38,17 @@ def taken(transport: asyncio.Transport) -> int:
             if len(told) == _ACKNOWLEDGED.stop:
                 return int.from_bytes(told[_ACKNOWLEDGED], sys.byteorder)
     return transport.get_write_buffer_size()
+
+
+def is_reset(transport: asyncio.Transport) -> bool:
+    """Whether the connection is reset, though nothing of it is read; False where nobody knows."""
+    connected = transport.get_extra_info("socket")
+    if sys.platform == "linux" and connected is not None:
+        # uvloop's socket of a connection that is closed has no descriptor, and raises a ValueError.
+        with suppress(OSError, ValueError):
+            state = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+            return bool(state[0] == _CLOSED)
+    return False
 
 
 class Stall:
