@@ -97,7 +97,8 @@ class AdmissionSettings(Section):
     """Values of ``Host`` that are served, others get a 421; any where there are none."""
 
     max_connections: int | None = Field(default=None, ge=1)
-    """Connections at once, handshakes under way included; without it as many as the system has."""
+    """Connections at once, handshakes under way included; without it as many as there are file
+    descriptors for (`sipws.descriptors`)."""
 
     max_connections_per_address: int | None = Field(default=None, ge=1)
     """Connections at once from one IPv4 address or one IPv6 /64."""

@@ -8,10 +8,11 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
-from sipws import mi, responder
+from sipws import descriptors, mi, responder
 from sipws.bus import Bus
 from sipws.commands import methods_of
 from sipws.control import ControlServer
@@ -59,7 +60,7 @@ class Application:
             relay=self.relay,
             bus=self.bus,
             limits=transport.limits,
-            rules=transport.rules,
+            rules=replace(transport.rules, max_connections=most_connections(plan)),
             tls=plan.certificates,
             compression=transport.permessage_deflate,
             health_path=transport.health_path,
@@ -181,6 +182,17 @@ class Application:
         if self.plan.certificates is not None:
             self.plan.certificates.reload()
             log.info("the certificates are read anew")
+
+
+def room_for_connections(plan: Plan) -> int:
+    """How many connections the descriptors of this process are enough for."""
+    relayed = plan.config.upstream.destination is not None
+    return descriptors.connections_within(descriptors.limit(), relayed=relayed)
+
+
+def most_connections(plan: Plan) -> int:
+    """How many connections this process takes: what is configured, or what it has room for."""
+    return plan.config.transport.max_connections or room_for_connections(plan)
 
 
 def _relay(plan: Plan) -> Relay | None:

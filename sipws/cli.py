@@ -14,7 +14,7 @@ from typing import Any, get_args
 import uvloop
 
 from hep.usage import DONE, WRONG_INPUT
-from sipws import __version__, console, ctl_cli, filter_cli, log, parent
+from sipws import __version__, console, ctl_cli, descriptors, filter_cli, log, parent
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
 from sipws.plan import Plan
@@ -226,5 +226,6 @@ def _config_show(args: argparse.Namespace) -> int:
 
 
 def _loop(serve: Coroutine[Any, Any, int | None]) -> int:
+    descriptors.raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve) or DONE

@@ -10,9 +10,9 @@ from pathlib import Path
 from shutil import which
 from typing import Any, Final, NamedTuple
 
-from sipws import __version__, systemd
+from sipws import __version__, descriptors, systemd
 from sipws.address import Listener
-from sipws.app import Application
+from sipws.app import Application, room_for_connections
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.control import ControlServer
 from sipws.embedded import EmbeddedCollector
@@ -67,6 +67,7 @@ def tell_what_is_served(
 ) -> None:
     """Log where it listens, and what becomes of what comes in."""
     _warn(plan.warnings)
+    _tell_room(plan)
     if plan.filter.passed_over:
         logger.info("%s: passed over %s", plan.config.tracing.script, _listed(plan))
     for listener in listeners:
@@ -82,6 +83,24 @@ def tell_what_is_served(
     if plan.destinations:
         state = "on" if plan.config.tracing.trace_on else "off"
         logger.info("tracing is %s, to %s", state, ", ".join(map(str, plan.destinations)))
+
+
+def _tell_room(plan: Plan) -> None:
+    """Log how many connections are taken, and warn where there are no descriptors for them."""
+    transport, room = plan.config.transport, room_for_connections(plan)
+    of_each = " a worker" if transport.workers > 1 else ""
+    most = -(-(transport.max_connections or room * transport.workers) // transport.workers)
+    files = descriptors.limit()
+    logger.info("at most %d connections%s, %d file descriptors", most, of_each, files)
+    if most > room:
+        logger.warning(
+            "max_connections is %d%s, and %d file descriptors are enough for %d: raise the limit"
+            " (LimitNOFILE= in systemd), or lower max_connections",
+            most,
+            of_each,
+            files,
+            room,
+        )
 
 
 def status_of(listeners: Sequence[Listener]) -> str:

@@ -36,6 +36,8 @@ REMEDIES: Final = {
     ErrorKind.CONNECT_TIMEOUT: "check address and firewalls, or allow more"
     " (Limits.connect_timeout)",
     ErrorKind.UNREACHABLE: "check address, routes and firewalls",
+    ErrorKind.OUT_OF_RESOURCES: "raise the limit on file descriptors, or the system's range of"
+    " ports",
     ErrorKind.CONNECT_CANCELLED: "connect again where it is still wanted",
     ErrorKind.TLS_FAILURE: "check that the port speaks TLS and that the certificate is for this"
     " host; where an authority of your own issued it, name that in sipws.tls.client_context",

@@ -11,8 +11,18 @@ from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
 from sipws.address import Address, address_of_socket
+from sipws.descriptors import OUT_OF_DESCRIPTORS, are_left
 from sipws.destination import Destination
 from sipws.events import ErrorKind
+
+OUT_OF_RESOURCES: Final = (
+    *OUT_OF_DESCRIPTORS,
+    errno.EADDRNOTAVAIL,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+)
+"""How the system says that it is this machine that lacks something, such as a descriptor or a free
+port, and not the destination that is away."""
 
 ATTEMPT_DELAY: Final = 0.25
 """Seconds before the next address is tried beside a silent one (RFC 8305 section 8)."""
@@ -69,6 +79,10 @@ async def resolve(destination: Destination) -> list[Candidate]:
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as exc:
+        if not are_left():
+            # A resolver opens files and sockets; what it then says would blame the name.
+            detail = f"{host!r} cannot be looked up: {os.strerror(errno.EMFILE)}"
+            raise DialError(ErrorKind.OUT_OF_RESOURCES, detail) from exc
         detail = f"{host!r} has no address: {exc.strerror}"
         raise DialError(ErrorKind.NAME_NOT_FOUND, detail) from exc
     except UnicodeError as exc:
@@ -118,8 +132,10 @@ async def open_socket(candidates: Sequence[Candidate], tried: Tried) -> socket.s
         for task in attempts:
             task.cancel()
             task.add_done_callback(_discard)
-    # The first address is the one that the system prefers.
-    exc, peer, local = failures[0]
+    # The first address is the one that the system prefers. That a machine without IPv6 cannot use
+    # an address of that kind says nothing of the others.
+    told = next((each for each in failures if each.exc.errno not in OUT_OF_RESOURCES), failures[0])
+    exc, peer, local = told
     raise unreachable(exc, peer, local, others=len(failures) - 1) from exc
 
 
@@ -203,6 +219,7 @@ def unreachable(
     kind = {
         errno.ECONNREFUSED: ErrorKind.CONNECT_REFUSED,
         errno.ETIMEDOUT: ErrorKind.CONNECT_TIMEOUT,
+        **dict.fromkeys(OUT_OF_RESOURCES, ErrorKind.OUT_OF_RESOURCES),
     }.get(exc.errno or 0, ErrorKind.UNREACHABLE)
     return DialError(kind, reason, peer, local)
 

@@ -92,6 +92,8 @@ class ErrorKind(StrEnum):
     """Resolving the name, TCP and TLS together took too long."""
     UNREACHABLE = "unreachable"
     """No way to the destination, for another reason that the system gave."""
+    OUT_OF_RESOURCES = "out-of-resources"
+    """No way to the destination, because this machine has no file descriptor or no port left."""
     CONNECT_CANCELLED = "connect-cancelled"
     """The application gave a connect up before it was through."""
     HANDSHAKE_REFUSED = "handshake-refused"

@@ -80,6 +80,8 @@ def of_failure(exc: ConnectError) -> Farewell:
         if 400 <= status < 500 and status not in _AGAIN:
             return Farewell(CloseCode.POLICY_VIOLATION, told)
         return Farewell(CloseCode.TRY_AGAIN_LATER, told)
+    if exc.kind is ErrorKind.OUT_OF_RESOURCES:
+        return Farewell(CloseCode.TRY_AGAIN_LATER, "out of resources")
     if exc.kind is ErrorKind.BAD_REPLY:
         return Farewell(CloseCode.INTERNAL_ERROR, "upstream failed")
     return Farewell(CloseCode.TRY_AGAIN_LATER, "upstream unreachable")

@@ -17,6 +17,7 @@ from typing import Final
 from sipws.address import Address, Listener, address_of_socket
 from sipws.admission import Ticket
 from sipws.alerts import alerted
+from sipws.descriptors import OUT_OF_DESCRIPTORS
 from sipws.events import Connection, ConnectionOpened, ErrorKind, Event, Probe
 from sipws.flow import Flow
 from sipws.handshake import Refusal
@@ -115,7 +116,10 @@ class Gate:
                 # The peer was gone before it was looked at.
                 continue
             except OSError as exc:
-                log.error("no connection can be accepted on %s: %s", self._listener, exc)
+                if exc.errno in OUT_OF_DESCRIPTORS:
+                    self._shared.descriptors.note()
+                else:
+                    log.error("no connection can be accepted on %s: %s", self._listener, exc)
                 self._loop.remove_reader(listening)
                 self._loop.call_later(OUT_OF_FILES, self._resume, listening)
                 return

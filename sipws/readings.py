@@ -61,6 +61,12 @@ def families(application: "Application") -> Iterator[Family]:
         "gauge",
         "Subscribers to the event bus that only raised and get no events for a while.",
     ).add(len(application.bus.suspended) + len(application.trace_points.bus.suspended))
+    yield Family(
+        "sipws_out_of_descriptors_total",
+        "counter",
+        "Times that no file descriptor was left: for a connection to accept, or at a look once a"
+        " second.",
+    ).add(application.server.out_of_descriptors)
     yield application.lag.family()
     yield Family("sipws_build_info", "gauge", "Always 1; the labels say what runs.").add(
         1,

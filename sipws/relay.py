@@ -9,6 +9,7 @@ flow stay right without a word changed. Pings, close handshakes and the keep-ali
 import asyncio
 import logging
 import ssl
+import time
 from functools import partial
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -17,10 +18,11 @@ from websockets.frames import CloseCode
 from sipws.address import Listener
 from sipws.admission import Admission
 from sipws.bus import Bus
+from sipws.descriptors import LOOK_INTERVAL
 from sipws.destination import Destination
 from sipws.dialer import Dialer
 from sipws.errors import ConnectError, TransportError
-from sipws.events import Event, MessageReceived, MessageSent
+from sipws.events import ErrorKind, Event, MessageReceived, MessageSent
 from sipws.farewell import Farewell, of_failure
 from sipws.forwarding import destination_for, offer_for
 from sipws.relay_legs import ClientLeg, Leg, Pair, UpstreamLeg
@@ -63,6 +65,7 @@ class Relay:
         self.reachable: bool | None = None
         """Whether the upstream was there at the latest connect; None before the first."""
         self._tls = tls
+        self._silent_until = 0.0
         self._messages_told = messages_told
         self._dialer: Dialer | None = None
         self._dials: set[asyncio.Task[None]] = set()
@@ -137,6 +140,18 @@ class Relay:
 
     def _note(self, exc: ConnectError | None) -> None:
         """Log when the upstream goes and when it comes back, not each client that finds it so."""
+        if exc is not None and exc.kind is ErrorKind.OUT_OF_RESOURCES:
+            # What this machine lacks says nothing of the upstream.
+            if (now := time.monotonic()) >= self._silent_until:
+                self._silent_until = now + LOOK_INTERVAL
+                log.error(
+                    "this machine cannot open more connections to %s: %s; clients that find it so"
+                    " are closed. %s",
+                    self.upstream.shown,
+                    exc.detail,
+                    exc.remedy,
+                )
+            return
         before, self.reachable = self.reachable, exc is None
         if exc is not None and before is not False:
             log.warning(

@@ -48,7 +48,8 @@ class Server:
         relay: takes messages to another server, in the place of a handler.
         bus: where events go; one of its own unless given.
         limits: what a connection may take, and when it is pinged.
-        rules: who is let in; everybody unless given.
+        rules: who is let in; everybody unless given, and as many as there are file descriptors for:
+            `sipws.descriptors` works out a `Rules.max_connections` that leaves some for all else.
         tls: the certificates of ``wss`` listeners, or one context for all of them; see
             `sipws.tls.server_context`.
         subprotocols: of which a client must offer one, in order of preference. Empty asks for
@@ -114,6 +115,11 @@ class Server:
         self._inherited = inherited or {}
         self._servers: list[asyncio.Server] = []
 
+    @property
+    def out_of_descriptors(self) -> int:
+        """How often no file descriptor was left: for a connection, or at a look once a second."""
+        return self._shared.descriptors.exhausted
+
     async def start(self) -> None:
         """Listen.
 
@@ -133,6 +139,7 @@ class Server:
             await self.aclose(grace=0)
             raise
         self._keeper.start()
+        self._shared.descriptors.start()
 
     async def aclose(self, grace: float = 5.0, spread: float = 0.0) -> None:
         """Refuse new handshakes with 503, close every open connection with 1001, stop listening.
@@ -157,6 +164,7 @@ class Server:
                 await self._stop_listening()
 
     async def _stop_listening(self) -> None:
+        self._shared.descriptors.close()
         for server in self._servers:
             server.close()
         for gate in self._gates:

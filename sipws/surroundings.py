@@ -12,6 +12,7 @@ from sipws.address import Address
 from sipws.admission import Admission, Ticket
 from sipws.bus import Bus
 from sipws.deadlines import Deadlines
+from sipws.descriptors import Watch
 from sipws.events import Superseded
 from sipws.handshake import SUBPROTOCOL, Refusal
 from sipws.instances import Instances
@@ -51,6 +52,9 @@ class Surroundings:
 
     deadlines: Deadlines = field(default_factory=Deadlines)
     """How long each phase of theirs may still last."""
+
+    descriptors: Watch = field(default_factory=Watch)
+    """Whether file descriptors are left."""
 
     instances: Instances | None = None
     """Which connection each phone registered on; None looks for none."""

@@ -17,7 +17,7 @@ from typing import Any, Final
 import uvloop
 
 from hep.usage import WRONG_INPUT
-from sipws import log, mi
+from sipws import descriptors, log, mi
 from sipws.app import Application
 from sipws.commands import methods_of
 from sipws.console import on_hangup, reload, stop_on_signals, told, totals_of
@@ -43,6 +43,7 @@ def main() -> int:
         # As the parent takes its end for ours, nobody else is to have it.
         link.set_inheritable(False)
         start = _start(link)
+        descriptors.raise_limit()
         log.setup(start.config.log.level, start.config.log.format, worker=start.number)
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

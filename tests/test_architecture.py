@@ -31,6 +31,7 @@ CORES += ["health"]
 SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
 SHELLS += [
     "sipws.closing",
+    "sipws.descriptors",
     "sipws.client",
     "sipws.client_flow",
     "sipws.dialer",

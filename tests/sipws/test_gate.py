@@ -468,11 +468,25 @@ async def test_shutting_down_drops_what_has_not_begun(serve: Serve, tls: Certifi
     await gone(server)
 
 
-async def test_running_out_of_descriptors_is_survived(
-    serve: Serve, upgrade: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("number", "said", "counted"),
+    [
+        (errno.EMFILE, "no file descriptor is left", 1),
+        (errno.ENFILE, "no file descriptor is left", 1),
+        (errno.ENOBUFS, "no connection can be accepted on ws:127.0.0.1:", 0),
+    ],
+)
+async def test_a_connection_that_cannot_be_accepted_is_survived(
+    serve: Serve,
+    upgrade: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+    said: str,
+    counted: int,
 ) -> None:
     server, _ = await serve(rules=PROXIED)
-    accept, failures = socket.socket.accept, [OSError(errno.EMFILE, "Too many open files")]
+    accept, failures = socket.socket.accept, [OSError(number, os.strerror(number))]
 
     def fail_once(self: socket.socket) -> Any:
         if failures:
@@ -483,7 +497,8 @@ async def test_running_out_of_descriptors_is_survived(
     monkeypatch.setattr(socket.socket, "accept", fail_once)
     client = await Client.to(server, V1 + upgrade)
     assert await client.status() == b"101"
-    assert "no connection can be accepted on ws:127.0.0.1:" in caplog.text
+    assert said in caplog.text
+    assert server.out_of_descriptors == counted
     await client.close()
     await gone(server)
 
