@@ -10,12 +10,12 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Final, Literal
+from typing import Final
 
 from sipws.address import Address, Listener
 from sipws.events import Connection, ErrorKind
 from sipws.handshake import Refusal
-from sipws.patterns import HostPatterns, OriginPatterns
+from sipws.patterns import HostPatterns, OriginPatterns, is_authority
 from sipws.proxied import Networks, real_peer
 from sipws.request import UpgradeRequest
 
@@ -39,8 +39,6 @@ TOLD: Final = 64
 that a flood that is refused holds no sockets."""
 
 _USUAL_ORIGIN: Final = b"\r\nOrigin: "
-
-ForwardingHeader = Literal["x-forwarded-for", "forwarded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +76,9 @@ class Rules:
     """Whether trusted proxies begin with a PROXY header: on all listeners, or on those with one of
     these tags. Whoever else connects there begins with HTTP or TLS as ever."""
 
-    forwarding_header: ForwardingHeader = "x-forwarded-for"
-    """The header in which trusted proxies tell the real peer; the other one is not looked at, as
-    a proxy passes on what a client wrote into a header that it does not know."""
+    forwarding_header: str = "x-forwarded-for"
+    """The header in which trusted proxies tell the real peer, in any case; no other one is
+    looked at, as a proxy passes on what a client wrote into a header that it does not know."""
 
     def expects_proxy_header(self, listener: Listener) -> bool:
         """Whether trusted proxies begin with a PROXY header on this listener."""
@@ -106,9 +104,12 @@ class Rules:
             return Refusal(ErrorKind.NOT_FOUND, f"there is nothing at {path!r}")
         if self.allowed_hosts:
             hosts = request.header("host")
-            # A request without a Host, or with two, is refused for that a moment later.
-            if len(hosts) == 1 and hosts[0] not in self.allowed_hosts:
-                return Refusal(ErrorKind.HOST_REFUSED, f"host {hosts[0]!r} is not served here")
+            # A request without a Host, with two or with a wrong one is refused for that a moment
+            # later. RFC 9112 section 3.2.2: the host of a whole URI counts before Host.
+            if len(hosts) == 1 and (not hosts[0] or is_authority(hosts[0])):
+                host = request.authority or hosts[0]
+                if host not in self.allowed_hosts:
+                    return Refusal(ErrorKind.HOST_REFUSED, f"host {host!r} is not served here")
         origins = request.header("origin")
         if not origins:
             # What asks for no WebSocket is told that a moment later: a person, or a health check.

@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from sipws.admission import ForwardingHeader, Rules
+from sipws.admission import Rules
 from sipws.errors import ConfigurationError
 from sipws.patterns import HostPatterns, OriginPatterns
 from sipws.proxied import Networks
@@ -55,6 +55,14 @@ def _health_path(text: str) -> str:
     if not text.startswith("/") or re.search(r"[?#\s]", text):
         raise ValueError("a path starts with '/', and has no query, such as '/healthz'")
     return text
+
+
+def _header_name(text: str) -> str:
+    if not re.fullmatch(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+", text):
+        raise ValueError(
+            "a header's name is wanted, such as 'x-forwarded-for', 'x-real-ip' or 'forwarded'"
+        )
+    return text.lower()
 
 
 def _each(read: Callable[[str], Any]) -> AfterValidator:
@@ -116,8 +124,9 @@ class AdmissionSettings(Section):
     """Whether trusted proxies begin with a PROXY header (version 1 or 2): on all listeners, or on
     those with one of these tags."""
 
-    forwarding_header: ForwardingHeader = "x-forwarded-for"
-    """The header of an upgrade request in which trusted proxies tell who is behind them."""
+    forwarding_header: Annotated[str, AfterValidator(_header_name)] = "x-forwarded-for"
+    """The header of an upgrade request in which trusted proxies tell who is behind them: one that
+    they write themselves, whatever the client sent in it."""
 
     @property
     def rules(self) -> Rules:

@@ -2,7 +2,9 @@
 
 A host is ``sip.example.com``, or ``*.example.com`` for every name below it; with ``:PORT`` it is
 that port alone. An origin is scheme, host and port, as in ``https://*.example.com``, without a port
-the scheme's own; ``null`` is what pages from files send, ``*`` stands for all.
+the scheme's own; ``null`` is what pages from files send, ``*`` stands for all. Applications that
+show pages have schemes of their own, and what they send is listed as it is sent: ``file://``,
+``app://.``, ``content://org.example.phone``.
 """
 
 import ipaddress
@@ -20,6 +22,29 @@ _NAME: Final = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 _HOST: Final = re.compile(rf"(?:\*\.)?{_NAME}(?:\.{_NAME})*|\[[0-9a-f:.]+\]")
 _PLACE: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]/@]*)(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)")
+_OF_AN_APP: Final = re.compile(r"[!-~]*")
+_NEVER_OF_AN_APP: Final = frozenset("*?#@,")
+"""A star is for names below a host alone; the others are in no origin."""
+
+
+_AUTHORITY: Final = re.compile(
+    r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?"
+)
+"""RFC 3986 section 3.2, without user information, which a Host never has (RFC 9110 section 7.2)."""
+
+
+def is_authority(text: str) -> bool:
+    """Whether it is a host with a port or without one, as a ``Host`` header is to have it."""
+    match = _AUTHORITY.fullmatch(text)
+    if match is None or int(match[2] or 0) > 0xFFFF:
+        return False
+    if match[1] is None:
+        return True
+    try:
+        ipaddress.IPv6Address(match[1])
+    except ValueError:
+        return False
+    return True
 
 
 class _Place(NamedTuple):
@@ -47,6 +72,11 @@ def _canonical(host: str) -> str:
         return f"[{ipaddress.IPv6Address(host[1:-1])}]"
     except ValueError:
         return host
+
+
+def _is_host(text: str) -> bool:
+    place = _place(text)
+    return place is not None and _HOST.fullmatch(place.host) is not None
 
 
 def _pattern(text: str, whole: str, kind: str) -> _Place:
@@ -112,7 +142,7 @@ class OriginPatterns:
     """Origins of pages that may connect (RFC 6454; RFC 6455 section 10.2).
 
     Args:
-        patterns: origins, ``null`` or ``*``.
+        patterns: origins, ``null`` or ``*``. Case makes no difference, and no slash at the end.
 
     Raises:
         ConfigurationError: one of them is no origin.
@@ -121,22 +151,30 @@ class OriginPatterns:
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         self._all = tuple(patterns)
         self._schemes: dict[str, _Hosts] = {}
+        self._apps: set[tuple[str, str]] = set()
         for text in self._all:
             if text not in ("*", "null"):
-                scheme, place = self._parse(text)
-                self._schemes.setdefault(scheme, _Hosts()).add(place)
+                self._add(text)
 
-    @staticmethod
-    def _parse(text: str) -> tuple[str, _Place]:
-        match = _ORIGIN.fullmatch(text.strip().lower().removesuffix("/"))
+    def _add(self, text: str) -> None:
+        match = _ORIGIN.fullmatch(text.strip().lower())
         if match is None:
             raise ConfigurationError(
                 f"{text!r} is no origin; it is written 'https://www.example.com', with ':PORT'"
-                " where it is not the scheme's own, 'https://*.example.com', 'null' or '*'"
+                " where it is not the scheme's own, 'https://*.example.com', 'file://', 'app://.',"
+                " 'null' or '*'"
             )
-        scheme, rest = match.groups()
+        scheme, rest = match[1], match[2].removesuffix("/")
+        if scheme not in DEFAULT_PORTS and not _is_host(rest):
+            if not _OF_AN_APP.fullmatch(rest) or _NEVER_OF_AN_APP & set(rest):
+                raise ConfigurationError(
+                    f"{text!r} is no origin; an origin with a scheme of its own is written as the"
+                    " application sends it, such as 'app://.', without a star, a query or a comma"
+                )
+            self._apps.add((scheme, rest))
+            return
         place = _pattern(rest, text, "origin")
-        return scheme, _with_port(place, scheme)
+        self._schemes.setdefault(scheme, _Hosts()).add(_with_port(place, scheme))
 
     def __contains__(self, origin: str) -> bool:
         if "*" in self._all:
@@ -144,10 +182,17 @@ class OriginPatterns:
         if origin == "null":
             return "null" in self._all
         match = _ORIGIN.fullmatch(origin.lower())
-        if match is None or (hosts := self._schemes.get(match[1])) is None:
+        if match is None:
             return False
-        place = _place(match[2])
-        return place is not None and hosts.has(*_with_port(place, match[1]))
+        scheme, rest = match.groups()
+        if scheme not in DEFAULT_PORTS:
+            rest = rest.removesuffix("/")
+            if (scheme, rest) in self._apps:
+                return True
+        if (hosts := self._schemes.get(scheme)) is None:
+            return False
+        place = _place(rest)
+        return place is not None and hosts.has(*_with_port(place, scheme))
 
     def __bool__(self) -> bool:
         return bool(self._all)

@@ -2,8 +2,8 @@
 
 A load balancer says it in front of the first byte (PROXY protocol, versions 1 and 2, as HAProxy's
 ``doc/proxy-protocol.txt`` defines it), a reverse proxy in a header of the upgrade request
-(``X-Forwarded-For``, or ``Forwarded`` of RFC 7239). Anybody can write either, so both count only
-when they come from a trusted address (`Networks`).
+(``X-Forwarded-For``, ``X-Real-IP``, ``CF-Connecting-IP`` or another, or ``Forwarded`` of RFC 7239).
+Anybody can write either, so both count only when they come from a trusted address (`Networks`).
 """
 
 import ipaddress
@@ -230,10 +230,11 @@ def real_peer(header: str, lines: Sequence[str], trusted: Networks) -> Address |
 
     Each proxy appends whom it got the request from, so only what stands to the right of the first
     untrusted address was written by proxies that are trusted; what stands left of it may be made
-    up. Addresses are therefore read from the right, past trusted ones.
+    up. Addresses are therefore read from the right, past trusted ones. Empty elements of the list
+    are none (RFC 9110 section 5.6.1): a comma at the end hides nobody.
 
     Args:
-        header: ``x-forwarded-for`` or ``forwarded``.
+        header: its name: ``forwarded``, or any other, which is a list of addresses or a single one.
         lines: the header's values, one for each time that it occurs, in order.
         trusted: whose word is taken.
 
@@ -242,9 +243,12 @@ def real_peer(header: str, lines: Sequence[str], trusted: Networks) -> Address |
         where there is nothing readable right of an untrusted address.
     """
     text = ",".join(lines)
-    hops = _forwarded_hops(text) if header == "forwarded" else reversed(text.split(","))
+    hops: Iterator[str | None]
+    hops = _forwarded_hops(text) if header.lower() == "forwarded" else reversed(text.split(","))
     found: Address | None = None
     for hop in islice(hops, LONGEST_CHAIN):
+        if hop is None or not hop.strip(" \t"):
+            continue
         address = parse_node(hop)
         if address is None:
             # "unknown" and obfuscated names hide whom a trusted proxy got the request from: the
@@ -292,8 +296,12 @@ _PAIRS: Final = re.compile(_PAIR)
 _ELEMENT: Final = re.compile(rf"[ \t]*+(?:{_PAIR})?+(?:[ \t]*+;[ \t]*+(?:{_PAIR})?+)*+[ \t]*+")
 
 
-def _forwarded_hops(text: str) -> Iterator[str]:
-    """The ``for`` of each element of a ``Forwarded`` header, from the right.
+_NAMELESS: Final = "unknown"
+"""Who is behind an element that does not say so (RFC 7239 section 6.2)."""
+
+
+def _forwarded_hops(text: str) -> Iterator[str | None]:
+    """The ``for`` of each element of a ``Forwarded`` header, from the right; None of an empty one.
 
     An element begins at the nearest comma from which on it follows the grammar: an unclosed quote
     that a client wrote cannot swallow what a proxy wrote to its right.
@@ -303,7 +311,7 @@ def _forwarded_hops(text: str) -> Iterator[str]:
         tail = part if tail is None else f"{part},{tail}"
         if _ELEMENT.fullmatch(tail):
             pairs = {name.lower(): node for name, node in _PAIRS.findall(tail)}
-            yield pairs.get("for", "")
+            yield pairs.get("for") or _NAMELESS if tail.strip(" \t") else None
             tail = None
 
 

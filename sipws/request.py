@@ -42,6 +42,17 @@ class UpgradeRequest:
         return target.partition("?")[0]
 
     @property
+    def authority(self) -> str | None:
+        """Host and port of a target that is a whole URI; None for a path, as nearly all are."""
+        target = self.target
+        if target.startswith("/"):
+            return None
+        try:
+            return urlsplit(target).netloc or None
+        except ValueError:
+            return None
+
+    @property
     def query(self) -> dict[str, list[str]]:
         """The parameters of the target's query, decoded: each name with its values in order."""
         try:

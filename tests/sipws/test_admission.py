@@ -243,6 +243,8 @@ def test_what_asks_for_no_websocket_hears_that_rather_than_of_an_origin(
         (b"rebound.test", (421, ErrorKind.HOST_REFUSED)),
         (b"", (421, ErrorKind.HOST_REFUSED)),
         (b"a\r\nHost: sip.example.com", (400, ErrorKind.BAD_REQUEST)),
+        (b"sip.example.com/", (400, ErrorKind.BAD_REQUEST)),
+        (b"u@sip.example.com", (400, ErrorKind.BAD_REQUEST)),
     ],
 )
 def test_allowed_hosts(
@@ -250,6 +252,21 @@ def test_allowed_hosts(
 ) -> None:
     session = session_of(connection, Rules(allowed_hosts=HostPatterns(["sip.example.com"])))
     assert answer(session, upgrade.replace(b"sip.example.com", host)) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"ws://sip.example.com/ws", (101, None)),
+        (b"http://rebound.test/ws", (421, ErrorKind.HOST_REFUSED)),
+        (b"http://sip.example.com@rebound.test/", (421, ErrorKind.HOST_REFUSED)),
+    ],
+)
+def test_the_host_of_a_whole_url_counts_before_the_header(
+    connection: Connection, upgrade: bytes, target: bytes, expected: tuple[int, ErrorKind | None]
+) -> None:
+    session = session_of(connection, Rules(allowed_hosts=HostPatterns(["sip.example.com"])))
+    assert answer(session, upgrade.replace(b"GET / ", b"GET " + target + b" ")) == expected
 
 
 @pytest.mark.parametrize(
@@ -324,6 +341,36 @@ def test_a_header_that_the_proxy_does_not_write_is_not_believed(
     session = session_of(replace(connection, peer=PROXY), rules)
     session.receive(with_header(upgrade, b'Forwarded: for="203.0.113.7:1"'), 1000.5)
     assert session.connection.peer == Address("203.0.113.7", 1)
+
+
+@pytest.mark.parametrize("name", ["X-Real-IP", "cf-connecting-ip", "True-Client-IP", "x_peer"])
+@pytest.mark.parametrize(
+    ("values", "peer"),
+    [
+        ([b"203.0.113.7"], Address("203.0.113.7", 0)),
+        ([b"203.0.113.7,"], Address("203.0.113.7", 0)),
+        ([b"6.6.6.6", b"203.0.113.7"], Address("203.0.113.7", 0)),
+        ([b"2001:db8::7"], Address("2001:db8::7", 0)),
+        ([b"[2001:db8::7]:5061"], Address("2001:db8::7", 5061)),
+        ([b"unknown"], PROXY),
+        ([], PROXY),
+    ],
+)
+def test_any_header_may_be_the_one_that_proxies_write(
+    connection: Connection, upgrade: bytes, name: str, values: list[bytes], peer: Address
+) -> None:
+    rules = replace(BEHIND, forwarding_header=name.lower())
+    request = upgrade
+    for value in values:
+        request = with_header(request, name.upper().encode() + b": " + value)
+    # Only the one that is configured is read.
+    request = with_header(request, b"X-Forwarded-For: 6.6.6.6")
+    session = session_of(replace(connection, peer=PROXY), rules)
+    session.receive(request, 1000.5)
+    assert session.connection.peer == peer
+    session = session_of(connection, rules)
+    session.receive(request, 1000.5)
+    assert session.connection.peer == connection.peer, "it is no trusted proxy's"
 
 
 def test_who_is_behind_a_proxy_counts_for_the_limits(

@@ -66,6 +66,36 @@ def test_a_port_may_be_part_of_a_wildcard_origin() -> None:
     assert "https://a.example.org" not in origins
 
 
+APPS = [
+    "file://", "qrc://", "app://.", "app://-", "app://obsidian.md", "content://com.example.phone",
+    "chrome-extension://abcdefghijklmnop", "capacitor://localhost", "ionic://localhost",
+    "tauri://localhost", "ms-appx-web://2F1A-9", "content://com.example/phone/1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", APPS)
+def test_what_an_app_sends_is_listed_as_it_is_sent(origin: str) -> None:
+    allowed = OriginPatterns([origin])
+    assert origin in allowed
+    assert origin.upper() in allowed
+    assert f"{origin}/" in OriginPatterns([f"{origin}/"])
+    for other in [*APPS, "null", "https://localhost", f"{origin}x", f"x{origin}", f"{origin}.test"]:
+        assert (other in allowed) is (other == origin), other
+
+
+def test_a_file_may_have_a_slash_more() -> None:
+    assert "file:///" in OriginPatterns(["file://"])
+    assert "file://" in OriginPatterns(["file:///"])
+    assert "file://host" not in OriginPatterns(["file://"])
+
+
+def test_names_below_a_host_of_an_apps_scheme() -> None:
+    allowed = OriginPatterns(["app://*.example.com"])
+    assert "app://a.example.com" in allowed
+    assert "app://example.com" not in allowed
+    assert "http://a.example.com" not in allowed
+
+
 HOSTS = HostPatterns(
     ["sip.example.com", "*.example.org", "192.0.2.1", "[2001:db8::1]", "a.test:81", "b.test:443"]
 )
@@ -113,7 +143,23 @@ def test_without_patterns_there_is_nothing_to_check() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["www.example.com", "https://", "https://a b", "https://a.*.com", "https://a:x", "ftp"]
+    "text",
+    [
+        "www.example.com",
+        "https://",
+        "https://a b",
+        "https://a.*.com",
+        "https://a:x",
+        "ftp",
+        "https://.",
+        "wss://-",
+        "app:",
+        "app://*",
+        "app://a b",
+        "app://x?y",
+        "app://u@h",
+        "app://a,b",
+    ],
 )
 def test_what_is_no_origin_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is no origin"):
