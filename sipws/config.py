@@ -115,6 +115,13 @@ class Transport(TlsSettings, AdmissionSettings):
     max_request_size: int = Field(default=_DEFAULT_LIMITS.request_size, ge=256)
     """Bytes of an upgrade request."""
 
+    max_header_line: int | None = Field(default=None, ge=128)
+    """Bytes of one line of an upgrade request; as many as ``max_request_size`` unless set."""
+
+    max_headers: int | None = Field(default=None, ge=8)
+    """Header lines of an upgrade request; one in each 64 bytes of ``max_request_size`` unless
+    set."""
+
     max_message_size: int = Field(default=_DEFAULT_LIMITS.message_size, ge=256)
     """Bytes of a message."""
 
@@ -125,6 +132,11 @@ class Transport(TlsSettings, AdmissionSettings):
             raise ValueError(f"listener {wss} needs tls_certificate (and tls_key)")
         if self.tls_verify_client != "off" and self.tls_client_ca is None:
             raise ValueError(f"tls_verify_client = {self.tls_verify_client!r} needs tls_client_ca")
+        if (self.max_header_line or 0) > self.max_request_size:
+            raise ValueError(
+                f"max_header_line = {self.max_header_line} is more than"
+                f" max_request_size = {self.max_request_size}, which all lines together may have"
+            )
         if self.max_connections is not None and self.max_connections < self.workers:
             raise ValueError(
                 f"max_connections = {self.max_connections} is shared out among"
@@ -153,6 +165,8 @@ class Transport(TlsSettings, AdmissionSettings):
         return Limits(
             handshake_timeout=self.ws_handshake_timeout / 1000,
             request_size=self.max_request_size,
+            header_line=self.max_header_line,
+            headers=self.max_headers,
             message_size=self.max_message_size,
             send_timeout=self.ws_send_timeout / 1000,
             close_timeout=self.ws_close_timeout / 1000,

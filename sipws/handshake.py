@@ -1,27 +1,25 @@
 """The opening handshake as a decision: bytes of an upgrade request in, an answer out. Pure.
 
-websockets' engine checks what RFC 6455 section 4.2.1 asks; this module adds what RFC 7118
-section 4 asks (the subprotocol ``sip``), gives each mistake its own HTTP status, and tells as
-early as it can that something is no HTTP at all.
+The request is read here, within the limits of its listener (RFC 9112). websockets' engine then
+checks what RFC 6455 section 4.2.1 asks; this module adds what RFC 7118 section 4 asks (the
+subprotocol ``sip``), gives each mistake its own HTTP status, and tells as early as it can that
+something is no HTTP at all.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from websockets.exceptions import (
-    InvalidMessage,
-    InvalidUpgrade,
-    NegotiationError,
-    SecurityError,
-)
+from websockets.exceptions import InvalidUpgrade, NegotiationError
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from sipws.events import ErrorKind
+from sipws.http_head import HeadError, headers_of, lines_of
+from sipws.limits import Limits
+from sipws.patterns import is_authority
 
 SUBPROTOCOL: Final = Subprotocol("sip")
 """The WebSocket subprotocol of RFC 7118."""
@@ -47,10 +45,13 @@ _STATUS: Final = {
 }
 """The HTTP status of each refusal, unless the refusal names a closer one."""
 
+# RFC 9110 section 7.8: who sends Upgrade names it in Connection as well.
+_UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "upgrade, close"))
+
 _HEADERS: Final[dict[ErrorKind, tuple[tuple[str, str], ...]]] = {
-    ErrorKind.NO_UPGRADE: (("Upgrade", "websocket"),),
+    ErrorKind.NO_UPGRADE: _UPGRADE,
     # RFC 6455 section 4.4: the answer lists the versions that would do.
-    ErrorKind.BAD_VERSION: (("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION)),
+    ErrorKind.BAD_VERSION: (*_UPGRADE, ("Sec-WebSocket-Version", VERSION)),
     ErrorKind.NO_SUBPROTOCOL: (("Sec-WebSocket-Protocol", SUBPROTOCOL),),
 }
 """Headers that tell a client what would have been accepted."""
@@ -59,8 +60,11 @@ _END_OF_REQUEST: Final = re.compile(rb"\r?\n\r?\n")
 _BEFORE_ITS_END: Final = len(b"\r\n\r\n") - 1
 """Bytes of a blank line that may have come before the rest of it."""
 _METHOD: Final = re.compile(rb"[A-Z]{1,20}(?: |\Z)")
-_HEADER_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r?")
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]+ \S+ HTTP/\d\.\d\r?\n")
+_TARGET: Final = re.compile(rb"[!-~]+")
+_ABSOLUTE: Final = re.compile(r"(?:https?|wss?)://([^/?]*)", re.IGNORECASE)
+_SHOWN: Final = 64
+"""Characters of what is wrong in a request that its refusal quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +117,99 @@ def no_http(received: bytes | bytearray) -> str | None:
     return None
 
 
-def answer(engine: ServerProtocol, raw: bytes) -> Response | Refusal:
+def answer(engine: ServerProtocol, raw: bytes, limits: Limits) -> Response | Refusal:
     """Decide on a complete upgrade request.
 
     Args:
-        engine: the connection's engine, in its first state; it is fed the request.
+        engine: the connection's engine, in its first state.
         raw: the upgrade request, up to and including its blank line.
+        limits: what its lines may have. How long all of it may be, the caller has seen to.
 
     Returns:
         the 101 to send with the engine, or why there is none; see `refuse`.
     """
-    engine.receive_data(raw)
-    request = next(iter(engine.events_received()), None)
-    if not isinstance(request, Request):
-        return _refusal(engine.handshake_exc, None, raw)
+    request = read_request(raw, limits)
+    if isinstance(request, Refusal):
+        return request
     if refusal := _examine(request):
         return refusal
     response = engine.accept(request)
     if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
         return response
-    return _refusal(engine.handshake_exc, response, raw)
+    return _refusal(engine.handshake_exc, response)
+
+
+def read_request(raw: bytes, limits: Limits) -> Request | Refusal:
+    """Read an upgrade request; what the engine is to judge of it is not looked at.
+
+    Args:
+        raw: the request, up to and including its blank line.
+        limits: how long its lines may be, and how many.
+    """
+    try:
+        lines = lines_of(raw)
+        if refusal := _too_large(lines, limits):
+            return refusal
+        method, target, protocol = _request_line(lines[0])
+        if protocol != "HTTP/1.1":
+            # RFC 6455 section 4.1: the request is HTTP/1.1; a Host may be missing before that.
+            return Refusal(
+                ErrorKind.BAD_REQUEST,
+                f"{protocol} cannot be upgraded; a WebSocket is asked for in HTTP/1.1",
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+            )
+        if method != "GET":
+            return Refusal(
+                ErrorKind.BAD_REQUEST,
+                f"a WebSocket is asked for with GET, not with {method}",
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                (("Allow", "GET"),),
+            )
+        headers = headers_of(lines)
+    except HeadError as exc:
+        return Refusal(ErrorKind.BAD_REQUEST, f"invalid HTTP request: {exc}")
+    # Some devices send a Content-Length of 0 with a GET.
+    if "Transfer-Encoding" in headers or not set(headers.get_all("Content-Length")) <= {"0"}:
+        return Refusal(ErrorKind.BAD_REQUEST, "an upgrade request has no body")
+    return Request(target, headers, method, protocol)
+
+
+def _too_large(lines: list[bytes], limits: Limits) -> Refusal | None:
+    problem = None
+    if len(lines) - 1 > limits.most_headers:
+        problem = (
+            f"the upgrade request has {len(lines) - 1} header lines, more than"
+            f" max_headers = {limits.most_headers}"
+        )
+    elif (longest := max(map(len, lines))) > limits.longest_line:
+        problem = (
+            f"the upgrade request has a line of {longest} bytes, more than"
+            f" max_header_line = {limits.longest_line} bytes"
+        )
+    return None if problem is None else Refusal(ErrorKind.REQUEST_TOO_LARGE, problem)
+
+
+def _request_line(line: bytes) -> tuple[str, str, str]:
+    """Method, target and protocol.
+
+    Raises:
+        HeadError: it is none, or the target is none (RFC 9112 section 3.2).
+    """
+    words = line.split(b" ")
+    if len(words) != 3:
+        raise HeadError("invalid HTTP request line")
+    method, target, protocol = words
+    if not _TARGET.fullmatch(target):
+        raise HeadError("the request's target holds a control character or is not ASCII")
+    if b"#" in target:
+        raise HeadError("the request's target has a fragment, which is never sent")
+    text = target.decode()
+    if not text.startswith("/"):
+        # RFC 9112 section 3.2.2: a whole URI is taken as well. The other forms are other methods'.
+        absolute = _ABSOLUTE.match(text)
+        if absolute is None or not is_authority(absolute[1]):
+            raise HeadError("the request's target is neither a path nor a URL")
+    return method.decode("latin-1"), text, protocol.decode("latin-1")
 
 
 def refuse(engine: ServerProtocol, refusal: Refusal) -> Response:
@@ -140,6 +217,8 @@ def refuse(engine: ServerProtocol, refusal: Refusal) -> Response:
     status = refusal.status or _STATUS[refusal.kind]
     response = engine.reject(status, f"{refusal.detail}\n")
     for name, text in (*_HEADERS.get(refusal.kind, ()), *refusal.headers):
+        if name in response.headers:
+            del response.headers[name]
         response.headers[name] = text
     return response
 
@@ -147,9 +226,16 @@ def refuse(engine: ServerProtocol, refusal: Refusal) -> Response:
 def _examine(request: Request) -> Refusal | None:
     """The checks that the engine leaves to its user, or answers with another status."""
     hosts = request.headers.get_all("Host")
+    # RFC 9112 section 3.2: 400 to a request without a Host, with more than one or with a wrong one.
     if len(hosts) != 1:
-        # RFC 9112 section 3.2: 400 to a request without a Host, or with more than one.
         return Refusal(ErrorKind.BAD_REQUEST, "an HTTP/1.1 request has exactly one Host header")
+    if not is_authority(hosts[0]):
+        # What stands before an @ may be a password.
+        shown = "***" if "@" in hosts[0] else repr(hosts[0][:_SHOWN])
+        return Refusal(
+            ErrorKind.BAD_REQUEST,
+            f"Host {shown} is neither a name nor an address, with a port or without one",
+        )
     versions = request.headers.get_all("Sec-WebSocket-Version")
     if versions and versions != [VERSION] and "Upgrade" in request.headers:
         return Refusal(
@@ -159,33 +245,9 @@ def _examine(request: Request) -> Refusal | None:
     return None
 
 
-def what_is_wrong(exc: Exception, raw: bytes) -> str:
-    """What the engine says of a request or an answer, for a person to read.
-
-    It quotes what it could not read. That may be a credential, so the place is told instead.
-
-    Args:
-        exc: the engine's exception.
-        raw: what it was given.
-    """
-    if not isinstance(exc, InvalidMessage) or exc.__cause__ is None:
-        return str(exc)
-    problem = str(exc.__cause__).partition(": ")[0]
-    lines = raw.partition(b"\r\n\r\n")[0].split(b"\n")
-    for number, line in enumerate(lines[1:], 2):
-        if not _HEADER_LINE.fullmatch(line):
-            return f"{problem} (line {number})"
-    return problem
-
-
-def _refusal(exc: Exception | None, response: Response | None, raw: bytes) -> Refusal:
+def _refusal(exc: Exception | None, response: Response) -> Refusal:
     """What the engine's exception means for the peer."""
     match exc:
-        case SecurityError():
-            return Refusal(ErrorKind.REQUEST_TOO_LARGE, f"the upgrade request is too large: {exc}")
-        case InvalidMessage():
-            detail = f"invalid HTTP request: {what_is_wrong(exc, raw)}"
-            return Refusal(ErrorKind.BAD_REQUEST, detail)
         case InvalidUpgrade():
             return NOT_AN_UPGRADE
         case NegotiationError():
@@ -193,14 +255,6 @@ def _refusal(exc: Exception | None, response: Response | None, raw: bytes) -> Re
                 ErrorKind.NO_SUBPROTOCOL,
                 f"the WebSocket subprotocol {SUBPROTOCOL!r} must be offered (RFC 7118 section 4)",
             )
-        case _ if response is not None:
-            status = HTTPStatus(response.status_code)
-            extra = _kept(response, ("Allow",))
-            detail = f"not a valid upgrade request: {exc}"
-            return Refusal(ErrorKind.BAD_REQUEST, detail, status, tuple(extra))
         case _:
-            return Refusal(ErrorKind.BAD_REQUEST, "not a valid upgrade request")
-
-
-def _kept(response: Response, names: Iterable[str]) -> Iterable[tuple[str, str]]:
-    return ((name, response.headers[name]) for name in names if name in response.headers)
+            status = HTTPStatus(response.status_code)
+            return Refusal(ErrorKind.BAD_REQUEST, f"not a valid upgrade request: {exc}", status)

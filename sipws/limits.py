@@ -30,6 +30,15 @@ network. Our side is half closed meanwhile, as a close with bytes unread would r
 and take the answer with it. Whoever does not close holds a descriptor for less than a second."""
 
 
+USUAL_HEADERS: Final = 128
+"""Header lines that an upgrade request may have at least, unless a limit is set. Browsers send 15;
+proxies add some."""
+
+BYTES_A_HEADER: Final = 64
+"""Bytes of `Limits.request_size` that allow for one header line more: a cookie that has a line to
+itself has about as many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds that hold for every connection, of a server or of a client."""
@@ -46,7 +55,16 @@ class Limits:
     to the end of its answer."""
 
     request_size: int = 16 * 1024
-    """Bytes of an upgrade request. Browsers with large cookies send 8 KiB."""
+    """Bytes of an upgrade request (``max_request_size``). Browsers with large cookies send 8 KiB.
+    """
+
+    header_line: int | None = None
+    """Bytes of one line of an upgrade request, its request line included, its CRLF not
+    (``max_header_line``); None for as many as the request may have."""
+
+    headers: int | None = None
+    """Header lines of an upgrade request (``max_headers``); None for one in each 64 bytes of
+    ``request_size``, and at least 128: each costs a microsecond, whatever its length."""
 
     message_size: int = 64 * 1024
     """Bytes of a message: what SIP servers and HEP datagrams take."""
@@ -71,3 +89,19 @@ class Limits:
 
     intervals: Intervals = field(default_factory=Intervals)
     """When a quiet connection is pinged, and when an idle one is closed."""
+
+    longest_line: int = field(init=False, repr=False, compare=False)
+    """Bytes that a line of an upgrade request may have, which follows from the above."""
+
+    most_headers: int = field(init=False, repr=False, compare=False)
+    """Header lines that it may have, likewise."""
+
+    def __post_init__(self) -> None:
+        # Worked out once: every handshake asks.
+        longest, most = self.header_line, self.headers
+        if longest is None:
+            longest = self.request_size
+        if most is None:
+            most = max(USUAL_HEADERS, self.request_size // BYTES_A_HEADER)
+        object.__setattr__(self, "longest_line", longest)
+        object.__setattr__(self, "most_headers", most)

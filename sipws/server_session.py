@@ -147,7 +147,7 @@ class ServerSession(Session):
             return self._refuse(Refusal(ErrorKind.NOT_HTTP, problem), now)
         end = handshake.end_of_request(received, looked_at)
         if (len(received) if end is None else end) > limit:
-            detail = f"the upgrade request exceeds {limit} bytes"
+            detail = f"the upgrade request exceeds max_request_size = {limit} bytes"
             return self._refuse(Refusal(ErrorKind.REQUEST_TOO_LARGE, detail), now)
         if end is None:
             return []
@@ -169,7 +169,7 @@ class ServerSession(Session):
         happened: list[Event] = [HandshakeRequest(self.connection, now, request)]
         if reply is None or refusal is not None:
             engine = self._make_engine()
-            verdict = refusal or handshake.answer(engine, request)
+            verdict = refusal or handshake.answer(engine, request, self._limits)
             if isinstance(verdict, Refusal):
                 return happened + self._refuse(verdict, now, request, engine)
             engine.send_response(verdict)
@@ -205,7 +205,9 @@ class ServerSession(Session):
     def _short_answer(self, request: bytes, now: float) -> bytes | None:
         if not self.by_hand:
             return None
-        return short_answer(request, self._subprotocols, now, extensions=self._compression)
+        return short_answer(
+            request, self._subprotocols, now, self._limits, extensions=self._compression
+        )
 
     def _refuse(
         self,
@@ -219,8 +221,10 @@ class ServerSession(Session):
             # What is refused before its end may be endless: no more of it is told than is allowed.
             request = bytes(self._received[: self._limits.request_size])
             self._received.clear()
-        # What is wrong with a request may quote it, and goes to more than its sender.
-        refusal = replace(refusal, detail=USUAL.text(refusal.detail, request))
+        if refusal.kind is not ErrorKind.REQUEST_TOO_LARGE:
+            # What is wrong with a request may quote it, and goes to more than its sender. Of one
+            # that is too large sizes alone are told, and it may hold more than can be masked.
+            refusal = replace(refusal, detail=USUAL.text(refusal.detail, request))
         response = handshake.refuse(engine or self._make_engine(), refusal)
         reply = response.serialize()
         self._writes.append(reply)

@@ -1,10 +1,9 @@
 """The opening handshake of clients that do nothing unusual, answered without the engine. Pure.
 
-websockets' engine reads an upgrade request line by line and builds its answer header by header,
-which is half of what a connection costs that comes and goes. `short_answer` takes a request that
-is right at first sight and leaves everything that is in the least different to the engine
-(`sipws.handshake`), every refusal included. It is equal to the engine's way, which is a property
-test.
+To read an upgrade request line by line and to build its answer header by header is half of what a
+connection costs that comes and goes. `short_answer` takes a request that is right at first sight
+and leaves everything that is in the least different to `sipws.handshake` and websockets' engine,
+every refusal included. It is equal to that way, which is a property test.
 """
 
 import re
@@ -15,15 +14,18 @@ from typing import Final
 
 from websockets.utils import accept_key
 
-LONGEST: Final = 8192
-"""Bytes of a request that is looked at: the engine's limit for a line of one (its `http11`)."""
+from sipws.limits import Limits
+from sipws.patterns import is_authority
 
-MOST_HEADERS: Final = 128
-"""The engine's limit for header lines."""
+_USUAL_LIMITS: Final = Limits()
+
+LONGEST: Final = 8192
+"""Bytes of a request that is looked at: those of browsers have 500, and longer ones, which are no
+two alike, would only push others out of what is remembered."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST: Final = re.compile(
-    rb"GET [!-~]+ HTTP/1\.1\r\n(?:" + _TOKEN + rb":[\t -~]*\r\n)+\r\n"
+    rb"GET /[!\"$-~]* HTTP/1\.1\r\n(?:" + _TOKEN + rb":[\t -~]*\r\n)+\r\n"
 )  # fmt: skip
 _TOKENS: Final = re.compile(_TOKEN + rb"(?:[\t ]*,[\t ]*" + _TOKEN + rb")*")
 _USUAL_KEY: Final = re.compile(rb"\r\nSec-WebSocket-Key: ([A-Za-z0-9+/]{22}==)\r\n")
@@ -52,7 +54,12 @@ _ANY_KEY: Final = b"A" * 22 + b"=="
 
 
 def short_answer(
-    request: bytes, subprotocols: Sequence[str], now: float, *, extensions: bool = False
+    request: bytes,
+    subprotocols: Sequence[str],
+    now: float,
+    limits: Limits = _USUAL_LIMITS,
+    *,
+    extensions: bool = False,
 ) -> bytes | None:
     """The 101 to an upgrade request; None where the engine is to be asked.
 
@@ -60,6 +67,7 @@ def short_answer(
         request: the upgrade request, up to and including its blank line. Anything else gets None.
         subprotocols: of which one must be offered, in order of preference; empty asks for none.
         now: the time, in seconds since the epoch.
+        limits: what its lines may have.
         extensions: whether the engine may accept an extension that is offered.
     """
     if len(request) > LONGEST or not request.endswith(b"\r\n\r\n"):
@@ -69,7 +77,9 @@ def short_answer(
     # Another key changes nothing but the answer's.
     start, end = key.span(1)
     shape = request[:start] + _ANY_KEY + request[end:]
-    chosen = _chosen_for(shape, tuple(subprotocols), extensions)
+    chosen = _chosen_for(
+        shape, tuple(subprotocols), extensions, limits.most_headers, limits.longest_line
+    )
     if chosen is None:
         return None
     return (
@@ -79,12 +89,19 @@ def short_answer(
 
 
 @lru_cache(REMEMBERED)
-def _chosen_for(request: bytes, subprotocols: tuple[str, ...], extensions: bool) -> bytes | None:
+def _chosen_for(
+    request: bytes,
+    subprotocols: tuple[str, ...],
+    extensions: bool,
+    most_headers: int,
+    longest_line: int,
+) -> bytes | None:
     """The header line with a request's subprotocol; None where the engine is to be asked."""
     if not _REQUEST.fullmatch(request):
         return None
     lines = request.split(b"\r\n")
-    if len(lines) > MOST_HEADERS:
+    # The request line and what stands behind the last CRLF are no headers, nor is the blank line.
+    if len(lines) - 3 > most_headers or max(map(len, lines)) > longest_line:
         return None
     headers: dict[bytes, bytes] = {}
     for line in lines[1:-2]:
@@ -96,6 +113,8 @@ def _chosen_for(request: bytes, subprotocols: tuple[str, ...], extensions: bool)
             headers[name] = value.strip(b"\t ")
     # No body, nothing missing.
     if not _NEEDED <= headers.keys() <= _NEEDED | _OPTIONAL:
+        return None
+    if not is_authority(headers[b"host"].decode()):
         return None
     connection = headers[b"connection"]
     if not (

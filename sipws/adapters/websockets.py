@@ -31,12 +31,13 @@ try:
     from websockets.server import ServerProtocol
 except ImportError as exc:  # pragma: no cover  websockets is among our own requirements
     raise ImportError(
-        f"sipws.adapters.websockets needs websockets 16 or later (pip install websockets): {exc}"
+        f"sipws.adapters.websockets needs websockets 17 or later (pip install websockets): {exc}"
     ) from exc
 
 from sipws.adapters.reporter import Reporter, harmless, kind_of_failure, kind_of_status
 from sipws.events import ErrorKind, Side
-from sipws.handshake import end_of_request, what_is_wrong
+from sipws.handshake import end_of_request
+from sipws.http_head import END, HeadError, headers_of, lines_of
 from sipws.tracing.pipeline import Pipeline
 
 REQUEST_SHOWN: Final = 65_536
@@ -301,7 +302,7 @@ class _Watch:
             # An end in the middle of the request is a bad request to the library, whoever ended it.
             unfinished = problem is None or isinstance(problem.__cause__, EOFError)
             if problem is not None and kind is not None and not unfinished:
-                detail = what_is_wrong(problem, request or b"")
+                detail = _what_is_wrong(problem, request or b"")
                 by_peer = False
             elif by_peer:
                 kind = ErrorKind.HANDSHAKE_ABORTED
@@ -341,6 +342,24 @@ class _Watch:
             reporter.error(ErrorKind.CLOSE_TIMEOUT, detail)
         side = Side.PEER if by_peer else Side.LOCAL
         reporter.closed(first.code, first.reason, side, clean=clean)
+
+
+def _what_is_wrong(exc: Exception, raw: bytes) -> str:
+    """What the library says of a request, for a person to read.
+
+    It quotes what it could not read. That may be a credential, so the place is told instead.
+
+    Args:
+        exc: the library's exception.
+        raw: what it was given.
+    """
+    if not isinstance(exc, InvalidMessage) or exc.__cause__ is None:
+        return str(exc)
+    try:
+        headers_of(lines_of(raw.partition(END)[0] + END))
+    except HeadError as problem:
+        return str(problem)
+    return str(exc.__cause__).partition(": ")[0]
 
 
 def _kind_of(exc: Exception | None) -> ErrorKind | None:

@@ -10,10 +10,12 @@ from typing import ClassVar
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from sipws import Address, Limits, Listener
 from sipws.events import Accepted, Connection
+from sipws.handshake import Refusal, end_of_request, read_request
 from sipws.server_session import ServerSession
 from sipws.upgrade import short_answer
 
@@ -32,13 +34,16 @@ USUAL = [
     ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
     ("User-Agent", "Mozilla/5.0"),
 ]
+HOSTS = ["a:1", "a:b", "a b", "[::1]", "u@a", "a/", "\x01", ":1", "a:99999", "1.2.3.4", "é"]
 NAMES = [name for name, _ in USUAL] + ["Content-Length", "Transfer-Encoding", "Cookie", "X", "x y"]
 NAMES += ["host", "SEC-WEBSOCKET-KEY", "Sec-WebSocket-Key ", "", "Sec_WebSocket_Key", "Te"]
 VALUES = [value for _, value in USUAL] + ["", "0", "1", "x", "a, sip", "sip,a", "sip, sip", ",sip"]
 VALUES += ["sip,,a", "sip ,\ta", "Upgrade", "upgrade", "WebSocket", "h2c, websocket", "a b", "\x00"]
 VALUES += ["dGhlIHNhbXBsZSBub25jZR==", "dGhlIHNhbXBsZSBub25jZQ", "dGhl\n", "13, 13", "8", "\xe9"]
+VALUES += HOSTS
 VALUES += ["close", 'permessage-deflate; x="', "a; b=c", "x" * 9000, "\x7f", "\t", "SIP", "msrp"]
 LINES = ["GET / HTTP/1.1"] * 6 + ["GET /ws?a=b HTTP/1.1", "GET  / HTTP/1.1", "GET / HTTP/1.0"]
+LINES += ["GET /\x01 HTTP/1.1", "GET /a#b HTTP/1.1", "GET * HTTP/1.1", "GET ws://a/b HTTP/1.1"]
 LINES += ["POST / HTTP/1.1", "GET /\xe9 HTTP/1.1", "GET / x HTTP/1.1", "get / HTTP/1.1", "GET"]
 
 
@@ -72,8 +77,12 @@ def requests(draw: st.DrawFn) -> bytes:
     return ("".join(line + draw(ends) for line in lines) + "\r\n").encode("latin-1")
 
 
-def compare(request: bytes, subprotocols: list[Subprotocol], compression: bool) -> None:
-    limits = Limits(request_size=16 * 1024)
+def compare(
+    request: bytes,
+    subprotocols: list[Subprotocol],
+    compression: bool,
+    limits: Limits = Limits(request_size=16 * 1024),  # noqa: B008  it is a value
+) -> None:
     told = []
     for kind in (ServerSession, EngineOnly):
         session = kind(CONNECTION, limits, subprotocols=subprotocols, compression=compression)
@@ -98,6 +107,29 @@ def test_no_difference_between_the_ways(
     request: bytes, subprotocols: list[str], compression: bool
 ) -> None:
     compare(request, [Subprotocol(name) for name in subprotocols], compression)
+
+
+@given(requests())
+def test_nothing_is_read_that_the_engine_would_not_read(request: bytes) -> None:
+    """What is read here is read alike by the engine, which may refuse no more than this."""
+    engine = ServerProtocol()
+    engine.receive_data(request)
+    [*found] = engine.events_received()
+    end = end_of_request(request)
+    ours = read_request(request[:end], Limits(request_size=1 << 20, headers=128))
+    if isinstance(ours, Refusal):
+        return
+    if ours.headers and max(map(len, request.split(b"\r\n"))) > 8190:
+        # The engine's own limit, which a setting may exceed.
+        return
+    assert [ours] == found
+
+
+@given(requests(), st.integers(100, 9_100), st.integers(1, 130))
+def test_no_difference_between_the_ways_whatever_the_limits(
+    request: bytes, line: int, headers: int
+) -> None:
+    compare(request, [Subprotocol("sip")], False, Limits(header_line=line, headers=headers))
 
 
 @pytest.mark.parametrize("spelling", [str, str.lower, str.upper])

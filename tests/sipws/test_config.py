@@ -98,6 +98,41 @@ def test_who_is_let_in_is_configured(file: Path) -> None:
     assert not rules.expects_proxy_header(Listener.parse("ws:127.0.0.1"))
 
 
+def test_what_an_upgrade_request_may_have_is_configured() -> None:
+    limits = Config.of({"transport": {}}, "test").transport.limits
+    assert (limits.longest_line, limits.most_headers) == (16_384, 256)
+    limits = Config.of({"transport": {"max_request_size": 65_536}}, "test").transport.limits
+    assert (limits.longest_line, limits.most_headers) == (65_536, 1024)
+    limits = Config.of({"transport": {"max_request_size": 1024}}, "test").transport.limits
+    assert (limits.longest_line, limits.most_headers) == (1024, 128)
+    table = {"max_header_line": 4096, "max_headers": 50}
+    limits = Config.of({"transport": table}, "test").transport.limits
+    assert (limits.longest_line, limits.most_headers) == (4096, 50)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "problem"),
+    [
+        ("max_header_line", 20_000, "is more than max_request_size = 16384"),
+        ("max_headers", 0, "greater than or equal to 8"),
+        ("forwarding_header", "x real ip", "a header's name is wanted"),
+        ("forwarding_header", "x-real-ip:", "a header's name is wanted"),
+        ("forwarding_header", "", "a header's name is wanted"),
+    ],
+)
+def test_a_wrong_setting_of_the_handshake_is_said(
+    setting: str, value: object, problem: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        Config.of({"transport": {setting: value}}, "test")
+
+
+def test_the_name_of_the_forwarding_header_may_be_in_any_case() -> None:
+    table = {"trusted_proxies": "10.0.0.0/8", "forwarding_header": "X-Real-IP"}
+    rules = Config.of({"transport": table}, "test").transport.rules
+    assert rules.forwarding_header == "x-real-ip"
+
+
 def test_certificates_are_files_beside_the_configuration(file: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(file.parent / "ca.pem")

@@ -181,8 +181,13 @@ def test_another_method_is_a_405_that_names_get(session: ServerSession, upgrade:
     assert b"\r\nAllow: GET\r\n" in reply.raw
 
 
-def test_http_1_0_is_a_505(session: ServerSession, upgrade: bytes) -> None:
-    reply, _ = refusal(session, upgrade.replace(b"HTTP/1.1", b"HTTP/1.0"))
+@pytest.mark.parametrize("version", [b"1.0", b"2.0", b"0.9"])
+@pytest.mark.parametrize("host", [b"Host", b"X"])
+def test_another_version_of_http_is_a_505(
+    session: ServerSession, upgrade: bytes, version: bytes, host: bytes
+) -> None:
+    request = upgrade.replace(b"HTTP/1.1", b"HTTP/" + version).replace(b"Host", host)
+    reply, _ = refusal(session, request)
     assert reply.status == 505
 
 
@@ -199,12 +204,169 @@ def test_too_large_a_request_is_a_431_before_it_ends(session: ServerSession, fil
     assert len(failed.request) <= 16 * 1024
 
 
-def test_a_long_header_within_the_limit_is_a_431_too(
-    session: ServerSession, upgrade: bytes
+def cookie(size: int) -> bytes:
+    """A header line of so many bytes."""
+    return b"Cookie: " + b"x" * (size - 8)
+
+
+def lines(number: int) -> bytes:
+    """So many header lines."""
+    return b"\r\n".join(b"Cookie: n%d=x" % n for n in range(number))
+
+
+@pytest.mark.parametrize(
+    ("limits", "filler"),
+    [
+        pytest.param(Limits(), cookie(8_300), id="a long cookie"),
+        pytest.param(Limits(), cookie(16_000), id="nearly all of a request in one line"),
+        pytest.param(Limits(request_size=65_536), cookie(60_000), id="a longer one"),
+        pytest.param(Limits(), lines(180), id="many cookies"),
+        pytest.param(Limits(request_size=65_536), lines(1_000), id="still more"),
+        pytest.param(Limits(headers=600), lines(590), id="as many as are allowed"),
+        pytest.param(Limits(header_line=100), cookie(100), id="as long as is allowed"),
+    ],
+)
+def test_lines_within_the_limits_are_taken(
+    connection: Connection, upgrade: bytes, limits: Limits, filler: bytes
 ) -> None:
-    request = upgrade.replace(b"Host:", b"Cookie: " + b"x" * 9000 + b"\r\nHost:")
+    session = ServerSession(connection, limits)
+    *_, accepted = session.receive(upgrade.replace(b"\r\n", b"\r\n%b\r\n" % filler, 1), 1000.5)
+    assert isinstance(accepted, Accepted)
+
+
+@pytest.mark.parametrize(
+    ("limits", "filler", "named"),
+    [
+        (Limits(request_size=1024), cookie(1_000), "max_request_size = 1024 bytes"),
+        (Limits(), lines(300), "max_headers = 256"),
+        (Limits(), cookie(16_400), "max_request_size = 16384 bytes"),
+        (Limits(headers=20), lines(15), "max_headers = 20"),
+        (Limits(header_line=100), cookie(101), "max_header_line = 100 bytes"),
+        (Limits(header_line=8192), cookie(8193), "max_header_line = 8192 bytes"),
+    ],
+)
+def test_a_431_names_the_setting_and_its_value(
+    connection: Connection, upgrade: bytes, limits: Limits, filler: bytes, named: str
+) -> None:
+    session = ServerSession(connection, limits)
+    request = upgrade.replace(b"\r\n", b"\r\n%b\r\n" % filler, 1)
     reply, failed = refusal(session, request)
     assert (reply.status, failed.kind) == (431, ErrorKind.REQUEST_TOO_LARGE)
+    assert failed.detail.endswith(named)
+    assert reply.raw.endswith(f"{named}\n".encode())
+
+
+@pytest.mark.parametrize("value", [b"x", b"\xe9"], ids=["the short way", "the long way"])
+def test_as_many_header_lines_as_max_headers_says(
+    connection: Connection, upgrade: bytes, value: bytes
+) -> None:
+    request = upgrade.replace(b"\r\n", b"\r\nX: %b\r\n" % value, 1)
+    number = request.count(b"\r\n") - 2
+    *_, accepted = ServerSession(connection, Limits(headers=number)).receive(request, 1000.5)
+    assert isinstance(accepted, Accepted)
+    reply, _ = refusal(ServerSession(connection, Limits(headers=number - 1)), request)
+    assert reply.status == 431
+
+
+def test_the_request_line_is_a_line_too(connection: Connection, upgrade: bytes) -> None:
+    session = ServerSession(connection, Limits(header_line=200))
+    reply, _ = refusal(session, upgrade.replace(b"GET /", b"GET /" + b"x" * 200))
+    assert reply.status == 431
+
+
+def test_the_engines_own_limits_do_not_count(
+    session: ServerSession, upgrade: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("websockets.http11.MAX_LINE_LENGTH", 30)
+    monkeypatch.setattr("websockets.http11.MAX_NUM_HEADERS", 3)
+    odd = upgrade.replace(b"Host", b"X: \xe9\r\nHost")
+    *_, accepted = session.receive(odd, 1000.5)
+    assert isinstance(accepted, Accepted)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/\x00",
+        b"/a\x01b",
+        b"/\x1b[2J",
+        b"/\x7f",
+        b"/\xc3\xa9",
+        b"/ws#part",
+        b"*",
+        b"sip.example.com:80",
+        b"ws",
+        b"ftp://sip.example.com/",
+        b"http:///ws",
+        b"http://user:pw@sip.example.com/",
+        b"ws://sip.example.com:99999/",
+    ],
+)
+def test_a_target_that_is_none_is_a_400(
+    session: ServerSession, upgrade: bytes, target: bytes
+) -> None:
+    reply, failed = refusal(session, upgrade.replace(b"GET /", b"GET " + target))
+    assert (reply.status, failed.kind) == (400, ErrorKind.BAD_REQUEST)
+    assert b"pw" not in reply.raw
+
+
+@pytest.mark.parametrize(
+    "target", [b"/ws?a=b|c^{}", b"//", b"http://sip.example.com", b"WSS://sip.example.com:443/a?b"]
+)
+def test_a_path_and_a_whole_url_are_targets(
+    session: ServerSession, upgrade: bytes, target: bytes
+) -> None:
+    *_, accepted = session.receive(upgrade.replace(b"GET /", b"GET " + target), 1000.5)
+    assert isinstance(accepted, Accepted)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"sip.example.com/",
+        b"sip example.com",
+        b"sip.example.com\x01",
+        b"sip.example.com\xc3\xa9",
+        b"user:s3cr3t@sip.example.com",
+        b"sip.example.com:port",
+        b"sip.example.com:65536",
+        b"sip.example.com:80:80",
+        b"2001:db8::1",
+        b"[2001:db8::1",
+        b"[2001:db8::g]",
+        b"[1.2.3.4]",
+        b"<script>",
+        b"a%2",
+        b":80",
+        b"",
+    ],
+)
+def test_a_host_that_is_none_is_a_400(session: ServerSession, upgrade: bytes, host: bytes) -> None:
+    reply, failed = refusal(session, upgrade.replace(b"sip.example.com", host))
+    assert (reply.status, failed.kind) == (400, ErrorKind.BAD_REQUEST)
+    assert b"s3cr3t" not in reply.raw
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"a", b"my_phone.local.", b"10.0.0.1:8080", b"[2001:DB8::1]:443", b"[::ffff:1.2.3.4]", b"a:"],
+)
+def test_names_and_addresses_are_hosts(session: ServerSession, upgrade: bytes, host: bytes) -> None:
+    *_, accepted = session.receive(upgrade.replace(b"sip.example.com", host), 1000.5)
+    assert isinstance(accepted, Accepted)
+
+
+@pytest.mark.parametrize("header", [b"Upgrade", b"Sec-WebSocket-Version"])
+def test_a_426_says_what_to_upgrade_to(
+    session: ServerSession, upgrade: bytes, header: bytes
+) -> None:
+    odd = upgrade.replace(b"Version: 13", b"Version: 8") if header != b"Upgrade" else upgrade
+    reply, _ = refusal(session, without(odd, header) if header == b"Upgrade" else odd)
+    assert reply.status == 426
+    # RFC 9110 section 7.8; the connection ends all the same.
+    assert b"\r\nUpgrade: websocket\r\n" in reply.raw
+    assert b"\r\nConnection: upgrade, close\r\n" in reply.raw
+    assert reply.raw.count(b"\r\nConnection:") == 1
 
 
 FULL = Refusal(ErrorKind.TOO_MANY_CONNECTIONS, "there are 5 connections, and no more are taken")
