@@ -2,7 +2,8 @@
 
 The engine is handed one whole frame at a time, so that a frame's consequences are settled before
 the next one is looked at, wherever the network cut the stream. Whether a frame is right is the
-engine's to say: `next_frame` reads only its length.
+engine's to say: `next_frame` reads only its length, and `length_problem` says whether that is
+written as it must be, which the engine does not look at.
 
 Nearly all frames are alike, though: a whole message, short, and nothing wrong with it.
 `whole_messages` takes those of a client without the engine, and leaves everything that is in the
@@ -49,6 +50,9 @@ _MASK_SIZE: Final = 4
 _SHORTEST: Final = 2 + _MASK_SIZE
 _SHORTEST_READ: Final = 4
 _MASKED_IN_2_BYTES: Final = _MASKED | _LENGTH_IN_2_BYTES
+_SHORTEST_IN_2_BYTES: Final = 126
+_SHORTEST_IN_8_BYTES: Final = 0x1_0000
+_LONGEST_IN_8_BYTES: Final = 0x7FFF_FFFF_FFFF_FFFF
 _126_BYTES: Final = (126).to_bytes(2, "big") + bytes(_MASK_SIZE + 126)
 _READ_HEADER_2: Final = Struct("!BBH").unpack_from
 _HEADER_2: Final = Struct("!BBH").pack
@@ -63,7 +67,8 @@ def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | Non
         start: where the frame starts in it.
         longest: payload bytes that the engine accepts. A frame that states more is handed over
             as soon as its header is there: it is refused for that, and must not be waited for.
-            So is a control frame of which two bytes tell that it is over 125 bytes.
+            So is a control frame of which two bytes tell that it is over 125 bytes, and a frame
+            whose length is not written as it must be; see `length_problem`.
 
     Returns:
         where the bytes end that the engine is to be handed; None while they are not all there.
@@ -82,10 +87,39 @@ def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | Non
         if size < header:
             return None
         length = int.from_bytes(buffer[extended:header], "big")
+        if not _is_minimal(length, header - extended):
+            return header
     if length > longest:
         return header
     end = header + length + (_MASK_SIZE if second & _MASKED else 0)
     return end if end <= size else None
+
+
+def _is_minimal(length: int, size: int) -> bool:
+    """Whether a length may stand in a field of so many bytes, 2 or 8."""
+    if size == 2:
+        return length >= _SHORTEST_IN_2_BYTES
+    return _SHORTEST_IN_8_BYTES <= length <= _LONGEST_IN_8_BYTES
+
+
+def length_problem(frame: bytes) -> str | None:
+    """What is wrong with how a frame's length is written; the engine takes any.
+
+    RFC 6455 section 5.2: the minimal number of bytes must be used, and the most significant bit
+    of 8 must be 0. Of two readings of one length, one might pass what stands before us.
+
+    Args:
+        frame: the bytes that `next_frame` found.
+    """
+    size = {_LENGTH_IN_2_BYTES: 2, _LENGTH_IN_8_BYTES: 8}.get(frame[1] & _LENGTH)
+    if size is None or frame[0] & CONTROL:
+        return None
+    length = int.from_bytes(frame[2 : 2 + size], "big")
+    if _is_minimal(length, size):
+        return None
+    if length > _LONGEST_IN_8_BYTES:
+        return "a frame's length in 8 bytes has its first bit set (RFC 6455 section 5.2)"
+    return f"a frame's length of {length} is written in {size} bytes (RFC 6455 section 5.2)"
 
 
 def short_control(frame: bytes) -> bytes:
@@ -135,7 +169,7 @@ def whole_messages(
         first, second, length = _READ_HEADER_2(buffer, start)
         if first != TEXT and first != BINARY:
             break
-        if second == _MASKED_IN_2_BYTES:
+        if second == _MASKED_IN_2_BYTES and length >= _SHORTEST_IN_2_BYTES:
             mask = start + 4
         elif _MASKED <= second < _MASKED_IN_2_BYTES and len(found) < FRAMES_A_TURN:
             length = second - _MASKED
@@ -167,7 +201,7 @@ def unmasked_messages(
         first, second, length = _READ_HEADER_2(buffer, start)
         if first != TEXT and first != BINARY:
             break
-        if second == _LENGTH_IN_2_BYTES:
+        if second == _LENGTH_IN_2_BYTES and length >= _SHORTEST_IN_2_BYTES:
             payload = start + 4
         elif second < _LENGTH_IN_2_BYTES and len(found) < FRAMES_A_TURN:
             length = second

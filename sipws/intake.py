@@ -24,7 +24,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
-from sipws.frames import next_frame, whole_messages
+from sipws.frames import length_problem, next_frame, whole_messages
 from sipws.limits import (
     BYTES_A_TURN,
     BYTES_LIKE_A_FRAME,
@@ -176,6 +176,13 @@ class Intake(Wire):
     def _receive_frame(self, frame_bytes: bytes, now: float) -> list[Event]:
         """Take a frame through the engine."""
         engine = self._engine
+        if problem := length_problem(frame_bytes):
+            if self.phase is OPEN:
+                kind, code = ErrorKind.PROTOCOL_ERROR, CloseCode.PROTOCOL_ERROR
+                return self._fail(kind, code, problem, now)
+            # As the engine does with a wrong frame behind our close frame.
+            engine.fail(CloseCode.PROTOCOL_ERROR, problem)
+            return []
         feed(engine, frame_bytes)
         if engine.writes and engine.state is State.OPEN:
             # A pong: it goes before the answers to what comes behind the ping.

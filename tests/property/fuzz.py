@@ -50,10 +50,20 @@ def payload(dice: random.Random) -> bytes:
             return b"OPTIONS sip:a SIP/2.0\r\n"[:size] or b"\r\n\r\n"
 
 
+def wide(dice: random.Random, likely_masked: float) -> bytes:
+    """A frame whose length has more bytes than it needs, or just as many."""
+    data, size = payload(dice), dice.choice((2, 8))
+    masked = dice.random() < likely_masked
+    header = bytes([dice.choice((0x81, 0x82, 0x01, 0x80)), {2: 126, 8: 127}[size] | masked << 7])
+    return header + len(data).to_bytes(size, "big") + (b"\0\0\0\0" if masked else b"") + data
+
+
 def part(dice: random.Random, frame: Callable[..., bytes], likely_masked: float) -> bytes:
     """A frame; now and then one that nobody should send."""
     mask = dice.choice(MASKS)
-    match dice.randrange(12):
+    match dice.randrange(13):
+        case 12:
+            return wide(dice, likely_masked)
         case 0 | 1 | 2 | 3 | 4:
             return frame(dice.choice((1, 2)), payload(dice), mask=mask)
         case 5 | 6 | 7:

@@ -17,7 +17,7 @@ from websockets.utils import accept_key
 from sipws import Address, Destination, Limits, Listener
 from sipws.client_handshake import Offer
 from sipws.client_session import ClientSession
-from sipws.events import Connection
+from sipws.events import Connection, ErrorKind, ErrorOccurred
 from sipws.frames import BINARY, TEXT, client_frame
 
 LIMITS = Limits(message_size=300, max_chunks=0)
@@ -154,6 +154,24 @@ def test_no_difference_in_the_order_of_what_is_sent(
     both: Callable[[], Any], steps: list[tuple[str, bytes]]
 ) -> None:
     both().agree_on_steps(steps, frame)
+
+
+@pytest.mark.parametrize("kind", [ClientSession, EngineOnly])
+@given(
+    st.sampled_from([0x81, 0x82, 0x01]),
+    st.sampled_from([(2, 0), (2, 125), (8, 0), (8, 126), (8, 65_535), (8, 2**63), (8, 2**64 - 1)]),
+)
+def test_a_length_that_is_not_the_shortest_is_a_1002_as_soon_as_it_is_there(
+    kind: type[ClientSession], first: int, length: tuple[int, int]
+) -> None:
+    session = start(kind)
+    size, number = length
+    header = bytes([first, 126 if size == 2 else 127]) + number.to_bytes(size, "big")
+    [error] = session.receive(header, 1.0)
+    assert isinstance(error, ErrorOccurred)
+    assert error.kind is ErrorKind.PROTOCOL_ERROR
+    [close], _ = session.take_writes()
+    assert close == client_frame(0x88, (1002).to_bytes(2, "big") + error.detail.encode())
 
 
 @given(

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
 from sipws import Address, Limits, Listener
-from sipws.events import Connection
+from sipws.events import Closed, Connection, ErrorKind, ErrorOccurred, MessageReceived
 from sipws.frames import BINARY, TEXT, server_frame, whole_messages
+from sipws.phase import CLOSING
 from sipws.server_session import ServerSession
 
 UPGRADE = (
@@ -50,6 +51,12 @@ def lying(first: int, length: int, masked: bool, rest: bytes) -> bytes:
     return bytes([first, 0x7F | masked << 7]) + length.to_bytes(8, "big") + rest
 
 
+def wider(first: int, size: int, data: bytes, mask: bytes = b"\1\2\3\4") -> bytes:
+    """A client's frame whose length is in 2 or in 8 bytes, needed or not."""
+    header = bytes([first, 0xFE if size == 2 else 0xFF]) + len(data).to_bytes(size, "big")
+    return header + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
+
+
 masks = st.sampled_from([b"\0\0\0\0", b"\1\2\3\4", b"\xff\x81\x85\x7f"])
 good_text = st.text(max_size=40).map(str.encode)
 # Lengths around every border: of the short header, of the message limit.
@@ -80,13 +87,19 @@ liars = st.builds(
     st.booleans(),
     st.binary(max_size=12) | whole,
 )
+wide = st.builds(
+    lambda first, size, data: wider(first, size, data),
+    st.sampled_from([0x81, 0x82, 0x01, 0x80, 0x89, 0xC1]),
+    st.sampled_from([2, 8]),
+    st.binary(max_size=140) | sized,
+)
 unmasked = st.builds(
     lambda opcode, data: Frame(opcode, data).serialize(mask=False),
     st.sampled_from([Opcode.TEXT, Opcode.BINARY]),
     st.binary(max_size=20),
 )
 streams = st.lists(
-    whole | whole | fragments | control | closing | odd | liars | unmasked, max_size=8
+    whole | whole | fragments | control | closing | odd | wide | liars | unmasked, max_size=8
 ).map(b"".join)
 
 
@@ -138,6 +151,53 @@ def test_no_difference_in_the_order_of_what_is_sent(
     both: Callable[[], Any], steps: list[tuple[str, bytes]]
 ) -> None:
     both().agree_on_steps(steps, frame)
+
+
+@pytest.mark.parametrize("kind", [ServerSession, EngineOnly])
+@pytest.mark.parametrize("before", [b"", frame(1, b"a", False), frame(1, b"good")])
+@given(
+    st.sampled_from([0x81, 0x82, 0x01, 0x80]),
+    st.sampled_from([(2, 0), (2, 125), (8, 0), (8, 126), (8, 65_535), (8, 2**63), (8, 2**64 - 1)]),
+    st.booleans(),
+)
+def test_a_length_that_is_not_the_shortest_is_a_1002_as_soon_as_it_is_there(
+    kind: type[ServerSession], before: bytes, first: int, length: tuple[int, int], masked: bool
+) -> None:
+    session = start(kind)
+    session.receive(before, 1.0)
+    size, number = length
+    second = (126 if size == 2 else 127) | masked << 7
+    [error] = session.receive(bytes([first, second]) + number.to_bytes(size, "big"), 1.0)
+    assert isinstance(error, ErrorOccurred)
+    assert error.kind is ErrorKind.PROTOCOL_ERROR
+    assert "RFC 6455 section 5.2" in error.detail
+    [*_, close], eof = session.take_writes()
+    assert close[:1] == b"\x88"
+    assert close[2:4] == (1002).to_bytes(2, "big")
+    assert eof
+
+
+@pytest.mark.parametrize("kind", [ServerSession, EngineOnly])
+@pytest.mark.parametrize("size", [2, 8])
+def test_a_wrong_length_behind_our_close_changes_nothing(
+    kind: type[ServerSession], size: int
+) -> None:
+    session = start(kind)
+    assert session.close(1.0, 1000, "bye") == []
+    session.take_writes()
+    assert session.receive(wider(0x82, size, b"short"), 1.0) == []
+    assert session.phase is CLOSING
+    [closed] = session.receive_eof(2.0)
+    assert isinstance(closed, Closed)
+    assert (closed.code, closed.reason) == (1000, "bye")
+
+
+@pytest.mark.parametrize("size", [125, 126, 127, 300])
+def test_the_shortest_length_is_taken(size: int) -> None:
+    [message] = start(ServerSession).receive(frame(2, b"x" * size), 1.0)
+    assert isinstance(message, MessageReceived)
+    if size > 125:
+        assert wider(0x82, 2, b"x" * size) == frame(2, b"x" * size)
 
 
 @given(streams, st.integers(0, 20))

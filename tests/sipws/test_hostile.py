@@ -115,16 +115,27 @@ def test_many_fragments_hold_no_more_than_a_message_may(open_session: ServerSess
     assert error.kind is ErrorKind.MESSAGE_TOO_BIG
 
 
-@pytest.mark.parametrize("length", [65537, 2**32, 2**63 - 1, 2**63, 2**64 - 1])
-async def test_a_huge_length_is_refused_by_its_header(
-    serve: Serve, upgrade: bytes, length: int
+@pytest.mark.parametrize(
+    ("length", "code", "kind"),
+    [
+        (65537, 1009, ErrorKind.MESSAGE_TOO_BIG),
+        (2**32, 1009, ErrorKind.MESSAGE_TOO_BIG),
+        (2**63 - 1, 1009, ErrorKind.MESSAGE_TOO_BIG),
+        (2**63, 1002, ErrorKind.PROTOCOL_ERROR),
+        (2**64 - 1, 1002, ErrorKind.PROTOCOL_ERROR),
+        (65535, 1002, ErrorKind.PROTOCOL_ERROR),
+        (5, 1002, ErrorKind.PROTOCOL_ERROR),
+    ],
+)
+async def test_a_huge_or_a_wrong_length_is_refused_by_its_header(
+    serve: Serve, upgrade: bytes, length: int, code: int, kind: ErrorKind
 ) -> None:
     server, events = await serve()
     reader, writer = await dial(server, upgrade + b"\x82\xff" + length.to_bytes(8, "big"))
-    assert await close_code(reader) == 1009
+    assert await close_code(reader) == code
     writer.close()
-    assert (await events.wait_for(ErrorOccurred)).kind is ErrorKind.MESSAGE_TOO_BIG
-    assert (await events.wait_for(Closed)).code == 1009
+    assert (await events.wait_for(ErrorOccurred)).kind is kind
+    assert (await events.wait_for(Closed)).code == code
 
 
 @pytest.mark.parametrize("first", [0x88, 0x89, 0x8A], ids=["close", "ping", "pong"])
