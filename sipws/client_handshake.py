@@ -1,24 +1,30 @@
 """The opening handshake from the client's side: what is offered, and where an answer ends. Pure.
 
 Whether a 101 is right, websockets' engine says (RFC 6455 section 4.1); this module adds what RFC
-7118 asks, and finds the end of a refusal's body so that it can be told whole.
+7118 asks, finds the end of a refusal's body so that it can be told whole, and reads of a refusal
+where else to go and when to come back.
 """
 
 import logging
 import re
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote
 
 from websockets.client import ClientProtocol
-from websockets.http11 import Request
+from websockets.exceptions import InvalidHandshake
+from websockets.http11 import Request, Response
+from websockets.protocol import State
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import WebSocketURI
 
 from sipws.destination import Destination
 from sipws.engine import CLIENT_COMPRESSION
 from sipws.errors import ConfigurationError
-from sipws.handshake import SUBPROTOCOL, end_of_request, what_is_wrong
+from sipws.handshake import SUBPROTOCOL, end_of_request
+from sipws.http_head import HeadError, headers_of, lines_of
 
 LONGEST_REPLY: Final = 16 * 1024
 """Bytes of an answer up to its blank line: as much as servers take of a request."""
@@ -26,17 +32,36 @@ LONGEST_REPLY: Final = 16 * 1024
 LONGEST_BODY: Final = 4 * 1024
 """Bytes that are kept of a refusal's body: a page of text that says why."""
 
+MOST_INTERIM: Final = 16
+"""Interim answers that may come before the final one; their bytes count for `LONGEST_REPLY`. A
+server sends one or two (100, 103); one that never ends is none."""
+
+LONGEST_WAIT: Final = 3600.0
+"""Seconds that a server may ask to be left alone for (``Retry-After``). Of a longer time so much is
+heeded: a date that was mistyped is not to keep a phone away until somebody starts it again."""
+
+LONGEST_LOCATION: Final = 200
+"""Characters of a redirect's target that are told."""
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+"""Answers that say where else to go (RFC 9110 section 15.4). Nothing follows them by itself: what
+logs in here is not to be sent there."""
+
 _RESERVED: Final = frozenset(
     {"connection", "content-length", "host", "origin", "transfer-encoding", "upgrade"}
 )
 """Headers that are the handshake's own, as are all that begin with ``Sec-WebSocket-``."""
 
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_PRINTABLE: Final = "".join(chr(code) for code in range(0x21, 0x7F))
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: ([^\r\n]*))?\r?\n")
 _START: Final = b"HTTP/1."
 _LENGTH: Final = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\ntransfer-encoding:[^\n]*chunked", re.IGNORECASE)
+_LOCATION: Final = re.compile(rb"\nlocation:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_RETRY_AFTER: Final = re.compile(rb"\nretry-after:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_DATE: Final = re.compile(rb"\ndate:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _LAST_CHUNK: Final = re.compile(rb"(?:\A|\r\n)0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n\Z")
 
 
@@ -159,20 +184,88 @@ def is_whole(head: Head, body: bytes) -> bool:
     return head.length is not None and len(body) >= head.length
 
 
+def is_interim(head: Head) -> bool:
+    """Whether another answer comes behind this one (RFC 9110 section 15.2)."""
+    return head.status < 200 and head.status != HTTPStatus.SWITCHING_PROTOCOLS
+
+
 def problem_of(engine: ClientProtocol, head: bytes) -> str | None:
     """Hand the engine a 101, up to and including its blank line.
 
     Returns:
         what is wrong with it, for a person to read; None where the connection is open now.
     """
-    engine.receive_data(head)
-    engine.events_received()
-    if exc := engine.handshake_exc:
-        return f"the server's answer is not valid: {what_is_wrong(exc, head)}"
+    try:
+        lines = lines_of(head)
+        if not lines[0].startswith(b"HTTP/1.1 "):
+            raise HeadError("unsupported protocol; expected HTTP/1.1")
+        response = Response(HTTPStatus.SWITCHING_PROTOCOLS, "", headers_of(lines))
+        engine.process_response(response)
+    except (HeadError, InvalidHandshake) as exc:
+        return f"the server's answer is not valid: {exc}"
+    engine.state = State.OPEN
     if engine.available_subprotocols and engine.subprotocol is None:
         offered = ", ".join(map(repr, engine.available_subprotocols))
         return f"the server chose none of the subprotocols offered: {offered}"
     return None
+
+
+def location_of(reply: bytes) -> str | None:
+    """Where a redirect leads to, for a person to read; None for an answer that is none.
+
+    Neither query nor fragment are told, nor what stands before an ``@``: these may be credentials.
+    Anything that is not printable is written with a percent sign.
+
+    Args:
+        reply: the answer; what stands behind its blank line is not looked at.
+    """
+    if status_of(reply) not in REDIRECTS:
+        return None
+    if (found := _LOCATION.search(_head_in(reply))) is None:
+        return None
+    place = re.split(rb"[?#]", found[1].strip(b" \t"), maxsplit=1)[0]
+    shown = re.sub(r"[^/\\]*@", "***@", quote(place, safe=_PRINTABLE))
+    if len(shown) > LONGEST_LOCATION:
+        shown = f"{shown[:LONGEST_LOCATION]}…"
+    return shown or None
+
+
+def retry_after_of(reply: bytes, now: float) -> float | None:
+    """For how long a server that refused asks to be left alone (RFC 9110 section 10.2.3).
+
+    Args:
+        reply: the answer; what stands behind its blank line is not looked at.
+        now: the time, in seconds since the epoch. Where the server tells its own, that counts.
+
+    Returns:
+        seconds, 0 to `LONGEST_WAIT`; None where it does not ask, or not in a way that is known.
+    """
+    head = _head_in(reply)
+    if (found := _RETRY_AFTER.search(head)) is None:
+        return None
+    asked = found[1].strip(b" \t")
+    if asked.isdigit():
+        # More digits than these are more than the longest wait.
+        return min(float(asked[:20]), LONGEST_WAIT)
+    then = _seconds_of(asked)
+    if then is None:
+        return None
+    own = _DATE.search(head)
+    begin = _seconds_of(own[1].strip(b" \t")) if own else None
+    return min(max(0.0, then - (now if begin is None else begin)), LONGEST_WAIT)
+
+
+def _head_in(reply: bytes) -> bytes:
+    size = end_of_request(reply)
+    return reply if size is None else reply[:size]
+
+
+def _seconds_of(date: bytes) -> float | None:
+    """An HTTP date as seconds since the epoch."""
+    try:
+        return parsedate_to_datetime(date[:64].decode("latin-1")).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def status_of(reply: bytes) -> int | None:

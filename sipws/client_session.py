@@ -1,7 +1,7 @@
 """How a connection opens on the client's side, without I/O; the rest of it is `sipws.session`.
 
 The server's answer is collected here up to its blank line, a refusal's with its body, so that
-what a server said is known to the byte.
+what a server said is known to the byte. Interim answers before it (100, 102, 103) are passed over.
 """
 
 import time
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from websockets.client import ClientProtocol
 
 from sipws import client_handshake
-from sipws.client_handshake import LONGEST_BODY, LONGEST_REPLY, Head, Offer
+from sipws.client_handshake import LONGEST_BODY, LONGEST_REPLY, MOST_INTERIM, Head, Offer
 from sipws.destination import Destination
 from sipws.engine import engine_log, restart_parser
 from sipws.events import (
@@ -43,7 +43,7 @@ class ClientSession(Session):
         steady: the clock of `Connection.begun`.
     """
 
-    __slots__ = ("_client_engine", "_head", "_offer", "_request")
+    __slots__ = ("_client_engine", "_head", "_interim", "_interim_bytes", "_offer", "_request")
     take_whole = staticmethod(unmasked_messages)
 
     def __init__(
@@ -68,6 +68,7 @@ class ClientSession(Session):
         self._offer = offer
         self._request = b""
         self._head: Head | None = None
+        self._interim = self._interim_bytes = 0
 
     def _make_engine(self) -> ClientProtocol:
         return self._client_engine
@@ -90,15 +91,26 @@ class ClientSession(Session):
         received = self._received
         looked_at = len(received)
         received += data
-        if self._head is None:
+        while self._head is None:
             if problem := client_handshake.no_reply(received):
                 return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
-            self._head = client_handshake.head_of(received, looked_at)
-            if (self._head.size if self._head else len(received)) > LONGEST_REPLY:
+            head = client_handshake.head_of(received, looked_at)
+            size = self._interim_bytes + (head.size if head else len(received))
+            if size > LONGEST_REPLY:
                 problem = f"the server's answer exceeds {LONGEST_REPLY} bytes"
                 return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
-            if self._head is None:
+            if head is None:
                 return []
+            if not client_handshake.is_interim(head):
+                self._head = head
+                break
+            self._interim += 1
+            self._interim_bytes = size
+            if self._interim > MOST_INTERIM:
+                problem = f"the server sent more than {MOST_INTERIM} interim answers"
+                return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
+            del received[: head.size]
+            looked_at = 0
         head = self._head
         if head.status != 101:
             body = bytes(received[head.size :])
@@ -124,6 +136,9 @@ class ClientSession(Session):
     def _refusal_of(self, head: Head) -> str:
         detail = f"the server refused with {head.status} {head.phrase}".rstrip()
         body = self._received[head.size : head.size + LONGEST_BODY]
+        location = client_handshake.location_of(bytes(self._received[: head.size]))
+        if location is not None:
+            return f"{detail}: it points to {location}"
         if not head.chunked and (reason := body.decode("utf-8", "replace").strip()):
             detail += f": {reason.splitlines()[0][:200]}"
         return detail

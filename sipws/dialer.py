@@ -11,7 +11,7 @@ from typing import Final
 from sipws.address import Address, Listener, address_of_socket
 from sipws.alerts import alerted
 from sipws.client_flow import ClientFlow
-from sipws.client_handshake import Offer, status_of
+from sipws.client_handshake import Offer, location_of, retry_after_of, status_of
 from sipws.destination import Destination
 from sipws.dialling import (
     DialError,
@@ -23,7 +23,13 @@ from sipws.dialling import (
     unreachable,
 )
 from sipws.errors import ConnectError
-from sipws.events import ConnectFailed, Connection, ConnectStarted, ErrorKind
+from sipws.events import (
+    ConnectFailed,
+    Connection,
+    ConnectStarted,
+    ErrorKind,
+    HandshakeFailed,
+)
 from sipws.surroundings import Surroundings
 from sipws.tls import client_context
 
@@ -92,10 +98,7 @@ class Dialer:
             flow.give_up()
             raise
         if failed is not None:
-            status = status_of(failed.reply)
-            raise connect_error(
-                where, failed.kind, failed.detail, status=status, reply=failed.reply
-            )
+            raise refused_error(where, failed, self._shared.clock())
         return flow
 
     async def _dial(
@@ -199,14 +202,35 @@ def _unknown_beside(host: str) -> Address:
     return Address("::" if ":" in host else UNKNOWN, 0)
 
 
-def connect_error(
-    where: Destination,
-    kind: ErrorKind,
-    detail: str,
-    *,
-    status: int | None = None,
-    reply: bytes = b"",
-) -> ConnectError:
+def refused_error(where: Destination, failed: HandshakeFailed, now: float) -> ConnectError:
+    """The error for a handshake that failed.
+
+    Args:
+        where: the destination.
+        failed: what came of it.
+        now: the time, in seconds since the epoch.
+    """
+    reply, status = failed.reply, status_of(failed.reply)
+    remedy = REMEDIES.get(failed.kind, "see the events on the bus")
+    retry_after = None
+    if failed.kind is ErrorKind.HANDSHAKE_REFUSED:
+        retry_after = retry_after_of(reply, now)
+        if location_of(reply) is not None:
+            remedy = "connect there if you trust it: a redirect is not followed"
+        elif retry_after:
+            remedy = f"connect again in {retry_after:.0f} s, as the server asks (Retry-After)"
+    return ConnectError(
+        where.shown,
+        failed.kind,
+        failed.detail,
+        remedy,
+        status=status,
+        reply=reply,
+        retry_after=retry_after,
+    )
+
+
+def connect_error(where: Destination, kind: ErrorKind, detail: str) -> ConnectError:
     """The error for a connect that came to nothing, with what may help."""
     remedy = REMEDIES.get(kind, "see the events on the bus")
-    return ConnectError(where.shown, kind, detail, remedy, status=status, reply=reply)
+    return ConnectError(where.shown, kind, detail, remedy)

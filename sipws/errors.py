@@ -55,6 +55,7 @@ class ConnectError(TransportError):
         *,
         status: int | None = None,
         reply: bytes = b"",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(destination, kind, detail, remedy)
         self.destination = destination
@@ -69,6 +70,9 @@ class ConnectError(TransportError):
         """The HTTP status of a server that refused the handshake."""
         self.reply = reply
         """What a server sent for an answer, as far as it came and is kept."""
+        self.retry_after = retry_after
+        """Seconds for which the server asked to be left alone (``Retry-After``), an hour at most;
+        None where it did not ask."""
 
     def __str__(self) -> str:
         return f"cannot connect to {self.destination}: {self.detail}; {self.remedy}"

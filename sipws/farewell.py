@@ -5,6 +5,7 @@ not be sent (RFC 6455 section 7.4.1), and some blame whom they are sent to: a cl
 protocol is no reason to tell the server so.
 """
 
+import math
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -77,6 +78,8 @@ def of_failure(exc: ConnectError) -> Farewell:
     status = exc.status
     if exc.kind is ErrorKind.HANDSHAKE_REFUSED and status is not None:
         told = f"upstream refused with {status}"
+        if exc.retry_after:
+            told += f"; retry after {math.ceil(exc.retry_after)} s"
         if 400 <= status < 500 and status not in _AGAIN:
             return Farewell(CloseCode.POLICY_VIOLATION, told)
         return Farewell(CloseCode.TRY_AGAIN_LATER, told)

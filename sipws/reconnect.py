@@ -26,6 +26,23 @@ class Backoff:
     factor: float = 2.0
     """How many times the bound of one delay that of the next is."""
 
+    def when_asked(
+        self, delay: float, asked: float | None, rng: Callable[[], float] = random.random
+    ) -> float:
+        """Seconds to wait where a server asked to be left alone (``Retry-After``).
+
+        They are never fewer than it asked for, ``longest`` or not, and up to ``first`` more: all
+        that were asked the same do not return at once.
+
+        Args:
+            delay: what it would be otherwise; a longer one stays.
+            asked: seconds; None where the server did not ask.
+            rng: random numbers from 0 to 1.
+        """
+        if not asked:
+            return delay
+        return max(delay, asked + rng() * min(asked, self.first))
+
     def delays(self, rng: Callable[[], float] = random.random) -> Iterator[float]:
         """Seconds to wait before each try, without end.
 
@@ -82,10 +99,12 @@ class KeptConnection:
     async def _run(self) -> None:
         delays = self._backoff.delays()
         while True:
+            asked = None
             try:
                 self.flow = await self._connect()
             except ConnectError as exc:
                 log.info("%s", exc)
+                asked = exc.retry_after
             else:
                 self._connected.set()
                 closed = await self.flow.wait_closed()
@@ -93,4 +112,4 @@ class KeptConnection:
                 if closed.duration > self._backoff.longest:
                     # That was no server that takes connections only to drop them.
                     delays = self._backoff.delays()
-            await asyncio.sleep(next(delays))
+            await asyncio.sleep(self._backoff.when_asked(next(delays), asked))

@@ -8,9 +8,12 @@ flow stay right without a word changed. Pings, close handshakes and the keep-ali
 
 import asyncio
 import logging
+import math
 import ssl
 import time
+from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast, get_args
 
 from websockets.frames import CloseCode
@@ -25,6 +28,7 @@ from sipws.errors import ConnectError, TransportError
 from sipws.events import ErrorKind, Event, MessageReceived, MessageSent
 from sipws.farewell import Farewell, of_failure
 from sipws.forwarding import destination_for, offer_for
+from sipws.handshake import Refusal
 from sipws.relay_legs import ClientLeg, Leg, Pair, UpstreamLeg
 from sipws.surroundings import Arrived, Surroundings
 
@@ -68,6 +72,9 @@ class Relay:
         self._silent_until = 0.0
         self._messages_told = messages_told
         self._dialer: Dialer | None = None
+        self._steady: Callable[[], float] = time.monotonic
+        # The upstream answered 503 with Retry-After: until then it is not asked again.
+        self._asked_until = -math.inf
         self._dials: set[asyncio.Task[None]] = set()
 
     def bind(self, shared: Surroundings) -> None:
@@ -88,6 +95,7 @@ class Relay:
             deadlines=shared.deadlines,
             admission=Admission(),
         )
+        self._steady = shared.steady
         self._dialer = Dialer(surroundings, self._tls)
 
     def carry(self, flow: "Flow", message: bytes) -> None:
@@ -99,7 +107,19 @@ class Relay:
         self, listener: Listener, shared: Surroundings, arrived: Arrived | None = None
     ) -> ClientLeg:
         """A flow for a client that has come."""
-        return ClientLeg(listener, shared, arrived, dial=self._dial)
+        return ClientLeg(listener, shared, arrived, dial=self._dial, refusal=self._unwanted())
+
+    def _unwanted(self) -> Refusal | None:
+        """Why a client is refused at once; None where the upstream is asked."""
+        left = self._asked_until - self._steady()
+        if left <= 0:
+            return None
+        return Refusal(
+            ErrorKind.UPSTREAM_FAILED,
+            "the upstream takes no connections for a while",
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            (("Retry-After", str(math.ceil(left))),),
+        )
 
     async def aclose(self) -> None:
         """Give up connects that are under way."""
@@ -127,6 +147,9 @@ class Relay:
             )
         except ConnectError as exc:
             told = of_failure(exc)
+            # A 429 may be about this one client; a 503 is about the server.
+            if exc.status == HTTPStatus.SERVICE_UNAVAILABLE and exc.retry_after:
+                self._asked_until = self._steady() + exc.retry_after
             # A server that will not have this one client is there for all others.
             self._note(None if told.code == CloseCode.POLICY_VIOLATION else exc)
             pair.failed(exc.detail, told)
@@ -136,6 +159,7 @@ class Relay:
             told = Farewell(CloseCode.INTERNAL_ERROR, "internal error")
             pair.failed(f"{type(exc).__name__}: {exc}", told)
         else:
+            self._asked_until = -math.inf
             self._note(None)
 
     def _note(self, exc: ConnectError | None) -> None:
@@ -155,10 +179,12 @@ class Relay:
         before, self.reachable = self.reachable, exc is None
         if exc is not None and before is not False:
             log.warning(
-                "no connection to the upstream %s (%s): %s; clients are closed until there is one",
+                "no connection to the upstream %s (%s): %s; %s; clients are closed until there is"
+                " one",
                 self.upstream.shown,
                 exc.kind,
                 exc.detail,
+                exc.remedy,
             )
         elif exc is None and before is False:
             log.info("there are connections to the upstream %s again", self.upstream.shown)

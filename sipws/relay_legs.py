@@ -23,6 +23,7 @@ from sipws.events import (
 )
 from sipws.farewell import End, Farewell, to_client, to_upstream
 from sipws.flow import Flow
+from sipws.handshake import Refusal
 from sipws.limits import Limits
 from sipws.masking import USUAL
 from sipws.phase import OPEN
@@ -248,9 +249,17 @@ class Leg(Flow):
 
 
 class ClientLeg(Leg):
-    """The connection of a client."""
+    """The connection of a client.
 
-    __slots__ = ("pair",)
+    Args:
+        listener: where it came.
+        shared: what all flows of the server share.
+        arrived: what is known of it before, where a gate let it in.
+        dial: begins to connect to the upstream.
+        refusal: why it is refused as soon as it has asked; None where it is let in.
+    """
+
+    __slots__ = ("_refusal", "pair")
 
     def __init__(
         self,
@@ -259,9 +268,17 @@ class ClientLeg(Leg):
         arrived: Arrived | None = None,
         *,
         dial: Callable[[Pair], "asyncio.Task[None]"],
+        refusal: Refusal | None = None,
     ) -> None:
         super().__init__(listener, shared, arrived)
         self.pair = Pair(self, dial)
+        self._refusal = refusal
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As any flow; a client that comes while the upstream wants none hears so in HTTP."""
+        super().connection_made(transport)
+        if self._refusal is not None:
+            self.turn_away(self._refusal)
 
     @property
     def limits(self) -> Limits:

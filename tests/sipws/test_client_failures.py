@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sipws import AddressError, Client, ConnectError, Limits
+from sipws.client_handshake import MOST_INTERIM
 from sipws.events import (
     Closed,
     Connected,
@@ -235,6 +236,64 @@ async def test_a_refusal_that_ends_with_the_connection(
     error, events = await failing(await bad_server(reply, stay=False))
     assert [type(event) for event in events] == ANSWERED
     assert (error.kind, error.status, error.reply) == (ErrorKind.HANDSHAKE_REFUSED, 503, reply)
+
+
+async def test_a_redirect_names_its_target_and_is_not_followed(
+    failing: Failing, bad_server: BadServer
+) -> None:
+    location = b"wss://me:s3cr3t@sip.example.com/ws/?token=s3cr3t"
+    reply = b"HTTP/1.1 301 Moved Permanently\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n"
+    error, _ = await failing(await bad_server(reply % location))
+    assert error.detail == (
+        "the server refused with 301 Moved Permanently: it points to wss://***@sip.example.com/ws/"
+    )
+    assert error.remedy == "connect there if you trust it: a redirect is not followed"
+    assert "s3cr3t" not in str(error)
+
+
+async def test_a_server_may_say_when_to_come_back(failing: Failing, bad_server: BadServer) -> None:
+    reply = b"HTTP/1.1 %d Busy\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n"
+    for status in (429, 503):
+        error, _ = await failing(await bad_server(reply % status))
+        assert (error.retry_after, error.status) == (30, status)
+        assert "connect again in 30 s" in str(error)
+    error, _ = await failing("ws://127.0.0.1:1/")
+    assert error.retry_after is None
+
+
+@pytest.mark.parametrize("interim", [100, 102, 103, 199])
+@pytest.mark.parametrize("times", [1, MOST_INTERIM])
+async def test_interim_answers_are_passed_over(
+    failing: Failing, bad_server: BadServer, interim: int, times: int
+) -> None:
+    before = b"HTTP/1.1 %d Wait\r\nLink: </a>; rel=preload\r\n\r\n" % interim
+    final = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    error, events = await failing(await bad_server(before * times + final))
+    assert (error.kind, error.status, error.reply) == (ErrorKind.HANDSHAKE_REFUSED, 403, final)
+    assert [type(event) for event in events] == ANSWERED
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (b"HTTP/1.1 103 X\r\n\r\n" * (MOST_INTERIM + 1), "more than 16 interim answers"),
+        (b"HTTP/1.1 103 X\r\nL: %b\r\n\r\n" % (b"x" * 9_000) * 2, "exceeds 16384 bytes"),
+        (b"HTTP/1.1 103 X\r\n\r\nnonsense", "does not answer in HTTP"),
+    ],
+)
+async def test_interim_answers_without_end_are_none(
+    failing: Failing, bad_server: BadServer, reply: bytes, problem: str
+) -> None:
+    error, _ = await failing(await bad_server(reply))
+    assert error.kind is ErrorKind.BAD_REPLY
+    assert problem in error.detail
+
+
+async def test_a_server_that_says_no_more_than_wait(
+    failing: Failing, bad_server: BadServer
+) -> None:
+    error, _ = await failing(await bad_server(b"HTTP/1.1 100 Continue\r\n\r\n"), limits=SHORT)
+    assert error.kind is ErrorKind.HANDSHAKE_TIMEOUT
 
 
 async def test_a_server_that_does_not_answer(failing: Failing, bad_server: BadServer) -> None:

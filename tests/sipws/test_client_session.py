@@ -105,6 +105,19 @@ def reply_to(
     return "\r\n".join([*(line for line in lines if line), *more, "", ""]).encode()
 
 
+def test_interim_answers_are_passed_over_wherever_reads_end(make: Make) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </%b>; rel=preload\r\n\r\n" % (b"x" * 300)
+    for cut in (1, len(early) - 2, len(early), len(early) + 5):
+        session = make()
+        reply = reply_to(session)
+        stream = early + reply + frame(Opcode.TEXT, b"hi")
+        events = session.receive(stream[:cut], 1.0) + session.receive(stream[cut:], 2.0)
+        assert kinds(events) == [HandshakeReply, Connected, MessageReceived]
+        assert isinstance(events[0], HandshakeReply)
+        assert events[0].raw == reply
+        assert not session._received
+
+
 # The request.
 
 

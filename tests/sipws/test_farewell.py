@@ -60,6 +60,12 @@ def test_a_failed_connect_says_whether_to_try_again(
     assert of_failure(ConnectError("ws://a/", kind, "secret", "", status=status)) == told
 
 
+def test_a_client_hears_when_to_come_back() -> None:
+    kind = ErrorKind.HANDSHAKE_REFUSED
+    error = ConnectError("ws://a/", kind, "secret", "", status=503, retry_after=29.5)
+    assert of_failure(error) == Farewell(1013, "upstream refused with 503; retry after 30 s")
+
+
 @given(st.text(max_size=200), st.booleans(), st.none() | st.integers(1000, 4999))
 def test_what_is_told_may_always_be_sent(reason: str, by_peer: bool, code: int | None) -> None:
     try:

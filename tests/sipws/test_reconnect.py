@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipws import AddressError, Backoff, Client, Server, TransportError
+from sipws import (
+    AddressError,
+    Backoff,
+    Client,
+    ConnectError,
+    Destination,
+    Server,
+    TransportError,
+)
 from sipws.events import Connected, ConnectFailed, ConnectStarted, ErrorKind
+from sipws.reconnect import KeptConnection
 
 Serve = Callable[..., Awaitable[tuple[Server, Any]]]
 AT_ONCE = Backoff(first=0, longest=0)
@@ -31,6 +40,43 @@ def test_no_delay_is_negative_or_beyond_the_longest(
     delays = Backoff(first, longest, factor).delays(lambda: next(chance))
     assert 0 <= next(delays) <= first
     assert all(0 <= delay <= longest for delay in islice(delays, 8))
+
+
+@given(st.floats(0, 60), st.floats(0, 3600) | st.none(), st.floats(0, 1))
+def test_a_server_is_left_alone_for_as_long_as_it_asks(
+    delay: float, asked: float | None, chance: float
+) -> None:
+    wait = Backoff(first=5, longest=60).when_asked(delay, asked, lambda: chance)
+    if not asked:
+        assert wait == delay
+    else:
+        assert max(delay, asked) <= wait <= max(delay, asked + 5)
+
+
+async def test_staying_connected_heeds_what_a_server_asks() -> None:
+    asked: list[float | None] = []
+    enough = asyncio.Event()
+
+    class Noted(Backoff):
+        def when_asked(self, delay: float, seconds: float | None, rng: object = None) -> float:
+            asked.append(seconds)
+            if len(asked) < 3:
+                return 0
+            enough.set()
+            return 3600
+
+    tries: list[object] = []
+
+    async def connect() -> Any:
+        tries.append(None)
+        kind = ErrorKind.HANDSHAKE_REFUSED
+        raise ConnectError("ws://a/", kind, "", "", retry_after=[None, 30.0, 40.0][len(tries) - 1])
+
+    kept = KeptConnection(connect, Destination.parse("ws://a/"), Noted())
+    async with asyncio.timeout(5):
+        await enough.wait()
+    await kept.stop()
+    assert asked == [None, 30.0, 40.0]
 
 
 def url(server: Server) -> str:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from sipws import Limits, Server
@@ -19,6 +20,7 @@ from sipws.events import (
     Connected,
     ConnectFailed,
     ConnectionOpened,
+    ConnectStarted,
     ErrorKind,
     ErrorOccurred,
     HandshakeFailed,
@@ -154,6 +156,65 @@ async def test_a_refusal_says_whether_to_try_again(
         ErrorKind.HANDSHAKE_REFUSED,
         Side.LOCAL,
     )
+
+
+async def test_an_upstream_that_asks_to_be_left_alone_is(
+    relayed: Start, by_hand: ByHand, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = await relayed(upstream=by_hand.url)
+    now = [1000.0]
+    both.relay._steady = lambda: now[0]
+    phone = await both.phone()
+    _, _, writer = await by_hand.came
+    writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n")
+    assert await both.end_of(phone) == (1013, "upstream refused with 503; retry after 30 s")
+    writer.close()
+    assert "connect again in 30 s" in caplog.text
+    # Who comes meanwhile hears it in HTTP, and the upstream hears nothing.
+    started = len(both.told.of(ConnectStarted))
+    now[0] += 9.5
+    with pytest.raises(InvalidStatus) as refused:
+        await both.phone()
+    assert refused.value.response.status_code == 503
+    assert refused.value.response.headers["Retry-After"] == "21"
+    assert len(both.told.of(ConnectStarted)) == started
+    failed = both.told.of(HandshakeFailed)[-1]
+    assert (failed.kind, failed.connection.opened_by) == (ErrorKind.UPSTREAM_FAILED, Side.PEER)
+    # Its time is over.
+    now[0] += 21
+    by_hand.came = asyncio.get_running_loop().create_future()
+    phone = await both.phone()
+    await by_hand.answer()
+    await both.told.wait_for(Connected)
+
+
+async def test_one_client_that_is_too_fast_does_not_keep_the_others_out(
+    relayed: Start, by_hand: ByHand
+) -> None:
+    both = await relayed(upstream=by_hand.url)
+    phone = await both.phone()
+    _, _, writer = await by_hand.came
+    writer.write(b"HTTP/1.1 429 Slow\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n")
+    assert await both.end_of(phone) == (1013, "upstream refused with 429; retry after 30 s")
+    writer.close()
+    by_hand.came = asyncio.get_running_loop().create_future()
+    await both.phone()
+    await by_hand.answer()
+    await both.told.wait_for(Connected)
+
+
+async def test_the_log_names_where_an_upstream_points_to(
+    relayed: Start, by_hand: ByHand, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = await relayed(upstream=by_hand.url)
+    phone = await both.phone()
+    _, _, writer = await by_hand.came
+    writer.write(
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 307 Moved\r\nLocation: wss://b.test/ws?k=v\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    )
+    assert await both.end_of(phone) == (1013, "upstream refused with 307")
+    assert "it points to wss://b.test/ws;" in caplog.text
 
 
 async def test_messages_wait_for_a_late_upstream(relayed: Start, by_hand: ByHand) -> None:
