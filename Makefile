@@ -7,14 +7,22 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+OLDEST := .venv-oldest
 
-.PHONY: run test lint types e2e autobahn soak fuzz fuzz-recorded bench format clean
+.PHONY: run test test-oldest lint types e2e autobahn soak fuzz fuzz-recorded bench format clean
 
 run: $(READY)
 	$(BIN)/sipws demo
 
 test: $(READY)
 	$(BIN)/pytest
+
+# On the oldest versions that pyproject.toml allows, the tests that come near a dependency.
+test-oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/pytest -q tests/adapters tests/property tests/tracing/filter \
+	    $(foreach name,pcap pcap_writer scapy_layers senders tls,tests/hep/test_$(name).py) \
+	    $(foreach name,client client_failures client_session config control handshake relay \
+	    server session tls turns,tests/sipws/test_$(name).py)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -58,9 +66,17 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) tests/e2e/node_modules
+	rm -rf $(VENV) $(OLDEST) tests/e2e/node_modules
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# pip knows the newest versions only; uv asks for the lowest of what is named in pyproject.toml.
+$(OLDEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python \
+	    --resolution lowest-direct --editable '.[dev]'
 	touch $@
