@@ -5,7 +5,6 @@ Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wron
 
 import argparse
 import asyncio
-import json
 import os
 import re
 import ssl
@@ -216,7 +215,7 @@ def _decode(args: argparse.Namespace) -> int:
                 print(f"hep: {name}: {packet}", file=sys.stderr)
                 status = FAILED
             elif args.json:
-                print(json.dumps(display.as_json(packet)))
+                print(display.as_json_line(packet))
             else:
                 print(display.describe(packet))
     return status
@@ -251,7 +250,7 @@ def _packets(data: bytes) -> Iterator[Packet | HepDecodeError]:
 
 
 def _as_text(packet: Packet, as_json: bool, colour: bool) -> str:
-    return json.dumps(display.as_json(packet)) if as_json else display.line(packet, colour=colour)
+    return display.as_json_line(packet) if as_json else display.line(packet, colour=colour)
 
 
 if __name__ == "__main__":

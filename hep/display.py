@@ -65,6 +65,12 @@ def as_json(packet: Packet) -> dict[str, Any]:
     }
 
 
+def as_json_line(packet: Packet) -> str:
+    """A packet as a JSON object on one line, in which all but printable ASCII is escaped."""
+    # Of the control characters DEL alone is left as it is.
+    return json.dumps(as_json(packet)).replace("\x7f", r"\u007f")
+
+
 def describe(packet: Packet) -> str:
     """All of a packet over several lines, chunk by chunk."""
     lines = [line(packet)]

@@ -10,6 +10,7 @@ from typing import Any, Final
 from hep.usage import DONE, FAILED
 from sipws import ctl_client
 from sipws.mi import MiError
+from sipws.printable import lines
 
 TOKEN: Final = "SIPWS_CONTROL_TOKEN"  # noqa: S105 - the name of the variable that holds it
 """Environment variable with the token: arguments can be seen by every user of the machine."""
@@ -113,9 +114,11 @@ def _ask(
     try:
         answer = ctl_client.ask(args.url, method, params, token)
     except MiError as exc:
-        print(f"sipws: {method}: {exc}", file=sys.stderr)
+        print(lines(f"sipws: {method}: {exc}"), file=sys.stderr)
         return FAILED
-    print(json.dumps(answer, indent=2) if args.json else written(answer))
+    # It names what peers asked for; in ASCII JSON all but DEL is escaped.
+    text = json.dumps(answer, indent=2).replace("\x7f", r"\u007f") if args.json else written(answer)
+    print(lines(text))
     return DONE
 
 

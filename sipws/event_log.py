@@ -113,11 +113,4 @@ def _log(name: str, event: ConnectionEvent, text: str, **fields: Any) -> None:
         "listener": str(connection.listener),
         **fields,
     }
-    log.info("%s #%d %s", connection.peer, connection.id, _on_one_line(text), extra=extra)
-
-
-def _on_one_line(text: str) -> str:
-    """A text with what a peer may have written made harmless: no new lines, no escape sequences."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    log.info("%s #%d %s", connection.peer, connection.id, text, extra=extra)

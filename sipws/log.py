@@ -1,7 +1,8 @@
 """Logging of the program: one line an entry on standard error, as text or as JSON.
 
 The library itself only calls `logging.getLogger` and leaves the rest to the program. What an entry
-has in ``extra`` becomes fields of its JSON.
+has in ``extra`` becomes fields of its JSON. What others wrote is made harmless here, for all
+modules and libraries; see `sipws.printable`.
 """
 
 import json
@@ -10,6 +11,9 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Literal
+
+from sipws.errors import ConfigurationError
+from sipws.printable import json_escaped, on_one_line
 
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -40,7 +44,28 @@ class JsonLines(logging.Formatter):
         line |= {name: x for name, x in vars(record).items() if name not in _NO_FIELDS}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json_escaped(json.dumps(line, ensure_ascii=False, default=str))
+
+
+class TextLines(logging.Formatter):
+    """Writes an entry as text: one line, and what belongs to it indented below.
+
+    Nothing that a peer sent begins an entry of its own, or acts on a terminal. The lines of a
+    traceback are kept, and those that show the place of a mistake in a file of the operator's.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The entry."""
+        first, *more = super().format(record).split("\n")
+        return "\n    ".join(map(on_one_line, [first, *more]))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as logging has it
+        """The first line."""
+        text = super().formatMessage(record)
+        args = record.args if isinstance(record.args, tuple) else ()
+        if any(isinstance(each, ConfigurationError) for each in args):
+            return text
+        return on_one_line(text)
 
 
 class _Handler(logging.StreamHandler[Any]):
@@ -61,7 +86,7 @@ def setup(
     """
     handler = _Handler(sys.stderr)
     text = TEXT if worker is None else OF_WORKER
-    handler.setFormatter(JsonLines() if format == "json" else logging.Formatter(text))
+    handler.setFormatter(JsonLines() if format == "json" else TextLines(text))
     if worker is not None:
         handler.addFilter(partial(_mark, worker))
     root = logging.getLogger()

@@ -6,7 +6,6 @@ what OpenSIPS leaves out follows in the same style. ``homer5`` text keeps to the
 To change what a packet says, change its function here; to trace another event, add a row.
 """
 
-import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -27,6 +26,7 @@ from sipws.events import (
     Side,
     Superseded,
 )
+from sipws.printable import json_text, lines, on_one_line
 from sipws.tracing.losses import Loss
 
 LONGEST_EXCERPT: Final = 500
@@ -231,11 +231,8 @@ def as_log_line(event: ErrorOccurred | Closed) -> bytes:
                 f"closed {event.code} by {_CLOSED_BY[event.closed_by]} after {event.duration:.3f} s"
             )
             said += f": {event.reason}" if event.reason else ""
-    return f"{who} {said}"[:LONGEST_LINE].encode("utf-8", "replace")
+    return on_one_line(f"{who} {said}"[:LONGEST_LINE])[:LONGEST_LINE].encode()
 
-
-_quote: Final = json.encoder.encode_basestring
-"""A text in JSON, with all but ASCII's control characters as they are."""
 
 _CLOSED_BY: Final = {"peer": "the peer", "local": "us"}
 
@@ -253,20 +250,26 @@ PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {
 
 
 def as_json(parts: Parts) -> bytes:
-    """One JSON object, written as OpenSIPS writes it with ``homer5_on=0`` (cJSON's layout)."""
-    members = [_member(name) + _quote(text) for name, text in parts.opensips + parts.more]
-    return ("{\n\t" + ",\n\t".join(members) + "\n}").encode("utf-8", "replace")
+    """One JSON object, written as OpenSIPS writes it with ``homer5_on=0`` (cJSON's layout).
+
+    PostgreSQL takes it as jsonb, and nothing in it acts on a terminal; see `sipws.printable`.
+    """
+    members = [_member(name) + json_text(text) for name, text in parts.opensips + parts.more]
+    return ("{\n\t" + ",\n\t".join(members) + "\n}").encode()
 
 
 @cache
 def _member(name: str) -> str:
     # There are some thirty names, and no other.
-    return f"{_quote(name)}:\t"
+    return f"{json_text(name)}:\t"
 
 
 def as_homer5(parts: Parts, delimiter: str = ":") -> bytes:
-    """The values of OpenSIPS' parts, joined as it does with ``homer5_on=1`` (``homer5_delim``)."""
-    return delimiter.join(text for _, text in parts.opensips).encode("utf-8", "replace")
+    """The values of OpenSIPS' parts, joined as it does with ``homer5_on=1`` (``homer5_delim``).
+
+    Ends of lines are kept, as handshakes have them; other control characters are made visible.
+    """
+    return delimiter.join(lines(text) for _, text in parts.opensips).encode()
 
 
 def _protocol(connection: Connection) -> str:

@@ -126,7 +126,8 @@ def test_what_is_no_sip_is_an_event_of_its_connection(bus, connection, garbage: 
     ]
     assert told["Error"] == "no-sip"
     assert told["Ws-Message-Bytes"] == str(len(garbage))
-    assert told["Ws-Message"].encode("latin-1") == garbage[:500]
+    # jsonb takes no NUL.
+    assert told["Ws-Message"].encode("latin-1") == garbage[:500].replace(b"\0", rb"\x00")
     assert json.loads(sent.payload)["Message"] == "a message was sent that is no SIP"
     assert traced.tracer.counters["no_sip"] == 2
 

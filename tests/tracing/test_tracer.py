@@ -151,7 +151,7 @@ def test_a_large_request_of_garbage_is_traced_shortened(
         HandshakeFailed(life.connection, 1000.1, garbage, b"HTTP/1.1 431", kind, "too large")
     )
     parts = json.loads(hep.decode(sent[0]).payload)
-    assert parts["Ws-Request"].startswith("GET \0")
+    assert parts["Ws-Request"].startswith(r"GET \x00")
     assert parts["Ws-Request"].endswith("… (16005 characters)")
     assert (parts["Ws-Reply"], parts["Error"]) == ("HTTP/1.1 431", "request-too-large")
 
