@@ -93,11 +93,12 @@ _INNER: Final = re.compile(rb"[\r\n][ \t\0]*([-!#$%&'*+.^_`|~0-9A-Za-z]{1,100})[
 _METHOD: Final = re.compile(rb"[A-Za-z]{1,20}[ \t]+")
 _VERSION: Final = re.compile(rb"[ \t]HTTP/[0-9.]*[\0-\x20]*\Z")
 
-_SCHEME: Final = re.compile(
+SCHEME: Final = re.compile(
     rb"(basic|bearer|digest|negotiate|ntlm|dpop|hoba|mutual|vapid|gnap|hawk|oauth|token|apikey"
-    rb"|scram-[a-z0-9-]+|aws4-[a-z0-9-]+)(?:[ \t\r\n]+|\Z)",
+    rb"|scram-[a-z0-9-]+|aws4-[a-z0-9-]+|kerberos|tls-dsk)(?:[ \t\r\n]+|\Z)",
     re.IGNORECASE,
 )
+"""How a credential begins that is of a known scheme (IANA, HTTP authentication schemes)."""
 _ATTRIBUTE: Final = re.compile(
     rb"\s*(?:domain|expires|httponly|max-age|partitioned|path|priority|samesite|secure|version)"
     rb"\s*(?:=[^=]*)?",
@@ -223,7 +224,7 @@ class Credentials:
             masked = b";".join([_cookie(first, found), *more])
         else:
             masked = MASK
-            if word.endswith(b"authorization") and (scheme := _SCHEME.match(core)):
+            if word.endswith(b"authorization") and (scheme := SCHEME.match(core)):
                 core = core[scheme.end() :]
                 masked = scheme[1] + (b" " + MASK if core else b"")
             found.append(core)

@@ -13,6 +13,7 @@ from hep.outbox import WhenFull
 from sipws.admission_config import Section, listed
 from sipws.credentials import HEADERS, PARAMETERS
 from sipws.masking import Masking
+from sipws.sip_masking import Scope
 from sipws.tls import client_context, load_certificate
 from sipws.tracing.messages import MessageRules
 from sipws.tracing.packets import PacketSettings
@@ -239,6 +240,10 @@ class Tracing(TracePointSettings):
     trace_mask_parameters: Names = PARAMETERS
     """Query parameters whose values are not told; ``*`` stands for any characters."""
 
+    trace_mask_sip: Scope = "tokens"
+    """Which credentials in ``Authorization`` and ``Proxy-Authorization`` of SIP messages are not
+    told: ``tokens`` (all but Digest), ``all``, or ``none``."""
+
     also: tuple[AlsoSettings, ...] = ()
     """More destinations."""
 
@@ -277,6 +282,7 @@ class Tracing(TracePointSettings):
             homer5=hep.homer5_on if homer5 is None else homer5,
             homer5_delimiter=hep.homer5_delim,
             masking=self.masking,
+            mask_sip=self.trace_mask_sip,
             trace_events=point.trace_events,
             trace_sip=point.trace_sip,
             messages=MessageRules(

@@ -34,6 +34,7 @@ from sipws.events import (
 )
 from sipws.masking import Masking
 from sipws.sip import call_id
+from sipws.sip_masking import Scope, masker
 from sipws.tracing.losses import Loss
 from sipws.tracing.messages import (
     REQUEST,
@@ -89,6 +90,8 @@ class TraceSettings:
     homer5_delimiter: str = ":"
     masking: Masking | None = field(default_factory=Masking)
     """Keeps the credentials of handshakes out of what is traced; None leaves them as they are."""
+    mask_sip: Scope = "tokens"
+    """Which credentials of SIP messages are kept out of what is traced."""
     trace_events: bool = True
     """Whether what happens to connections is traced."""
     trace_sip: bool = False
@@ -150,9 +153,13 @@ class Tracer:
         self._settings = settings
         self._room = settings.packets.room()
         self._writer = Writer(
-            settings.masking, homer5=settings.homer5, delimiter=settings.homer5_delimiter
+            settings.masking,
+            mask_sip=settings.mask_sip,
+            homer5=settings.homer5,
+            delimiter=settings.homer5_delimiter,
         )
         self._next_log = -math.inf
+        self._mask = masker(settings.mask_sip)
         self.decide = decide
         """The filter. It may be replaced at any time: decisions that were made stay."""
         self._remarks: dict[int, str] = {}
@@ -301,7 +308,7 @@ class Tracer:
             if not is_keep_alive(message):
                 self.counters["no_sip"] += 1
                 if self._settings.trace_events:
-                    parts = no_sip(event, partial(self._writer.told, event.connection))
+                    parts = no_sip(event, partial(self._writer.quoted, event.connection))
                     payload = self._writer.parts(parts, self._remark(event.connection))
                     self._offer(event.connection, packets.network_event, event.time, payload)
             return
@@ -323,6 +330,8 @@ class Tracer:
                 del calls[next(iter(calls))]
         if self._correlate is not None:
             found = self._correlate(message, found)
+        if self._mask is not None:
+            message = self._mask(message)
         if len(message) > self._room:
             message = self._cut(event.connection, message)
         try:

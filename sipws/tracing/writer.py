@@ -14,6 +14,7 @@ from typing import Final
 
 from sipws.events import Accepted, Closed, Connected, Connection, ConnectionEvent
 from sipws.masking import E, Masking
+from sipws.sip_masking import Scope, in_quote
 from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
 
 LONGEST_PAYLOAD: Final = 60_000
@@ -50,14 +51,21 @@ class Writer:
 
     Args:
         masking: keeps the credentials of handshakes out of them; None leaves them as they are.
+        mask_sip: which credentials of SIP messages that are quoted are kept out of them.
         homer5: whether payloads are colon-joined text rather than JSON (OpenSIPS ``homer5_on``).
         delimiter: what stands in place of the colon (OpenSIPS ``homer5_delim``).
     """
 
     def __init__(
-        self, masking: Masking | None = None, *, homer5: bool = False, delimiter: str = ":"
+        self,
+        masking: Masking | None = None,
+        *,
+        mask_sip: Scope = "tokens",
+        homer5: bool = False,
+        delimiter: str = ":",
     ) -> None:
         self._masking = masking
+        self._mask_sip = mask_sip
         self._homer5 = homer5
         self._delimiter = delimiter
         self._templates: dict[tuple[object, ...], bytes] = {}
@@ -94,6 +102,10 @@ class Writer:
     def told(self, connection: Connection, text: str) -> str:
         """A text that may quote the handshake of its connection, without credentials."""
         return text if self._masking is None else self._masking.about(connection, text)
+
+    def quoted(self, connection: Connection, message: str) -> str:
+        """A message, or a part of one, without credentials of its own and of its connection."""
+        return self.told(connection, in_quote(message, self._mask_sip))
 
     def _written(self, parts: Parts) -> bytes:
         return as_homer5(parts, self._delimiter) if self._homer5 else as_json(parts)
