@@ -19,54 +19,71 @@ MASK: Final = b"***"
 UNREAD: Final = b"(unread)"
 """Stands for all credentials in what was not looked at, and masked whole."""
 
-HEADERS: Final = (
+NAMES: Final = (
     "*authorization",
-    "*cookie",
+    "*authentication",
+    "auth",
+    "*auth",
+    "auth-*",
+    "x-auth-*",
+    "authcode",
+    "authdata",
+    "authn",
+    "authz",
+    "*bearer",
     "*token*",
+    "*ticket*",
     "*secret*",
+    "pass",
+    "*-pass",
+    "userpass",
     "*passw*",
-    "*credential*",
-    "*session*",
-    "*signature*",
-    "*jwt*",
-    "*api*key*",
-    "*access*key*",
-    "x-*key",
-    "*-auth",
-    "*-otp",
-    "sec-websocket-protocol",
-)
-"""Headers whose values are masked unless told; ``*`` stands for any characters."""
-
-PARAMETERS: Final = (
-    "*token*",
-    "*secret*",
-    "pass*",
-    "*passw*",
+    "*passphrase*",
+    "*passcode*",
     "*pwd*",
-    "*credential*",
+    "pw",
+    "*-pw",
+    "pin",
+    "*-pin",
+    "pincode",
+    "*otp",
+    "otp-*",
+    "*-otp-*",
     "creds",
+    "*-creds",
+    "*credential*",
     "*session*",
     "*sessid*",
+    "sess",
+    "*-sess",
+    "sess-*",
     "sid",
-    "*signature*",
+    "*-sid",
+    "*cookie",
+    "*cookie2",
+    "*csrf*",
+    "*xsrf*",
+    "*signature",
     "sig",
-    "hmac",
+    "*-sig",
+    "*hmac*",
     "*jwt*",
+    "*dpop*",
     "*assertion*",
     "saml*",
     "*api*key*",
     "*access*key*",
-    "*key",
-    "auth*",
-    "bearer*",
-    "code",
-    "code_*",
-    "*otp",
-    "pin",
-    "ticket",
+    "*auth*key",
+    "*subscription-key",
 )
-"""Query parameters whose values are masked unless told; ``*`` stands for any characters."""
+"""What credentials are called, in headers and in parameters alike; ``*`` stands for any characters.
+A capital within a name counts as the beginning of a word, and ``_`` and ``.`` are as ``-``."""
+
+HEADERS: Final = (*NAMES, "*signature-*", "x-*key", "sec-websocket-protocol")
+"""Headers whose values are masked unless told."""
+
+PARAMETERS: Final = (*NAMES, "*signature*", "*key", "code", "code-*", "bearer*", "authenticat*")
+"""Query parameters, and members of JSON in a query, whose values are masked unless told."""
 
 is_handshake: Final = re.compile(
     rb"(?:sec-websocket-key:\s*[a-z0-9+/]{22}==|sec-websocket-accept:\s*[a-z0-9+/]{27}="
@@ -86,10 +103,17 @@ DEEPEST: Final = 4
 BLANKS: Final = b" \t\r\n\0"
 """What may stand around a credential without being part of it."""
 
+_AS_HYPHENS: Final = bytes.maketrans(b"_.", b"--")
+_CAPITAL: Final = re.compile(rb"(?<=[a-z0-9])(?=[A-Z])")
+
 _TOKEN: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _BREAKS: Final = re.compile(rb"\r?\n[ \t]*|[^\t -~]")
 # A header behind a break that some take for the end of a line, and some do not.
-_INNER: Final = re.compile(rb"[\r\n][ \t\0]*([-!#$%&'*+.^_`|~0-9A-Za-z]{1,100})[ \t\0]*:")
+_INNER: Final = re.compile(
+    rb"[\r\n][ \t\0]*+([-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}+)(?:[ \t\0]*+(:)|[ \t=])"
+)
+# What lacks the colon is no header to us, and may be one to whoever reads a trace.
+_NO_COLON: Final = re.compile(rb"[ \t\0]*+([-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}+)[ \t\0=;,]++")
 _METHOD: Final = re.compile(rb"[A-Za-z]{1,20}[ \t]+")
 _VERSION: Final = re.compile(rb"[ \t]HTTP/[0-9.]*[\0-\x20]*\Z")
 
@@ -99,6 +123,23 @@ SCHEME: Final = re.compile(
     re.IGNORECASE,
 )
 """How a credential begins that is of a known scheme (IANA, HTTP authentication schemes)."""
+_GOES_ON: Final = rb"\r?\n[ \t]+|[\r\v\f](?!\n)"
+"""What breaks a line, and yet is followed by more of it."""
+_SCHEME_FIRST: Final = re.compile(
+    rb"[ \t\r\n]*+[\"']?(?i:bearer|dpop)[ \t\r\n]++[\"']?([^\s,;\"'<>=*]++(?:"
+    rb"={1,2}(?=[\s,;<>]|\Z)|(?=[\s,;\"'<>]|\Z))(?:(?:%b)++[^\s,;\"'<>=]++)*+)" % _GOES_ON
+)
+"""A Bearer token in any header; ``Bearer realm="..."`` is the challenge of a server."""
+_BEHIND: Final = rb"(?:[ \t+:]|%(?:25)*(?:20|2B|3A)|\r?\n[ \t])++[\"']?"
+_LOOKS_SO: Final = rb"(?=[A-Za-z][a-z]*+[-._~+/]*+[0-9A-Z]|[0-9]|[a-z]++=)"
+_PADDING: Final = rb"(?:=|%(?:25)*3D){0,2}+"
+_MORE: Final = rb"(?:(?:[\0-\x08\x0e-\x1f]|%b)++[A-Za-z0-9._~+/-]++)*+" % _GOES_ON
+_SCHEMES: Final = re.compile(
+    rb"(?<![A-Za-z0-9])(?:(?i:bearer|dpop)%b(%b[A-Za-z0-9._~+/-]{6,}+%b%b)(?!=)"
+    rb"|(?i:basic)%b(%b[A-Za-z0-9+/]{6,}+%b%b)(?![.=~\w-]))"
+    % ((_BEHIND, _LOOKS_SO, _MORE, _PADDING) * 2)
+)
+"""What looks like a credential behind such a word in any text: a word alone does not."""
 _ATTRIBUTE: Final = re.compile(
     rb"\s*(?:domain|expires|httponly|max-age|partitioned|path|priority|samesite|secure|version)"
     rb"\s*(?:=[^=]*)?",
@@ -114,15 +155,42 @@ _MOST_WORDS: Final = 32
 """Words of one that are looked at for a name; the name of one has eight at most."""
 
 # A URL within a parameter is percent-encoded, one within that URL twice.
-_HINT: Final = re.compile(rb"[?&;#@%]|//|eyJ|(?i:sips?:)")
-_SIGNS: Final = (b"=", b"3d", b"@", b"//", b"%2f", b"sip:", b"sips:", b"eyj")
+_HINT: Final = re.compile(rb"[?&;#@%{\"']|//|eyJ|(?i:sips?:|bearer|basic|dpop)")
+_SIGNS: Final = (
+    *(b"=", b"3d", b"@", b"//", b"%2f", b"sip:", b"sips:", b"eyj"),
+    *(b'":', b"':", b'" :', b"%3a", b"bearer", b"basic", b"dpop"),
+)
 """What is counted: in any other text no credential is looked for at so many places."""
 _EQUALS: Final = re.compile(rb"=|%((?:25)*)3[Dd]")
 _NAME: Final = re.compile(rb"[?&;#]([^?&;#\s/,\"'<>=]+)\Z")
+
+_BLANK: Final = rb"(?:[ \t+]|%(?:25)*20)*+"
+_MEMBER: Final = re.compile(
+    rb"(?:(?:[\"']|%%(?:25)*2[27])%b|(?:[{,]|%%(?:25)*(?:7B|2C))%b[A-Z][\w-]{0,99}+)"
+    rb"(?::|%%(?:25)*3A)%b" % (_BLANK, _BLANK, _BLANK),
+    re.IGNORECASE,
+)
+"""Where the value of a member begins, in JSON that may be percent-encoded."""
+_MEMBER_NAME: Final = re.compile(rb"[\"'{,]\s*([^\"'{},:=?&\s\\]+)\\?[\"']?[ +]*:?[ +]*\Z")
+_LIST: Final = re.compile(
+    rb"(?:\[|%%(?:25)*5B)(?:(?!%%(?:25)*(?:5D|26))[^]&\r\n]|%b)*+" % _GOES_ON, re.IGNORECASE
+)
+_MEMBER_VALUES: Final = {
+    # A quote ends what begins with one; one that is escaped does not.
+    b'"': re.compile(
+        rb"\"(?:[^\"\\&\r\n]|%b|\\[^\"]|\\\"(?![ \t]*[,}\]]))*+" % _GOES_ON, re.DOTALL
+    ),
+    b"'": re.compile(rb"'(?:[^'\\&\r\n]|%b|\\.)*+" % _GOES_ON, re.DOTALL),
+    b"%": re.compile(
+        rb"(?:%%(?:25)*2[27])?"
+        rb"(?:%%(?:25)*5C%%(?:25)*2[27]|(?!%%(?:25)*2[267])[^&\s]|%b)*+" % _GOES_ON,
+        re.IGNORECASE,
+    ),
+    b"": re.compile(rb"(?:[^,}&\r\n]|%b)*+" % _GOES_ON),
+}
+_OPENING: Final = re.compile(rb"\\?[\"']|%(?:25)*2[27]")
 _PARTS: Final = re.compile(rb"[^][.]+(?=[][.])|(?<=[][.])[^][.]+").findall
 _LONGEST_NAME: Final = 100
-_GOES_ON: Final = rb"\r?\n[ \t]+|[\r\v\f](?!\n)"
-"""What breaks a line, and yet is followed by more of it."""
 _TARGET_VALUE: Final = re.compile(rb"[^&]*")
 _VALUE: Final = re.compile(rb"(?:[^&\s\"<>']|'(?![\s:;,]|\Z)|" + _GOES_ON + rb")*")
 
@@ -146,9 +214,10 @@ _CUT_USER: Final = re.compile(rb"[^:[]*(?::|%(?:25)*3A)(?![0-9]{0,5}\Z)", re.IGN
 _JWT: Final = re.compile(
     rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}(?:[A-Za-z0-9_.-]|[\0-\x08\x0e-\x1f]|"
     + _GOES_ON
-    + rb")*"
+    + rb")*+(?:(?:[+/=]|%(?:25)*(?:2[BbFf]|3[Dd]))++[A-Za-z0-9_-]*+)*+"
 )
-"""A JSON Web Token wherever it stands: base64url of what begins with ``{"`` (RFC 7519)."""
+"""A JSON Web Token wherever it stands: base64url of what begins with ``{"`` (RFC 7519), or
+base64 of other JSON."""
 
 
 class Credentials:
@@ -159,32 +228,45 @@ class Credentials:
             ``Authorization`` the scheme, of ``Sec-WebSocket-Protocol`` what is a name.
         parameters: names of query parameters whose values are masked, wherever a URL stands.
             Capitals and percent-encoding make no difference. Unless there are none, users and
-            passwords in URLs and JSON Web Tokens are masked too.
+            passwords in URLs and JSON Web Tokens are masked too. Unless both lists are empty, so
+            is what stands behind ``Bearer`` or ``Basic`` and looks like a credential.
     """
 
     def __init__(self, headers: Sequence[str], parameters: Sequence[str]) -> None:
         self._is_header = _any_of(headers)
         self._is_parameter = _any_of(parameters)
         self._parameters_are_masked = bool(parameters)
+        self._schemes_are_masked = bool(headers or parameters)
 
-    def in_line(self, line: bytes, found: list[bytes]) -> bytes:
+    def in_line(self, line: bytes, found: list[bytes], *, body: bool = False) -> bytes:
         """Mask a line of a handshake, with its end and what it is folded into.
 
         Args:
             line: byte for byte.
             found: gets the credentials.
+            body: whether it stands behind the head: there a word and a blank begin no header.
         """
         name, colon, value = line.partition(b":")
+        word = _BREAKS.sub(b"", name).strip(b" \t")
+        if colon and _TOKEN.fullmatch(word):
+            if self._is_header(word) and not is_handshake(line):
+                return name + b":" + self._in_header(word.lower(), value, found)
+        elif not body and (first := _NO_COLON.match(line)) and self._is_header(first[1]):
+            at = first.end()
+            return line[:at] + self._in_header(first[1].lower(), line[at:], found)
+        for inner in _INNER.finditer(line):
+            if (inner[2] == b":" or not body) and self._is_header(inner[1]):
+                at = inner.start(1)
+                return self._in_one_line(line[:at], found) + self.in_line(line[at:], found)
         if colon:
-            word = _BREAKS.sub(b"", name).strip(b" \t").lower()
-            if _TOKEN.fullmatch(word) and self._is_header(word) and not is_handshake(line):
-                return name + b":" + self._in_header(word, value, found)
-            for inner in _INNER.finditer(line):
-                if self._is_header(inner[1].lower()):
-                    at = inner.start(1)
-                    return self._in_one_line(line[:at], found) + self.in_line(line[at:], found)
+            word = word.lower()
             if is_handshake(line):
                 return line
+            if self._schemes_are_masked and (known := _SCHEME_FIRST.match(value)):
+                start, end = known.span(1)
+                found.append(known[1])
+                value = value[:start] + MASK + value[end:]
+                line = name + b":" + value
             if word.endswith(b"host"):
                 host = value.lstrip(BLANKS)
                 masked = self.in_text(b"//" + host, found)[2:]
@@ -215,9 +297,9 @@ class Credentials:
             found.append(UNREAD)
         elif word == b"sec-websocket-protocol":
             masked = b",".join(self._subprotocols(core, found))
-        elif word == b"cookie":
+        elif word in (b"cookie", b"cookie2"):
             masked = b";".join(_cookie(part, found) for part in core.split(b";"))
-        elif word == b"set-cookie":
+        elif word in (b"set-cookie", b"set-cookie2"):
             # Behind the cookie stand its attributes, which are no secret.
             first, *more = core.split(b";")
             more = [part if _ATTRIBUTE.fullmatch(part) else _cookie(part, found) for part in more]
@@ -228,6 +310,8 @@ class Credentials:
                 core = core[scheme.end() :]
                 masked = scheme[1] + (b" " + MASK if core else b"")
             found.append(core)
+            # Of a token a part may be quoted.
+            _JWT.sub(partial(_without_token, found), core)
         return value[:start] + masked + value[end:]
 
     def _subprotocols(self, offered: bytes, found: list[bytes]) -> Iterator[bytes]:
@@ -257,7 +341,7 @@ class Credentials:
         at = 0
         for part in re.split(rb"([-._~+/:=])", word, maxsplit=_MOST_WORDS):
             at += len(part)
-            if self._is_parameter(part.lower()) and _SUBPROTOCOL.fullmatch(part):
+            if self._is_parameter(part) and _SUBPROTOCOL.fullmatch(part):
                 return word[: at + 1]
         return b""
 
@@ -271,13 +355,18 @@ class Credentials:
             found: gets the credentials.
             value: how far the value of a parameter goes.
         """
-        if not self._parameters_are_masked or not _HINT.search(text):
+        if not self._schemes_are_masked or not _HINT.search(text):
             return text
         lowered = text.lower()
         if sum(map(lowered.count, _SIGNS)) > MOST:
             found.append(UNREAD)
             return MASK + text[len(text.rstrip(b"\r\n")) :]
+        text = _SCHEMES.sub(partial(_without_credential, found), text)
+        if not self._parameters_are_masked:
+            return text
         text = self._in_parameters(text, found, value)
+        if b":" in lowered or b"3a" in lowered:
+            text = self._in_members(text, found)
         if b":" in text or b"%" in text or b"@" in text:
             for authority in _AUTHORITIES:
                 text = authority.sub(partial(_without_user, found), text)
@@ -300,24 +389,75 @@ class Credentials:
                 done = match.end()
         return b"".join([*masked, text[done:]]) if masked else text
 
+    def _in_members(self, text: bytes, found: list[bytes]) -> bytes:
+        """Mask members of JSON objects."""
+        masked: list[bytes] = []
+        done = 0
+        for number, member in enumerate(_MEMBER.finditer(text)):
+            if number > MOST:
+                found.append(UNREAD)
+                return MASK + text[len(text.rstrip(b"\r\n")) :]
+            end = member.end()
+            if end <= done or not self._is_member(text[max(done, end - _LONGEST_NAME) : end]):
+                continue
+            goes = _MEMBER_VALUES.get(text[end : end + 1], _MEMBER_VALUES[b""])
+            match = _LIST.match(text, end) or goes.match(text, end)
+            secret = match[0] if match else b""
+            quoted = _OPENING.match(secret)
+            start = end + (quoted.end() if quoted else 0)
+            stop = end + len(secret)
+            if start < stop and text[start:stop] != MASK:
+                found.append(text[start:stop])
+                masked += text[done:start], MASK
+                done = stop
+        return b"".join([*masked, text[done:]]) if masked else text
+
+    def _is_member(self, before: bytes) -> bool:
+        """Whether what stands before a value ends with the name of such a member."""
+        name = _decoded(_BREAKS.sub(b"", before))
+        match = _MEMBER_NAME.search(name)
+        return match is not None and self._is_parameter(match[1])
+
     def _is_name(self, before: bytes) -> bool:
         """Whether what stands before an equals sign ends with the name of such a parameter."""
-        name = _BREAKS.sub(b"", before)
-        for _ in range(DEEPEST):
-            if b"%" not in name:
-                break
-            name = unquote_to_bytes(name)
+        name = _decoded(_BREAKS.sub(b"", before))
         if (match := _NAME.search(name)) is None:
             return False
-        name = match[1].lower()
+        name = match[1]
         # "user[password]", "connect.sid"
         return self._is_parameter(name) or any(map(self._is_parameter, _PARTS(name)))
 
 
 def _any_of(names: Sequence[str]) -> Callable[[bytes], bool]:
-    either = re.compile("|".join(translate(name.lower()) for name in names).encode())
+    patterns = (translate(name.lower().replace("_", "-").replace(".", "-")) for name in names)
+    either = re.compile("|".join(patterns).encode())
+
+    def matches(name: bytes) -> bool:
+        # "ws_ticket", "wsTicket" and "ws-ticket" are one name, "api-key" and "apikey" too.
+        plain = name.translate(_AS_HYPHENS)
+        written = {
+            plain.lower(),
+            _CAPITAL.sub(b"-", plain).lower(),
+            plain.replace(b"-", b"").lower(),
+        }
+        return any(map(either.match, written))
+
     # All clients write the same names.
-    return lru_cache(256)(lambda name: bool(names) and either.match(name) is not None)
+    return lru_cache(256)(lambda name: bool(names) and matches(name))
+
+
+def _decoded(name: bytes) -> bytes:
+    for _ in range(DEEPEST):
+        if b"%" not in name:
+            break
+        name = unquote_to_bytes(name)
+    return name
+
+
+def _without_credential(found: list[bytes], scheme: re.Match[bytes]) -> bytes:
+    secret = scheme[1] or scheme[2]
+    found.append(secret)
+    return scheme[0][: len(scheme[0]) - len(secret)] + MASK
 
 
 def _without_token(found: list[bytes], token: re.Match[bytes]) -> bytes:

@@ -61,6 +61,7 @@ _WITH_HANDSHAKE: Final = (Accepted, Connected, HandshakeFailed)
 _LINES: Final = re.compile(rb"[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)")
 _WHOLE_LINE: Final = re.compile(rb"(?:[!-~\x80-\xff][\t -~\x80-\xff]{0,510})?\r?\n")
 """A line with nothing unusual, which means the same whatever stands before and behind it."""
+_BLANK_LINES: Final = (b"\n", b"\r\n")
 _is_unique: Final = re.compile(
     rb"Sec-WebSocket-(?:Key|Accept): [A-Za-z0-9+/]{22,27}==?\r"
 ).fullmatch
@@ -144,12 +145,16 @@ class Masking:
         if quoted:
             quoted = tuple(form for form in quoted if form[:LEAST] in raw)
         masked: list[bytes] = []
+        is_begun = is_body = False
         for number, line in enumerate(_LINES.findall(raw)):
             if number > MOST or len(found) > MOST:
                 found.append(UNREAD)
                 masked.append(MASK + b"\r\n")
                 break
-            line = self._masked(line, found)
+            is_blank = line in _BLANK_LINES
+            is_body = is_body or (is_begun and is_blank)
+            is_begun = is_begun or not is_blank
+            line = self._masked(line, found, body=is_body)
             if quoted != () and not is_handshake(line):
                 line = _without(line, quoted)
             masked.append(line)
@@ -170,12 +175,13 @@ class Masking:
                     return False
         return True
 
-    def _masked(self, line: bytes, found: list[bytes]) -> bytes:
+    def _masked(self, line: bytes, found: list[bytes], *, body: bool = False) -> bytes:
         plain = self._plain
         if line[:-1] in plain and line.endswith(b"\n"):
             return line
-        masked = self._credentials.in_line(line, found)
-        if masked == line and _WHOLE_LINE.fullmatch(line):
+        masked = self._credentials.in_line(line, found, body=body)
+        # A line of a body may be a credential in a head.
+        if masked == line and not body and _WHOLE_LINE.fullmatch(line):
             if len(plain) >= REMEMBERED:
                 plain.clear()
             plain.add(line[:-1])

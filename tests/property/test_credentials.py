@@ -86,6 +86,9 @@ HEADERS = {
     b"Origin": [b"https://u:%b@a.example", b"https://a.example/?token=%b"],
     b"Location": [b"https://a.example/?x=1&access_token=%b", b"/in#id_token=%b&x=1"],
     b"Host": [b"u:%b@sip.example.com"],
+    b"X-Custom": [b"Bearer %b", b"a, Bearer %b", b'{"pwd":"%b"}', b"Basic %b"],
+    b"X-Ws-Ticket": [b"%b"],
+    b"Cookie2": [b"a=%b"],
     b"X-Assertion": [b"eyJhbGciOiJFUzI1NiJ9.%b.x"],
 }
 """Headers, and where in them a credential stands."""
@@ -114,6 +117,8 @@ QUERIES = [
     b"/?x;%b=%b",
     b"/?%b=1;%b",
     b"https://a.example/?%b=%b",
+    b'/?x={"%b":"%b"}',
+    b"/?x=%%7B%%22%b%%22%%3A%%22%b%%22%%7D&y=1",
 ]
 USERS = [
     b"ws://u:%b@sip.example.com/",

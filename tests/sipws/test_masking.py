@@ -60,6 +60,18 @@ mask = Masking().handshake
         (b"X-Id: eyJhbGciOiJFUzI1NiJ9.e30.c2ln", b"X-Id: ***"),
         (b"From: <sip:alice:pw@a>", b"From: <sip:alice:***@a>"),
         (b"From: <sip:alice@a>", b"From: <sip:alice@a>"),
+        (b"X-Custom: Bearer abc", b"X-Custom: Bearer ***"),
+        (b"X-Custom: Basic dTpwYXNz", b"X-Custom: Basic ***"),
+        (b"X-Custom: a, bearer A1b2c3d4", b"X-Custom: a, bearer ***"),
+        (b"Cookie2: sid=1", b"Cookie2: sid=***"),
+        (b"X-Ws-Ticket: abc", b"X-Ws-Ticket: ***"),
+        (b"Authorization Bearer abc", b"Authorization Bearer ***"),
+        (b"X-API-Key abc", b"X-API-Key ***"),
+        (b"Cookie sid=abc", b"Cookie sid=***"),
+        (b"Authorization=Bearer abc", b"Authorization=Bearer ***"),
+        (b"X: y\rAuthorization Basic dTpw", b"X: y\rAuthorization Basic ***"),
+        (b'X-Data: {"user": "alice", "token": "x"}', b'X-Data: {"user": "alice", "token": "***"}'),
+        (b"X-Id: eyJ0b2tlbiI6IlMz+abc/d==", b"X-Id: ***"),
     ],
 )
 def test_a_credential_header_keeps_its_name_alone(line: bytes, masked: bytes) -> None:
@@ -94,10 +106,73 @@ def test_a_credential_header_keeps_its_name_alone(line: bytes, masked: bytes) ->
         ),
         (b"/ws?user=alice&keyboard=de", b"/ws?user=alice&keyboard=de"),
         (b"https://a/ws?jwt=e.y.J#x", b"https://a/ws?jwt=***"),
+        (b"/?ws_ticket=x&pw=y&sess=z&dpop=v", b"/?ws_ticket=***&pw=***&sess=***&dpop=***"),
+        (b"/?wsTicket=x&userPin=1&authtoken=y", b"/?wsTicket=***&userPin=***&authtoken=***"),
+        (b'/?auth={"token":"x"}&a=b', b"/?auth=***&a=b"),
+        (b'/?data={"n":1,"token":"x y"}&a=b', b'/?data={"n":1,"token":"***"}&a=b'),
+        (b"/?d=%7B%22pin%22%3A1234%7D&a=b", b"/?d=%7B%22pin%22%3A***&a=b"),
+        (b"/?d=%7B%22pwd%22%3A%22x%22%7D", b"/?d=%7B%22pwd%22%3A%22***%22%7D"),
+        (
+            b"/?d=%257B%2522pwd%2522%253A%2522x%2522%257D&a=b",
+            b"/?d=%257B%2522pwd%2522%253A%2522***%2522%257D&a=b",
+        ),
+        (b"/?d={token:'x'}&a=b", b"/?d={token:'***'}&a=b"),
+        (b'/?d={"tokens":["x","y"]}&a=b', b'/?d={"tokens":***]}&a=b'),
     ],
 )
 def test_a_token_in_the_query_is_masked_by_its_name(target: bytes, masked: bytes) -> None:
     assert mask(b"GET %s HTTP/1.1\r\n\r\n" % target) == b"GET %s HTTP/1.1\r\n\r\n" % masked
+
+
+CREDENTIALS = "ticket auth pwd pin sid dpop pw sess X-Ws-Ticket X-Pwd ws_ticket wsauth authtoken"
+CREDENTIALS += (
+    " otp X-OTP-Code X-Sid userPin user_pin connect.sid authCode X-Auth-Key X-CSRF passwd"
+)
+CREDENTIALS += " user-pass pass_phrase oauth_token DPoP accessToken X-Session creds PHPSESSID xsrf"
+HARMLESS = "Sec-Fetch-Site Accept-Encoding side spin author keyboard passenger authority Ping codec"
+HARMLESS += (
+    " opinion assess possess inside residence passive passport compass bypass WWW-Authenticate"
+)
+HARMLESS += (
+    " Date X-Request-Id Pragma Sec-CH-UA Traceparent Forwarded X-Author authored signal X-Side"
+)
+
+
+@pytest.mark.parametrize("name", CREDENTIALS.split())
+def test_credentials_have_one_list_of_names(name: str) -> None:
+    known = Masking(), b"GET /?a=1&%b=x1&b=2 HTTP/1.1\r\n%b: x1\r\n\r\n"
+    assert b"x1" not in known[0].handshake(known[1] % (name.encode(), name.encode()))
+
+
+@pytest.mark.parametrize("name", HARMLESS.split())
+def test_names_that_only_sound_alike_are_kept(name: str) -> None:
+    request = b"GET /?a=1&%b=x1&b=2 HTTP/1.1\r\n%b: x1\r\n\r\n" % (name.encode(), name.encode())
+    assert mask(request) == request
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'WWW-Authenticate: Bearer realm="x1", error="invalid_token"',
+        b"X-Plan: Basic subscription",
+        b"User-Agent: Basic Browser/1.0",
+        b"X-Note: the bearer of news",
+        b'X-Json: {"user":"alice","n":1}',
+    ],
+)
+def test_what_is_no_credential_behind_a_scheme_is_kept(line: bytes) -> None:
+    request = b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n"
+    assert mask(request) == request
+
+
+def test_prose_of_a_body_is_no_header_without_a_colon() -> None:
+    reply = b"HTTP/1.1 401 No\r\nX: y\r\n\r\nSession expired\r\nAuthorization required\r\n"
+    masking = Masking()
+    assert masking.handshake(reply) == reply
+    # What is remembered of a body is not taken for a line of a head.
+    line = b"Cookie abcdefgh\r\n"
+    assert masking.handshake(b"HTTP/1.1 401 No\r\n\r\n" + line).endswith(line)
+    assert b"abcdefgh" not in masking.handshake(b"GET / HTTP/1.1\r\n" + line + b"\r\n")
 
 
 @pytest.mark.parametrize(
@@ -200,6 +275,13 @@ def test_180_cookies_are_told_by_name() -> None:
         b"X: //a:b@c/\r\n" * 1_000,
         b"X: " + b"sip:a:b@c " * 1_600,
         b"Sec-WebSocket-Protocol: " + b"aA1-" * 4_000,
+        b"X: " + b'"token":' * 2_000,
+        b"GET /?" + b",a:" * 5_000,
+        b"GET /?" + b"%22%3A" * 2_600,
+        b"X: " + b"Bearer a" * 2_000,
+        b"X: " + b"Bearer  " * 2_000,
+        b"X: eyJaaaaaaaaaaa" + b"+a" * 8_000,
+        b"X: " + b"%25" * 5_000,
     ],
     ids=lambda line: line[:16],
 )

@@ -321,3 +321,37 @@ def test_blanks_without_end_are_read_once(value: bytes) -> None:
     assert correlate(message, b"c1") == b"c1"
     assert select is not None
     assert not select(message, b"c1")
+
+
+@pytest.mark.parametrize(
+    ("scope", "bearer", "digest"),
+    [
+        ("tokens", b"Bearer ***", b"Digest username=a"),
+        ("all", b"Bearer ***", b"Digest ***"),
+        ("none", b"Bearer z1", b"Digest username=a"),
+    ],
+)
+def test_of_credentials_in_messages_so_much_is_traced(
+    bus, connection, scope, bearer: bytes, digest: bytes
+) -> None:
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, mask_sip=scope))
+    lines = b"\r\n".join(
+        [b"Call-ID: c1", b"Authorization: Bearer z1", b"Proxy-Authorization: Digest username=a"]
+    )
+    for start in (b"OPTIONS sip:a SIP/2.0\r\n", b"SIP/2.0 200 OK\r\n", b"\xef\xbb\xbfX\r\n"):
+        traced.receive(start + lines + b"\r\n\r\n")
+    for payload in traced.payloads:
+        assert b"Authorization: " + bearer in payload
+        assert b"Proxy-Authorization: " + digest in payload
+    assert [packet.correlation_id for packet in traced.packets[:2]] == [b"c1", b"c1"]
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"AUTHORIZATION", b"aUtHoRiZaTiOn"])
+@pytest.mark.parametrize("via", [b"", b"Via: SIP/2.0/WS a;branch=z9hG4bKx\r\n"])
+def test_a_token_is_found_before_and_behind_other_letters(bus, connection, name, via) -> None:
+    traced = Traced(bus, connection, SIP)
+    line = name + b": Bearer secret\r\n"
+    for head in (via + line, line + via):
+        traced.receive(b"OPTIONS sip:a SIP/2.0\r\n" + head + b"Call-ID: c1\r\n\r\n")
+    assert len(traced.payloads) == 2
+    assert not any(b"secret" in payload for payload in traced.payloads)
