@@ -117,6 +117,7 @@ class Application:
             control.address,
             partial(mi.reply, methods=methods_of(self)),
             control.secret,
+            metrics_token=control.metrics_secret,
             pages=pages_of(self),
             inherited=self._control_socket,
         )

@@ -141,7 +141,9 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, metavar="N", help="processes that serve (default: 1)"
     )
     parser.add_argument(
-        "--control", metavar="HOST:PORT", help="address of the control interface (default: none)"
+        "--control",
+        metavar="ADDRESS",
+        help="HOST:PORT or unix:PATH of the control interface (default: none)",
     )
     parser.add_argument(
         "--log-format",

@@ -5,6 +5,7 @@ starts nothing; what is wrong is reported all at once as a `ConfigurationError`.
 """
 
 import logging
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from sipws.address import WS_PORT, WSS_PORT, Address, Listener, is_loopback, split_host_port
+from sipws.address import WS_PORT, WSS_PORT, Address, Listener, is_loopback
 from sipws.admission_config import (
     ENTRY_PATHS,
     PATHS,
@@ -29,6 +30,7 @@ from sipws.admission_config import (
     TlsSettings,
     listed,
 )
+from sipws.control_socket import ControlAddress, parse_control, relative_to
 from sipws.errors import AddressError, ConfigurationError
 from sipws.limits import Limits
 from sipws.liveness import Intervals
@@ -184,10 +186,14 @@ class Control(Section):
     """``[control]``: how the running program is steered."""
 
     listen: str | None = None
-    """``HOST:PORT`` of the control interface (``POST /mi``); none without it."""
+    """``HOST:PORT`` or ``unix:PATH`` of the control interface (``POST /mi``); none without it."""
 
     token: SecretStr | None = None
-    """What requests must carry as ``Authorization: Bearer``; needed beyond loopback."""
+    """What requests must carry as ``Authorization: Bearer``; needed beyond loopback. An empty or
+    blank one is none."""
+
+    metrics_token: SecretStr | None = None
+    """Another token, which opens ``/metrics`` and never ``/mi``; needs ``token``."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -195,24 +201,57 @@ class Control(Section):
             address = self.address
         except AddressError as exc:
             raise ValueError(f"listen = {self.listen!r}: {exc}") from exc
-        if address is not None and self.token is None and not is_loopback(address.ip):
-            raise ValueError(f"listen = {self.listen!r} is no loopback address: set token as well")
+        for name, secret in (("token", self.token), ("metrics_token", self.metrics_token)):
+            # Its value is for no message.
+            if (text := _secret(secret)) is not None and not _TOKEN.fullmatch(text):
+                raise ValueError(
+                    f"{name} holds a blank, a control character or a character that is not ASCII;"
+                    " use letters, digits and punctuation (openssl rand -hex 32 makes one)"
+                )
+        if isinstance(address, Address) and self.secret is None and not is_loopback(address.ip):
+            empty = "token is empty; " if self.token is not None else ""
+            raise ValueError(
+                f"listen = {self.listen!r} is no loopback address: {empty}set token as well"
+            )
+        if self.metrics_secret is not None and self.secret is None:
+            raise ValueError("metrics_token needs token: without that one everything is open")
+        if self.metrics_secret is not None and self.metrics_secret == self.secret:
+            raise ValueError("metrics_token is the same as token; use another one")
         return self
 
     @property
-    def address(self) -> Address | None:
+    def address(self) -> ControlAddress | None:
         """Where to listen."""
-        if self.listen is None:
-            return None
-        host, port = split_host_port(self.listen)
-        if port is None:
-            raise AddressError("the port is missing; it is written HOST:PORT")
-        return Address(host, port)
+        return None if self.listen is None else parse_control(self.listen)
 
     @property
     def secret(self) -> str | None:
         """The token itself."""
-        return self.token.get_secret_value() if self.token else None
+        return _secret(self.token)
+
+    @property
+    def metrics_secret(self) -> str | None:
+        """The read-only token itself."""
+        return _secret(self.metrics_token)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but most likely not meant."""
+        given = (("token", self.token), ("metrics_token", self.metrics_token))
+        return tuple(
+            f"control.{name} is empty, which is as if it were not set: nobody is asked for it"
+            for name, secret in given
+            if secret is not None and _secret(secret) is None
+        )
+
+
+_TOKEN: Final = re.compile(r"[!-~]+")
+"""What a token may be: what a header can carry unchanged. A little more than RFC 6750 allows."""
+
+
+def _secret(secret: SecretStr | None) -> str | None:
+    text = secret.get_secret_value() if secret else None
+    return text if text and text.strip() else None
 
 
 class Log(Section):
@@ -256,6 +295,9 @@ class Config(Section):
         for settings, key in _paths_in(table):
             if isinstance(settings, dict) and isinstance(settings.get(key), str):
                 settings[key] = path.parent / settings[key]
+        control = table.get("control")
+        if isinstance(control, dict) and isinstance(listen := control.get("listen"), str):
+            control["listen"] = relative_to(path.parent, listen)
         return cls.of(table, str(path))
 
     @classmethod

@@ -79,7 +79,7 @@ def tell_what_is_served(
     if (upstream := plan.config.upstream.destination) is not None:
         logger.info("relaying to %s", upstream.shown)
     if control is not None:
-        logger.info("control is on http://%s/mi", control.address)
+        logger.info("control is on %s", control.url)
     if plan.destinations:
         state = "on" if plan.config.tracing.trace_on else "off"
         logger.info("tracing is %s, to %s", state, ", ".join(map(str, plan.destinations)))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hep.usage import DONE, FAILED
 from sipws import ctl_client
+from sipws.errors import ConfigurationError
 from sipws.mi import MiError
 from sipws.printable import lines
 
@@ -42,8 +43,17 @@ def add_parser(subparsers: Any) -> None:
         description="Steer a running sipws through its control interface. Exit status: 0 done,"
         " 1 it says no, 2 nobody answers there or the input is wrong.",
     )
-    parser.add_argument(
-        "--url", default=ctl_client.URL, help="control interface (default: %(default)s)"
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "-u",
+        "--url",
+        default=ctl_client.URL,
+        help="control interface, http(s)://HOST:PORT or unix:PATH (default: %(default)s)",
+    )
+    where.add_argument(
+        "--control",
+        metavar="ADDRESS",
+        help="the same as 'sipws run --control' has it: HOST:PORT or unix:PATH",
     )
     parser.add_argument("--token", help=f"its token, where it has one (default: ${TOKEN})")
     orders = parser.add_subparsers(required=True, metavar="ORDER")
@@ -111,13 +121,22 @@ def _ask(
     args: argparse.Namespace, method: str, params: dict[str, Any], written: Any = _lines
 ) -> int:
     token = args.token or os.environ.get(TOKEN)
+    url = args.url if args.control is None else ctl_client.url_of(args.control)
     try:
-        answer = ctl_client.ask(args.url, method, params, token)
+        answer = ctl_client.ask(url, method, params, token if token and token.strip() else None)
     except MiError as exc:
         print(lines(f"sipws: {method}: {exc}"), file=sys.stderr)
         return FAILED
-    # It names what peers asked for; in ASCII JSON all but DEL is escaped.
-    text = json.dumps(answer, indent=2).replace("\x7f", r"\u007f") if args.json else written(answer)
+    if args.json:
+        # It names what peers asked for; in ASCII JSON all but DEL is escaped.
+        print(json.dumps(answer, indent=2).replace("\x7f", r"\u007f"))
+        return DONE
+    try:
+        text = written(answer)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise ConfigurationError(
+            f"{url}: the answer to {method} is none that a control interface gives"
+        ) from exc
     print(lines(text))
     return DONE
 

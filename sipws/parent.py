@@ -13,7 +13,9 @@ from sipws import console, exposition, mi, systemd
 from sipws.config import Config
 from sipws.console import Totals
 from sipws.control import ControlServer, Page
+from sipws.control import families as control_families
 from sipws.embedded import EmbeddedCollector
+from sipws.merging import by_worker
 from sipws.pages import Shown, page_table
 from sipws.plan import Plan
 from sipws.process_commands import uptime_since
@@ -137,11 +139,20 @@ class _Methods(Mapping[str, Callable[..., Any]]):
         return {"Processes": [dict(zip(("ID", "PID", "Type"), row, strict=True)) for row in rows]}
 
 
-def pages_of(supervisor: Supervisor) -> Mapping[str, Page]:
-    """The pages by path, as `sipws.pages` has them for a program of one process."""
+def pages_of(
+    supervisor: Supervisor, control: Callable[[], ControlServer | None] = lambda: None
+) -> Mapping[str, Page]:
+    """The pages by path, as `sipws.pages` has them for a program of one process.
+
+    Args:
+        supervisor: whose pages.
+        control: the interface that shows them.
+    """
 
     async def metrics() -> Shown:
-        return HTTPStatus.OK, exposition.render(await supervisor.families())
+        # It is that of the parent, which is worker 0.
+        own = by_worker({0: control_families(control())})
+        return HTTPStatus.OK, exposition.render([*await supervisor.families(), *own])
 
     def healthz() -> Shown:
         if quiet := supervisor.quiet:
@@ -172,15 +183,15 @@ async def _start_control(
     control = supervisor.plan.config.control
     if control.address is None:
         return None
-    return await stack.enter_async_context(
-        ControlServer(
-            control.address,
-            lambda body: reply(supervisor, body),
-            control.secret,
-            pages=pages_of(supervisor),
-            inherited=sockets.control,
-        )
+    server = ControlServer(
+        control.address,
+        lambda body: reply(supervisor, body),
+        control.secret,
+        metrics_token=control.metrics_secret,
+        pages=pages_of(supervisor, lambda: server),
+        inherited=sockets.control,
     )
+    return await stack.enter_async_context(server)
 
 
 def _totals(supervisor: Supervisor) -> Totals | None:

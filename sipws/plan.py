@@ -161,6 +161,7 @@ class Plan:
             )
         if tracing.trace_on and not chosen:
             warnings.append(NOWHERE)
+        warnings += config.control.warnings
         try:
             certificates = config.transport.certificates
         except ConfigurationError as exc:

@@ -14,6 +14,7 @@ NUL: Final = r"\x00"
 """What stands in place of a NUL in JSON: jsonb of PostgreSQL refuses it in any other form."""
 
 _quote: Final = json.encoder.encode_basestring
+_LONE_CR: Final = re.compile(r"\r(?!\n)")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -25,13 +26,16 @@ def on_one_line(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    """A text of several lines, made harmless; tabs and ends of lines are kept."""
+    """A text of several lines, made harmless; tabs and ends of lines are kept.
+
+    A CR that ends no line is escaped: a terminal would write over what stands before it.
+    """
     if text.isprintable():
         return text
-    kept = "\r\n\t"
-    return "".join(
-        char if char.isprintable() or char in kept else ascii(char)[1:-1] for char in text
+    escaped = "".join(
+        char if char.isprintable() or char in "\r\n\t" else ascii(char)[1:-1] for char in text
     )
+    return _LONE_CR.sub(r"\\r", escaped)
 
 
 def json_text(text: str) -> str:

@@ -16,6 +16,7 @@ import hep
 from hep.senders import REFUSED
 from sipws import __version__
 from sipws.address import Listener
+from sipws.control import families as control_families
 from sipws.events import Side
 from sipws.exposition import Family
 from sipws.flow import Flow
@@ -67,6 +68,7 @@ def families(application: "Application") -> Iterator[Family]:
         "Times that no file descriptor was left: for a connection to accept, or at a look once a"
         " second.",
     ).add(application.server.out_of_descriptors)
+    yield from control_families(application.control)
     yield application.lag.family()
     yield Family("sipws_build_info", "gauge", "Always 1; the labels say what runs.").add(
         1,

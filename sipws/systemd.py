@@ -7,14 +7,17 @@ variables, datagrams and inherited file descriptors. Without systemd all of it d
 import asyncio
 import logging
 import os
+import re
 import socket
+import stat
 import time
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Final, Self
 
-from sipws.address import Address, Listener
+from sipws.address import Listener
+from sipws.control_socket import ControlAddress, UnixPath, bound_to
 from sipws.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -22,7 +25,18 @@ log = logging.getLogger(__name__)
 FIRST_FD: Final = 3
 """Where inherited sockets begin (SD_LISTEN_FDS_START)."""
 
+LONGEST_WATCHDOG: Final = 365 * 86400.0
+"""Seconds: a timer of more could as well be none."""
+
 Environment = MutableMapping[str, str]
+
+
+def number_in(text: str) -> int | None:
+    """A number of the environment; None where it is none, or none that can be meant.
+
+    Python refuses to read more than 4,300 digits, and the system knows none of more than 20.
+    """
+    return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None
 
 
 class Notifier:
@@ -46,11 +60,19 @@ class Notifier:
 
         What it tells is taken out of it, so that no child process speaks for us.
         """
-        address = environment.pop("NOTIFY_SOCKET", None)
-        limit = environment.pop("WATCHDOG_USEC", "")
-        for_whom = environment.pop("WATCHDOG_PID", str(os.getpid()))
-        ours = limit.isdecimal() and int(limit) > 0 and for_whom == str(os.getpid())
-        return cls(address, int(limit) / 1e6 if ours else None)
+        # As for sd_notify(3), an empty variable is none.
+        address = environment.pop("NOTIFY_SOCKET", "") or None
+        limit = number_in(environment.pop("WATCHDOG_USEC", "")) or 0
+        for_whom = environment.pop("WATCHDOG_PID", "") or str(os.getpid())
+        if address is not None and address[0] not in "/@":
+            log.warning(
+                "NOTIFY_SOCKET = %r is neither a path that begins with / nor an abstract name that"
+                " begins with @: the service manager is told nothing",
+                address,
+            )
+            address = None
+        ours = limit > 0 and for_whom == str(os.getpid())
+        return cls(address, min(limit / 1e6, LONGEST_WATCHDOG) if ours else None)
 
     def ready(self, status: str) -> None:
         """Say that we serve, again after `reloading`; ``systemctl status`` shows the status."""
@@ -83,12 +105,12 @@ class Notifier:
         if self._address is None:
             return
         # The first byte of an abstract name is zero; "@" stands for it.
-        address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.setblocking(False)
                 sender.sendto("\n".join(lines).encode(), address)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             log.warning("the service manager at %s is not told %s: %s", self._address, lines, exc)
 
 
@@ -101,9 +123,9 @@ class Inherited:
     socket: socket.socket
 
     @property
-    def address(self) -> Address:
+    def address(self) -> ControlAddress:
         """What it is bound to."""
-        return Address(*self.socket.getsockname()[:2])
+        return bound_to(self.socket)
 
 
 def inherited_sockets(environment: Environment = os.environ) -> list[Inherited]:
@@ -112,28 +134,67 @@ def inherited_sockets(environment: Environment = os.environ) -> list[Inherited]:
     What it tells is taken out of it, so that no child process takes them for its own.
 
     Raises:
-        ConfigurationError: one is no TCP socket.
+        ConfigurationError: one is not there, or cannot be listened on.
     """
-    count = environment.pop("LISTEN_FDS", "")
+    count = number_in(environment.pop("LISTEN_FDS", "")) or 0
     for_whom = environment.pop("LISTEN_PID", "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")
-    if not count.isdecimal() or for_whom != str(os.getpid()):
+    if for_whom != str(os.getpid()):
         return []
-    names += ["unknown"] * (int(count) - len(names))
-    found = []
-    for fd, name in zip(range(FIRST_FD, FIRST_FD + int(count)), names, strict=False):
-        os.set_inheritable(fd, False)
-        listening = socket.socket(fileno=fd)
-        if (
-            listening.family not in (socket.AF_INET, socket.AF_INET6)
-            or listening.type != socket.SOCK_STREAM
-        ):
-            raise ConfigurationError(
-                f"the inherited socket {name!r} (file descriptor {fd}) is no TCP socket; its unit"
-                " needs ListenStream=ADDRESS:PORT"
-            )
-        found.append(Inherited(name, listening))
+    found: list[Inherited] = []
+    try:
+        for number in range(count):
+            name = names[number] if number < len(names) else "unknown"
+            found.append(Inherited(name, _taken_over(FIRST_FD + number, name, count)))
+    except ConfigurationError:
+        for each in found:
+            each.socket.close()
+        raise
     return found
+
+
+def _taken_over(fd: int, name: str, count: int) -> socket.socket:
+    """A file descriptor as a listening socket.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    what = f"the inherited socket {name!r} (file descriptor {fd})"
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except (OSError, OverflowError) as exc:
+        raise ConfigurationError(
+            f"{what} is not there: LISTEN_FDS = {count} says that it is open; unset LISTEN_FDS"
+            " and LISTEN_PID unless a service manager sets them"
+        ) from exc
+    if not is_socket:
+        raise ConfigurationError(
+            f"{what} is no socket: LISTEN_FDS = {count} says that it is one; unset LISTEN_FDS and"
+            " LISTEN_PID unless a service manager sets them"
+        )
+    os.set_inheritable(fd, False)
+    listening = socket.socket(fileno=fd)
+    families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if listening.family not in families or listening.type != socket.SOCK_STREAM:
+        listening.close()
+        raise ConfigurationError(
+            f"{what} is no TCP socket; its unit needs ListenStream=ADDRESS:PORT, or the path of"
+            " control.listen"
+        )
+    if _is_connected(listening):
+        listening.close()
+        raise ConfigurationError(
+            f"{what} is a connection and does not listen; its unit needs Accept=no"
+        )
+    return listening
+
+
+def _is_connected(found: socket.socket) -> bool:
+    try:
+        found.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +207,9 @@ class Assigned:
 
 
 def assign(
-    inherited: Sequence[Inherited], listeners: Sequence[Listener], control: Address | None
+    inherited: Sequence[Inherited],
+    listeners: Sequence[Listener],
+    control: ControlAddress | None,
 ) -> Assigned:
     """Give each socket to the listener, or the control interface, that has its address.
 
@@ -161,10 +224,10 @@ def assign(
     of_listeners: dict[Listener, list[socket.socket]] = {}
     of_control = None
     for each in inherited:
-        whose = next((x for x in listeners if _same(each.address, x.host, x.port)), None)
+        whose = next((x for x in listeners if _same(each.address, x.address)), None)
         if whose is not None:
             of_listeners.setdefault(whose, []).append(each.socket)
-        elif control is not None and _same(each.address, *control):
+        elif control is not None and _same(each.address, control):
             of_control = each.socket
         else:
             known = [*map(str, listeners), *([] if control is None else [f"control {control}"])]
@@ -175,14 +238,20 @@ def assign(
     return Assigned(of_listeners, of_control)
 
 
-def _same(address: Address, host: str, port: int) -> bool:
+def _same(bound: ControlAddress, configured: ControlAddress) -> bool:
     """Whether a socket's address is the configured one."""
-    if address.port != port:
+    if isinstance(bound, UnixPath) or isinstance(configured, UnixPath):
+        if not (isinstance(bound, UnixPath) and isinstance(configured, UnixPath)):
+            return False
+        # /var/run is a link to /run.
+        return os.path.realpath(bound.path) == os.path.realpath(configured.path)
+    host, port = configured
+    if bound.port != port:
         return False
-    bound = ip_address(address.ip.partition("%")[0])
+    ip = ip_address(bound.ip.partition("%")[0])
     if host == "*":
-        return bound.is_unspecified
+        return ip.is_unspecified
     try:
-        return bound == ip_address(host.partition("%")[0])
+        return ip == ip_address(host.partition("%")[0])
     except ValueError:
-        return host == "localhost" and bound.is_loopback
+        return host == "localhost" and ip.is_loopback

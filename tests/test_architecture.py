@@ -52,6 +52,7 @@ APPLICATION = [
     "sipws.connection_commands",
     "sipws.console",
     "sipws.control",
+    "sipws.control_socket",
     "sipws.ctl_cli",
     "sipws.ctl_client",
     "sipws.demo",
