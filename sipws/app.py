@@ -183,6 +183,8 @@ class Application:
         if self.plan.certificates is not None:
             self.plan.certificates.reload()
             log.info("the certificates are read anew")
+            for warning in self.plan.certificates.warnings:
+                log.warning("%s", warning)
 
 
 def room_for_connections(plan: Plan) -> int:

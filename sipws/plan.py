@@ -12,7 +12,7 @@ import hep
 from hep import HepId
 from sipws.config import Config
 from sipws.errors import ConfigurationError
-from sipws.tls import Certificates
+from sipws.tls import Certificates, certificate_warnings
 from sipws.tracing.destinations import resolve
 from sipws.tracing.tracer import Decide, TraceSettings
 from sipws.tracing_config import Distribution, TracePointSettings
@@ -166,6 +166,10 @@ class Plan:
             certificates = config.transport.certificates
         except ConfigurationError as exc:
             raise ConfigurationError(f"{source}: transport: {exc}") from exc
+        if certificates is not None:
+            warnings += certificates.warnings
+        if config.hep.hep_tls_certificate is not None:
+            warnings += certificate_warnings(config.hep.hep_tls_certificate, config.hep.hep_tls_key)
         try:
             upstream_tls = config.upstream.tls
         except ConfigurationError as exc:

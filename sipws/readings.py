@@ -69,6 +69,7 @@ def families(application: "Application") -> Iterator[Family]:
         " second.",
     ).add(application.server.out_of_descriptors)
     yield from control_families(application.control)
+    yield _certificates(application)
     yield application.lag.family()
     yield Family("sipws_build_info", "gauge", "Always 1; the labels say what runs.").add(
         1,
@@ -214,6 +215,18 @@ def _upstream(relay: Relay | None, phases: Counter[Phase]) -> Iterator[Family]:
             reachable.add(int(relay.reachable))
     yield connections
     yield reachable
+
+
+def _certificates(application: "Application") -> Family:
+    family = Family(
+        "sipws_tls_certificate_expiry_seconds",
+        "gauge",
+        "When the certificate for a server name ends, in seconds since the epoch.",
+    )
+    if (certificates := application.plan.certificates) is not None:
+        for name, ends in certificates.expiries.items():
+            family.add(ends, name=name)
+    return family
 
 
 def _tracing(points: Sequence[TracePoint]) -> Iterator[Family]:

@@ -2,13 +2,16 @@
 
 import re
 import ssl
-from collections.abc import Sequence
+import stat
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from sipws.alerts import AlertingContext
 from sipws.errors import ConfigurationError
+from sipws.validity import Validity, validities
 
 VerifyClient = Literal["off", "optional", "required"]
 """Whether clients are asked for a certificate, and whether one without is refused."""
@@ -36,6 +39,10 @@ class Certificate:
     """Names that clients ask for (SNI), ``*.example.com`` for every name one label below."""
 
 
+ANY_NAME: Final = "*"
+"""What the certificate for clients that ask for no name, or for an unknown one, is called."""
+
+
 class Certificates:
     """The certificates of a server, as contexts for its ``wss`` listeners.
 
@@ -61,6 +68,10 @@ class Certificates:
         self._certificates = tuple(certificates)
         self._verify_client: VerifyClient = verify_client
         self._client_ca = client_ca
+        self.expiries: dict[str, float] = {}
+        """When the certificate for each server name ends, in seconds since the epoch."""
+        self.warnings: tuple[str, ...] = ()
+        """What is wrong with them though they can be used, as they were read last."""
         self._context = self._read()
 
     @property
@@ -93,7 +104,20 @@ class Certificates:
 
         if by_name:
             first.sni_callback = choose
+        self._look()
         return first
+
+    def _look(self) -> None:
+        """Take note of when the certificates end, and of what is wrong with them."""
+        warnings: list[str] = []
+        self.expiries = {}
+        for certificate in self._certificates:
+            found = _validities(certificate.certificate)
+            warnings += certificate_warnings(certificate.certificate, certificate.key)
+            if found:
+                for name in certificate.server_names or (ANY_NAME,):
+                    self.expiries[name.lower()] = found[0].ends
+        self.warnings = tuple(dict.fromkeys(warnings))
 
     def _context_of(self, certificate: Certificate) -> ssl.SSLContext:
         context = server_context(certificate.certificate, certificate.key)
@@ -113,6 +137,39 @@ class Certificates:
             ) from exc
         context.verify_mode = _VERIFY[self._verify_client]
         return context
+
+
+def certificate_warnings(certificate: Path, key: Path | None = None) -> Iterator[str]:
+    """What is wrong with a certificate and its key, though they can be used.
+
+    Args:
+        certificate: PEM file with the certificate and the chain behind it.
+        key: PEM file with the private key; None where the certificate's file holds it too.
+    """
+    now = time.time()
+    for number, validity in enumerate(_validities(certificate)):
+        if (problem := validity.problem(now)) is not None:
+            which = f", certificate {number + 1} of its chain," if number else ""
+            yield f"TLS certificate {certificate}{which} {problem}"
+    secret = key or certificate
+    try:
+        mode = stat.S_IMODE(secret.stat().st_mode)
+    except OSError:
+        # It was there a moment ago.
+        return
+    if mode & stat.S_IROTH:
+        yield (
+            f"TLS key {secret} can be read by every user of this machine (mode {mode:04o}):"
+            " chmod 0600 keeps it for its owner"
+        )
+
+
+def _validities(certificate: Path) -> list[Validity]:
+    try:
+        # A pipe has been read to its end already.
+        return validities(certificate.read_bytes()) if certificate.is_file() else []
+    except OSError:
+        return []
 
 
 def check_server_name(name: str) -> None:

@@ -27,7 +27,7 @@ CORES += ["admission", "patterns", "proxied", "request", "server_session", "sip"
 CORES += ["client_handshake", "client_session", "destination", "flow_token"]
 CORES += ["farewell", "forwarding", "credentials", "masking", "sip_masking", "printable"]
 CORES += ["upgrade", "wire", "intake", "engine", "instances", "liveness", "phase", "pieces"]
-CORES += ["health", "http_head"]
+CORES += ["health", "http_head", "validity"]
 SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
 SHELLS += [
     "sipws.closing",
