@@ -208,3 +208,7 @@ def test_what_hep_prints_acts_on_no_terminal(payload: bytes, correlation: bytes)
 def test_every_event_that_is_traced_is_tried() -> None:
     assert len(PAYLOADS) == 8, [each.__name__ for each in PAYLOADS]
     assert all(fields(each) for each in PAYLOADS)
+
+
+def test_a_carriage_return_alone_writes_over_nothing() -> None:
+    assert lines("a\rb\r\nc\r") == "a\\rb\r\nc\\r"
