@@ -5,7 +5,6 @@ Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wron
 
 import argparse
 import asyncio
-import os
 import re
 import ssl
 import sys
@@ -23,7 +22,18 @@ from hep.collector import TLS_FAILED, Collector, Source
 from hep.errors import HepDecodeError, HepError
 from hep.packet import Packet
 from hep.pcap_writer import PcapWriter
-from hep.usage import DONE, FAILED, WRONG_INPUT, WrongInputError, on_signals, packets_in
+from hep.usage import (
+    DONE,
+    FAILED,
+    UNWRITABLE,
+    WRONG_INPUT,
+    WrongInputError,
+    abandon_output,
+    clipped,
+    on_signals,
+    open_standard_streams,
+    packets_in,
+)
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9060"
 """Where ``hep listen`` listens unless told: the port of HEP, on loopback."""
@@ -38,19 +48,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
+    open_standard_streams()
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        # Here, and not at the end of Python, where an error is a traceback.
+        sys.stdout.flush()
     except WrongInputError as exc:
-        print(f"hep: {exc}", file=sys.stderr)
+        print(f"hep: {clipped(str(exc))}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
         return DONE
     except BrokenPipeError:
-        # Whoever read our output has had enough. What is still buffered would fail once more
-        # when Python flushes it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has had enough.
+        abandon_output()
         return DONE
+    except OSError as exc:
+        if exc.errno not in UNWRITABLE:
+            raise
+        print(f"hep: the output cannot be written: {exc.strerror}", file=sys.stderr)
+        abandon_output()
+        return FAILED
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

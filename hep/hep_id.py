@@ -18,6 +18,10 @@ _NAME: Final = re.compile(r"\s*\[\s*([^\]\s]+)\s*\]\s*(?=\S)")
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:;\s]+))(?::([0-9]+))?")
 
 
+_PORT_DIGITS: Final = 5
+"""Digits of the greatest port."""
+
+
 @dataclass(frozen=True, slots=True)
 class HepId:
     """Where to send HEP, and how."""
@@ -52,9 +56,12 @@ class HepId:
         where, *parameters = (part.strip() for part in rest.split(";"))
         if (match := _HOST.fullmatch(where)) is None:
             raise _refused(text, f"{where!r} is no host[:port]")
-        port = int(match[3]) if match[3] else default_port
+        digits = (match[3] or "").lstrip("0")
+        # Python refuses to read thousands of digits.
+        port = int(digits or 0) if len(digits) <= _PORT_DIGITS else -1
+        port = port if match[3] else default_port
         if not 0 < port <= 0xFFFF:
-            raise _refused(text, f"port {port} is not from 1 to 65535")
+            raise _refused(text, f"port {match[3] or port} is not from 1 to 65535")
         values: dict[str, str] = {}
         for index, parameter in enumerate(parameters, 1):
             key, equals, value = (part.strip().lower() for part in parameter.partition("="))

@@ -1,7 +1,10 @@
 """What the subcommands of ``hep`` share; the exit statuses are those of ``sipws`` too."""
 
 import asyncio
+import errno
+import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +18,54 @@ FAILED: Final = 1
 """Exit status: the thing asked about failed."""
 WRONG_INPUT: Final = 2
 """Exit status: what the user gave is wrong."""
+
+
+LONGEST_LINE: Final = 1000
+"""Characters of a line of a message: a longer value would bury what is said of it."""
+
+MOST_LINES: Final = 200
+"""Lines of a message."""
+
+UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""How the system says that output cannot be written, other than by a broken pipe."""
+
+
+def open_standard_streams() -> None:
+    """Put the null device in the place of standard streams that are closed.
+
+    Otherwise the next file or socket that is opened takes their number, and Python has no stream.
+    What cannot be written in the encoding of the terminal is escaped.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It gets the lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            # It is open until the end, and its number stays taken.
+            stream = open(number, mode, closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+    if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def clipped(message: str) -> str:
+    """A message that a person can read, however long the values in it are."""
+    lines = message.split("\n")
+    half = LONGEST_LINE // 2
+    told = [
+        line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
+        for line in lines[:MOST_LINES]
+    ]
+    if len(lines) > MOST_LINES:
+        told.append(f"… and {len(lines) - MOST_LINES} lines more")
+    return "\n".join(told)
+
+
+def abandon_output() -> None:
+    """Drop what is buffered for standard output: it would fail once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def on_signals(stop: Callable[[], object]) -> None:

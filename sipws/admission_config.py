@@ -32,7 +32,9 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse ``true`` for a number, which it would be 1 as."""
+        """Refuse ``true`` for a number, which it would be 1 as, and a NUL, which no path has."""
+        if isinstance(value, str | Path) and "\0" in str(value):
+            raise ValueError("a NUL character is not allowed")
         wanted = cls.model_fields[info.field_name or ""].annotation
         kinds = get_args(wanted) or (wanted,)
         if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):

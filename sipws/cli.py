@@ -5,7 +5,6 @@ Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wron
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -13,7 +12,15 @@ from typing import Any, get_args
 
 import uvloop
 
-from hep.usage import DONE, WRONG_INPUT
+from hep.usage import (
+    DONE,
+    FAILED,
+    UNWRITABLE,
+    WRONG_INPUT,
+    abandon_output,
+    clipped,
+    open_standard_streams,
+)
 from sipws import __version__, console, ctl_cli, descriptors, filter_cli, log, parent
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
@@ -29,19 +36,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit status.
     """
+    open_standard_streams()
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        # Here, and not at the end of Python, where an error is a traceback.
+        sys.stdout.flush()
     except SipwsError as exc:
-        print(f"sipws: {exc}", file=sys.stderr)
+        print(f"sipws: {clipped(str(exc))}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
         return DONE
     except BrokenPipeError:
-        # Whoever read our output has had enough. What is still buffered would fail once more
-        # when Python flushes it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has had enough.
+        abandon_output()
         return DONE
+    except OSError as exc:
+        if exc.errno not in UNWRITABLE:
+            raise
+        print(f"sipws: the output cannot be written: {exc.strerror}", file=sys.stderr)
+        abandon_output()
+        return FAILED
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -292,6 +292,11 @@ class Config(Section):
             raise ConfigurationError(f"{path}: cannot be read: {exc.strerror}") from exc
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise ConfigurationError(f"{path}: not TOML: {exc}") from exc
+        except RecursionError as exc:
+            raise ConfigurationError(f"{path}: tables or lists are nested too deeply") from exc
+        except ValueError as exc:
+            # Python refuses to read a number of more than 4,300 digits.
+            raise ConfigurationError(f"{path}: a number has too many digits: {exc}") from exc
         for settings, key in _paths_in(table):
             if isinstance(settings, dict) and isinstance(settings.get(key), str):
                 settings[key] = path.parent / settings[key]

@@ -1,6 +1,7 @@
 """MI methods about connections: what is alive, and closing one (OpenSIPS net/net_tcp.c)."""
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,11 @@ REASON: Final = "closed by the operator"
 
 STATES: Final = {Phase.HANDSHAKE: 1, Phase.OPEN: 0, Phase.CLOSING: 2}
 """OpenSIPS' numbers: S_CONN_CONNECTING, S_CONN_OK, S_CONN_EOF (net/tcp_conn_defs.h)."""
+
+_CODE: Final = "[0-9]{1,5}"
+_ID: Final = "[0-9]{1,20}"
+"""What can be a close code, and a connection's id: a number of 64 bits. Python refuses to read
+thousands of digits."""
 
 UNLIMITED: Final = "unlimited"
 """In the place of the time at which OpenSIPS would drop an idle connection: here nothing does."""
@@ -50,7 +56,12 @@ def connection_commands(application: "Application") -> dict[str, Callable[..., A
     ) -> str:
         """Close a connection, named by its peer's IP:PORT or by its id, with a close frame."""
         named = id if id is not None else ipport
-        if named is None or not str(code).isdecimal() or not isinstance(reason, str):
+        if (
+            not isinstance(named, str | int)
+            or not isinstance(code, str | int)
+            or not re.fullmatch(_CODE, str(code))
+            or not isinstance(reason, str)
+        ):
             raise MiError("Invalid params", INVALID_PARAMS)
         flow = _find(application, str(named))
         if flow is None:
@@ -67,7 +78,7 @@ def connection_commands(application: "Application") -> dict[str, Callable[..., A
 
 def _find(application: "Application", named: str) -> Flow | None:
     flows = application.server.flows
-    if named.isdecimal():
+    if re.fullmatch(_ID, named):
         return flows.get(int(named))
     return next((flow for flow in flows if str(flow.connection.peer) == named), None)
 

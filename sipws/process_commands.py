@@ -24,10 +24,12 @@ def process_commands(application: "Application") -> dict[str, Callable[..., Any]
         """
         if not isinstance(statistics, list) or not all(isinstance(x, str) for x in statistics):
             raise MiError("Invalid params", INVALID_PARAMS)
+        # Each wanted once: a list of thousands would hold up everybody.
+        numbers = read_statistics(application)
         found = {
-            full: number
-            for wanted in statistics
-            for full, number in read_statistics(application).items()
+            full: numbers[full]
+            for wanted in dict.fromkeys(statistics)
+            for full in numbers
             if _is_meant(full, wanted)
         }
         if not found:

@@ -136,11 +136,16 @@ def inherited_sockets(environment: Environment = os.environ) -> list[Inherited]:
     Raises:
         ConfigurationError: one is not there, or cannot be listened on.
     """
-    count = number_in(environment.pop("LISTEN_FDS", "")) or 0
+    given = environment.pop("LISTEN_FDS", "")
     for_whom = environment.pop("LISTEN_PID", "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")
     if for_whom != str(os.getpid()):
         return []
+    if (count := number_in(given or "0")) is None:
+        raise ConfigurationError(
+            f"LISTEN_FDS = {given[:40]!r} is no number of sockets; unset LISTEN_FDS and LISTEN_PID"
+            " unless a service manager sets them"
+        )
     found: list[Inherited] = []
     try:
         for number in range(count):

@@ -130,7 +130,7 @@ class Certificates:
             )
         try:
             context.load_verify_locations(self._client_ca)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             raise ConfigurationError(
                 f"TLS client authorities {self._client_ca} cannot be used: {exc}; it is to be a"
                 " PEM file with certificates"
@@ -242,7 +242,7 @@ def client_context(authority: Path | None = None) -> ssl.SSLContext:
             context.load_default_certs()
         else:
             context.load_verify_locations(authority)
-    except (OSError, ssl.SSLError) as exc:
+    except (OSError, ValueError) as exc:
         raise ConfigurationError(
             f"TLS authority {authority} cannot be used: {exc}; it is to be a PEM file with the"
             " certificates of the authorities to trust"

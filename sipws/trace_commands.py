@@ -13,6 +13,9 @@ from sipws.trace_points import TracePoint
 if TYPE_CHECKING:
     from sipws.app import Application
 
+LONGEST_NAME: Final = 255
+"""Characters of an id, a destination or a filter."""
+
 
 MOST_CROWDED_OUT: Final = 10
 """Connections that are listed of those whose packets were dropped because a queue was full."""
@@ -29,7 +32,7 @@ def trace_commands(application: "Application") -> dict[str, Callable[..., Any]]:
         """Trace to one more destination, live: ``hep:HOST:PORT;transport=tcp;version=3``."""
         filters = [filter] if isinstance(filter, str) else filter
         texts = (id, uri, *filters) if isinstance(filters, list | tuple) else (None,)
-        if not all(isinstance(text, str) for text in texts):
+        if not all(map(_is_text, texts)):
             raise MiError("Invalid params", INVALID_PARAMS)
         try:
             application.start_trace(id, uri, filters)
@@ -39,6 +42,8 @@ def trace_commands(application: "Application") -> dict[str, Callable[..., Any]]:
 
     def trace_stop(id: str) -> str:  # noqa: A002 - the parameter's name on the wire
         """End a trace that was started."""
+        if not isinstance(id, str):
+            raise MiError("Invalid params", INVALID_PARAMS)
         try:
             application.trace_points.stop(id)
         except TracePointError as exc:
@@ -50,6 +55,14 @@ def trace_commands(application: "Application") -> dict[str, Callable[..., Any]]:
         return {"Traces": [_described(point) for point in application.trace_points.read()]}
 
     return {"trace_start": trace_start, "trace_stop": trace_stop, "trace_list": trace_list}
+
+
+def _is_text(given: object) -> bool:
+    """Whether this can be an id, a destination or a filter. Logs and metrics repeat them.
+
+    So there are no line ends, control or formatting characters, and no thousands of characters.
+    """
+    return isinstance(given, str) and given.isprintable() and len(given) <= LONGEST_NAME
 
 
 def _described(point: TracePoint) -> dict[str, Any]:

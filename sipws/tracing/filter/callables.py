@@ -28,7 +28,7 @@ def load_callable(path: str) -> Callable[[Any], bool]:
         )
     try:
         found: Any = importlib.import_module(module_name)
-    except ImportError as exc:
+    except (ImportError, TypeError, ValueError) as exc:
         raise ConfigurationError(
             f"filter {path!r}: the module {module_name!r} cannot be imported ({exc}); is it on"
             " PYTHONPATH?"
