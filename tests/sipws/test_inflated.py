@@ -146,3 +146,21 @@ async def test_what_is_left_of_a_reset_connection_is_dropped(serve: Serve, upgra
     assert closed.messages_in == handled
     async with asyncio.timeout(5):
         await server.flows.wait_empty()
+
+
+async def test_a_paused_connection_waits_while_others_are_served(
+    serve: Serve, upgrade: bytes
+) -> None:
+    # One message is a minute's worth.
+    server, events = await serve(
+        limits=Limits(max_chunks=0, inflate_rate=SIZE / 60), compression=True
+    )
+    loop = asyncio.get_running_loop()
+    with await opened(server, upgrade) as greedy:
+        await loop.sock_sendall(greedy, BOMB * 10)
+        first = (await events.wait_for(MessageReceived)).connection
+        for count in range(2, 7):
+            with await opened(server, upgrade) as other:
+                await loop.sock_sendall(other, compressed(b"OPTIONS"))
+                await events.wait_for(MessageReceived, count)
+    assert [x.connection for x in events.of(MessageReceived)].count(first) == 1
