@@ -56,8 +56,9 @@ def connections_within(descriptors: int, *, relayed: bool) -> int:
         descriptors: that the process may have.
         relayed: whether each connection has one to an upstream beside it.
     """
-    # With very few of them connections still get half.
-    room = max(descriptors - RESERVE, descriptors // 2)
+    # With very few of them connections still get a quarter: beside 64 peers that are being refused
+    # more would leave none for the control interface.
+    room = max(descriptors - RESERVE, descriptors // 4)
     return max(1, room // 2 if relayed else room)
 
 
@@ -120,7 +121,8 @@ class Watch:
         self._were_left = False
         if (now := time.monotonic()) < self._silent_until:
             return
-        self._silent_until = now + self._interval
+        # A timer of the loop may come some milliseconds early or late.
+        self._silent_until = now + self._interval * 0.9
         log.error(
             "no file descriptor is left (this process may have %d): new connections are dropped,"
             " and no upstream, collector or file can be opened; lower max_connections, or raise the"

@@ -51,8 +51,8 @@ def none_left() -> Iterator[None]:
     [
         (65536, False, 65536 - RESERVE),
         (65536, True, (65536 - RESERVE) // 2),
-        (256, False, 128),
-        (256, True, 64),
+        (256, False, 64),
+        (256, True, 32),
         (1, True, 1),
     ],
 )
