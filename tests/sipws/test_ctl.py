@@ -11,10 +11,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
+from sipws import ctl_client
 from sipws.app import Application
 from sipws.cli import main
 from sipws.config import Config
 from sipws.ctl_cli import TOKEN, age
+from sipws.mi import MiError
 from sipws.plan import Plan
 
 SIP = [Subprotocol("sip")]
@@ -172,3 +174,22 @@ async def test_without_a_path_the_right_one_is_meant(
 )
 def test_ages_have_two_units(seconds: float, text: str) -> None:
     assert age(seconds) == text
+
+
+@pytest.mark.parametrize("words", [["trace"], ["trace", "--json"]])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_the_answer_says_acts_on_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, words: list[str], fails: bool
+) -> None:
+    evil = "a\x1b[2J\x7f\x9b31m\u2028\u202eb"
+
+    def ask(*_: object) -> dict[str, str]:
+        if fails:
+            raise MiError(evil)
+        return {"mode": evil}
+
+    monkeypatch.setattr(ctl_client, "ask", ask)
+    assert main(["ctl", *words]) == int(fails)
+    said = "".join(capsys.readouterr())
+    assert "31m" in said
+    assert said.replace("\n", "").isprintable()

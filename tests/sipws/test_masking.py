@@ -255,6 +255,13 @@ def test_what_stands_behind_more_lines_than_are_looked_at_is_not_told() -> None:
         assert masked.endswith(b"X: a\r\n***\r\n")
 
 
+def test_of_more_members_than_are_looked_at_none_is_told() -> None:
+    members = b",".join(b"a%d:x" % i for i in range(250))
+    assert mask(b"GET / HTTP/1.1\r\nX: {%b,pin:1}\r\n\r\n" % members) == (
+        b"GET / HTTP/1.1\r\n***\r\n\r\n"
+    )
+
+
 def test_180_cookies_are_told_by_name() -> None:
     cookies = b"; ".join(b"a%d=hunter%d" % (i, i) for i in range(180))
     masked = mask(b"GET / HTTP/1.1\r\nCookie: " + cookies + b"\r\n\r\n")

@@ -346,6 +346,12 @@ def test_of_credentials_in_messages_so_much_is_traced(
     assert [packet.correlation_id for packet in traced.packets[:2]] == [b"c1", b"c1"]
 
 
+def test_where_all_is_masked_what_a_server_proves_is_too(bus, connection) -> None:
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, mask_sip="all"))
+    traced.receive(b"SIP/2.0 200 OK\r\nAuthentication-Info: rspauth=abc\r\nCall-ID: c1\r\n\r\n")
+    assert b"Authentication-Info: ***\r\n" in traced.payloads[0]
+
+
 @pytest.mark.parametrize("name", [b"Authorization", b"AUTHORIZATION", b"aUtHoRiZaTiOn"])
 @pytest.mark.parametrize("via", [b"", b"Via: SIP/2.0/WS a;branch=z9hG4bKx\r\n"])
 def test_a_token_is_found_before_and_behind_other_letters(bus, connection, name, via) -> None:
