@@ -40,8 +40,10 @@ def is_sip(data: bytes) -> bool:
 
 def call_id(message: bytes) -> bytes | None:
     """The value of Call-ID, or of its compact form ``i``, as a correlation id."""
-    end = _HEAD_END.search(message)
-    found = _CALL_ID.search(message, 0, end.start() + 1 if end else len(message))
+    # Empty lines before the start line are no end of the head.
+    start = len(message) - len(message.lstrip(b"\r\n"))
+    end = _HEAD_END.search(message, start)
+    found = _CALL_ID.search(message, start, end.start() + 1 if end else len(message))
     value = found[1].rstrip(b" \t") if found else b""
     return identifier(value) if value else None
 

@@ -26,6 +26,10 @@ class Assembly:
         """Bytes that are held of a message that is not complete."""
         return len(self._data)
 
+    def begun(self, longest: int) -> bytes:
+        """The first bytes that are held of a message that is not complete."""
+        return bytes(self._data[:longest])
+
     def add(self, frame: Frame) -> tuple[bytes, bool] | None:
         """Take a data frame.
 

@@ -21,6 +21,9 @@ from sipws.masking import USUAL, E, Masking
 
 log: Final = logging.getLogger("sipws.connections")
 
+LONGEST_QUOTE: Final = 100
+"""Bytes of a message that a line quotes: its start line. In JSON there are more."""
+
 
 def log_connections(bus: Bus, masking: Masking = USUAL) -> bool:
     """Log how connections begin and end, and what goes wrong on them, with level info.
@@ -76,7 +79,14 @@ def _handshake_failed(event: HandshakeFailed) -> None:
 
 def _error_occurred(event: ErrorOccurred) -> None:
     text = f"{event.kind}: {event.detail}"
-    _log("error", event, text, kind=event.kind.value, detail=event.detail)
+    fields = {"kind": event.kind.value, "detail": event.detail}
+    if event.call_id is not None:
+        fields["call_id"] = _readable(event.call_id)
+        text += f"; Call-ID {fields['call_id']}"
+    if event.excerpt:
+        fields["excerpt"] = _readable(event.excerpt)
+        text += f"; the message begins {_readable(event.excerpt[:LONGEST_QUOTE])!r}"
+    _log("error", event, text, **fields)
 
 
 def _closed(event: Closed) -> None:
@@ -114,3 +124,7 @@ def _log(name: str, event: ConnectionEvent, text: str, **fields: Any) -> None:
         **fields,
     }
     log.info("%s #%d %s", connection.peer, connection.id, text, extra=extra)
+
+
+def _readable(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")

@@ -148,6 +148,13 @@ class ErrorKind(StrEnum):
     """The application raised while it handled a message."""
 
 
+LONGEST_EXCERPT: Final = 500
+"""Bytes of a message that an error quotes: enough to see what it is."""
+
+LONGEST_CALL_ID: Final = 255
+"""Bytes of a Call-ID that an error names. Real ones have up to 100; of a longer one nothing is
+said, as a part of it would be another call's."""
+
 NO_STATUS: Final = 1005
 """Close code of a close frame without a code (RFC 6455 section 7.4.1); never sent."""
 
@@ -319,6 +326,14 @@ class ErrorOccurred(ConnectionEvent):
     kind: ErrorKind
     detail: str
     """What was wrong, for a person to read."""
+
+    # How much of the message had come depends on where the network cut it.
+    excerpt: bytes = field(default=b"", compare=False)
+    """The first bytes of the message that it went wrong with, as far as they had come and can be
+    read: at most `LONGEST_EXCERPT`."""
+
+    call_id: bytes | None = field(default=None, compare=False)
+    """The Call-ID of that message, if it had come: at most `LONGEST_CALL_ID` bytes."""
 
 
 @value

@@ -33,6 +33,7 @@ from sipws.instances import REGISTER
 from sipws.keepalive import KEEP_ALIVE, KEEP_ALIVE_ANSWER, KeptAlive
 from sipws.phase import CLOSED, Phase
 from sipws.server_session import ServerSession, let_in
+from sipws.sip import LINE_ENDS
 from sipws.surroundings import Arrived, Surroundings
 from sipws.uptake import bound_waiting
 
@@ -243,9 +244,9 @@ class Flow(KeptAlive):
         message = event.data
         try:
             # Unlike a strip of both ends this copies nothing of a message that starts with text.
-            if message.lstrip(b"\r\n"):
+            if sip := message.lstrip(LINE_ENDS):
                 # A byte is compared in a third of the time.
-                if message[0] == _R and message.startswith(REGISTER):
+                if sip[0] == _R and sip.startswith(REGISTER):
                     self._registered(event)
                 self._shared.handler(self, message)
             elif message == KEEP_ALIVE:

@@ -42,6 +42,7 @@ PONG: Final = 0x8A
 CONTROL: Final = 0x08
 """The bit of the opcode that control frames have and data frames have not."""
 
+_RESERVED: Final = 0x70
 _LENGTH: Final = 0x7F
 _MASKED: Final = 0x80
 _LENGTH_IN_2_BYTES: Final = 126
@@ -120,6 +121,35 @@ def length_problem(frame: bytes) -> str | None:
     if length > _LONGEST_IN_8_BYTES:
         return "a frame's length in 8 bytes has its first bit set (RFC 6455 section 5.2)"
     return f"a frame's length of {length} is written in {size} bytes (RFC 6455 section 5.2)"
+
+
+def payload_begun(buffer: bytes | bytearray, start: int, longest: int) -> bytes:
+    """The first bytes of a data frame's payload, of a frame that may not be all there.
+
+    Args:
+        buffer: what has been received.
+        start: where the frame starts in it.
+        longest: bytes that are wanted.
+
+    Returns:
+        the bytes, unmasked; none of a control frame or of one that an extension has changed.
+    """
+    size = len(buffer)
+    if size < start + 2 or buffer[start] & (CONTROL | _RESERVED):
+        return b""
+    second = buffer[start + 1]
+    length = second & _LENGTH
+    payload = start + 2
+    if length >= _LENGTH_IN_2_BYTES:
+        extended = payload
+        payload += 2 if length == _LENGTH_IN_2_BYTES else 8
+        length = int.from_bytes(buffer[extended:payload], "big")
+    mask = b""
+    if second & _MASKED:
+        mask = bytes(buffer[payload : payload + _MASK_SIZE])
+        payload += _MASK_SIZE
+    data = bytes(buffer[payload : payload + min(length, longest)])
+    return apply_mask(data, mask) if mask and data else data
 
 
 def short_control(frame: bytes) -> bytes:

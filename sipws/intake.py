@@ -7,6 +7,7 @@ others should have to wait for are left to `Intake.take_more`.
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -16,6 +17,8 @@ from sipws.assembly import Assembly
 from sipws.engine import feed, is_plain
 from sipws.events import (
     LOCAL,
+    LONGEST_CALL_ID,
+    LONGEST_EXCERPT,
     PEER,
     Connection,
     ErrorKind,
@@ -24,7 +27,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
-from sipws.frames import length_problem, next_frame, whole_messages
+from sipws.frames import length_problem, next_frame, payload_begun, whole_messages
 from sipws.limits import (
     BYTES_A_TURN,
     BYTES_LIKE_A_FRAME,
@@ -33,13 +36,19 @@ from sipws.limits import (
     Limits,
 )
 from sipws.phase import OPEN, Phase
-from sipws.pieces import Pieces
+from sipws.pieces import PIECE_SIZE, Pieces
+from sipws.sip import call_id
 from sipws.wire import Wire
 
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 _FEW: Final = 2 * FRAMES_A_TURN - 1
 """Bytes that hold fewer frames than are taken at once: the shortest frame has two."""
+
+_LOOKED_AT: Final = 4096
+"""Bytes in which the Call-ID is looked for of a message that fails its connection."""
+
+_OPCODE: Final = 0x0F
 
 _ERROR_OF_CODE: Final = {
     1002: ErrorKind.PROTOCOL_ERROR,
@@ -127,9 +136,13 @@ class Intake(Wire):
                     self._leave(data, start)
                     return happened
             frame = bytes(buffer[start:end])
-            start = end
+            begin, start = start, end
             if not (plain and self._take_control(frame)):
+                held = len(self._assembly)
                 told = self._receive_frame(frame, now)
+                if told and type(told[-1]) is ErrorOccurred:
+                    # Of a frame that is too long, only the header was handed over.
+                    told[-1] = self._quoting(told[-1], held, buffer, begin)
                 happened += told
                 if told and type(told[0]) is MessageReceived:
                     more -= len(told[0].data) // BYTES_LIKE_A_FRAME
@@ -147,8 +160,45 @@ class Intake(Wire):
             received += data[start:]
         # A read that ended with a fragment is that one piece, and counted.
         if received and self.phase is OPEN:
-            happened += self._count_piece(len(received) + len(self._assembly), now)
+            held = len(self._assembly)
+            for failed in self._count_piece(len(received) + held, now):
+                happened.append(self._quoting(failed, held, received, 0))
         return happened
+
+    def _quoting(
+        self, failed: ErrorOccurred, held: int, buffer: bytes | bytearray, start: int
+    ) -> ErrorOccurred:
+        """An error with what can be read of the message that it is about, and the setting's name.
+
+        Args:
+            failed: the error.
+            held: bytes of the message that had come before the frame.
+            buffer: what has been received.
+            start: where the frame starts in it that it went wrong with.
+        """
+        detail = failed.detail
+        match failed.kind:
+            case ErrorKind.MESSAGE_TOO_BIG:
+                detail += f" (max_message_size = {self._limits.message_size})"
+            case ErrorKind.TOO_MANY_CHUNKS:
+                detail += (
+                    f" (ws_max_msg_chunks = {self._limits.max_chunks}, and one piece more for each"
+                    f" {PIECE_SIZE} bytes)"
+                )
+            case ErrorKind.BAD_UTF8:
+                pass
+            case _:
+                return failed
+        is_next = buffer[start] & _OPCODE == Opcode.CONT
+        begun = self._assembly.begun(min(held, _LOOKED_AT)) if is_next else b""
+        if not self._engine.extensions:
+            # Else it may be compressed.
+            begun += payload_begun(buffer, start, _LOOKED_AT - len(begun))
+        # The last line may not be all there.
+        named = call_id(begun[: begun.rfind(b"\n") + 1])
+        if named is not None and len(named) > LONGEST_CALL_ID:
+            named = None
+        return replace(failed, detail=detail, excerpt=begun[:LONGEST_EXCERPT], call_id=named)
 
     def _leave(self, data: bytes, start: int) -> None:
         """Leave what has been received, from there on, to `take_more`."""
@@ -165,7 +215,7 @@ class Intake(Wire):
         self._inflated_until = until
         self.pause = max(0.0, until - now - INFLATE_BURST)
 
-    def _count_piece(self, size: int, now: float) -> list[Event]:
+    def _count_piece(self, size: int, now: float) -> list[ErrorOccurred]:
         """Count a cut in a message of which so many bytes have come."""
         problem = self._pieces.add(size)
         if problem is None:
@@ -179,7 +229,7 @@ class Intake(Wire):
         if problem := length_problem(frame_bytes):
             if self.phase is OPEN:
                 kind, code = ErrorKind.PROTOCOL_ERROR, CloseCode.PROTOCOL_ERROR
-                return self._fail(kind, code, problem, now)
+                return [*self._fail(kind, code, problem, now)]
             # As the engine does with a wrong frame behind our close frame.
             engine.fail(CloseCode.PROTOCOL_ERROR, problem)
             return []
@@ -204,9 +254,9 @@ class Intake(Wire):
             message = self._assembly.add(frame)
         except UnicodeDecodeError as exc:
             detail = f"text that is not UTF-8: {exc.reason} at byte {exc.start}"
-            return self._fail(ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now)
+            return [*self._fail(ErrorKind.BAD_UTF8, CloseCode.INVALID_DATA, detail, now)]
         if message is None:
-            return self._count_piece(len(self._assembly), now)
+            return [*self._count_piece(len(self._assembly), now)]
         self._pieces.start_anew()
         self._messages_in += 1
         return [MessageReceived(self.connection, now, *message)]
@@ -223,7 +273,9 @@ class Intake(Wire):
         self._start_closing(LOCAL, str(engine.parser_exc))
         return [ErrorOccurred(self.connection, now, kind, str(engine.parser_exc))]
 
-    def _fail(self, kind: ErrorKind, code: CloseCode, detail: str, now: float) -> list[Event]:
+    def _fail(
+        self, kind: ErrorKind, code: CloseCode, detail: str, now: float
+    ) -> list[ErrorOccurred]:
         """Fail the connection (RFC 6455 section 7.1.7) for a reason that the engine did not see."""
         self._engine.fail(code, detail)
         self._last_answers = True

@@ -33,6 +33,7 @@ from sipws.events import (
     ErrorOccurred,
     HandshakeFailed,
 )
+from sipws.sip_masking import in_quote
 
 LEAST: Final = 4
 """Bytes of a credential that is looked for in what quotes it: less stands in any text by chance."""
@@ -116,6 +117,10 @@ class Masking:
         if isinstance(event, Closed):
             # Most have no reason.
             return event if not event.reason else self._reworded(event, "reason")
+        if isinstance(event, ErrorOccurred) and event.excerpt:
+            quoted = event.excerpt.decode("utf-8", "backslashreplace")
+            masked = self.about(event.connection, in_quote(quoted, "tokens"))
+            event = event if masked == quoted else replace(event, excerpt=masked.encode())
         if not isinstance(event, _WITH_HANDSHAKE):
             is_prose = isinstance(event, (ErrorOccurred, ConnectFailed))
             return self._reworded(event, "detail") if is_prose else event

@@ -251,6 +251,11 @@ def _tracing(points: Sequence[TracePoint]) -> Iterator[Family]:
         "counter",
         "Messages that are no SIP, told as network events.",
     )
+    broken_sip = Family(
+        "sipws_trace_messages_broken_sip_total",
+        "counter",
+        "SIP messages that collectors drop or misfile; traced, and told as network events.",
+    )
     too_long = Family(
         "sipws_trace_packets_too_long_total",
         "counter",
@@ -269,11 +274,12 @@ def _tracing(points: Sequence[TracePoint]) -> Iterator[Family]:
         packets.add(point.tracer.offered, trace=trace)
         left_out.add(counters["left_out"], trace=trace)
         no_sip.add(counters["no_sip"], trace=trace)
+        broken_sip.add(counters["broken_sip"], trace=trace)
         too_long.add(counters["too_long"], trace=trace)
         for cause, count in sorted(point.tracer.dropped.items()):
             not_made.add(count, trace=trace, cause=cause)
     if points:
-        yield from (decisions, failures, packets, left_out, no_sip, too_long, not_made)
+        yield from (decisions, failures, packets, left_out, no_sip, broken_sip, too_long, not_made)
 
 
 def _hep(points: Sequence[TracePoint]) -> Iterator[Family]:

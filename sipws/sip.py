@@ -42,6 +42,10 @@ _SPELLINGS: Final = COMPACT_FORMS | {
 }
 """Header names as they are mostly written, with their long form in lower case."""
 
+LINE_ENDS: Final = b"\r\n"
+"""What may stand before a start line, in any number and order, and is to be ignored (RFC 3261
+section 7.5): such as the keep-alive of RFC 5626 section 3.5.1, sent together with a request."""
+
 _CR: Final = 0x0D
 _CALL_ID: Final = re.compile(
     # As nearly all write it, then in any other way; spelled out, since the flag for it makes the
@@ -60,11 +64,14 @@ _FLOW_TIMER: Final = re.compile(
 )
 _START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
 _FOLDED: Final = (" ", "\t")
+_EMPTY_LINE: Final = (b"\r", b"\n")
 _FOLD: Final = re.compile(rb"\r?\n[ \t]+")
 
 
 def call_id(message: bytes) -> bytes | None:
     """The Call-ID of a message, without parsing the rest of it; None where there is none."""
+    # An empty line before the start line looks like the end of the head.
+    message = message.lstrip(LINE_ENDS)
     match = _CALL_ID.search(message)
     if match and (found := match[1] or match[2] or match[3]):
         return found
@@ -76,7 +83,11 @@ def call_id(message: bytes) -> bytes | None:
 def flow_timer(message: bytes) -> int | None:
     """Seconds after which a server gives up a quiet flow, where its answer says so (RFC 5626)."""
     if not message.startswith(b"SIP/2.0 2"):
-        return None
+        if message[:1] not in _EMPTY_LINE:
+            return None
+        message = message.lstrip(LINE_ENDS)
+        if not message.startswith(b"SIP/2.0 2"):
+            return None
     match = _FLOW_TIMER.search(message, 0, end_of_head(message) + 2)
     return int(match[1]) if match else None
 
@@ -109,7 +120,10 @@ class Message:
 
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
-        """Read the head of a message; None where there is no SIP start line."""
+        """Read the head of a message; None where there is no SIP start line.
+
+        Empty lines before the start line are ignored (RFC 3261 section 7.5).
+        """
         # SIP is UTF-8 (RFC 3261 section 7.3.1); what is not is kept, to be echoed as it came.
         head = data.partition(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
         start_line, *lines = head.split("\r\n")
@@ -118,6 +132,8 @@ class Message:
             head = head.replace("\r\n", "\n").partition("\n\n")[0]
             start_line, *lines = head.split("\n")
         if not _START_LINE.fullmatch(start_line):
+            if data[:1] in _EMPTY_LINE:
+                return cls.parse(data.lstrip(LINE_ENDS))
             return None
         headers: dict[str, list[str]] = {}
         for line in lines:

@@ -1,4 +1,4 @@
-"""Which SIP messages are traced, and what they are found by in Homer. Pure."""
+"""Which SIP messages are traced, what they are found by in Homer, and which it loses. Pure."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,15 +7,9 @@ from typing import Final
 from zlib import crc32
 
 from hep.correlation import identifier
-from sipws.sip import call_id, end_of_head, unfolded
+from hep.sip_stream import is_sip
+from sipws.sip import LINE_ENDS, call_id, end_of_head, unfolded
 
-STATUS: Final = b"SIP/2.0 "
-"""The first bytes of a response."""
-
-REQUEST: Final = b" SIP/2.0\r\n"
-"""The last bytes of a request's first line."""
-
-_LINE_ENDS: Final = b"\r\n"
 _LWS: Final = rb"[ \t]*+(?:\r?\n[ \t]++)?+"
 """White space, which may go over the end of a line (RFC 3261 section 25.1); none is given back, or
 a header of blanks would be tried in every way."""
@@ -45,6 +39,50 @@ class MessageRules:
     such as ``X-CID`` (Kamailio and heplify call it so), which ties the legs of a call together."""
 
 
+STATUS: Final = b"SIP/2.0 "
+"""The first bytes of a response."""
+
+REQUEST: Final = b" SIP/2.0\r\n"
+"""The last bytes of a request's first line."""
+
+SECOND: Final = b"\r\nCall-ID:"
+"""What is not to come behind the first Call-ID."""
+
+usual: Final = re.compile(
+    # The first Call-ID with a CSeq next to it, as in RFC 3261's examples: group 1 or 2 as nearly
+    # all write it, group 3 or 4 in another spelling. Without a group: another Call-ID, or no more
+    # head. Each way begins with a letter of its own, as such are told apart at once. Collectors
+    # read lines that end in CRLF.
+    rb"\r\n(?:C(?:all-ID: ([!-~]+)\r\nCSeq: [0-9]+ [A-Z]{3}"
+    rb"|Seq: [0-9]+ [A-Z]{3,}+\r\nCall-ID: ([!-~]+)(?=\r\n))"
+    rb"|[cC][aA][lL][lL]-[iI][dD][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?"
+    rb"|[iI][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?|\r)"
+    % ((rb"[cC][sS][eE][qQ][ \t]*+:[ \t]*+[0-9]+[ \t]++[A-Z]{3}",) * 2)
+).search
+"""Finds Call-ID and CSeq of a message at one look; see `has_second` for what it does not see."""
+
+SHORTEST: Final = 33
+"""Bytes of a message that heplify-server takes: it counts a shorter one as a keep-alive."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_PREFIX: Final = re.compile(rb"[^!-~]{1,16}")
+_LONGEST_START: Final = 8 * 1024
+"""Bytes in which a start line is looked for behind what stands in front of it."""
+_QUOTED: Final = 40
+"""Bytes of a header's value that are quoted."""
+
+_REQUEST_WITH_BLANKS: Final = re.compile(
+    rb"[A-Za-z0-9.!%*_+`'~-]{1,64} [^\r\n]{1,4096} SIP/2\.0\r?\n"
+)
+"""A request whose URI has blanks in it, which collectors take."""
+_CALL_IDS: Final = re.compile(
+    rb"\r\n(?:call-id|i)[ \t]*+:[ \t]*+([^\r\n]*+)(\r?\n[ \t]++[^ \t\r\n])?", re.IGNORECASE
+)
+_CSEQS: Final = re.compile(
+    rb"\r\ncseq[ \t]*+:[ \t]*+([^\r\n]*+)(\r?\n[ \t]++[^ \t\r\n])?", re.IGNORECASE
+)
+_CSEQ_VALUE: Final = re.compile(rb"[0-9]+[ \t]+[!-~]{3}")
+
 Select = Callable[[bytes, bytes | None], bool]
 """Whether a message is traced, by its bytes and the id of its call (`identifier`)."""
 
@@ -52,9 +90,78 @@ Correlate = Callable[[bytes, bytes | None], bytes | None]
 """The correlation id of a message, by its bytes and the id of its call."""
 
 
-def is_keep_alive(message: bytes) -> bool:
-    """Whether a message is nothing but line ends (RFC 5626 section 3.5.1)."""
-    return not message.strip(_LINE_ENDS)
+def has_second(message: bytes, first: re.Match[bytes]) -> bool:
+    """Whether another Call-ID, in an unusual spelling, follows the one that `usual` found.
+
+    Only the spelling of the first one is looked for.
+    """
+    name = first[0][: first[0].index(b":") + 1]
+    return message.find(name, first.end()) >= 0
+
+
+def is_message(sip: bytes) -> bool:
+    """Whether this is SIP, however it is written; no line ends stand in front of it."""
+    return is_sip(sip) or _REQUEST_WITH_BLANKS.match(sip) is not None
+
+
+def what_stands_in_front(message: bytes) -> str:
+    """What keeps a message from being SIP, in words; empty where it is not what it starts with."""
+    message = message.lstrip(LINE_ENDS)
+    match = _PREFIX.match(message)
+    if match is None:
+        return ""
+    prefix = match[0]
+    shown = prefix.hex(" ").upper()
+    if prefix.startswith(_BOM):
+        return f"it starts with a byte order mark ({shown})"
+    if not is_message(message[match.end() : _LONGEST_START]):
+        return ""
+    if not prefix.strip(b" \t"):
+        return f"it starts with {'a blank' if len(prefix) == 1 else 'blanks'} ({shown})"
+    return f"the bytes {shown} stand in front of its start line"
+
+
+def what_is_broken(sip: bytes) -> str:
+    """Why a collector drops a SIP message, or files it under another Call-ID; empty if it does not.
+
+    The rules are those of heplify-server 1.60 that one message can break.
+
+    Args:
+        sip: a message that begins with its start line.
+    """
+    found = []
+    if len(sip) < SHORTEST:
+        found.append(f"it has {len(sip)} bytes, and at least {SHORTEST} are needed")
+    head = sip[: end_of_head(sip) + 2]
+    call_ids, problem = _values("Call-ID", _CALL_IDS, head)
+    if problem:
+        found.append(problem)
+    elif any(each != call_ids[0] for each in call_ids):
+        first, last = (_quoted(each) for each in (call_ids[0], call_ids[-1]))
+        found.append(f"{len(call_ids)} Call-IDs, the first {first}, the last {last}")
+    cseqs, problem = _values("CSeq", _CSEQS, head)
+    if problem:
+        found.append(problem)
+    elif not _CSEQ_VALUE.match(cseqs[0]):
+        found.append(f"CSeq {_quoted(cseqs[0])} is no number with a method of 3 letters or more")
+    if found and head.count(b"\n") != head.count(b"\r\n"):
+        found = ["lines end in LF alone"]
+    return "; ".join(found)
+
+
+def _values(name: str, header: re.Pattern[bytes], head: bytes) -> tuple[list[bytes], str]:
+    """The values of a header as a collector reads them, and what is wrong where it reads none."""
+    matches = list(header.finditer(head))
+    values = [value for match in matches if (value := match[1].rstrip(b" \t"))]
+    if len(values) == len(matches):
+        return values, "" if values else f"no {name}"
+    # What stands on the next line is not read.
+    folded = any(match[2] and not match[1].strip(b" \t") for match in matches)
+    return values, f"the {name} {'is folded onto the next line' if folded else 'is empty'}"
+
+
+def _quoted(value: bytes) -> str:
+    return repr(value[:_QUOTED].decode("latin-1"))
 
 
 def selector(rules: MessageRules) -> Select | None:

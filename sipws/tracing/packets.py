@@ -63,7 +63,7 @@ class ConnectionPackets:
 
     __slots__ = (
         "_connection", "_correlation_id", "_events", "_incoming", "_last", "_outgoing", "_settings",
-        "calls", "latest_call",
+        "broken", "calls", "latest_call",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, settings: PacketSettings) -> None:
@@ -77,6 +77,8 @@ class ConnectionPackets:
         self.calls: dict[bytes, None] = {}
         """The Call-IDs that used the connection last, the latest at the end."""
         self.latest_call: bytes | None = None
+        self.broken = 0
+        """Messages that collectors lose."""
 
     def network_event(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
         """A packet about the connection; found by the connection's id unless told."""

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from sipws.events import (
     ABNORMAL,
+    LONGEST_EXCERPT,
     Accepted,
     Closed,
     Connected,
@@ -28,9 +29,7 @@ from sipws.events import (
 )
 from sipws.printable import json_text, lines, on_one_line
 from sipws.tracing.losses import Loss
-
-LONGEST_EXCERPT: Final = 500
-"""Characters of a message that is no SIP: enough to see what it is instead."""
+from sipws.tracing.messages import what_stands_in_front
 
 LONGEST_LINE: Final = 1_000
 """Characters of a log line, which is sent to each of the calls that used a connection."""
@@ -136,7 +135,7 @@ def _error_occurred(event: ErrorOccurred) -> Parts:
             ("Status", "FAILURE"),
             ("Message", event.detail),
         ),
-        (("Error", event.kind),),
+        (("Error", event.kind), *_quoted(event)),
     )
 
 
@@ -183,15 +182,45 @@ def no_sip(event: MessageReceived | MessageSent, told: Callable[[str], str]) -> 
         told: leaves credentials out of what is told of it.
     """
     was = "received" if isinstance(event, MessageReceived) else "sent"
+    why = what_stands_in_front(event.data)
+    said = f"a message was {was} that is no SIP" + (f": {why}" if why else "")
+    return _about_message(event, "no-sip", said, told)
+
+
+def broken_sip(
+    event: MessageReceived | MessageSent,
+    why: str,
+    found: bytes | None,
+    told: Callable[[str], str],
+) -> Parts:
+    """A SIP message that Homer drops, or files under another Call-ID.
+
+    Args:
+        event: with the message.
+        why: what is wrong with it.
+        found: its Call-ID, where it has one.
+        told: leaves credentials out of what is told of it.
+    """
+    was = "received" if isinstance(event, MessageReceived) else "sent"
+    said = told(f"a SIP message was {was} that collectors drop or misfile: {why}")
+    parts = _about_message(event, "broken-sip", said, told)
+    if found is not None:
+        parts = parts.with_part("Call-ID", told(_text(found[:LONGEST_EXCERPT])))
+    return parts
+
+
+def _about_message(
+    event: MessageReceived | MessageSent, error: str, said: str, told: Callable[[str], str]
+) -> Parts:
     return Parts(
         (
             ("Protocol", _protocol(event.connection)),
             ("Event", "MESSAGE"),
             ("Status", "FAILURE"),
-            ("Message", f"a message was {was} that is no SIP"),
+            ("Message", said),
         ),
         (
-            ("Error", "no-sip"),
+            ("Error", error),
             ("Ws-Message", told(_text(event.data)[:LONGEST_EXCERPT])),
             ("Ws-Message-Bytes", str(len(event.data))),
         ),
@@ -284,6 +313,15 @@ def _destination(connection: Connection) -> tuple[Part, ...]:
     if connection.destination is None:
         return ()
     return (("Destination", connection.destination.partition("?")[0]),)
+
+
+def _quoted(event: ErrorOccurred) -> tuple[Part, ...]:
+    """What is known of the message that an error is about."""
+    named = () if event.call_id is None else (("Call-ID", _text(event.call_id)),)
+    if not event.excerpt:
+        return named
+    # It may be cut within a character, and its UTF-8 may be what is wrong with it.
+    return (*named, ("Ws-Message", event.excerpt.decode("utf-8", "backslashreplace")))
 
 
 def _text(raw: bytes) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
-from sipws.events import Accepted, Closed, Connected, Connection, ConnectionEvent
+from sipws.events import Accepted, Closed, Connected, Connection, ConnectionEvent, ErrorOccurred
 from sipws.masking import E, Masking
 from sipws.sip_masking import Scope, in_quote
 from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
@@ -97,6 +97,9 @@ class Writer:
 
     def masked(self, event: E) -> E:
         """An event without credentials."""
+        if isinstance(event, ErrorOccurred) and event.excerpt:
+            quoted = event.excerpt.decode("utf-8", "backslashreplace")
+            event = replace(event, excerpt=in_quote(quoted, self._mask_sip).encode())
         return event if self._masking is None else self._masking.event(event)
 
     def told(self, connection: Connection, text: str) -> str:

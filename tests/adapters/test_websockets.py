@@ -243,7 +243,7 @@ async def test_messages_in_fragments_and_broadcasts_are_told_whole(
 async def test_messages_right_behind_the_request_are_told_behind_the_answer(
     trace: Pipeline, homer: Homer
 ) -> None:
-    message = b"OPTIONS sip:a SIP/2.0\r\n\r\n"
+    message = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: c1\r\nCSeq: 1 OPTIONS\r\n\r\n"
     frame = bytes([0x81, 0x80 | len(message), 0, 0, 0, 0]) + message
     async with serving(trace) as port:
         await exchange(port, UPGRADE + 2 * frame)

@@ -232,7 +232,8 @@ async def test_a_zombie_is_told_pinged_and_dropped(serve: Any, upgrade: bytes) -
     await reader.readuntil(b"\r\n\r\n")
     [old] = server.flows
     async with connect(url(server), subprotocols=SIP) as client:
-        await client.send(register(PHONE).decode())
+        # Line ends in front of a request are ignored (RFC 3261 section 7.5).
+        await client.send("\r\n\r\n" + register(PHONE).decode())
         await events.wait_for(Superseded)
         [told] = events.of(Superseded)
         assert (told.connection, told.instance) == (old.connection, PHONE)

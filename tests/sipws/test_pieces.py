@@ -71,7 +71,10 @@ def test_a_message_in_many_small_reads_closes_with_1008(session: ServerSession, 
     [error] = feed(session, cut(message(200), size))
     assert isinstance(error, ErrorOccurred)
     assert error.kind is ErrorKind.TOO_MANY_CHUNKS
-    assert error.detail == f"4 pieces were {4 * size} bytes of a message, and not all of it"
+    assert error.detail == (
+        f"4 pieces were {4 * size} bytes of a message, and not all of it"
+        " (ws_max_msg_chunks = 4, and one piece more for each 512 bytes)"
+    )
     assert session.take_writes()[0][0][2:4] == (1008).to_bytes(2, "big")
 
 

@@ -28,7 +28,7 @@ from sipws.tracing.routes import decide_by_route, subject_of
 from sipws.tracing.tracer import Tracer, TraceSettings, Verdict
 
 GOLDEN = Path(__file__).parents[1] / "data" / "opensips-3.6.8" / "hep"
-MESSAGE = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: c1\r\n\r\n"
+MESSAGE = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: c1\r\nCSeq: 1 OPTIONS\r\n\r\n"
 LOG = 100
 """What tells a call of its connection's end, beside the packets that are looked at here."""
 

@@ -75,8 +75,9 @@ def test_keep_alives_are_no_sip_and_told_nowhere(bus, connection, keep_alive: by
     traced = Traced(bus, connection, SIP)
     traced.receive(keep_alive)
     assert traced.packets == []
+    # In front of a message it is no part of it (RFC 3261 section 7.5).
     traced.receive(keep_alive + message())
-    assert traced.payloads == [keep_alive + message()]
+    assert traced.payloads == [message()]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,8 @@ def test_keep_alives_are_no_sip_and_told_nowhere(bus, connection, keep_alive: by
 def test_what_has_a_start_line_is_sip(bus, connection, sip: bytes) -> None:
     traced = Traced(bus, connection, SIP)
     traced.receive(sip)
-    [packet] = traced.packets
+    # Where a collector would lose it, an event says so: see test_broken_sip.py.
+    [packet] = [each for each in traced.packets if each.protocol_type == hep.ProtocolType.SIP]
     assert (packet.protocol_type, packet.payload) == (hep.ProtocolType.SIP, sip)
 
 
@@ -162,7 +164,8 @@ def test_folded_headers_are_read_as_if_they_were_not(bus, connection) -> None:
             b"INVITE", b"BYE"
         )
     )
-    assert [packet.correlation_id for packet in traced.packets] == [b"c1", b"c1"]
+    sip = [each for each in traced.packets if each.protocol_type == hep.ProtocolType.SIP]
+    assert [packet.correlation_id for packet in sip] == [b"c1", b"c1"]
     correlate = correlator(MessageRules(correlation_headers=("X-CID",)))
     assert correlate is not None
     assert correlate(folded, None) == b"leg-a"
@@ -336,7 +339,12 @@ def test_of_credentials_in_messages_so_much_is_traced(
 ) -> None:
     traced = Traced(bus, connection, TraceSettings(trace_sip=True, mask_sip=scope))
     lines = b"\r\n".join(
-        [b"Call-ID: c1", b"Authorization: Bearer z1", b"Proxy-Authorization: Digest username=a"]
+        [
+            b"Call-ID: c1",
+            b"CSeq: 1 OPTIONS",
+            b"Authorization: Bearer z1",
+            b"Proxy-Authorization: Digest username=a",
+        ]
     )
     for start in (b"OPTIONS sip:a SIP/2.0\r\n", b"SIP/2.0 200 OK\r\n", b"\xef\xbb\xbfX\r\n"):
         traced.receive(start + lines + b"\r\n\r\n")
@@ -358,6 +366,8 @@ def test_a_token_is_found_before_and_behind_other_letters(bus, connection, name,
     traced = Traced(bus, connection, SIP)
     line = name + b": Bearer secret\r\n"
     for head in (via + line, line + via):
-        traced.receive(b"OPTIONS sip:a SIP/2.0\r\n" + head + b"Call-ID: c1\r\n\r\n")
+        traced.receive(
+            b"OPTIONS sip:a SIP/2.0\r\n" + head + b"Call-ID: c1\r\nCSeq: 1 OPTIONS\r\n\r\n"
+        )
     assert len(traced.payloads) == 2
     assert not any(b"secret" in payload for payload in traced.payloads)

@@ -26,7 +26,7 @@ from sipws.request import UpgradeRequest
 from sipws.tracing.packets import PacketSettings
 from sipws.tracing.tracer import Tracer, TraceSettings, Verdict
 
-MESSAGE = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: c1\r\n\r\n"
+MESSAGE = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: c1\r\nCSeq: 1 OPTIONS\r\n\r\n"
 
 
 class Life:
