@@ -2,139 +2,215 @@
 
 No sockets and no clock: valgrind (a Debian package) counts the instructions that the processor
 executes for an operation, which are the same whatever else the machine does. It shows what a change
-is worth where times differ by more from hour to hour. Prints a Markdown table; takes a minute.
+is worth where times differ by more from hour to hour. Prints a Markdown table; takes two minutes.
+
+``--check`` compares with what ``instructions.json`` holds and exits with 1 when a row has grown by
+more than 5 %. ``--record COMMIT`` counts the code of a commit and writes that file.
 """
 
+import argparse
 import asyncio
+import gc
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from peers import load
+from peers.budget import TOLERANCE, Budget, compare, differences, this_build
 
-import hep
-from sipws import responder
-from sipws.address import Listener
-from sipws.bus import Bus
-from sipws.deferred import DeferredBus, Gathering
-from sipws.flow import Flow
-from sipws.limits import Limits
-from sipws.registry import Registry
-from sipws.surroundings import Surroundings
-from sipws.tracing.tracer import Tracer, TraceSettings
+ROOT = Path(__file__).parents[1]
+RECORDED = Path(__file__).with_suffix(".json")
+PACKAGES = ("sipws", "hep")
 
 FEW, MANY = 200, 1000
-"""How often an operation is done in two runs: what else a process does is in both."""
+"""How many messages or connections two processes take: what else a process does is in both."""
 
-IN_FLIGHT = 8
-LISTENER = Listener.parse("ws:127.0.0.1:8080")
-
-OPERATIONS = {
-    "exchange": "a message taken and answered with a 200, 8 in a read",
-    "single": "the same, 1 in a read",
-    "connection": "a connection: accept, handshake, close",
-}
+TRACED = ", traced"
 
 
-class _Transport:
-    """A connection that takes everything and says nothing."""
+async def _do(name: str, count: int) -> None:
+    from peers.operations import ROWS
 
-    closing = False
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return ("127.0.0.1", 50000) if name in ("peername", "sockname") else default
-
-    def write(self, data: bytes) -> None:
-        """Let it go."""
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self.closing = True
-
-
-def _trace(bus: Bus) -> Callable[[], object]:
-    """Trace every event and message into a queue; returns what works off all that waits."""
-    deferred = DeferredBus(bus)
-    outbox = hep.Outbox()
-    packets = Gathering(
-        deferred, lambda gathered: outbox.put_all(gathered, sum(map(len, gathered)))
-    )
-    Tracer(deferred, packets.put, TraceSettings(trace_sip=True))
-
-    def work_off() -> None:
-        deferred.flush()
-        while outbox.take(1 << 16):
-            outbox.done()
-
-    return work_off
-
-
-async def _do(operation: str, traced: bool, count: int) -> None:
-    bus = Bus()
-    shared: Surroundings = Surroundings(bus, responder.answer, Limits(), Registry())
-    afterwards = _trace(bus) if traced else (lambda: None)
-
-    def connect() -> Flow:
-        flow = Flow(LISTENER, shared)
-        flow.connection_made(cast("asyncio.Transport", _Transport()))
-        flow.data_received(load.UPGRADE)
-        return flow
-
-    if operation == "connection":
-        for _ in range(count):
-            flow = connect()
-            flow.data_received(load.CLOSE)
-            flow.connection_lost(None)
-            afterwards()
-    else:
-        in_a_read = IN_FLIGHT if operation == "exchange" else 1
-        read = b"".join(load.request(number) for number in range(in_a_read))
-        flow = connect()
-        for _ in range(count // in_a_read):
-            flow.data_received(read)
-            afterwards()
+    row = ROWS[name.removesuffix(TRACED)]
+    do = row.begin(name.endswith(TRACED))
+    for _ in range(count // row.size):
+        do()
     # Its end is no part of the operation.
     os._exit(0)
 
 
-def _counted(operation: str, traced: bool, count: int) -> int:
-    """Instructions of a process that does an operation so often."""
+def _each_in_a_process(names: Sequence[str]) -> None:
+    """Do operations, each so often in a process of its own; prints its id, name and how often."""
+    # Modules are loaded once, for all: valgrind takes seconds for that.
+    import peers.operations as counted
+
+    # No collection of garbage looks at what was there before.
+    gc.collect()
+    gc.freeze()
+    for name in names:
+        size = counted.ROWS[name.removesuffix(TRACED)].size
+        for often in (FEW, MANY):
+            count = often // size * size
+            if not (pid := os.fork()):
+                asyncio.run(_do(name, count))
+            if os.waitpid(pid, 0)[1]:
+                raise SystemExit(f"{name} failed")
+            print(f"{pid}\t{count}\t{name}", flush=True)
+
+
+def _count_of(names: Sequence[str], code: Path) -> dict[str, int]:
+    """Instructions of each of those operations, by valgrind."""
     command = [
         "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
-        sys.executable, __file__, operation, str(int(traced)), str(count),
+        sys.executable, __file__, "--in-processes", *names,
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found = re.search(r"I +refs: +([\d,]+)", run.stderr)
-    assert found is not None, run.stderr
-    return int(found[1].replace(",", ""))
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(code)}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise CountingError(run.stderr)
+    spent = {
+        pid: int(count.replace(",", ""))
+        for pid, count in re.findall(r"==(\d+)== I +refs: +([\d,]+)", run.stderr)
+    }
+    lines = [line.split("\t") for line in run.stdout.splitlines()]
+    counts = {}
+    for (few_pid, few, name), (many_pid, many, _) in zip(lines[::2], lines[1::2], strict=True):
+        counts[name] = (spent[many_pid] - spent[few_pid]) // (int(many) - int(few))
+    return counts
 
 
-def main() -> None:
-    """Measure and print."""
-    if shutil.which("valgrind") is None:
-        print("valgrind is not installed: nothing is counted", file=sys.stderr)
-        return
+class CountingError(Exception):
+    """The operations cannot be done with this code, or not be counted."""
+
+
+def count(code: Path = ROOT) -> dict[str, int]:
+    """Instructions by row, of the packages in a folder.
+
+    Raises:
+        CountingError: it did not work; the message is what was printed.
+    """
+    listed = subprocess.run(
+        [sys.executable, __file__, "--rows"],
+        env={**os.environ, "PYTHONPATH": str(code)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if listed.returncode:
+        raise CountingError(listed.stderr)
+    *names, found = listed.stdout.splitlines()
+    if Path(found) != code / "sipws":
+        raise CountingError(f"the packages of {code} were to be counted, not {found}")
+    processes = min(os.cpu_count() or 1, 8)
+    with ThreadPoolExecutor(processes) as pool:
+        shares = [names[start::processes] for start in range(processes)]
+        counted = list(pool.map(lambda share: _count_of(share, code), shares))
+    found_counts = {name: value for share in counted for name, value in share.items()}
+    return {name: found_counts[name] for name in names}
+
+
+@contextmanager
+def _code_of(commit: str) -> Iterator[Path]:
+    """The packages as they were at a commit, in a folder of their own."""
+    archive = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", commit, *PACKAGES], capture_output=True, check=False
+    )
+    if archive.returncode:
+        raise CountingError(archive.stderr.decode())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tarfile.open(fileobj=BytesIO(archive.stdout)) as tar,
+    ):
+        tar.extractall(folder, filter="data")
+        yield Path(folder).resolve()
+
+
+def _rows() -> list[str]:
+    from peers.operations import ROWS
+
+    return [row + suffix for row in ROWS for suffix in ("", TRACED)]
+
+
+def _print_table(counts: Mapping[str, int]) -> None:
+    from peers.operations import ROWS
+
     print("| what | instructions | with tracing |\n| --- | --- | --- |")
-    for operation, meaning in OPERATIONS.items():
-        counts = [
-            (_counted(operation, traced, MANY) - _counted(operation, traced, FEW)) // (MANY - FEW)
-            for traced in (False, True)
-        ]
-        print(f"| {meaning} | {counts[0]:,} | {counts[1]:,} |", flush=True)
+    for name, row in ROWS.items():
+        print(f"| {row.meaning} | {counts[name]:,} | {counts[name + TRACED]:,} |")
+
+
+def _check() -> int:
+    """Compare with what was recorded; returns the exit code."""
+    recorded = Budget.read(RECORDED)
+    values, told = recorded.rows, f"recorded at {recorded.commit}"
+    if others := differences(recorded.build, this_build()):
+        print("counts of another build cannot be compared with:", *others, sep="\n  ")
+        print(f"so the code of {recorded.commit} is counted with this build as well")
+        try:
+            with _code_of(recorded.commit) as code:
+                values, told = count(code), f"of {recorded.commit} with this build"
+        except CountingError as exc:
+            print(f"NOT COMPARED: the code of {recorded.commit} cannot be counted here:\n{exc}")
+            return 0
+    verdict = compare(values, count())
+    for headline, lines in (
+        (f"grown by more than {TOLERANCE:.0%} over what was {told}", verdict.grown),
+        ("not recorded; run 'python benchmarks/instructions.py --record'", verdict.unknown),
+        ("recorded, but counted no more", verdict.missing),
+        ("cheaper; record it, so that it stays so", verdict.shrunk),
+    ):
+        if lines:
+            print(f"{headline}:", *lines, sep="\n  ")
+    print("the budget is", "kept" if verdict.holds else "exceeded")
+    return 0 if verdict.holds else 1
+
+
+def _record(commit: str) -> None:
+    resolved = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", commit],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    with _code_of(commit) as code:
+        counts = count(code)
+    Budget(resolved.stdout.strip(), this_build(), counts).write(RECORDED)
+    _print_table(counts)
+
+
+def main() -> int:
+    """Measure, and print, compare or record; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a row has grown")
+    parser.add_argument(
+        "--record", nargs="?", const="HEAD", metavar="COMMIT", help="count a commit, and keep it"
+    )
+    # What it calls itself with.
+    parser.add_argument("--rows", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--in-processes", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rows:
+        import sipws
+
+        print(*_rows(), Path(sipws.__file__).parent, sep="\n")
+    elif args.in_processes:
+        _each_in_a_process(args.in_processes)
+    elif shutil.which("valgrind") is None:
+        print("valgrind is not installed: nothing is counted", file=sys.stderr)
+        return 1 if args.check or args.record else 0
+    elif args.check:
+        return _check()
+    elif args.record:
+        _record(args.record)
+    else:
+        _print_table(count())
+    return 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        asyncio.run(_do(sys.argv[1], sys.argv[2] == "1", int(sys.argv[3])))
-    else:
-        main()
+    sys.exit(main())

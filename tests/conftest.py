@@ -13,6 +13,9 @@ import pytest
 import uvloop
 from hypothesis import settings
 
+from sipws.bus import Bus
+from sipws.events import MessageReceived
+
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
@@ -86,6 +89,42 @@ def put_back_logging() -> Iterator[None]:
 def find() -> Finder:
     """Clients and collectors that are not ours."""
     return Finder()
+
+
+Record = Callable[[Bus, str], None]
+
+
+@pytest.fixture
+def record() -> Record:
+    """Keep what a client that is not ours sends: ``record(server.bus, "chromium-jssip")``.
+
+    With ``SIPWS_RECORD`` the first message of each kind is written to that folder, as
+    ``CLIENT-METHOD.sip`` or, for a response, ``CLIENT-METHOD-STATUS.sip`` (`make record`); without
+    it nothing is kept.
+    """
+    folder = os.environ.get("SIPWS_RECORD")
+    kept: set[str] = set()
+
+    def begin(bus: Bus, client: str) -> None:
+        def keep(event: MessageReceived) -> None:
+            if (kind := _kind_of(event.data)) is None or (name := f"{client}-{kind}") in kept:
+                return
+            kept.add(name)
+            Path(folder or "", f"{name}.sip").write_bytes(event.data)
+
+        if folder:
+            bus.message_received.subscribe(keep)
+
+    return begin
+
+
+def _kind_of(message: bytes) -> str | None:
+    """What a file with such a message is called; None for a keep-alive."""
+    method = re.search(rb"^CSeq:\s*\d+\s+(\w+)", message, re.IGNORECASE | re.MULTILINE)
+    if method is None:
+        return None
+    status = re.match(rb"SIP/2\.0 (\d{3})", message)
+    return method[1].decode().lower() + (f"-{status[1].decode()}" if status else "")
 
 
 # `make fuzz` looks much further than a test run has time for.

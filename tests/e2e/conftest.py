@@ -161,8 +161,11 @@ Serve = Callable[..., Any]
 
 
 @pytest.fixture
-async def serve(tmp_path: Path, collected: Any) -> AsyncIterator[Serve]:
-    """The application, traced to the collector: ``url = await serve("wss")``."""
+async def serve(tmp_path: Path, collected: Any, record: Any) -> AsyncIterator[Serve]:
+    """The application, traced to the collector: ``url = await serve("wss")``.
+
+    What a client that is named sends may be recorded.
+    """
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     certificate = tmp_path / "server.pem"
@@ -172,7 +175,9 @@ async def serve(tmp_path: Path, collected: Any) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            proto: str, received: Callable[[MessageReceived], None] | None = None
+            proto: str,
+            received: Callable[[MessageReceived], None] | None = None,
+            client: str | None = None,
         ) -> str:
             table = {
                 "transport": {
@@ -190,6 +195,8 @@ async def serve(tmp_path: Path, collected: Any) -> AsyncIterator[Serve]:
             application = Application(Plan.of(Config.of(table, "test")))
             if received is not None:
                 application.bus.message_received.subscribe(received)
+            if client is not None and proto == "ws":
+                record(application.bus, client)
             await stack.enter_async_context(application)
             return f"{proto}://127.0.0.1:{application.server.listeners[0].port}/"
 

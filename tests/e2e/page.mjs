@@ -2,8 +2,9 @@
 // Usage: node page.mjs ws://HOST:PORT/ BROWSER PROGRAM LIBRARY END
 //   BROWSER: chromium or firefox, PROGRAM: where it is
 //   LIBRARY: jssip or sipjs
-//   END: day (all that day_LIBRARY.cjs does), or what becomes of a page that has registered: leave (it
-//   is left), reload (it is reloaded, and left later), kill (the browser dies)
+//   END: day (all that day_LIBRARY.cjs does), call (two phones, as in call_LIBRARY.cjs), or what becomes
+//   of a page that has registered: leave (it is left), reload (it is reloaded, and left later), kill
+//   (the browser dies)
 // Prints one JSON object a line: {"event": NAME, "status": CODE}; exits 0 when all went well.
 import { createServer } from 'node:http';
 import { fileURLToPath } from 'node:url';
@@ -37,9 +38,9 @@ const REGISTER = {
       .then(() => new Registerer(ua).register({ requestDelegate: { onAccept } }))
       .catch((error) => done('failed ' + error));`,
 };
-const DAY = `
-    import day from './day_${library}.cjs';
-    day(url, tell).then(() => done(), (error) => done('failed ' + error));`;
+const PROGRAM = `
+    import run from './${end}_${library}.cjs';
+    run(url, tell).then(() => done(), (error) => done('failed ' + error));`;
 
 const bundle = await esbuild.build({
   stdin: {
@@ -48,7 +49,7 @@ const bundle = await esbuild.build({
       window.told = [];
       const tell = (event, status) => window.told.push({ event, status });
       const done = (how = 'done') => { document.title = how; };
-      ${end === 'day' ? DAY : REGISTER[library]}`,
+      ${['day', 'call'].includes(end) ? PROGRAM : REGISTER[library]}`,
     resolveDir: fileURLToPath(new URL('.', import.meta.url)),
   },
   bundle: true,

@@ -24,7 +24,8 @@ async def test_a_day_of_a_phone_in_a_browser(
     open_page, browser, serve, collected, day, assert_day_was_traced, library, close_code, proto
 ) -> None:
     received: list[MessageReceived] = []
-    assert await open_page(await serve(proto, received.append), library, "day") == day
+    url = await serve(proto, received.append, f"{browser}-{library}")
+    assert await open_page(url, library, "day") == day
     await assert_day_was_traced(received, proto, close_code)
     accepted = await collected.wait_for(lambda packet: packet.protocol_type == hep.ProtocolType.NET)
     request = json.loads(accepted.payload)["Ws-Request"]

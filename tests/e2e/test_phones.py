@@ -33,7 +33,7 @@ async def test_a_day_of_a_phone_under_node(
     proto,
 ) -> None:
     received: list[MessageReceived] = []
-    url = await serve(proto, received.append)
+    url = await serve(proto, received.append, f"node-{library}")
     trusting = {**os.environ, "NODE_EXTRA_CA_CERTS": str(tmp_path / "authority.pem")}
     told = await run_client(find.node_with(package), "day_node.cjs", url, library, env=trusting)
     assert told == day
@@ -53,7 +53,7 @@ async def test_baresip_registers_with_binary_frames(
     baresip, run_client, serve, collected, methods, closed, proto
 ) -> None:
     received: list[MessageReceived] = []
-    url = await serve(proto, received.append)
+    url = await serve(proto, received.append, "baresip")
     told = await run_client(baresip, "phone_baresip.py", proto, url.split("/")[2])
     assert [line["event"] for line in told] == ["register", "register again", "unregister"]
     end = await collected.wait_for(closed)
