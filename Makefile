@@ -9,7 +9,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OLDEST := .venv-oldest
 
-.PHONY: run test test-oldest lint types e2e autobahn soak fuzz fuzz-recorded bench format clean
+.PHONY: run test test-oldest lint types e2e record autobahn soak fuzz fuzz-recorded bench budget
+.PHONY: format clean
 
 run: $(READY)
 	$(BIN)/sipws demo
@@ -36,6 +37,11 @@ e2e: $(READY)
 	npm ci --prefix tests/e2e --no-audit --no-fund
 	$(BIN)/pytest -m e2e
 
+# What the clients of the end-to-end tests send, into the files that tests and benchmarks read.
+record: $(READY)
+	SIPWS_E2E=required SIPWS_RECORD=tests/data/messages $(BIN)/pytest -q \
+	    tests/e2e/test_calls.py tests/e2e/test_phones.py tests/e2e/test_browsers.py
+
 # All of Autobahn's cases: large messages and compression take longer than a test run has time for.
 autobahn: $(READY)
 	SIPWS_AUTOBAHN=all $(BIN)/pytest -q --timeout 1800 tests/e2e/test_autobahn.py \
@@ -60,6 +66,10 @@ fuzz-recorded: $(READY)
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+# Whether a message or a connection costs more instructions than recorded. Needs valgrind.
+budget: $(READY)
+	$(BIN)/python benchmarks/instructions.py --check
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -62,6 +62,9 @@ class Verdict:
     shrunk: list[str] = field(default_factory=list)
     """Rows that have become so much cheaper that their recorded value guards nothing."""
 
+    largest: str = ""
+    """The row that is the furthest off, within the tolerance or not."""
+
     @property
     def holds(self) -> bool:
         """Whether the budget is kept. A row that is not compared is a row that may grow."""
@@ -79,11 +82,14 @@ def compare(
         tolerance: part of the recorded value by which a row may be off.
     """
     verdict = Verdict()
+    furthest = -1.0
     for row, is_now in counted.items():
         if (was := recorded.get(row)) is None:
             verdict.unknown.append(f"{row}: {is_now:,}")
             continue
         line = f"{row}: {was:,} -> {is_now:,} ({is_now / was - 1:+.1%})"
+        if abs(is_now / was - 1) > furthest:
+            furthest, verdict.largest = abs(is_now / was - 1), line
         if is_now > was * (1 + tolerance):
             verdict.grown.append(line)
         elif is_now < was * (1 - tolerance):

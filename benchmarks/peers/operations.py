@@ -272,6 +272,9 @@ class Row:
     size: int = 1
     """What one call of it does: so many messages, or one connection."""
 
+    cost: int = 1
+    """How many others it takes as long as: it is done that much less often."""
+
 
 def _messages(names: tuple[str, ...]) -> Iterator[tuple[bytes, bytes]]:
     """Frames of messages in turn, for ever, each with what an upstream answers in a frame."""
@@ -372,7 +375,9 @@ ROWS = {
         for name, file in HANDSHAKES.items()
     },
     "connection relayed": Row(
-        "a connection relayed, and that to the upstream", _connection(load.UPGRADE, relayed=True)
+        "a connection relayed, and that to the upstream",
+        _connection(load.UPGRADE, relayed=True),
+        cost=8,
     ),
 }
 """What is counted, by name."""
