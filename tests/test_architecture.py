@@ -189,3 +189,115 @@ def test_what_is_slow_to_import_is_imported_when_it_is_used(module: str, slow: s
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not slow & set(loaded)
+
+
+WAITING_METHODS = {"recv", "recv_into", "recvfrom", "recvmsg", "recvmsg_into", "sendall", "accept"}
+"""Methods of sockets that wait for a peer. Sockets alone have most of these names; an ``accept``
+with arguments is another's."""
+
+WAITING_FUNCTIONS = {"create_connection", "urlopen", "getresponse"}
+"""Functions that do."""
+
+MAY_WAIT = {
+    # Bounded by a timeout, and what it shows is that nobody needs to accept meanwhile.
+    "test_gate.py": {"test_all_phones_may_come_at_once"},
+}
+"""Tests that wait on their event loop on purpose."""
+
+
+class _Waiting(ast.NodeVisitor):
+    """Finds calls on an event loop that wait for a peer, which may be on the same one.
+
+    Such a test hangs when its peer, in another turn of the loop, was not quick enough.
+    """
+
+    def __init__(self, tree: ast.Module, allowed: set[str]) -> None:
+        self.found: list[int] = []
+        self._allowed = allowed
+        self._functions: list[ast.AST] = []
+        # What an asynchronous function calls by name waits there too.
+        self._waiting = {
+            node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef)
+            and any(isinstance(call, ast.Call) and _waits(call) for call in ast.walk(node))
+        }
+        self.visit(tree)
+
+    def _visit_function(self, node: ast.AST) -> None:
+        self._functions.append(node)
+        self.generic_visit(node)
+        self._functions.pop()
+
+    visit_AsyncFunctionDef = visit_FunctionDef = visit_Lambda = _visit_function  # noqa: N815
+
+    def visit_Await(self, node: ast.Await) -> None:
+        # Of what is awaited only the arguments are looked at.
+        if isinstance(node.value, ast.Call):
+            for child in ast.iter_child_nodes(node.value):
+                self.visit(child)
+        else:
+            self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        around = self._functions[-1] if self._functions else None
+        by_name = isinstance(node.func, ast.Name) and node.func.id in self._waiting
+        if (
+            isinstance(around, ast.AsyncFunctionDef)
+            and around.name not in self._allowed
+            and (by_name or _waits(node))
+        ):
+            self.found.append(node.lineno)
+        self.generic_visit(node)
+
+
+def _waits(call: ast.Call) -> bool:
+    match call.func:
+        case ast.Attribute(attr="accept"):
+            return not call.args and not call.keywords
+        case ast.Attribute(attr="connect"):
+            # To the address of a socket: clients and WebSockets are told a URL.
+            return len(call.args) == 1 and isinstance(call.args[0], ast.Tuple)
+        case ast.Attribute(attr=name):
+            return name in WAITING_METHODS | WAITING_FUNCTIONS
+        case ast.Name(id=name):
+            return name in WAITING_FUNCTIONS
+    return False
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted((ROOT / "tests").rglob("*.py")) if "node_modules" not in path.parts],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_no_test_waits_for_a_socket_on_its_event_loop(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    found = _Waiting(tree, MAY_WAIT.get(path.name, set())).found
+    assert not found, f"{path.name}: lines {found}: await loop.sock_recv(), or use to_thread()"
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("async def f(s): s.recv(1)", True),
+        ("async def f(s): s.accept()", True),
+        ("async def f(s): s.sendall(b'')", True),
+        ("async def f(s): s.connect(('127.0.0.1', 1))", True),
+        ("async def f(): socket.create_connection(a)", True),
+        ("async def f(): urlopen(a)", True),
+        ("async def f(s): assert s.recv(1) == b''", True),
+        ("async def f(s): await g(s.recv(1))", True),
+        ("def g(s): return s.recv(1)\nasync def f(s): g(s)", True),
+        ("async def f(s): await loop.sock_recv(s, 1)", False),
+        ("async def f(s): await s.recv()", False),
+        ("async def f(s): await to_thread(s.recv, 1)", False),
+        ("async def f(s): await to_thread(lambda: s.recv(1))", False),
+        ("def g(s): return s.recv(1)\nasync def f(s): await to_thread(g, s)", False),
+        ("async def f(s):\n    def g(): s.recv(1)\n    await to_thread(g)", False),
+        ("async def f(e): e.accept(request)", False),
+        ("async def f(c): asyncio.create_task(c.connect('ws://a'))", False),
+        ("def f(s): s.recv(1)", False),
+    ],
+)
+def test_what_waits_on_an_event_loop_is_found(code: str, found: bool) -> None:
+    assert bool(_Waiting(ast.parse(code), set()).found) is found

@@ -89,7 +89,7 @@ def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
 
 @pytest.fixture
 def deaf() -> Any:
-    """A listening TCP socket that the test serves by hand, outside of the event loop."""
+    """A listening TCP socket that the test serves by hand: ``await loop.sock_accept(deaf)``."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.setblocking(False)
         yield listener

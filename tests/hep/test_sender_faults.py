@@ -10,6 +10,9 @@ import hep
 from hep.outbox import FULL
 from hep.senders import REFUSED, SHUTDOWN, TOO_LONG
 
+PATIENCE = 30
+"""Seconds until something must have happened."""
+
 QUICK = hep.SenderSettings(retry_first=0.01, retry_longest=0.02)
 
 
@@ -28,10 +31,23 @@ def balanced(sender: hep.Sender) -> bool:
     return counters.offered == counters.sent + counters.dropped.total() + counters.queued
 
 
+async def accepted(listener: socket.socket) -> socket.socket:
+    """The next connection."""
+    async with asyncio.timeout(PATIENCE):
+        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+    return connection
+
+
+async def read(connection: socket.socket, size: int = 65536) -> bytes:
+    """What has come on a connection, or comes first."""
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.get_running_loop().sock_recv(connection, size)
+
+
 def read_all(connection: socket.socket) -> list[int]:
     """The numbers of all packets until the connection ends."""
     splitter, packets = hep.Splitter(), []
-    connection.settimeout(5)
+    connection.settimeout(PATIENCE)
     with connection:
         while data := connection.recv(65536):
             packets += splitter.feed(data)
@@ -46,17 +62,16 @@ async def test_a_connection_closed_while_idle_is_noticed_before_the_next_packet(
             first, second = numbered(2, start=2 * number)
             sender.send(first)
             await until(lambda: not sender.counters.queued)
-            connection, _ = deaf.accept()
-            connection.recv(65536)
+            connection = await accepted(deaf)
+            assert await read(connection) == first
             # The end of the connection is in our system, and the event loop has not looked yet.
             connection.close()
             sender.send(second)
             connects = sender.connects
             await until(lambda connects=connects: sender.connects > connects)
             await until(lambda: not sender.counters.queued)
-            again, _ = deaf.accept()
-            again.settimeout(5)
-            assert again.recv(65536) == second
+            again = await accepted(deaf)
+            assert await read(again) == second
             again.close()
             connects = sender.connects
             await until(lambda connects=connects: sender.connects > connects)
@@ -71,9 +86,9 @@ async def test_a_collector_killed_in_the_middle_loses_only_what_the_system_had_t
     for data in numbered(total // 2):
         sender.send(data)
     await until(lambda: sender.connects)
-    first, _ = deaf.accept()
+    first = await accepted(deaf)
     splitter = hep.Splitter()
-    before = [int(hep.decode(each).payload) for each in splitter.feed(first.recv(20_000))]
+    before = [int(hep.decode(each).payload) for each in splitter.feed(await read(first, 20_000))]
     # A reset: what is unread in the system is gone.
     first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     first.close()
@@ -81,7 +96,7 @@ async def test_a_collector_killed_in_the_middle_loses_only_what_the_system_had_t
     for data in numbered(total - total // 2, start=total // 2):
         sender.send(data)
     await until(lambda: sender.connects > 1)
-    second, _ = deaf.accept()
+    second = await accepted(deaf)
     reading = asyncio.create_task(asyncio.to_thread(read_all, second))
     await sender.aclose()
     after = await reading
@@ -96,10 +111,8 @@ async def test_a_collector_that_closes_at_once_is_not_hammered(deaf, numbered, u
     settings = replace(QUICK, retry_first=0.02, retry_longest=0.04)
     sender = hep.open_sender(tcp(deaf), settings)
     begun = loop.time()
-    deaf.setblocking(False)
     for _ in range(4):
-        connection, _ = await loop.sock_accept(deaf)
-        connection.close()
+        (await accepted(deaf)).close()
     # Three pauses of at least half of 0.02, 0.04 and 0.04 seconds.
     assert loop.time() - begun >= 0.05
     await sender.aclose(timeout=0)
@@ -120,11 +133,13 @@ async def test_a_host_that_can_be_no_name_is_a_failure_like_others(
 async def test_what_a_collector_says_is_of_no_interest(deaf, numbered, until) -> None:
     async with hep.open_sender(tcp(deaf), QUICK) as sender:
         await until(lambda: sender.connected)
-        connection, _ = deaf.accept()
-        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 1000)
+        connection = await accepted(deaf)
+        said = b"HTTP/1.1 400 Bad Request\r\n\r\n" * 1000
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.get_running_loop().sock_sendall(connection, said)
         sender.send(numbered(1)[0])
         await until(lambda: not sender.counters.queued)
-        assert connection.recv(65536) == numbered(1)[0]
+        assert await read(connection) == numbered(1)[0]
         connection.close()
         await until(lambda: sender.failures)
 
@@ -248,14 +263,10 @@ async def test_a_collector_that_is_surely_not_there_is_tried_now_and_then(number
         with socket.socket(type=socket.SOCK_DGRAM) as back:
             back.bind(("127.0.0.1", port))
             back.setblocking(False)
-            async with asyncio.timeout(5):
-                while True:
-                    for packet in numbered(1):
-                        sender.send(packet)
-                    await asyncio.sleep(0.01)
-                    try:
-                        assert hep.decode(back.recv(65536)).payload == b"0"
-                    except BlockingIOError:
-                        continue
-                    break
+            heard = asyncio.create_task(read(back))
+            while not heard.done():
+                for packet in numbered(1):
+                    sender.send(packet)
+                await asyncio.wait([heard], timeout=0.01)
+            assert hep.decode(await heard).payload == b"0"
         assert balanced(sender)

@@ -136,14 +136,15 @@ async def test_our_collector_reads_siptrace(kamailio, until, sip, version, trans
         peer = await kamailio(SIPTRACE.format(port=port, transport=transport, version=version))
         with socket.socket(type=socket.SOCK_DGRAM) as phone:
             phone.setblocking(False)
-            phone.connect(("127.0.0.1", peer.port))
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(phone, ("127.0.0.1", peer.port))
             _, own_port = phone.getsockname()
             sent = sip("call-1").replace(
                 b"SIP/2.0/WS 192.0.2.5:50123", b"SIP/2.0/UDP 127.0.0.1:%d" % own_port
             )
-            phone.send(sent)
+            await loop.sock_sendall(phone, sent)
             async with asyncio.timeout(30):
-                answer = await asyncio.get_running_loop().sock_recv(phone, 65535)
+                answer = await loop.sock_recv(phone, 65535)
             await until(lambda: len(packets) == 2)
     request, reply = packets
     assert (request.payload, reply.payload) == (sent, answer)

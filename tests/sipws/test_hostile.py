@@ -197,6 +197,15 @@ async def test_a_peer_that_is_silent_after_our_close_is_dropped(
     writer.close()
 
 
+def send_and_reset(address: tuple[str, int], parts: list[bytes]) -> None:
+    """A connection for each of these, which ends with a reset behind it."""
+    for part in parts:
+        with socket.create_connection(address) as one:
+            one.sendall(part)
+            # No time to linger: the system sends a reset.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 async def test_a_thousand_connects_and_aborts_leave_nothing(serve: Serve, upgrade: bytes) -> None:
     server, events = await serve()
     address = ("127.0.0.1", server.listeners[0].port)
@@ -205,11 +214,8 @@ async def test_a_thousand_connects_and_aborts_leave_nothing(serve: Serve, upgrad
     chance = random.Random(5)
     tasks, before = len(asyncio.all_tasks()), descriptors()
     for count in range(0, 1000, 50):
-        for _ in range(50):
-            with socket.create_connection(address) as one:
-                one.sendall(stream[: chance.randrange(len(stream) + 1)])
-                # No time to linger: the system sends a reset.
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        parts = [stream[: chance.randrange(len(stream) + 1)] for _ in range(50)]
+        await asyncio.to_thread(send_and_reset, address, parts)
         await events.wait_for(Closed, count + 50)
     async with asyncio.timeout(5):
         await server.flows.wait_empty()

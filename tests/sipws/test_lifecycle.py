@@ -60,6 +60,19 @@ async def test_a_start_that_is_cancelled_leaves_no_listener(
     assert open_sockets() == before
 
 
+async def dial(address: tuple[str, int], data: bytes) -> socket.socket:
+    """A connection that has sent this, and is read by nobody."""
+    loop, sock = asyncio.get_running_loop(), socket.socket()
+    sock.setblocking(False)
+    try:
+        await loop.sock_connect(sock, address)
+        await loop.sock_sendall(sock, data)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 @pytest.mark.parametrize("spread", [0, 30])
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
 async def test_an_end_that_is_cancelled_is_an_end(
@@ -67,9 +80,7 @@ async def test_an_end_that_is_cancelled_is_an_end(
 ) -> None:
     server, events = await serve()
     address = server.listeners[0].address
-    clients = [socket.create_connection(address) for _ in range(3)]
-    for client in clients:
-        client.sendall(upgrade)
+    clients = [await dial(address, upgrade) for _ in range(3)]
     await events.wait_for(Accepted, 3)
     cancelled = await cancelled_after(count, server.aclose(grace=30, spread=spread))
     # One that had not begun is asked once more.
@@ -81,7 +92,7 @@ async def test_an_end_that_is_cancelled_is_an_end(
     await turns(3)
     assert len(server.flows) == server.admission.connections == 0
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address)
+        await dial(address, upgrade)
     await server.aclose()
     for client in clients:
         client.close()
@@ -104,8 +115,7 @@ async def test_a_client_whose_end_is_cancelled_drops_its_connections() -> None:
 
 async def test_ending_twice_at_a_time_does_no_harm(serve: Serve, upgrade: bytes) -> None:
     server, events = await serve()
-    client = socket.create_connection(server.listeners[0].address)
-    client.sendall(upgrade)
+    client = await dial(server.listeners[0].address, upgrade)
     await events.wait_for(Accepted)
     ends = [asyncio.create_task(server.aclose(grace=0.05)) for _ in range(2)]
     await asyncio.gather(*ends)

@@ -155,10 +155,14 @@ async def test_a_peer_that_resets_is_told_as_lost(serve: Serve) -> None:
 
 async def test_a_reset_before_anything_leaves_nothing_behind(serve: Serve) -> None:
     server, events = await serve()
-    for _ in range(100):
-        sock = socket.create_connection(("127.0.0.1", server.listeners[0].port))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        sock.close()
+
+    def come_and_reset() -> None:
+        for _ in range(100):
+            sock = socket.create_connection(("127.0.0.1", server.listeners[0].port))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+
+    await asyncio.to_thread(come_and_reset)
     await events.wait_for(Closed, 100)
     async with asyncio.timeout(5):
         await server.flows.wait_empty()

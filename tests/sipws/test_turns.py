@@ -282,7 +282,10 @@ async def test_over_tls_a_close_and_an_end_of_tcp_behind_many_messages_are_the_e
         tls=server_context(certificate),
         limits=Limits(close_timeout=60),
     )
-    with socket.create_connection(("127.0.0.1", server.listeners[0].port)) as connected:
+    with socket.socket() as connected:
+        connected.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connected, ("127.0.0.1", server.listeners[0].port))
         _, writer = await asyncio.open_connection(
             sock=connected, ssl=context, server_hostname="127.0.0.1"
         )

@@ -45,8 +45,10 @@ class Running:
 
     async def behind(self, header: bytes) -> ClientConnection:
         """A client behind a proxy that begins so."""
-        sock = socket.create_connection(("127.0.0.1", self.port))
-        sock.sendall(header)
+        sock, loop = socket.socket(), asyncio.get_running_loop()
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", self.port))
+        await loop.sock_sendall(sock, header)
         return await self.client(sock=sock)
 
     async def remotes(self) -> set[str]:
@@ -173,7 +175,8 @@ async def test_sockets_that_were_opened_for_us_are_shared_by_all_workers(start: 
             assert await answered(await running.client())
         await running.supervisor.__aexit__()
         # It is not ours to close for good: what comes now waits for the next program.
-        socket.create_connection(given.getsockname()).close()
+        _, writer = await asyncio.open_connection(*given.getsockname())
+        writer.close()
 
 
 async def test_a_new_certificate_is_shown_by_all_workers_and_a_wrong_one_by_none(
