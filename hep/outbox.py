@@ -67,6 +67,7 @@ class Outbox:
         # Up to half of the limits no flow needs to be told from another.
         self._calm, self._calm_bytes = limit // 2, limit_bytes // 2
         self._waiting: deque[bytes] | FairQueue = deque()
+        self._is_fair = False
         self._taken: list[bytes] = []
 
     @property
@@ -110,6 +111,7 @@ class Outbox:
         waiting = self._waiting
         if not isinstance(waiting, FairQueue):
             waiting = self._waiting = FairQueue(waiting, self._limit, self._limit_bytes)
+            self._is_fair = True
         waiting.append(packet)
         # What has been taken for sending is being sent, and stays.
         while self._is_over_full and waiting:
@@ -183,7 +185,8 @@ class Outbox:
             packet = waiting.popleft()
             size -= len(packet)
             taken.append(packet)
-        if isinstance(waiting, FairQueue) and len(waiting) <= self._calm // 2:
+        if self._is_fair and len(waiting) <= self._calm // 2:
+            self._is_fair = False
             self._waiting = deque(waiting)
         return taken
 

@@ -19,6 +19,10 @@ _MICROSECONDS: Final = _CHUNK.pack(GENERIC_VENDOR, 0x0A, 10)
 _BEFORE_TIME: Final = struct.Struct("!14s 6sH 6sH 6s")
 _ADDRESSES: Final = 17
 
+_CORRELATION: Final = tuple(_pack_header(GENERIC_VENDOR, 0x11, 6 + size) for size in range(300))
+"""The header of a correlation id's chunk by the id's bytes: nearly all have fewer."""
+_LONGER: Final = 6 + len(_CORRELATION)
+
 
 class _Parts(NamedTuple):
     """What stands around the ports and the addresses of a flow."""
@@ -144,7 +148,12 @@ class PreparedEncoder:
             )
             if correlation_id is None:
                 return before + payload
-            return b"".join((before, payload, _pack_header(0, 0x11, behind), correlation_id))
+            header = (
+                _CORRELATION[behind - 6]
+                if behind < _LONGER
+                else _pack_header(GENERIC_VENDOR, 0x11, behind)
+            )
+            return b"".join((before, payload, header, correlation_id))
         except struct.error as exc:
             raise HepEncodeError(
                 f"a packet of {total} bytes at {seconds}.{microseconds:06} does not fit: HEPv3 ends"

@@ -57,16 +57,18 @@ def masker(scope: Scope) -> Mask | None:
 
 def without_tokens(message: bytes) -> bytes:
     """A message without its credentials other than Digest."""
-    at = message.find(b"z")
+    # Descriptions of media are full of the letter.
+    end = _head(message)
+    at = message.find(b"z", 0, end)
     looks = 0
     while at >= 0 and looks < MOST_LOOKS:
         if message[at - 1] | _LOWER == _I and message[at + 1 : at + 1 + _USUAL_SIZE] != _USUAL:
             break
         looks += 1
-        at = message.find(b"z", at + 1)
-    if at < 0 and not (_CAPITAL_Z in message and b"IZ" in message.upper()):
+        at = message.find(b"z", at + 1, end)
+    if at < 0 and not (_CAPITAL_Z in message and b"IZ" in message[:end].upper()):
         return message
-    return _masked(message, _head(message), keeps_digest=True)
+    return _masked(message, end, keeps_digest=True)
 
 
 def without_credentials(message: bytes) -> bytes:

@@ -98,13 +98,14 @@ class ConnectionPackets:
         encode = self._incoming if incoming else self._outgoing
         if encode is None:
             encode = self._prepare(incoming)
-        # As `_tick` says; to call it costs as much again.
-        now = round(time * 1_000_000)
+        # As `_tick` says; to call it costs as much again, and round three times as much as int.
+        now = int(time * 1_000_000 + 0.5)
         if now <= self._last:
             now = self._last + 1
         self._last = now
-        seconds, microseconds = divmod(now, 1_000_000)
-        return encode(seconds, microseconds, payload, correlation_id)
+        # divmod costs twice as much.
+        seconds = now // 1_000_000
+        return encode(seconds, now - seconds * 1_000_000, payload, correlation_id)
 
     def _prepare(self, incoming: bool) -> "_Encode":
         source, destination = self._connection.peer, self._connection.local
@@ -125,7 +126,7 @@ class ConnectionPackets:
 
     def _tick(self, time: float) -> tuple[int, int]:
         """A time in seconds and microseconds since the epoch, later than the one before."""
-        now = round(time * 1_000_000)
+        now = int(time * 1_000_000 + 0.5)
         if now <= self._last:
             now = self._last + 1
         self._last = now

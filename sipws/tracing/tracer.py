@@ -74,9 +74,15 @@ CALL_LOGS: Final = 16
 """A phone has a call or two, a registration and some subscriptions at a time; a peer that carries
 the calls of many is told of in other ways."""
 
+_BEFORE_Z: Final = (b"i", b"I")
+
 NOT_ENCODED: Final = "not-encoded"
 """The cause of a packet dropped because a value of it fits no chunk, such as an address that is
 none."""
+
+LONG: Final = 1024
+"""Bytes of a message whose head and body are not looked at apart: to find its head's end would cost
+more than it spares."""
 
 LOG_INTERVAL: Final = 1.0
 """Seconds from one log line about packets that were cut or dropped to the next: a peer may cause
@@ -171,7 +177,9 @@ class Tracer:
         )
         self._next_log = -math.inf
         self._mask = masker(settings.mask_sip)
-        self._masks_all = settings.mask_sip == "all"
+        # Credentials are in requests (RFC 3261 section 20, table 2), and their trace of success in
+        # answers (Authentication-Info), which is no token.
+        self._masks_requests = settings.mask_sip == "tokens"
         self.decide = decide
         """The filter. It may be replaced at any time: decisions that were made stay."""
         self._remarks: dict[int, str] = {}
@@ -325,23 +333,28 @@ class Tracer:
         group = match.lastindex if match is not None else None
         # What peers send is looked at for a second Call-ID too. A byte is compared in a third of
         # the time that bytes take; 83 is the S of SIP/2.0.
+        answers, head = False, len(message)
+        if match is not None and head > LONG:
+            # A body has no headers, and may be long.
+            head = message.find(b"\r\n\r\n", match.end())
         if (
             match is None
             or group is None
-            or (
-                ((first := message[0]) != 83 or message[:8] != STATUS)
-                and (
-                    not 65 <= first <= 90
-                    or message[(end := message.find(b"\r")) - 8 : end + 2] != REQUEST
+            or not (
+                (answers := (first := message[0]) == 83 and message[:8] == STATUS)
+                or (
+                    65 <= first <= 90
+                    and message[(end := message.find(b"\r")) - 8 : end + 2] == REQUEST
                 )
             )
-            or (incoming and message.find(SECOND, match.end()) >= 0)
+            or (incoming and message.find(SECOND, match.end(), head) >= 0)
             or (group > 2 and has_second(message, match))
         ):
             # Line ends in front of the start line are ignored (RFC 3261 section 7.5).
             message = message.lstrip(LINE_ENDS)
             if not self._is_sip(event, packets, message):
                 return
+            head = len(message)
             found = call_id(message)
             found = found and identifier(found)
         else:
@@ -363,16 +376,17 @@ class Tracer:
                 del calls[next(iter(calls))]
         if self._correlate is not None:
             found = self._correlate(message, found)
-        if self._mask is not None:
+        if self._mask is not None and not (answers and self._masks_requests):
             # Headers with credentials have a z, as has the branch: in most messages no other. One
             # letter is looked for at a tenth of what a call that looks for a name costs. Masked, a
             # message may be longer, so it is cut afterwards.
-            before, _, behind = message.partition(b"z")
+            searched = message if head < 0 or head == len(message) else message[:head]
+            before, _, behind = searched.partition(b"z")
             if (
                 0x7A in behind
-                or 0x5A in message
-                or (before and before[-1] in b"iI")
-                or self._masks_all
+                or 0x5A in searched
+                or before[-1:] in _BEFORE_Z
+                or not self._masks_requests
             ):
                 message = self._mask(message)
         if len(message) > self._room:

@@ -346,7 +346,11 @@ def test_of_credentials_in_messages_so_much_is_traced(
             b"Proxy-Authorization: Digest username=a",
         ]
     )
-    for start in (b"OPTIONS sip:a SIP/2.0\r\n", b"SIP/2.0 200 OK\r\n", b"\xef\xbb\xbfX\r\n"):
+    for start in (
+        b"OPTIONS sip:a SIP/2.0\r\n",
+        b"SUBSCRIBE sip:a SIP/2.0\r\n",
+        b"\xef\xbb\xbfX\r\n",
+    ):
         traced.receive(start + lines + b"\r\n\r\n")
     for payload in traced.payloads:
         assert b"Authorization: " + bearer in payload
@@ -359,6 +363,14 @@ def test_where_all_is_masked_what_a_server_proves_is_too(bus, connection) -> Non
     told = b"Authentication-Info: rspauth=abc\r\nCall-ID: c1\r\nCSeq: 1 OPTIONS\r\n\r\n"
     traced.receive(b"SIP/2.0 200 OK\r\n" + told)
     assert b"Authentication-Info: ***\r\n" in traced.payloads[0]
+
+
+def test_a_long_body_is_not_taken_for_headers(bus, connection) -> None:
+    traced = Traced(bus, connection, SIP)
+    body = b"a=z\r\nAuthorization: Bearer of-the-body\r\nCall-ID: of-the-body\r\n" + b"z" * 2000
+    sent = message("c1", more="Authorization: Bearer of-the-head\r\n") + body
+    traced.receive(sent)
+    assert traced.payloads == [sent.replace(b"of-the-head", b"***")]
 
 
 @pytest.mark.parametrize("name", [b"Authorization", b"AUTHORIZATION", b"aUtHoRiZaTiOn"])
