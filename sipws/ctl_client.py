@@ -96,7 +96,14 @@ def ask(url: str, method: str, params: dict[str, Any], token: str | None = None)
             return reply["result"]
         error = reply["error"]
         refused = MiError(str(error.get("message")), int(error.get("code", 500)))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as exc:
         raise _no_control(url) from exc
     raise refused
 
