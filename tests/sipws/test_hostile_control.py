@@ -94,6 +94,19 @@ async def test_silent_connections_make_room_for_one_that_asks() -> None:
             writer.close()
 
 
+async def test_the_one_that_has_been_silent_longest_goes_first() -> None:
+    async with server() as running:
+        silent = [await connect(running) for _ in range(control.MOST_CONNECTIONS)]
+        _, one_more = await connect(running)
+        first, second = silent[0], silent[1]
+        async with asyncio.timeout(control.FIRST_REQUEST_TIMEOUT / 2):
+            assert await first[0].read() == b""
+        second[1].write(post())
+        assert await second[0].readline() == b"HTTP/1.1 200 OK\r\n"
+        for each in (one_more, *(w for _, w in silent)):
+            each.close()
+
+
 async def test_a_connection_that_has_asked_outlives_silent_ones() -> None:
     async with server() as running:
         reader, writer = await connect(running)
@@ -362,8 +375,9 @@ async def test_it_answers_again_and_again_while_no_descriptor_is_left() -> None:
                             pass
                     client.close()
                     with suppress(OSError):
-                        # A phone that waits takes what has become free.
-                        taken.callback(os.close, os.dup(0))
+                        # Phones that wait take all that has become free.
+                        while True:
+                            taken.callback(os.close, os.dup(0))
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, before)
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sipws.app import Application
@@ -49,6 +49,8 @@ MOMENTS = st.datetimes(datetime(1950, 1, 1), datetime(9999, 12, 31)).map(
 
 
 @given(first=MOMENTS, second=MOMENTS)
+@example(first=datetime(1950, 1, 1, tzinfo=UTC), second=datetime(1999, 12, 31, tzinfo=UTC))
+@example(first=datetime(2049, 12, 31, tzinfo=UTC), second=datetime(2050, 1, 1, tzinfo=UTC))
 def test_it_is_read_as_others_read_it_both_ways(first: datetime, second: datetime) -> None:
     made = certificate(min(first, second), max(first, second))
     found = validity_of(made.public_bytes(serialization.Encoding.DER))
