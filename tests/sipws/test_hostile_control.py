@@ -175,9 +175,10 @@ async def test_answers_that_are_not_read_are_bounded_and_given_up(
 
     pages = {"/metrics": Page("text/plain", big)}
     async with ControlServer(HERE, lambda body: body, pages=pages) as running:
-        with socket.create_connection(running.address) as deaf:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as deaf:
             deaf.setblocking(False)
-            loop = asyncio.get_running_loop()
+            await loop.sock_connect(deaf, running.address)
             await loop.sock_sendall(deaf, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
             async with asyncio.timeout(5):
                 while not running.ended["timeout"]:  # noqa: ASYNC110 - there is no event for it
