@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
+from sipws.tracing.filter.bounds import MAX_HELD, VALUE
 from sipws.tracing.filter.nodes import Variable
 from sipws.tracing.filter.pseudo import Problem
-from sipws.tracing.filter.run import Getter, Run
+from sipws.tracing.filter.run import Getter, Run, weight_of
 from sipws.tracing.filter.values import FAILED, Value, kept, number_of, text_of
+
+_FREE_VALUES: Final = 512
+"""Values that make room for a new one without a step; each so many more are a step."""
 
 Inner = Callable[[str], Getter]
 """Compiles a variable that stands within another."""
@@ -55,7 +59,10 @@ def compile_avp(variable: Variable, inner: Inner) -> Getter:
         if index == "append" or not values:
             return None
         if index == "all":
-            return ", ".join(text_of(value) or "" for value in values)
+            run.spend(len(values) // 4)
+            joined = ", ".join(text_of(value) or "" for value in values)
+            run.made(joined)
+            return joined
         number = number_of(index(run))
         if number is None:
             return FAILED
@@ -72,24 +79,51 @@ def compile_avp_setter(variable: Variable, inner: Inner) -> Callable[[Run, Value
         name = key(run)
         if name is None:
             return False
-        values: list[Value] = run.variables.setdefault(name, [])
+        values: list[Value] | None = run.variables.get(name)
+        if values is None:
+            run.hold(weight_of(name))
+            values = run.variables[name] = []
         number = number_of(index(run)) if callable(index) else 0
         if number is None:
             return False
+        if len(values) > _FREE_VALUES:
+            run.spend(len(values) // _FREE_VALUES)
         if operator == ":=" or index == "all":
+            run.hold(-sum(map(weight_of, values)))
             values.clear()
         if value is None:
             if values and 0 <= number < len(values):
-                del values[number]
+                run.hold(-weight_of(values.pop(number)))
             return number >= 0
+        value = kept(value)
         if variable.index is None or index == "all":
-            values.insert(0, kept(value))
+            run.hold(weight_of(value))
+            values.insert(0, value)
         elif index == "append":
-            values.append(kept(value))
+            run.hold(weight_of(value))
+            values.append(value)
         elif -len(values) <= number < len(values):
-            values[number] = kept(value)
+            run.hold(weight_of(value) - weight_of(values[number]))
+            values[number] = value
         else:
             return False
         return True
 
-    return put
+    name = variable.inner or ""
+    if variable.index is not None or name.startswith("$"):
+        return put
+    constant = f"@{name}"
+
+    def push(run: Run, value: Value, operator: str) -> bool:
+        # What scripts do with nearly all of them, on a shorter way.
+        values: list[Value] | None = run.variables.get(constant)
+        if values is None or value is None or operator == ":=" or len(values) > _FREE_VALUES:
+            return put(run, value, operator)
+        value = kept(value)
+        run.held += VALUE + (len(value) if isinstance(value, str) else 0)
+        if run.held > MAX_HELD:
+            run.hold(0)
+        values.insert(0, value)
+        return True
+
+    return push

@@ -18,8 +18,33 @@ def _at(token: Token) -> int:
     return token.start_pos or 0
 
 
-def _body(statements: tuple[Statement | None, ...]) -> Body:
-    return tuple(statement for statement in statements if statement is not None)
+def _body(statements: tuple[Any, ...]) -> Body:
+    return tuple(_whole(statement) for statement in statements if statement is not None)
+
+
+class _Branches:
+    """An ``if`` under way: the parser finds the last ``else if`` first.
+
+    Were it a node already, each ``else if`` before it would copy its branches.
+    """
+
+    def __init__(self, condition: Condition, body: Body, otherwise: Body | None, at: int) -> None:
+        self.branches = [(condition, body)]
+        """The last first."""
+        self.otherwise = otherwise
+        self.at = at
+
+
+def _whole(statement: Any) -> Statement:
+    if isinstance(statement, _Branches):
+        branches = tuple(reversed(statement.branches))
+        return nodes.If(branches, statement.otherwise, at=statement.at)
+    made: Statement = statement
+    return made
+
+
+def _whole_body(body: tuple[Any, ...]) -> Body:
+    return tuple(map(_whole, body))
 
 
 @v_args(inline=True)
@@ -32,26 +57,30 @@ class Builder(Transformer[Token, Any]):
     def default_route(self, word: Token, *body: Statement | None) -> nodes.Route:
         return nodes.Route("0", _body(body), at=_at(word))
 
-    def body(self, *statements: Statement | None) -> Body:
-        return _body(statements)
+    def body(self, *statements: Any) -> tuple[Any, ...]:
+        found = tuple(statement for statement in statements if statement is not None)
+        # What is alone may be the `if` of an `else if`.
+        return found if len(found) == 1 else _whole_body(found)
 
     def break_(self, word: Token) -> nodes.Break:
         return nodes.Break(at=_at(word))
 
-    def if_(self, word: Token, condition: Condition, then: Body, *rest: Any) -> nodes.If:
-        otherwise: Body | None = rest[1] if rest else None
-        if otherwise and len(otherwise) == 1 and isinstance(chained := otherwise[0], nodes.If):
-            branches = ((condition, then), *chained.branches)
-            return nodes.If(branches, chained.otherwise, at=_at(word))
-        return nodes.If(((condition, then),), otherwise, at=_at(word))
+    def if_(self, word: Token, condition: Condition, then: Any, *rest: Any) -> _Branches:
+        then = _whole_body(then)
+        otherwise = rest[1] if rest else None
+        if otherwise and isinstance(chained := otherwise[0], _Branches):
+            chained.branches.append((condition, then))
+            chained.at = _at(word)
+            return chained
+        return _Branches(condition, then, otherwise, _at(word))
 
-    def while_(self, word: Token, condition: Condition, body: Body) -> nodes.While:
-        return nodes.While(condition, body, at=_at(word))
+    def while_(self, word: Token, condition: Condition, body: Any) -> nodes.While:
+        return nodes.While(condition, _whole_body(body), at=_at(word))
 
     def for_(
-        self, word: Token, item: nodes.Variable, in_: Token, values: nodes.Variable, body: Body
+        self, word: Token, item: nodes.Variable, in_: Token, values: nodes.Variable, body: Any
     ) -> nodes.For:
-        return nodes.For(item, values, body, at=_at(word))
+        return nodes.For(item, values, _whole_body(body), at=_at(word))
 
     def switch(self, word: Token, operand: nodes.Variable, *parts: Any) -> nodes.Switch:
         cases = tuple(part for part in parts if isinstance(part, nodes.Case))
@@ -72,11 +101,10 @@ class Builder(Transformer[Token, Any]):
     ) -> nodes.Assignment:
         return nodes.Assignment(str(operator), target, value, at=target.at)
 
-    def chain(self, left: Condition, operator: Token, right: Condition) -> nodes.Chain:
-        link = ("&&" if operator.type == "AND" else "||", right)
-        if isinstance(left, nodes.Chain):
-            return nodes.Chain(left.first, (*left.rest, link), at=left.at)
-        return nodes.Chain(left, (link,), at=_at(operator))
+    def chain(self, first: Condition, *links: Any) -> nodes.Chain:
+        operators, conditions = links[::2], links[1::2]
+        signs = ("&&" if operator.type == "AND" else "||" for operator in operators)
+        return nodes.Chain(first, tuple(zip(signs, conditions, strict=True)), at=_at(links[0]))
 
     def negated(self, sign: Token, condition: Condition) -> nodes.Not:
         return nodes.Not(condition, at=_at(sign))
@@ -99,12 +127,12 @@ class Builder(Transformer[Token, Any]):
     ) -> nodes.Comparison:
         return nodes.Comparison(str(operator), left, right, at=left.at)
 
-    def bits(self, left: Value, operator: Token, right: Value) -> nodes.Arithmetic:
-        return _calculation(left, operator, right, isinstance(left, nodes.Arithmetic))
+    def bits(self, first: Value, *links: Any) -> nodes.Arithmetic:
+        return _calculation(first, links, isinstance(first, nodes.Arithmetic))
 
-    def sum(self, left: Value, operator: Token, right: Value) -> nodes.Arithmetic:
-        flat = isinstance(left, nodes.Arithmetic) and all(sign in _SUMS for sign, _ in left.rest)
-        return _calculation(left, operator, right, flat)
+    def sum(self, first: Value, *links: Any) -> nodes.Arithmetic:
+        flat = isinstance(first, nodes.Arithmetic) and all(sign in _SUMS for sign, _ in first.rest)
+        return _calculation(first, links, flat)
 
     def invert(self, sign: Token, operand: Value) -> nodes.Invert:
         return nodes.Invert(operand, at=_at(sign))
@@ -170,11 +198,11 @@ class Builder(Transformer[Token, Any]):
             return nodes.Variable("", problem=str(exc), at=_at(word))
 
 
-def _calculation(left: Value, operator: Token, right: Value, flat: bool) -> nodes.Arithmetic:
-    link = (str(operator), right)
-    if flat and isinstance(left, nodes.Arithmetic):
-        return nodes.Arithmetic(left.first, (*left.rest, link), at=left.at)
-    return nodes.Arithmetic(left, (link,), at=left.at)
+def _calculation(first: Value, links: tuple[Any, ...], flat: bool) -> nodes.Arithmetic:
+    rest = tuple(zip(map(str, links[::2]), links[1::2], strict=True))
+    if flat and isinstance(first, nodes.Arithmetic):
+        return nodes.Arithmetic(first.first, (*first.rest, *rest), at=first.at)
+    return nodes.Arithmetic(first, rest, at=first.at)
 
 
 def route_name(word: Token) -> str:

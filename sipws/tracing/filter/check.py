@@ -1,15 +1,16 @@
 """What OpenSIPS accepts in silence and is most likely not meant."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from functools import singledispatch
 from typing import Final
 
 from sipws.tracing.filter import nodes
+from sipws.tracing.filter.bounds import MAX_EXPRESSION_DEPTH, MAX_FINDINGS, MAX_WHILE_ROUNDS
 from sipws.tracing.filter.functions import WITHOUT_EFFECT
 from sipws.tracing.filter.printer import print_condition
 from sipws.tracing.filter.pseudo import print_variable
-from sipws.tracing.filter.run import MAX_EXPRESSION_DEPTH, MAX_WHILE_ROUNDS
 from sipws.tracing.filter.values import address_of, written
 from sipws.tracing.filter.walk import walk
 
@@ -18,6 +19,9 @@ Warnings = Iterator[tuple[int, str]]
 
 _BARE_DOT: Final = re.compile(r"(?<!\\)[0-9]\.(?![*+?{])[0-9(\[]")
 _CLASS: Final = re.compile(r"(?<!\\)(?:\\\\)*\\([adfnrtv])")
+
+_LOOKED_THROUGH: Final = 10_000
+"""Nodes of a loop in which an end is looked for: loops may be nested."""
 
 _TEXTS: Final = frozenset({"si", "src_ip", "socket_in(ip)", "socket_in(proto)", "socket_in(af)"})
 _NUMBERS: Final = frozenset({"sp", "socket_in(port)"})
@@ -29,13 +33,15 @@ def warnings_of(routes: Iterable[nodes.Route]) -> list[tuple[int, str]]:
     """All there is to say of some routes.
 
     Returns:
-        positions, and what to say there; each once.
+        positions, and what to say there; each once, and `MAX_FINDINGS` at most.
     """
     routes = tuple(routes)
+    every = (said for route in routes for node in walk(route) for said in _of(node))
     found: dict[tuple[int, str], None] = {}
-    for node in (node for route in routes for node in walk(route)):
-        found |= dict.fromkeys(_of(node))
-    found |= dict.fromkeys(_never_set(routes))
+    for said in itertools.chain(every, _never_set(routes)):
+        found[said] = None
+        if len(found) >= MAX_FINDINGS:
+            break
     return list(found)
 
 
@@ -65,7 +71,8 @@ def _(node: nodes.While) -> Warnings:
     yield from _unreachable(node.body)
     endless = isinstance(node.condition, nodes.Truth) and node.condition.operand == nodes.Number(1)
     ends = (nodes.Break, nodes.Drop, nodes.Exit, nodes.Return, nodes.RouteCall)
-    if endless and not any(isinstance(inner, ends) for inner in walk(node)):
+    inside = itertools.islice(walk(node), _LOOKED_THROUGH) if endless else ()
+    if endless and not any(isinstance(inner, ends) for inner in inside):
         yield node.at, f"this loop never ends: it is left after {MAX_WHILE_ROUNDS:,} rounds"
 
 
@@ -85,6 +92,8 @@ def _(node: nodes.Chain) -> Warnings:
     if len(links) > 1:
         text = print_condition(node.first)
         for index, (link, condition) in enumerate(node.rest):
+            if len(text) >= 120:
+                break
             changes = index and node.rest[index - 1][0] != link
             text = f"({text})" if changes else text
             text = f"{text} {link} {print_condition(condition)}"

@@ -10,7 +10,14 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from sipws.tracing.filter import nodes
-from sipws.tracing.filter.patterns import Pattern, PatternError, compile_pattern
+from sipws.tracing.filter.bounds import LONGEST_ADDRESS, SHORT_TEXT
+from sipws.tracing.filter.patterns import (
+    MAX_PARTS,
+    Pattern,
+    PatternError,
+    TooLargeError,
+    compile_pattern,
+)
 from sipws.tracing.filter.run import Getter, Run, Scope, Test
 from sipws.tracing.filter.values import FAILED, Value, address_of, number_of, text_of
 from sipws.tracing.filter.variables import compile_variable
@@ -27,7 +34,8 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
 _FREE_MATCH: Final = 2_000
 """Characters times states of a match that cost nothing; more are counted as steps, five a step."""
 
-_compiled = lru_cache(maxsize=128)(compile_pattern)
+_compiled = lru_cache(maxsize=32)(compile_pattern)
+"""Patterns that are made while a route runs."""
 
 
 def compile_comparison(node: nodes.Comparison, scope: Scope) -> Test:
@@ -91,9 +99,14 @@ def network_of(text: str) -> Net | None:
     return Net(address.version, int(address) & mask, mask)
 
 
-@lru_cache(maxsize=1024)
 def _numbered(text: str) -> tuple[int, int] | None:
-    """The version and the number of an address; a route asks for the same one again and again."""
+    """The version and the number of an address; None: it is none."""
+    return _remembered(text) if len(text) <= LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=1024)
+def _remembered(text: str) -> tuple[int, int] | None:
+    """A route asks for the same address again and again."""
     address = address_of(text)
     return None if address is None else (address.version, int(address))
 
@@ -140,7 +153,11 @@ def _against_text(get: Getter, always_text: bool, sign: str, text: str) -> Test:
         if value is None:
             return missing
         found = text_of(value)
-        return -1 if found is None else compare(found.lower(), wanted)
+        if found is None:
+            return -1
+        if len(found) > SHORT_TEXT:
+            run.made(found)
+        return compare(found.lower(), wanted)
 
     return test
 
@@ -209,6 +226,8 @@ def _against_variable(get: Getter, sign: str, other: Getter) -> Test:
         text, wanted = text_of(left), text_of(right)
         if text is None or wanted is None:
             return -1
+        run.made(text)
+        run.made(wanted)
         return _COMPARE[sign](text.lower(), wanted.lower())
 
     return test
@@ -218,10 +237,14 @@ def _match(run: Run, left: Value, right: Value, wanted: bool) -> int:
     text, written = text_of(left), text_of(right)
     if text is None or written is None:
         return -1
-    run.spend(len(written))
+    # As if it were compiled each time: whether it is depends on what was decided before.
+    run.spend(2 * len(written))
     try:
-        pattern = _compiled(written)
+        pattern = (_compiled if len(written) <= SHORT_TEXT else compile_pattern)(written)
+    except TooLargeError:
+        run.spend(MAX_PARTS)
+        return -1
     except PatternError:
         return -1
-    run.spend(pattern.size // 10)
+    run.spend(pattern.size)
     return _search(run, pattern, text) is wanted

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from sipws.tracing.filter import nodes
+from sipws.tracing.filter.bounds import MAX_ROUTE_DEPTH, MAX_TEXT, MAX_WHILE_ROUNDS, Exhausted
 from sipws.tracing.filter.expressions import Ended, Expressions
 from sipws.tracing.filter.functions import compile_call, compile_format, compile_log
 from sipws.tracing.filter.run import (
@@ -16,8 +17,6 @@ from sipws.tracing.filter.run import (
     DROP,
     EXIT,
     LAST_CODE,
-    MAX_ROUTE_DEPTH,
-    MAX_WHILE_ROUNDS,
     RETURN,
     Getter,
     Run,
@@ -28,6 +27,7 @@ from sipws.tracing.filter.run import (
 from sipws.tracing.filter.source import nearest
 from sipws.tracing.filter.values import FAILED, Value, change, kept, number_of, text_of
 from sipws.tracing.filter.variables import compile_target, compile_variable
+from sipws.tracing.filter.walk import walk
 
 _BUG: Final = -5
 """What ``break``, ``assert`` and an unknown route return (``E_BUG``)."""
@@ -36,23 +36,27 @@ _BUG: Final = -5
 def compile_route(route: nodes.Route, scope: Scope) -> None:
     """Add the closure of a route to its scope. Errors are reported there."""
     scope.route = route.name
-    step = _Statements(scope).body(route.body) if route.body else (lambda run: 1)
-    scope.steps[route.name] = (step, weight(route.body))
+    statements = _Statements(scope)
+    step = statements.body(route.body) if route.body else (lambda run: 1)
+    scope.steps[route.name] = (step, statements.weigh(route.body) // 2)
 
 
-def weight(body: nodes.Body) -> int:
-    """The number of statements in a body, those within them included."""
-    total = 0
-    for statement in body:
-        total += 1
-        match statement:
-            case nodes.If(branches, otherwise):
-                total += sum(weight(inner) for _, inner in branches) + weight(otherwise or ())
-            case nodes.While(_, inner) | nodes.For(_, _, inner):
-                total += weight(inner)
-            case nodes.Switch(_, cases, default):
-                total += sum(weight(case.body) for case in cases) + weight(default or ())
-    return total
+def _weight(node: nodes.Node) -> int:
+    """What a node itself counts, in halves of a step.
+
+    A statement is a step, two variables are another. Conditions and arguments may be as many as
+    the script has room for.
+    """
+    match node:
+        case nodes.Log(_, _, text):
+            return 2 + text.value.count("$")
+        case nodes.Call(_, arguments):
+            return 2 + sum(a.value.count("$") for a in arguments if isinstance(a, nodes.Text))
+        case nodes.Transformation() | nodes.If() | nodes.While() | nodes.For() | nodes.Switch():
+            return 2
+        case nodes.Variable() | nodes.Truth():
+            return 1
+    return 2 if isinstance(node, nodes.Assignment | nodes.Break | nodes.Command) else 0
 
 
 class _Statements:
@@ -60,6 +64,33 @@ class _Statements:
         self._scope = scope
         self._in_loop = in_loop
         self._expressions = Expressions(scope, lambda body, scope: self.body(body))
+        self._weights: dict[int, int] = {}
+
+    def weigh(self, body: nodes.Body) -> int:
+        """What a body counts each time it is repeated, in halves of a step."""
+        # Loops within loops ask for the same body again.
+        known = self._weights.get(id(body))
+        if known is None:
+            known = self._weights[id(body)] = sum(map(self._weigh, body))
+        return known
+
+    def _weigh(self, statement: nodes.Statement) -> int:
+        heads: tuple[nodes.Node, ...] = ()
+        bodies: tuple[nodes.Body | None, ...] = ()
+        match statement:
+            case nodes.If(branches, otherwise):
+                heads = tuple(condition for condition, _ in branches)
+                bodies = (*(body for _, body in branches), otherwise)
+            case nodes.While(condition, body):
+                heads, bodies = (condition,), (body,)
+            case nodes.For(_, _, body):
+                bodies = (body,)
+            case nodes.Switch(_, cases, default):
+                bodies = (*(case.body for case in cases), default)
+            case _:
+                return sum(map(_weight, walk(statement)))
+        total = 2 + sum(_weight(node) for head in heads for node in walk(head))
+        return total + sum(self.weigh(body) for body in bodies if body)
 
     def body(self, body: Sequence[nodes.Statement]) -> Step:
         """The closure of statements, of which there is at least one."""
@@ -129,7 +160,7 @@ class _Statements:
             case nodes.If():
                 return self._if(node)
             case nodes.While(condition, body):
-                return self._while(self._expressions.condition(condition), body)
+                return self._while(condition, body)
             case nodes.For():
                 return self._for(node)
             case nodes.Switch():
@@ -175,8 +206,10 @@ class _Statements:
 
         return full_if
 
-    def _while(self, test: Test, body: nodes.Body) -> Step:
-        step, cost = self._loop(body), 1 + weight(body)
+    def _while(self, condition: nodes.Condition, body: nodes.Body) -> Step:
+        test = self._expressions.condition(condition)
+        condition_weight = sum(map(_weight, walk(condition)))
+        step, cost = self._loop(body), 1 + (self.weigh(body) + condition_weight) // 2
         if not body:
             # OpenSIPS looks once and goes on.
             return lambda run: held if (held := test(run)) > 1 else 1
@@ -203,7 +236,7 @@ class _Statements:
             self._scope.error(node.values.at, f"a 'for' goes through all values: write {shown}")
         put, name = compile_target(node.item, self._scope), f"@{node.values.inner}"
         compile_variable(node.values, self._scope)
-        step, cost = self._loop(node.body), 1 + weight(node.body)
+        step, cost = self._loop(node.body), 1 + self.weigh(node.body) // 2
         is_list, has_body = node.values.name == "avp", bool(node.body)
 
         def loop(run: Run) -> int:
@@ -222,23 +255,27 @@ class _Statements:
 
     def _switch(self, node: nodes.Switch) -> Step:
         get, _ = compile_variable(node.operand, self._scope)
-        labels = [case.label.value for case in node.cases]
+        places: dict[int | str, int] = {}
+        for index, case in enumerate(node.cases):
+            label = case.label.value
+            places.setdefault(label.lower() if isinstance(label, str) else label, index)
         bodies = [self._loop(case.body) if case.body else None for case in node.cases]
-        default = self._loop(node.default) if node.default else None
+        bodies.append(self._loop(node.default) if node.default else None)
+        behind = len(bodies) - 1
 
         def choose(run: Run) -> int:
             value = get(run)
             if value is FAILED:
                 return _BUG
             number, text = number_of(value), text_of(value)
-            folded = None if text is None else text.lower()
-            code, start = 1, len(labels)
-            for index, label in enumerate(labels):
-                if label == number if isinstance(label, int) else label.lower() == folded:
-                    start = index
-                    break
+            start = behind if number is None else places.get(number, behind)
+            if text is not None:
+                run.made(text)
+                start = min(start, places.get(text.lower(), behind))
+            code = 1
             # What a case does not break out of goes on in the next, and at last in the default.
-            for body in (*bodies[start:], default):
+            for index in range(start, len(bodies)):
+                body = bodies[index]
                 if body is not None:
                     code = body(run)
                     if code > LAST_CODE:
@@ -266,7 +303,7 @@ class _Statements:
             if value is FAILED or (decides and value == -1):
                 return -1
             if old is not None:
-                value = change(sign[:-1], old(run), value)
+                value = change(sign[:-1], old(run), value, run)
                 if value is FAILED:
                     return -1
             return 1 if put(run, value, sign) else -1
@@ -282,7 +319,7 @@ class _Statements:
                 value = get(run)
                 number = number_of(value)
                 code = (-1 if value is None or value is FAILED else 1) if number is None else number
-                run.code, run.values = code, tuple(kept(get(run)) for get in values)
+                run.code, run.values = code, _returned(values, run)
                 return RETURN if code else EXIT
 
             return give_back
@@ -293,7 +330,7 @@ class _Statements:
         def give(run: Run) -> int:
             run.code = code
             if values:
-                run.values = tuple(kept(get(run)) for get in values)
+                run.values = _returned(values, run)
             return RETURN
 
         return give
@@ -346,6 +383,13 @@ class _Statements:
             return code
 
         return call
+
+
+def _returned(getters: tuple[Getter, ...], run: Run) -> tuple[Value, ...]:
+    values = tuple(kept(get(run)) for get in getters)
+    if sum(len(value) for value in values if isinstance(value, str)) > MAX_TEXT:
+        raise Exhausted(f"a route returns more than {MAX_TEXT} characters")
+    return values
 
 
 def _remembering_if(tests: list[Test], bodies: list[Step | None], otherwise: Step | None) -> Step:

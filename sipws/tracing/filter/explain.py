@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from sipws.tracing.filter import nodes
+from sipws.tracing.filter.bounds import Exhausted
 from sipws.tracing.filter.printer import print_condition, print_statement, print_value
 from sipws.tracing.filter.pseudo import print_variable
-from sipws.tracing.filter.run import BREAK, DROP, EXIT, RETURN, Run, Scope
+from sipws.tracing.filter.run import BREAK, DROP, EXIT, RETURN, Getter, Run, Scope
 from sipws.tracing.filter.script import Own, Script, conclude, prepared
 from sipws.tracing.filter.subject import Outcome, Subject
-from sipws.tracing.filter.values import shown
+from sipws.tracing.filter.values import FAILED, shown
 from sipws.tracing.filter.variables import compile_variable
 
 MAX_STEPS_SHOWN = 200
 """Of a loop nobody reads more; the last steps are kept, for they decide."""
+
+_SHOWN = 500
+"""Characters of a value that are shown."""
 
 _FLOW = {BREAK: "leaves the loop", RETURN: "returns", EXIT: "ends: traced", DROP: "ends: dropped"}
 
@@ -106,7 +110,7 @@ class _Recording(Scope):
         def watched(run: Run) -> int:
             code: int = made(run)
             result = _FLOW.get(code, "done" if code > 0 else "not done")
-            values = () if get is None else (f"{name} is {shown(get(run))}",)
+            values = () if get is None else (f"{name} is {_looked_up(get, run)}",)
             _record(run, Step(*place, text, result, values))
             return code
 
@@ -148,7 +152,19 @@ class _Recording(Scope):
 
 
 def _seen(values: list[tuple[str, Any]], run: Run) -> tuple[str, ...]:
-    return tuple(f"{name} is {shown(get(run))}" for name, get in values)
+    return tuple(f"{name} is {_looked_up(get, run)}" for name, get in values)
+
+
+def _looked_up(get: Getter, run: Run) -> str:
+    """A value as it is shown: to look costs the script nothing."""
+    steps, run.steps = run.steps, 0
+    try:
+        text = shown(get(run))
+    except Exhausted:
+        text = shown(FAILED)
+    finally:
+        run.steps = steps
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} … ({len(text)} characters)"
 
 
 def _record(run: Run, step: Step) -> None:

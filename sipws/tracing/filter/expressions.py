@@ -7,12 +7,12 @@ OpenSIPS an error is no simple false: it ends a ``||`` too, and ``!`` leaves it 
 from collections.abc import Callable
 
 from sipws.tracing.filter import nodes
+from sipws.tracing.filter.bounds import MAX_EXPRESSION_DEPTH
 from sipws.tracing.filter.comparisons import compile_comparison
 from sipws.tracing.filter.run import (
     BREAK,
     EXIT,
     LAST_CODE,
-    MAX_EXPRESSION_DEPTH,
     RETURN,
     Getter,
     Run,
@@ -188,7 +188,7 @@ class Expressions:
         def result(run: Run) -> Value:
             value = first(run)
             for sign, operand in links:
-                value = calculate(sign, value, operand(run))
+                value = calculate(sign, value, operand(run), run)
             return value
 
         return result

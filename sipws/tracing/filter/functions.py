@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sipws.tracing.filter import nodes
+from sipws.tracing.filter.bounds import LONGEST_HOST, MAX_TEXT
 from sipws.tracing.filter.pseudo import Problem, parse_format
-from sipws.tracing.filter.run import Getter, Run, Scope, Step
+from sipws.tracing.filter.run import Getter, Run, Scope, Step, weight_of
 from sipws.tracing.filter.source import nearest
 from sipws.tracing.filter.values import (
     FAILED,
-    MAX_TEXT,
     address_of,
     number_of,
     printed,
@@ -176,8 +176,16 @@ def compile_format(text: str, scope: Scope, at: int) -> Getter:
     getters: list[Getter] = [_part(part, scope) for part in parts]
 
     def filled(run: Run) -> str:
-        values = (get(run) for get in getters)
-        return "".join("" if v is FAILED else printed(v) for v in values)[:MAX_TEXT]
+        found, left = [], MAX_TEXT
+        for get in getters:
+            value = get(run)
+            if value is not FAILED:
+                part = printed(value)[:left]
+                found.append(part)
+                left -= len(part)
+        filled = "".join(found)
+        run.made(filled)
+        return filled
 
     return filled
 
@@ -211,8 +219,11 @@ def compile_log(node: nodes.Log, scope: Scope) -> Step:
 
 def _log(get: Getter, level: str) -> Step:
     def log(run: Run) -> int:
+        # Whether anybody wants to read it makes no difference to the decision.
+        message = f"{level}: {text_of(get(run))}".rstrip("\n")
+        run.hold(weight_of(message))
         if run.messages is not None:
-            run.messages.append(f"{level}: {text_of(get(run))}".rstrip("\n"))
+            run.messages.append(message)
         return 1
 
     return log
@@ -266,7 +277,7 @@ def _is_myself(host: Getter, port: Getter | None = None) -> Step:
         subject = run.subject
         wanted = text_of(host(run))
         number = number_of(port(run)) if port is not None else 0
-        if not wanted or number is None:
+        if not wanted or number is None or len(wanted) > LONGEST_HOST:
             return -1
         ours = ((subject.socket_ip, subject.socket_port), *run.own)
         return 1 if any(_same(wanted, ip) and number in (0, p) for ip, p in ours) else -1

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from sipws.tracing.filter.bounds import MAX_TOKENS
+
 
 class Token(NamedTuple):
     """A word of the language."""
@@ -30,8 +32,8 @@ _IP6: Final = (
 _TOKEN: Final = re.compile(
     rf"""
       (?P<SKIP> [ \t\x08\r\n]+ | \#[^\n]* | \\\n )
-    | (?P<VARIABLE> \$(?: (?!and|or|not)[^ \t\r\n();,=+\-*/%&|^~<>!:] | :(?!=) )* )
-    | (?P<STRING> "(?:[^"\\]|\\.)*" | '[^']*' )
+    | (?P<VARIABLE> \$(?: (?!and|or|not)[^ \t\r\n();,=+\-*/%&|^~<>!:] | :(?!=) )*+ )
+    | (?P<STRING> "(?:[^"\\]++|\\.)*+" | '[^']*+' )
     | (?P<NETWORK> {_IP4}/(?:{_IP4}|[0-9]{{1,2}}) | {_IP6}/(?:{_IP6}|[0-9]{{1,3}}) )
     | (?P<ADDRESS> {_IP4} | {_IP6} )
     | (?P<NUMBER> 0x[0-9A-Fa-f]+ | 0[0-7]+ | 0 | [1-9][0-9]* )
@@ -75,6 +77,7 @@ SIGNS: Final = {
 }  # fmt: skip
 """The terminals of the signs; the other assignments (``+=`` …) are ``CHANGE``."""
 
+_SAME: Final = re.compile(r"(.)\1*+", re.DOTALL)
 _EDGE: Final = re.compile(r"/\*|\*/")
 _BRACKET: Final = re.compile(r"[()]")
 
@@ -96,9 +99,12 @@ def tokenize(text: str, start: int, error: Report, ignored: Report) -> list[Toke
     while offset < size:
         found = match(text, offset)
         if found is None:
+            same = _SAME.match(text, offset)
+            count = len(same[0]) if same else 1
             if text[offset] not in "\f\v\ufeff":
-                ignored(start + offset, f"OpenSIPS passes over {text[offset]!r} here")
-            offset += 1
+                times = f", {count} times" if count > 1 else ""
+                ignored(start + offset, f"OpenSIPS passes over {text[offset]!r} here{times}")
+            offset += count
             continue
         kind, word, begin = found.lastgroup, found[0], offset
         offset = found.end()
@@ -130,6 +136,9 @@ def tokenize(text: str, start: int, error: Report, ignored: Report) -> list[Toke
             case "UNCLOSED":
                 error(start + begin, "this string is never closed")
                 break
+        if len(tokens) >= MAX_TOKENS:
+            error(start + begin, f"the script has more than {MAX_TOKENS} words; shorten it")
+            break
         add(Token(kind or "", word, start + begin))
     return tokens
 

@@ -14,14 +14,10 @@ from lark.exceptions import UnexpectedToken
 from lark.lexer import Lexer
 
 from sipws.tracing.filter import nodes
+from sipws.tracing.filter.bounds import MAX_DEPTH, MAX_ERRORS, MAX_NESTING, MAX_REPARSED
 from sipws.tracing.filter.builder import Builder
 from sipws.tracing.filter.lexer import KEYWORDS, Report, Token
-
-MAX_ERRORS: Final = 20
-"""Syntax errors that are looked for in a route; what follows so many is mostly their echo."""
-
-MAX_NESTING: Final = 100
-"""Brackets within brackets; OpenSIPS evaluates no expression that is deeper."""
+from sipws.tracing.filter.walk import deeper_than
 
 _GRAMMAR: Final = Path(__file__).with_name("grammar.lark")
 
@@ -114,8 +110,12 @@ def parse_route(tokens: Sequence[Token], error: Report) -> nodes.Route | None:
     left = list(tokens)
     found = _attempt(left)
     if isinstance(found, nodes.Route):
-        return found
-    for _ in range(MAX_ERRORS):
+        inner = deeper_than(MAX_DEPTH, found)
+        if inner is None:
+            return found
+        error(inner.at, "this is nested too deep; simplify it")
+        return None
+    for _ in range(min(MAX_ERRORS, 1 + MAX_REPARSED // len(left))):
         error(*_say(found, left))
         if not _repair(found, left):
             break

@@ -19,10 +19,20 @@ __all__ = ["Pattern", "PatternError", "compile_pattern"]
 MAX_STATES: Final = 10_000
 """Of an automaton; more is refused. ``((a{99}){99}){99}`` would have a million."""
 
+MAX_PARTS: Final = 4 * MAX_STATES
+"""Of a pattern, each as often as it is repeated: a group that is empty has no state."""
+
 _MATCHED: Final = -1
 
 MAX_CACHED: Final = 1_000
 """Sets of states that are remembered; at more, all are forgotten and remembering starts anew."""
+
+MAX_REMEMBERED: Final = 50_000
+"""States in those sets, and transitions, that are remembered: some megabytes a pattern."""
+
+
+class TooLargeError(PatternError):
+    """A pattern needs too many states."""
 
 
 def compile_pattern(pattern: str) -> "Pattern":
@@ -31,7 +41,10 @@ def compile_pattern(pattern: str) -> "Pattern":
     Raises:
         PatternError: ``regcomp`` would refuse it, or it is too large.
     """
-    return Pattern(Parser(pattern).parse())
+    try:
+        return Pattern(Parser(pattern).parse())
+    except RecursionError:
+        raise PatternError("it repeats repetitions too often, or its groups are too deep") from None
 
 
 class Pattern:
@@ -39,6 +52,7 @@ class Pattern:
 
     def __init__(self, tree: Node) -> None:
         self._program: list[Node] = []
+        self._emitted = 0
         self._emit(tree)
         self._program.append(("match",))
         self.size = len(self._program)
@@ -66,11 +80,13 @@ class Pattern:
         self._numbers = {self._states[0]: 0}
         self._after: list[dict[str, int]] = [{}]
         self._at_end: list[bool | None] = [None]
+        self._remembered = 0
 
     def _step(self, state: int, char: str) -> int:
         """The state after a character, found out and remembered."""
         found, matched = self._reach(state, char)
         after = self._after[state]
+        self._remembered += 1
         if matched:
             after[char] = _MATCHED
             return _MATCHED
@@ -81,11 +97,12 @@ class Pattern:
             if contains(char):  # type: ignore[operator]
                 following.add(index + 1)
         key = (frozenset(following), "w" if is_word(char) else "-")
+        if len(self._states) >= MAX_CACHED or self._remembered >= MAX_REMEMBERED:
+            self._forget()
+            after = {}
         number = self._numbers.get(key)
         if number is None:
-            if len(self._states) >= MAX_CACHED:
-                self._forget()
-                after = {}
+            self._remembered += len(following)
             number = len(self._states)
             self._numbers[key] = number
             self._states.append(key)
@@ -124,8 +141,10 @@ class Pattern:
 
     def _emit(self, node: Node) -> None:
         program = self._program
-        if len(program) > MAX_STATES:
-            raise PatternError(f"this needs more than {MAX_STATES} states; repeat less")
+        # What is repeated may be empty, and need no state.
+        self._emitted += 1
+        if len(program) > MAX_STATES or self._emitted > MAX_PARTS:
+            raise TooLargeError(f"this needs more than {MAX_STATES} states; repeat less")
         match node:
             case ("cat", list(parts)):
                 for part in parts:

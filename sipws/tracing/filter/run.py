@@ -3,22 +3,18 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from sipws.tracing.filter.bounds import (
+    COPY,
+    MAX_HELD,
+    MAX_STEPS,
+    MAX_TEXT,
+    SHORT_TEXT,
+    VALUE,
+    Exhausted,
+)
 from sipws.tracing.filter.nodes import Node
 from sipws.tracing.filter.subject import Subject
-from sipws.tracing.filter.values import Value
-
-MAX_WHILE_ROUNDS: Final = 10_000
-"""Rounds of one ``while``; then the script goes on behind it (OpenSIPS ``max_while_loops``)."""
-
-MAX_ROUTE_DEPTH: Final = 100
-"""Routes within routes; a call beyond returns -1 and the script goes on (``ROUTE_MAX_REC_LEV``)."""
-
-MAX_EXPRESSION_DEPTH: Final = 100
-"""Conditions within conditions; one that is deeper is an error (``MAX_REC_LEV``)."""
-
-MAX_STEPS: Final = 200_000
-"""Statements that loops and calls may add up to, in one decision; a tenth of a second or so. Rounds
-within rounds are within OpenSIPS' bounds and yet take it minutes: here the script is stopped."""
+from sipws.tracing.filter.values import Value, too_long
 
 # What a statement gives, beside an integer: each is beyond 32 bits, so that one comparison tells.
 BREAK: Final = 1 << 40
@@ -35,10 +31,6 @@ Step = Callable[["Run"], int]
 Test = Callable[["Run"], int]
 """A condition: gives 1, 0, -1 for an error, or `EXIT` or `DROP` where a route it called ended
 the script."""
-
-
-class Exhausted(Exception):  # noqa: N818 - ends a script, and becomes an outcome
-    """A script went beyond its bounds; the text says which."""
 
 
 class Run:
@@ -58,6 +50,10 @@ class Run:
     """``$param``: of the route that runs."""
     depth = 1
     steps = 0
+    held = 0
+    """Characters of what is kept (`MAX_HELD`)."""
+    long = 0
+    """Those of them in long texts of ``$var``: until there are some, setting one counts nothing."""
     own: frozenset[tuple[str, int]] = frozenset()
     """Addresses and ports that are ours beside the connection's own, for ``is_myself``."""
     messages: list[str] | None = None
@@ -79,7 +75,46 @@ class Run:
         """
         self.steps += steps
         if self.steps > MAX_STEPS:
-            raise Exhausted(f"its loops and routes ran more than {MAX_STEPS} statements")
+            raise Exhausted(f"its loops, routes and texts took more than {MAX_STEPS} steps")
+
+    def made(self, text: str) -> None:
+        """Count a text that was made.
+
+        Raises:
+            Exhausted: it is too long, or one text too many.
+        """
+        size = len(text)
+        if size > SHORT_TEXT:
+            if size > MAX_TEXT:
+                raise too_long()
+            self.spend(size // COPY)
+
+    def hold(self, characters: int) -> None:
+        """Count characters that are kept; a negative number: that are given up.
+
+        Raises:
+            Exhausted: these were too many.
+        """
+        self.held += characters
+        if self.held > MAX_HELD:
+            raise Exhausted(f"it keeps more than {MAX_HELD} characters in variables and logs")
+
+    def put(self, key: str, value: Value) -> bool:
+        """Set a ``$var`` where there are long texts. Their names stand in the script."""
+        change = _long(value) - _long(self.variables.get(key))
+        self.hold(change)
+        self.long += change
+        self.variables[key] = value
+        return True
+
+
+def weight_of(value: Value) -> int:
+    """The characters that a value counts where there may be many."""
+    return VALUE + (len(value) if isinstance(value, str) else 0)
+
+
+def _long(value: Any) -> int:
+    return len(value) if isinstance(value, str) and len(value) > SHORT_TEXT else 0
 
 
 Arguments = tuple[tuple[Getter, ...], "Arguments | None"]
@@ -107,6 +142,8 @@ class Scope:
         self.routes = routes
         self.place = place
         self.tracks_rc = tracks_rc
+        self.variable_depth = 0
+        """Variables that the one at hand is within."""
         self.route = ""
         """The route that is being compiled."""
         self.calls: list[tuple[str, int]] = []

@@ -1,14 +1,18 @@
 """A script: its routes found, checked and compiled."""
 
-from collections.abc import Callable, Iterable
+import io
+import itertools
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Final, NoReturn, Self
 
 from sipws.errors import ConfigurationError, Diagnostic, FilterRouteError
 from sipws.tracing.filter import nodes
+from sipws.tracing.filter.bounds import MAX_FINDINGS, MAX_SCRIPT, Enough, Exhausted
 from sipws.tracing.filter.check import warnings_of
 from sipws.tracing.filter.compiler import compile_route
-from sipws.tracing.filter.run import DROP, Exhausted, Run, Scope, Step
+from sipws.tracing.filter.lexer import Report
+from sipws.tracing.filter.run import DROP, Run, Scope, Step
 from sipws.tracing.filter.source import Source, nearest
 from sipws.tracing.filter.subject import Outcome, Subject
 from sipws.tracing.filter.toplevel import Contents, Item, Read, Reader
@@ -19,6 +23,9 @@ Decider = Callable[[Subject], bool]
 
 Own = Iterable[tuple[str, int]]
 """Addresses and ports that are ours beside the connection's own: ``is_myself`` knows them."""
+
+_MAX_FILE: Final = 4 * MAX_SCRIPT
+"""Bytes of a file: a character has up to four. What is beyond is not even read."""
 
 _TOO_DEEP = "its routes and brackets within each other are nested too deep"
 
@@ -35,20 +42,21 @@ class Script:
         self._source = Source(text, filename)
         self._filename = filename
         self._noted: list[tuple[int, str]] = []
-        errors: list[tuple[int, str]] = []
-        reader = Reader(
-            self._source,
-            lambda at, problem: errors.append((at, problem)),
-            lambda at, problem: self._noted.append((at, problem)),
-            read,
-        )
-        self._contents: Contents = reader.run(text, filename)
-        self._items: dict[str, list[Item]] = {}
-        for item in self._contents.routes:
-            self._items.setdefault(item.name, []).append(item)
-        self._parsed: dict[str, tuple[nodes.Route | None, list[tuple[int, str]]]] = {}
         self._steps: dict[str, tuple[Step, int]] = {}
         self._warnings: tuple[Diagnostic, ...] | None = None
+        self._items: dict[str, list[Item]] = {}
+        self._parsed: dict[str, tuple[nodes.Route | None, list[tuple[int, str]]]] = {}
+        self._mistakes = 0
+        """In the routes that were parsed."""
+        errors = _Errors()
+        reader = Reader(self._source, errors, self._note, read)
+        self._contents: Contents = reader.contents
+        try:
+            reader.run(text, filename)
+        except Enough:
+            self._refuse(errors.found)
+        for item in self._contents.routes:
+            self._items.setdefault(item.name, []).append(item)
         self._tracks_rc = any(
             "rc" in token.text or "retcode" in token.text
             for item in self._contents.routes
@@ -56,7 +64,7 @@ class Script:
             if token.kind in ("VARIABLE", "STRING")
         )
         roots = self.filters if self.is_cfg else self._items
-        self._compile(self._reachable(roots), errors)
+        self._compile(roots, errors.found)
 
     @classmethod
     def parse(cls, text: str, *, filename: str = "<script>") -> Self:
@@ -138,9 +146,9 @@ class Script:
     def warnings(self) -> tuple[Diagnostic, ...]:
         """What OpenSIPS accepts in silence and is most likely not meant."""
         if self._warnings is None:
-            found = [*self._noted, *warnings_of(self.trees)]
+            found = sorted([*self._noted, *warnings_of(self.trees)])[:MAX_FINDINGS]
             self._warnings = tuple(
-                self._source.diagnostic(at, problem, "warning") for at, problem in sorted(found)
+                self._source.diagnostic(at, problem, "warning") for at, problem in found
             )
         return self._warnings
 
@@ -148,7 +156,7 @@ class Script:
         """A warning where the filter route is defined nowhere; None: it is there."""
         if route in self._items:
             return None
-        there = f"; routes there: {', '.join(self._items) or 'none'}"
+        there = f"; routes there: {_listed(self._items)}"
         problem = (
             f"there is no route {route!r}: every connection is traced"
             f"{nearest(route, self._items) or there}"
@@ -194,7 +202,7 @@ class Script:
         """The closure of a route in a scope of its own; None: there is no such route."""
         if self._body(route) is None:
             return None
-        made = self._scope([], scope)
+        made = self._scope(lambda at, problem: None, scope)
         for name in self._steps:
             tree = self._parsed[name][0]
             if tree is not None:
@@ -209,7 +217,7 @@ class Script:
         if route not in self._items:
             return None
         if route not in self._steps:
-            self._compile(self._reachable([route]), [])
+            self._compile([route], [])
         return self._steps[route][0]
 
     def _tree(self, name: str) -> nodes.Route | None:
@@ -218,19 +226,31 @@ class Script:
             from sipws.tracing.filter.parser import parse_route
 
             errors: list[tuple[int, str]] = []
+
+            def error(at: int, problem: str) -> None:
+                errors.append((at, problem))
+                self._mistakes += 1
+                if self._mistakes >= MAX_FINDINGS:
+                    raise Enough
+
+            self._parsed[name] = None, errors
             first, *others = self._items[name]
-            tree = parse_route(first.tokens, lambda at, problem: errors.append((at, problem)))
+            tree = parse_route(first.tokens, error)
             for other in others:
                 line = self._source.place(first.at)[1]
-                errors.append((other.at, f"route {name!r} is there already, in line {line}"))
-                parse_route(other.tokens, lambda at, problem: errors.append((at, problem)))
+                error(other.at, f"route {name!r} is there already, in line {line}")
+                parse_route(other.tokens, error)
             self._parsed[name] = tree, errors
+            for item in self._items[name]:
+                # Of a long script they are most of the memory.
+                item.tokens = []
         return self._parsed[name][0]
 
     def _reachable(self, roots: Iterable[str]) -> list[str]:
         """The routes that some routes need, in the order of the script."""
         found: set[str] = set()
-        left = [name for name in roots if name in self._items]
+        # The last is looked at first.
+        left = [name for name in reversed(tuple(roots)) if name in self._items]
         while left:
             name = left.pop()
             if name in found:
@@ -247,30 +267,70 @@ class Script:
                 ]
         return [name for name in self._items if name in found]
 
-    def _scope(self, errors: list[tuple[int, str]], kind: Callable[..., Scope] = Scope) -> Scope:
+    def _scope(self, error: Report, kind: Callable[..., Scope] = Scope) -> Scope:
         return kind(
-            lambda at, problem: errors.append((at, problem)),
+            error,
             frozenset(self._items),
             self._source.place,
             self._tracks_rc,
         )
 
-    def _compile(self, names: list[str], errors: list[tuple[int, str]]) -> None:
-        found: list[tuple[int, str]] = []
+    def _compile(self, roots: Iterable[str], errors: list[tuple[int, str]]) -> None:
+        """Compile some routes and those that they need.
+
+        Raises:
+            FilterRouteError: there are errors, these or others.
+        """
+        found = _Errors()
         scope = self._scope(found)
         scope.steps = self._steps
-        for name in names:
-            tree = self._tree(name)
-            found += self._parsed[name][1]
-            if tree is not None:
-                compile_route(tree, scope)
+        names: list[str] = []
+        try:
+            names = self._reachable(roots)
+            for name in names:
+                tree = self._tree(name)
+                if tree is not None:
+                    compile_route(tree, scope)
+        except Enough:
+            pass
+        except RecursionError:
+            at = self._items[scope.route][0].at if scope.route else 0
+            found.found.append((at, "this route is nested too deep; simplify it"))
+        concerned = names or self._parsed
+        inside = [*found.found, *(error for name in concerned for error in self._parsed[name][1])]
         torn = self._contents.torn
         # What follows a string that is never closed is lost: there everything seems to be wrong.
-        unique = sorted({*errors, *(it for it in found if torn is None or it[0] < torn)})
+        unique = sorted({*errors, *(it for it in inside if torn is None or it[0] < torn)})
         if unique:
             for name in names:
                 self._steps.pop(name, None)
-            raise FilterRouteError([self._source.diagnostic(at, problem) for at, problem in unique])
+            self._refuse(unique)
+
+    def _note(self, at: int, problem: str) -> None:
+        if len(self._noted) < MAX_FINDINGS:
+            self._noted.append((at, problem))
+
+    def _refuse(self, errors: list[tuple[int, str]]) -> NoReturn:
+        shown = errors[:MAX_FINDINGS]
+        raise FilterRouteError([self._source.diagnostic(at, problem) for at, problem in shown])
+
+
+class _Errors:
+    """Takes errors; at `MAX_FINDINGS` it raises `Enough`."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, str]] = []
+
+    def __call__(self, at: int, problem: str) -> None:
+        self.found.append((at, problem))
+        if len(self.found) >= MAX_FINDINGS:
+            raise Enough
+
+
+def _listed(names: Collection[str]) -> str:
+    """Names for a message: the first of many."""
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return (", ".join(itertools.islice(names, 20)) or "none") + more
 
 
 def _behind_sign(line: str) -> str:
@@ -300,10 +360,17 @@ def conclude(step: Step, run: Run) -> Outcome:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE + 1)
+        if len(data) <= _MAX_FILE:
+            return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", exc)
         raise ConfigurationError(f"script {path}: cannot be read: {reason}") from exc
+    raise ConfigurationError(
+        f"script {path}: it has more than {_MAX_FILE} bytes; a script has at most {MAX_SCRIPT}"
+        " characters"
+    )
 
 
 def _include(name: str, includer: str, may_miss: bool) -> tuple[str, str] | None:

@@ -1,12 +1,14 @@
 """The text of a script, and how a place in it is shown. Pure."""
 
 import difflib
+import itertools
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from sipws.errors import Diagnostic
+from sipws.tracing.filter.bounds import MAX_COMPARED
 
 _SPAN: Final = re.compile(
     r"""\$\([^\s()]*(?:\([^()\n]*\)[^\s()]*)*\) | \$?[\w.]+(?:\([^()\n]*\))?
@@ -16,6 +18,15 @@ _SPAN: Final = re.compile(
 """What the carets are drawn under: a variable, a word, a string, or one character."""
 
 _FUNCTION: Final = re.compile(r"\w+(?=\()")
+
+_EXCERPT: Final = 200
+"""Characters of a line that an excerpt shows; a longer line is cut around the place."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What terminals obey instead of showing it."""
+
+_PROBLEM: Final = 1_000
+"""Characters of what is said of a place; a word of the script in it may have a million."""
 
 
 class _File(NamedTuple):
@@ -61,8 +72,9 @@ class Source:
         index = bisect_right(self._starts, position) - 1
         _, text, lines = self._files[index]
         offset = min(position - self._starts[index], len(text))
-        start = lines[bisect_right(lines, offset) - 1]
-        return text[start:].split("\n", 1)[0].rstrip("\r")
+        line = bisect_right(lines, offset) - 1
+        end = lines[line + 1] - 1 if line + 1 < len(lines) else len(text)
+        return text[lines[line] : end].rstrip("\r")
 
     def diagnostic(
         self,
@@ -72,18 +84,34 @@ class Source:
     ) -> Diagnostic:
         """A diagnostic with its excerpt: the line, and carets under what stands at the position."""
         name, line, column = self.place(position)
-        text = self.line(position)
+        if len(problem) > _PROBLEM:
+            problem = f"{problem[: _PROBLEM // 2]} … {problem[-_PROBLEM // 2 :]}"
+        text, at = _cut(self.line(position), column - 1)
+        text = _CONTROL.sub("\ufffd", text)
         # Tabs stay tabs, so that the carets stand under their characters in any terminal.
-        indent = "".join(c if c == "\t" else " " for c in text[: column - 1].ljust(column - 1))
+        indent = "".join(c if c == "\t" else " " for c in text[:at].ljust(at))
         # A call is marked by its name, a variable with all that belongs to it.
-        found = _FUNCTION.match(text, column - 1) or _SPAN.match(text, column - 1)
+        found = _FUNCTION.match(text, at) or _SPAN.match(text, at)
         carets = "^" * (len(found[0]) if found else 1)
         return Diagnostic(name, line, column, severity, problem, f"{text}\n{indent}{carets}")
 
 
+def _cut(line: str, at: int) -> tuple[str, int]:
+    """A line as an excerpt shows it, and where a place in it is then."""
+    if len(line) <= _EXCERPT:
+        return line, at
+    start = max(0, min(at - _EXCERPT // 2, len(line) - _EXCERPT))
+    before = "… " if start else ""
+    after = " …" if start + _EXCERPT < len(line) else ""
+    return f"{before}{line[start : start + _EXCERPT]}{after}", at - start + len(before)
+
+
 def nearest(name: str, known: Iterable[str], quote: str = "'") -> str:
-    """``; do you mean 'NAME'?`` for a misspelt name, or nothing where none is near."""
-    names = list(known)
+    """``; do you mean 'NAME'?`` for a misspelt name, or nothing where none is near.
+
+    Of very many names only the first are compared.
+    """
+    names = list(itertools.islice(known, MAX_COMPARED))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     if not near:
         folded = {other.lower(): other for other in names}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from sipws.tracing.filter.bounds import MAX_FINDINGS, MAX_SCRIPT, MAX_TOKENS
 from sipws.tracing.filter.lexer import Report, Token, number, tokenize, unquote
 from sipws.tracing.filter.source import Source, nearest
 
@@ -102,13 +103,25 @@ class Reader:
         self._error = error
         self._warning = warning
         self._read = read
-        self._doubts: list[tuple[int, int, str]] = []
-        """The number of routes before, a position, and what seems to be wrong there."""
+        self._characters = 0
+        """Of all files so far."""
+        self._doubts: dict[int, tuple[Token, Callable[[str], str]]] = {}
+        """By the number of routes before: the first that seems to be wrong, and how to say it."""
         self.contents = Contents()
 
     def run(self, text: str, filename: str) -> Contents:
         """Find the routes of a file that is the source's first."""
-        self._cut(self._tokens(text, filename, 0, 0))
+        self._characters = len(text)
+        if self._characters > MAX_SCRIPT:
+            self._error(0, f"the script has more than {MAX_SCRIPT} characters; shorten it")
+            return self.contents
+        tokens = self._tokens(text, filename, 0, 0)
+        if len(tokens) > MAX_TOKENS:
+            problem = f"the script has more than {MAX_TOKENS} words; shorten it"
+            self._error(tokens[MAX_TOKENS].at, problem)
+        if len(tokens) >= MAX_TOKENS:
+            return self.contents
+        self._cut(tokens)
         if not self.contents.is_cfg:
             # In a cfg it may be something of a version that we do not know. In a script the first
             # thing between two routes that is none is wrong, and what follows its echo.
@@ -152,6 +165,11 @@ class Reader:
                 self._error(word.at, f"{name!r} cannot be read")
             return []
         full_name, text = found
+        self._characters += len(text)
+        if self._characters > MAX_SCRIPT:
+            problem = f"with this file the script has more than {MAX_SCRIPT} characters"
+            self._error(word.at, problem)
+            return []
         return self._tokens(text, full_name, self._source.add(text, full_name), depth + 1)
 
     def _cut(self, tokens: list[Token]) -> None:
@@ -167,13 +185,13 @@ class Reader:
             elif token.kind == "NAME":
                 index = self._other(tokens, index, following)
             else:
-                self._doubt(token, f"{token.text!r} stands outside of every route")
+                self._doubt(token, lambda word: f"{word!r} stands outside of every route")
                 index = self._end_of_line(tokens, index)
 
     def _other(self, tokens: list[Token], index: int, following: str) -> int:
         """Pass over what is no route; gives where it ends."""
         token = tokens[index]
-        word, end = token.text, self._end_of_line(tokens, index)
+        word = token.text
         if word in OTHER_ROUTES and following in ("_LSQB", "_LBRACE"):
             end = _end_of_route(tokens, index)
         elif word == "modparam" and following == "_LPAR":
@@ -181,32 +199,25 @@ class Reader:
             self._modparam(token, [part for part in tokens[index:end] if part.kind in _VALUES])
         elif word == "loadmodule" and following == "STRING":
             end = index + 2
-        elif following == "EQUAL" and word not in PARAMETERS:
-            hint = nearest(word, (*PARAMETERS, "route"))
-            self._doubt(token, f"{word!r} is no parameter of OpenSIPS' core{hint}")
-            return end
-        elif following == "EQUAL":
+        elif following == "EQUAL" and word in PARAMETERS:
             if word in ("socket", "listen"):
                 self.contents.sockets.append(token.at)
-            word = f"{word} ="
+            word, end = f"{word} =", self._end_of_line(tokens, index)
         else:
-            known = ("route", *OTHER_ROUTES, "modparam", "loadmodule", "include_file")
-            hint = nearest(word, known) or "; routes are written route[NAME] { … }"
-            self._doubt(token, f"{word!r} begins nothing that may stand here{hint}")
-            return end
+            is_parameter = following == "EQUAL"
+            self._doubt(token, _not_a_parameter if is_parameter else _begins_nothing)
+            return self._end_of_line(tokens, index)
         self.contents.passed_over[word] += 1
         self.contents.is_cfg = self.contents.is_cfg or word not in OTHER_ROUTES
         return end
 
-    def _doubt(self, token: Token, problem: str) -> None:
+    def _doubt(self, token: Token, say: Callable[[str], str]) -> None:
         self.contents.unknown_lines += 1
-        self._doubts.append((len(self.contents.routes), token.at, problem))
+        if len(self._doubts) < MAX_FINDINGS:
+            self._doubts.setdefault(len(self.contents.routes), (token, say))
 
     def _first_doubts(self) -> list[tuple[int, str]]:
-        firsts: dict[int, tuple[int, str]] = {}
-        for routes, at, problem in self._doubts:
-            firsts.setdefault(routes, (at, problem))
-        return list(firsts.values())
+        return [(token.at, say(token.text)) for token, say in self._doubts.values()]
 
     def _modparam(self, word: Token, values: list[Token]) -> None:
         if len(values) != 3:
@@ -226,6 +237,16 @@ class Reader:
                 break
             end += 1
         return end
+
+
+def _not_a_parameter(word: str) -> str:
+    return f"{word!r} is no parameter of OpenSIPS' core{nearest(word, (*PARAMETERS, 'route'))}"
+
+
+def _begins_nothing(word: str) -> str:
+    known = ("route", *OTHER_ROUTES, "modparam", "loadmodule", "include_file")
+    hint = nearest(word, known) or "; routes are written route[NAME] { … }"
+    return f"{word!r} begins nothing that may stand here{hint}"
 
 
 def _name(tokens: list[Token], index: int) -> str:

@@ -9,11 +9,13 @@ import binascii
 import hashlib
 import hmac
 import re
+import string
 import zlib
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from sipws.tracing.filter.bounds import MAX_TEXT
 from sipws.tracing.filter.lexer import wrap
 from sipws.tracing.filter.nodes import Transformation
 from sipws.tracing.filter.pseudo import Problem
@@ -21,7 +23,6 @@ from sipws.tracing.filter.source import nearest
 from sipws.tracing.filter.structured import STRUCTURED
 from sipws.tracing.filter.values import (
     FAILED,
-    MAX_TEXT,
     Change,
     Value,
     Worded,
@@ -99,8 +100,10 @@ def _rindex(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
     if not needle or start is None:
         return FAILED
     last = min(_start(text, start), len(text) - 1)
-    found = text.rfind(needle, 0, last + len(needle))
-    return None if found < 0 else found
+    # Backwards `find` is linear, which `rfind` is not.
+    backwards = text[: last + len(needle)][::-1]
+    found = backwards.find(needle[::-1])
+    return None if found < 0 else len(backwards) - len(needle) - found
 
 
 def _start(text: str, start: int) -> int:
@@ -112,7 +115,7 @@ def _fill_left(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
     if padding is None:
         return value
     pad, size = padding
-    return (pad * size)[-size:] + text if size else text
+    return (pad * (size // len(pad) + 1))[-size:] + text if size else text
 
 
 def _fill_right(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
@@ -120,7 +123,7 @@ def _fill_right(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
     if padding is None:
         return value
     pad, size = padding
-    return text + (pad * size)[:size]
+    return text + (pad * (size // len(pad) + 1))[:size]
 
 
 def _padding(text: str, arguments: tuple[Value, ...]) -> tuple[str, int] | None:
@@ -172,15 +175,19 @@ def _xor(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
     secret = text_of(arguments[0])
     if not secret:
         return FAILED
-    key = _bytes(secret)
-    return _string(bytes(byte ^ key[i % len(key)] for i, byte in enumerate(_bytes(text))))
+    data, key = _bytes(text), _bytes(secret)
+    size = len(data)
+    mask = (key * (size // len(key) + 1))[:size]
+    made = int.from_bytes(data, "little") ^ int.from_bytes(mask, "little")
+    return _string(made.to_bytes(size, "little"))
 
 
 def _escaped(allowed: str) -> Change:
-    plain = re.compile(f"[^A-Za-z0-9{re.escape(allowed)}]")
+    plain = frozenset((string.ascii_letters + string.digits + allowed).encode())
+    table = [chr(byte) if byte in plain else f"%{byte:02x}" for byte in range(256)]
 
     def change(text: str, *_: object) -> Value:
-        return plain.sub(lambda c: "".join(f"%{byte:02x}" for byte in _bytes(c[0])), text)
+        return "".join([table[byte] for byte in _bytes(text)])
 
     return change
 
@@ -256,6 +263,7 @@ def _is_private(text: str, *_: object) -> Value:
     return int(isinstance(address, IPv4Address) and any(address in net for net in _PRIVATE))
 
 
+_BACKSLASHED: Final = {ord(char): f"\\{char}" for char in "'\"\\"}
 _USER: Final = "-_.!~*'()&=+$,;?/"
 _PARAMETER: Final = "-_.!~*'()[]/:&+$"
 _BLANKS: Final = " \t\r\n"
@@ -272,7 +280,7 @@ CHANGES: Final[dict[str, tuple[str, Change]]] = {
     "s.decode.hexa": ("", _decode_hexa),
     "s.hex2dec": ("", _hex2dec),
     "s.dec2hex": ("", _dec2hex),
-    "s.escape.common": ("", lambda text, *_: re.sub(r"(['\"\\])", r"\\\1", text)),
+    "s.escape.common": ("", lambda text, *_: text.translate(_BACKSLASHED)),
     "s.unescape.common": ("", lambda text, *_: re.sub(r"\\(['\"\\])", r"\1", text)),
     "s.escape.user": ("", _escaped(_USER)),
     "s.unescape.user": ("", _percent_decoded),
@@ -305,6 +313,12 @@ CHANGES: Final[dict[str, tuple[str, Change]]] = {
     "ip.isprivate": ("", _is_private),
     **STRUCTURED,
 }
+
+
+SLOW: Final = frozenset(
+    {*STRUCTURED, "s.unescape.common", "s.unescape.user", "s.unescape.param", "s.select"}
+)
+"""Those that cut a text into parts, of one character perhaps: they are charged more."""
 
 
 def find(transformation: Transformation) -> tuple[str, Change]:

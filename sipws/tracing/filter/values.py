@@ -19,13 +19,10 @@ import operator
 from collections.abc import Callable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, Protocol
 
+from sipws.tracing.filter.bounds import COPY, LONGEST_ADDRESS, MAX_TEXT, SHORT_TEXT, Exhausted
 from sipws.tracing.filter.lexer import wrap
-
-MAX_TEXT: Final = 65_535
-"""Characters of a text; OpenSIPS' own buffers end there. A longer one is not made: a loop that
-doubles a text would fill the memory."""
 
 
 class Bare(int):
@@ -141,8 +138,24 @@ INTEGERS: Final[dict[str, Callable[[int, int], int]]] = {
 }
 
 
-def calculate(sign: str, left: Value, right: Value) -> Value:
-    """``left sign right``, as OpenSIPS calculates (``eval_elem``); FAILED: it does not."""
+class Account(Protocol):
+    """What pays for long texts (`run.Run`)."""
+
+    def spend(self, steps: int) -> None:
+        """Count steps; raises `Exhausted`."""
+
+
+def too_long() -> Exhausted:
+    """What is raised instead of making a text that is too long."""
+    return Exhausted(f"it makes a text of more than {MAX_TEXT} characters")
+
+
+def calculate(sign: str, left: Value, right: Value, account: Account) -> Value:
+    """``left sign right``, as OpenSIPS calculates (``eval_elem``); FAILED: it does not.
+
+    Raises:
+        Exhausted: the text would be too long, or is one too many.
+    """
     if left is FAILED or right is FAILED:
         return FAILED
     if isinstance(left, int):
@@ -154,22 +167,38 @@ def calculate(sign: str, left: Value, right: Value) -> Value:
         text = "" if right is None else text_of(right)
         if text is None:
             return FAILED
-        joined = ("" if left is None else str(left)) + text
-        return joined if len(joined) <= MAX_TEXT else FAILED
+        return _joined("" if left is None else str(left), text, account)
     other = text_of(right)
     if left is None or other is None or len(left) != len(other) or sign not in "&|^":
         return FAILED
-    combine = INTEGERS[sign]
-    pairs = zip(left, other, strict=True)
-    return "".join(chr(combine(ord(a), ord(b)) & 0xFF) for a, b in pairs)
+    if len(left) > SHORT_TEXT:
+        account.spend(len(left) // COPY)
+    combined = INTEGERS[sign](_low_bytes(left), _low_bytes(other))
+    return combined.to_bytes(len(left), "little").decode("latin-1")
 
 
-def change(sign: str, old: Value, value: Value) -> Value:
-    """``old sign= value`` (``do_assign``); FAILED: the variable keeps what it has."""
+def _low_bytes(text: str) -> int:
+    """The lowest byte of each character, as one number."""
+    return int.from_bytes(text.encode("utf-32-le", "surrogatepass")[::4], "little")
+
+
+def _joined(first: str, second: str, account: Account) -> str:
+    size = len(first) + len(second)
+    if size > SHORT_TEXT:
+        if size > MAX_TEXT:
+            raise too_long()
+        account.spend(size // COPY)
+    return first + second
+
+
+def change(sign: str, old: Value, value: Value, account: Account) -> Value:
+    """``old sign= value`` (``do_assign``); FAILED: the variable keeps what it has.
+
+    Raises:
+        Exhausted: as for `calculate`.
+    """
     if isinstance(old, str) and isinstance(value, str):
-        if sign != "+" or len(old) + len(value) > MAX_TEXT:
-            return FAILED
-        return str(old) + str(value)
+        return _joined(str(old), str(value), account) if sign == "+" else FAILED
     a, b = number_of(old), number_of(value)
     if a is None or b is None or (sign in "/%" and b == 0):
         return FAILED
@@ -178,6 +207,8 @@ def change(sign: str, old: Value, value: Value) -> Value:
 
 def address_of(text: str) -> IPv4Address | IPv6Address | None:
     """The address that a text is, IPv6 with or without brackets; None: it is none."""
+    if len(text) > LONGEST_ADDRESS:
+        return None
     try:
         if ":" not in text:
             return IPv4Address(text)

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 from sipws.tracing.filter import message, transformations
 from sipws.tracing.filter.avps import compile_avp, compile_avp_setter
+from sipws.tracing.filter.bounds import CHANGE, LIST_CHANGE, MAX_VARIABLE_DEPTH, SHORT_TEXT
 from sipws.tracing.filter.nodes import Variable
 from sipws.tracing.filter.pseudo import Problem, parse_variable, print_variable
 from sipws.tracing.filter.run import Getter, Run, Scope
@@ -16,7 +17,6 @@ from sipws.tracing.filter.values import (
     FAILED,
     Numbered,
     Value,
-    kept,
     number_of,
     text_of,
     written,
@@ -158,8 +158,18 @@ def compile_target(variable: Variable, scope: Scope) -> Setter:
 
 
 def variable_in(text: str, scope: Scope, at: int) -> Getter:
-    """How the value of a variable within a variable is got (``$param($var(i))``)."""
-    return compile_variable(parse_variable(text, at), scope)[0]
+    """How the value of a variable within a variable is got (``$param($var(i))``).
+
+    Raises:
+        Problem: it is not written as a variable is, or is within too many others.
+    """
+    if scope.variable_depth >= MAX_VARIABLE_DEPTH:
+        raise Problem(f"variables stand within each other more than {MAX_VARIABLE_DEPTH} deep")
+    scope.variable_depth += 1
+    try:
+        return compile_variable(parse_variable(text, at), scope)[0]
+    finally:
+        scope.variable_depth -= 1
 
 
 def _within(variable: Variable, scope: Scope) -> Callable[[str], Getter]:
@@ -257,6 +267,9 @@ def _param(index: Getter) -> Getter:
             return FAILED
         if arguments is None or not 1 <= number <= len(arguments[0]):
             return None
+        if arguments[1] is not None:
+            # What a caller was given may stand for what its caller was given, several times over.
+            run.spend(1)
         # It stands for what the caller wrote, and is evaluated where that was written.
         try:
             run.arguments = arguments[1]
@@ -302,23 +315,48 @@ def _transformed(get: Getter, node: Any, scope: Scope) -> Getter:
         for letter, text in zip(letters, node.arguments, strict=False)
     ]
 
+    constants = tuple(argument for argument in arguments if not callable(argument))
+    getters = None if len(constants) == len(arguments) else tuple(map(_getter, arguments))
+    # What is written in the script may be long too.
+    size = sum(len(each) for each in constants if isinstance(each, str))
+    size = size if size > SHORT_TEXT else 0
+    takes_empty = node.kind.lower() == "s"
+    is_slow = f"{node.kind}.{node.name}".lower() in transformations.SLOW
+    rate = LIST_CHANGE if is_slow else CHANGE
+
     def transformed(run: Run) -> Value:
         value = get(run)
         if value is None or value is FAILED:
             return value
         text = text_of(value)
-        if text is None or (not text and node.kind.lower() != "s"):
+        if text is None or (not text and not takes_empty):
             return FAILED
-        return change(text, value, tuple(argument(run) for argument in arguments))
+        cost = len(text) + size
+        if getters is None:
+            values = constants
+        else:
+            values = tuple([get(run) for get in getters])
+            cost += sum([len(each) for each in values if isinstance(each, str)])
+        if cost > SHORT_TEXT:
+            run.spend(cost // rate)
+        made = change(text, value, values)
+        if isinstance(made, str):
+            run.made(made)
+        return made
 
     return transformed
 
 
-def _argument(letter: str, text: str, shown: str, scope: Scope, at: int) -> Getter:
+def _getter(argument: Value | Getter) -> Getter:
+    return argument if callable(argument) else lambda run: argument
+
+
+def _argument(letter: str, text: str, shown: str, scope: Scope, at: int) -> Value | Getter:
+    """A value, or how it is got."""
     if letter == "c":
         if not text:
             raise Problem(f"{shown} needs the character that separates")
-        return lambda run: text
+        return text
     stripped = text.strip()
     if stripped.startswith("$"):
         if letter == "f":
@@ -328,28 +366,38 @@ def _argument(letter: str, text: str, shown: str, scope: Scope, at: int) -> Gett
         found = re.match(r"([+-]?)\s*([0-9]*)", stripped)
         if not found or not (found[1] or found[2]):
             raise Problem(f"{shown} takes a number, not {text!r}")
-        number = int(f"{found[1]}{found[2][:9] or 0}")
-        return lambda run: number
+        return int(f"{found[1]}{found[2][:9] or 0}")
     if letter == "f":
         if not text:
             raise Problem(f"{shown} needs a text to fill with")
-        return lambda run: text
-    return lambda run: stripped
+        return text
+    return stripped
+
+
+def _var_setter(key: str) -> Setter:
+    def put(run: Run, value: Value, operator: str) -> bool:
+        if isinstance(value, str):
+            value = str(value)
+            if len(value) > SHORT_TEXT:
+                return run.put(key, value)
+        elif isinstance(value, int):
+            value = int(value)
+        if run.long:
+            return run.put(key, value)
+        run.variables[key] = value
+        return True
+
+    return put
 
 
 def _setter(variable: Variable, scope: Scope) -> Setter:
     name, inner = variable.name, variable.inner or ""
     if name == "var":
-        return lambda run, value, operator: _set(run, inner, kept(value))
+        return _var_setter(inner)
     if name == "avp":
         return compile_avp_setter(variable, _within(variable, scope))
     if (variable.inner is None and name in message.WRITABLE) or name == "log_level":
         if name in ("socket_out", "log_level"):
             return lambda run, value, operator: True
-        return lambda run, value, operator: _set(run, f"${name}", kept(value))
+        return _var_setter(f"${name}")
     raise Problem(f"{print_variable(variable)} cannot be set; to compare, write '=='")
-
-
-def _set(run: Run, key: str, value: Value) -> bool:
-    run.variables[key] = value
-    return True

@@ -153,8 +153,8 @@ def test_a_script_that_was_stopped_says_why(sipws: Run) -> None:
     status, (line,) = sipws("eval", "loop.cfg", "--route", "f", "--conn", conn)
     assert (status, line) == (
         0,
-        f"traced  {conn}  (the script was stopped: its loops and routes ran more than 200000"
-        " statements)",
+        f"traced  {conn}  (the script was stopped: its loops, routes and texts took"
+        " more than 200000 steps)",
     )
 
 

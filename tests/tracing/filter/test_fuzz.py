@@ -4,6 +4,6 @@ import runpy
 from pathlib import Path
 
 
-def test_a_few_hundred_mutated_scripts_decide_or_are_refused() -> None:
+def test_hundreds_of_mutated_scripts_decide_or_are_refused() -> None:
     fuzz = runpy.run_path(str(Path(__file__).with_name("fuzz.py")))
-    assert fuzz["run"](1, lambda done: done < 300) == 300
+    assert fuzz["run"](1, lambda done: done < 800) == 800

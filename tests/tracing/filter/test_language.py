@@ -21,11 +21,17 @@ Decide = Callable[..., str]
         pytest.param('$socket_in(PORT) == 5060', id="fields in any case"),
         pytest.param("$var(a) == NULL", id="unset is NULL"),
         pytest.param("$var(a) != 0", id="NULL is not 0"),
+        pytest.param('$var(a) != "text"', id="NULL is no text"),
+        pytest.param('$avp(a) != "text"', id="an avp that is NULL is no text"),
+        pytest.param('$avp(a) != "80"', id="NULL is no text of digits"),
         pytest.param('$var(a) !~ "x"', id="NULL matches nothing"),
         pytest.param("$var(a) == $var(b)", id="NULL equals NULL"),
         pytest.param("$si != $var(a)", id="NULL equals nothing else"),
         pytest.param("$si == 192.0.2.0/255.255.255.0", id="a network with a mask"),
         pytest.param("$si == 192.0.2.99/24", id="the bits of the host do not matter"),
+        pytest.param("$si == 0.0.0.0/0", id="a network of all addresses"),
+        pytest.param("$si == 10.1.2.3/0", id="a network of all addresses, whatever its base"),
+        pytest.param("$si == 10.1.2.3/0.0.0.0", id="the same with a mask"),
         pytest.param("$si != 2001:db8::/32", id="another family never matches"),
         pytest.param("true", id="true is 1"),
         pytest.param("!off", id="off is 0"),
@@ -252,6 +258,8 @@ def test_ipv6_is_text_in_full_and_an_address_in_any_form(holds: Holds) -> None:
     assert holds("$socket_in(ip) == ::1", **six)
     assert holds('$socket_in(af) == "INET6"', **six)
     assert not holds("$si == 10.0.0.0/8", **six)
+    assert holds("$si == ::/0", **six)
+    assert not holds("$si == 0.0.0.0/0", **six)
 
 
 def test_the_listener_can_be_told_by_its_tag_and_its_advertised_address(holds: Holds) -> None:

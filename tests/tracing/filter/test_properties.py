@@ -1,6 +1,8 @@
 """What holds for any script and any text."""
 
+import runpy
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,8 @@ strings = st.text(max_size=6).map(lambda text: quote(text.replace("\0", "").repl
 variables = st.sampled_from(
     ["$si", "$sp", "$socket_in(ip)", "$socket_in(port)", "$var(a)", "$avp(b)", "$(avp(b)[1])",
      "$(si{s.len})", "$(si{s.select,1,.}{s.int})", "$(var(a){s.fill.left,0,9})", "$rc", "$Ts",
-     "$param(1)", "$return(0)", "$rm", "$(socket_in(tag){s.toupper})"]
+     "$param(1)", "$return(0)", "$rm", "$(socket_in(tag){s.toupper})", "$(var(a){s.encode.hexa})",
+     "$(avp(b)[*])", "$(si{s.width,60000})"]
 )  # fmt: skip
 writable = st.sampled_from(["$var(a)", "$var(c)", "$avp(b)", "$(avp(b)[0])", "$(avp(b)[append])"])
 networks = st.sampled_from(
@@ -117,6 +120,39 @@ def test_a_script_decides_and_can_be_checked(text: str) -> None:
     script = Script.parse(text)
     assert script.decider("f")(CONNECTION) in (True, False)
     assert all(warning.severity == "warning" for warning in script.warnings)
+
+
+growing = st.lists(
+    st.sampled_from(
+        ["while (1) { $avp(b) = $(si{s.width,9000}); }", "while (1) { $avp($var(a)) = $var(c); }",
+         "while (1) while (1) $(avp(b)[append]) = $si;", 'while (1) { xlog("$var(a)"); }',
+         "$var(a) = $(si{s.width,9000});", "$var(a) += $var(a);", "$var(c) = $var(a) + $var(c);",
+         "$var(a) = $(var(a){s.encode.hexa});", "$avp(b) = $var(a);",
+         "$(avp(b)[append]) = $var(c);",
+         "$avp($var(a)) = $var(c);", "$var(c) = $(avp(b)[*]);", 'xlog("$var(a)$var(c)");',
+         "return(1, $var(a), $var(c));", "route(g);",
+         "route(g, $(param(1){s.encode.hexa}), $var(a));",
+         "while (1) {", "for ($var(c) in $(avp(b)[*])) {", "if ($var(a) =~ $var(c)) {", "}", "}",
+         "$(avp(b)[0]) = $var(a);", "$avp(b) := $var(a);", "$avp(b) = NULL;", '$var(a) = "";']
+    ),
+    max_size=14,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(growing, growing)
+def test_no_decision_goes_beyond_its_bounds(first: list[str], second: list[str]) -> None:
+    def closed(statements: list[str]) -> str:
+        depth, found = 0, ["$var(a) = $si;"]
+        for statement in statements:
+            if statement != "}" or depth:
+                found.append(statement)
+                depth += statement.endswith("{") - (statement == "}")
+        return " ".join([*found, *["}"] * depth])
+
+    fuzz = runpy.run_path(str(Path(__file__).with_name("fuzz.py")))
+    script = Script.parse(f"route[f] {{ {closed(first)} }} route[g] {{ {closed(second)} }}")
+    fuzz["within_bounds"](script, "f", CONNECTION)
 
 
 scraps = st.sampled_from(
