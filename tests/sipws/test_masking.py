@@ -227,6 +227,22 @@ def test_what_quotes_a_credential_is_told_without_it() -> None:
     assert text("nothing of that kind", request) == "nothing of that kind"
 
 
+def test_a_quotation_of_four_characters_is_masked_and_a_shorter_one_stands_there_by_chance() -> (
+    None
+):
+    text = Masking().text
+    assert text("no 'q7xk'", b"GET / HTTP/1.1\r\nX-Token: q7xk\r\n\r\n") == "no '***'"
+    assert text("not in the list", b"GET / HTTP/1.1\r\nX-Token: the\r\n\r\n") == "not in the list"
+
+
+@pytest.mark.parametrize("name", [b"Host", b"X-Forwarded-Host", b"x-original-host"])
+def test_the_user_of_a_host_is_masked_in_whatever_header_a_host_is_named(name: bytes) -> None:
+    line = name + b": alice:secret@sip.example.com:5061\r\n"
+    assert mask(b"GET / HTTP/1.1\r\n" + line + b"\r\n") == (
+        b"GET / HTTP/1.1\r\n" + name + b": ***@sip.example.com:5061\r\n\r\n"
+    )
+
+
 def test_a_reply_that_quotes_the_request_is_told_without_it() -> None:
     connection = Connection(
         1, Listener("ws", "10.0.0.1", 80), Address("10.0.0.1", 80), Address("192.0.2.5", 1), 0.0

@@ -287,6 +287,20 @@ def test_what_a_filter_remarks_is_said_once_in_the_first_packet(
     assert not control._remarks
 
 
+def test_what_a_filter_remarks_is_forgotten_with_the_connection(
+    tracer: Make, life: Life, sent: list[bytes]
+) -> None:
+    settings = TraceSettings(trace_sip=True, trace_events=False)
+    control = tracer(settings, decide=lambda connection: Verdict(True, "stopped"))
+    life.open()
+    life.receive()
+    # No packet has said it: of SIP messages the bytes are traced and nothing else.
+    assert [hep.decode(data).payload for data in sent] == [MESSAGE]
+    assert control.remembered == 2
+    life.close()
+    assert control.remembered == 0
+
+
 def test_what_a_filter_quotes_of_a_request_is_masked(
     tracer: Make, life: Life, sent: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
