@@ -32,6 +32,35 @@ def test_when_it_is_full_one_goes_and_is_counted(when_full: str, kept: list[byte
     assert outbox.take(100) == kept
 
 
+@pytest.mark.parametrize(("when_full", "kept"), [("drop-oldest", b"3"), ("drop-newest", b"1")])
+def test_a_queue_of_one_keeps_one(when_full: WhenFull, kept: bytes) -> None:
+    outbox = Outbox(1, when_full)
+    for packet in (b"1", b"2", b"3"):
+        outbox.put(packet)
+        assert outbox.queued == 1
+    assert outbox.dropped == {"queue-full": 2}
+    assert outbox.take(100) == [kept]
+    # What is being sent takes the only place, and stays.
+    outbox.put(b"4")
+    assert outbox.dropped == {"queue-full": 3}
+    outbox.undo()
+    assert outbox.take(100) == [kept]
+    outbox.done()
+    outbox.put(b"5")
+    assert outbox.take(100) == [b"5"]
+
+
+def test_a_queue_of_one_has_the_next_packet_go_elsewhere() -> None:
+    outbox, elsewhere = Outbox(1), list[bytes]()
+    outbox.divert = elsewhere.append
+    for packet in (b"1", b"2", b"3"):
+        outbox.put(packet)
+    assert outbox.take(100) == [b"1"]
+    assert elsewhere == [b"2", b"3"]
+    assert outbox.queued == 3
+    assert not outbox.dropped
+
+
 def test_what_could_not_be_sent_is_first_again() -> None:
     outbox = Outbox()
     for packet in (b"1", b"2", b"3"):

@@ -176,6 +176,20 @@ async def test_a_token_is_asked_for_where_one_is_set(start, capsys: Any) -> None
 
 
 @pytest.mark.parametrize(
+    "given",
+    [b"s3cr3", b"s", b"", b"s3cr3tt", b"s3cr3t s3cr3t", b"S3CR3T", b"xs3cr3t", b"3cr3t"],
+    ids=ascii,
+)
+async def test_a_part_of_the_token_or_more_than_it_is_another_token(start, given: bytes) -> None:
+    application, _ = await start(token="s3cr3t")
+    kind = b"Content-Type: application/json"
+    line, _ = await http(application, post(CALL, kind, b"Authorization: Bearer " + given))
+    assert line.split()[1] == b"401"
+    line, _ = await http(application, post(CALL, kind, b"Authorization: Bearer s3cr3t"))
+    assert line.split()[1] == b"200"
+
+
+@pytest.mark.parametrize(
     ("request_", "status"),
     [
         (b"GET /mi HTTP/1.1\r\nHost: x\r\n\r\n", 405),

@@ -420,6 +420,60 @@ async def test_a_large_read_of_a_client_does_not_go_on_while_its_upstream_is_slo
     phone.transport.abort()
 
 
+async def test_a_client_is_not_read_on_for_an_upstream_while_it_is_slow_itself(
+    relayed: Start, by_hand: ByHand
+) -> None:
+    both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30))
+    phone, client, upstream = await legs(both, by_hand)
+    reads = [leg._transport.is_reading for leg in (client, upstream)]
+    upstream.pause_writing()
+    client.pause_writing()
+    upstream.resume_writing()
+    # What it sends could be answered, and the answers would have to wait.
+    assert [each() for each in reads] == [False, False]
+    client.resume_writing()
+    assert [each() for each in reads] == [True, True]
+    client.pause_writing()
+    upstream.pause_writing()
+    client.resume_writing()
+    assert [each() for each in reads] == [False, False]
+    upstream.resume_writing()
+    assert [each() for each in reads] == [True, True]
+    phone.transport.abort()
+
+
+async def test_an_upstream_that_comes_while_its_client_is_slow_is_not_read(
+    relayed: Start, by_hand: ByHand
+) -> None:
+    both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30))
+    phone = await both.phone()
+    await by_hand.came
+    client = client_leg(both)
+    client.pause_writing()
+    await by_hand.answer()
+    await both.told.wait_for(Connected)
+    upstream = client.pair.upstream
+    assert upstream is not None
+    assert not upstream._transport.is_reading()
+    client.resume_writing()
+    assert upstream._transport.is_reading()
+    phone.transport.abort()
+
+
+async def test_a_slow_client_whose_upstream_is_gone_is_read_when_it_has_caught_up(
+    relayed: Start, by_hand: ByHand
+) -> None:
+    both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30))
+    phone, client, upstream = await legs(both, by_hand)
+    client.pause_writing()
+    upstream.abort(ErrorKind.SEND_TIMEOUT, "enough")
+    assert not client.is_open
+    assert not client._transport.is_reading()
+    client.resume_writing()
+    assert client._transport.is_reading()
+    phone.transport.abort()
+
+
 @pytest.mark.parametrize("end", ["caught up", "aborted", "closed", "upstream gone", "shutdown"])
 async def test_what_a_lost_client_sent_waits_for_a_slow_upstream_and_holds_nobody(
     relayed: Start, by_hand: ByHand, end: str

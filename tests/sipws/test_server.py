@@ -153,6 +153,41 @@ async def test_a_peer_that_resets_is_told_as_lost(serve: Serve) -> None:
     assert (closed.code, closed.closed_by) == (1006, Side.PEER)
 
 
+@pytest.mark.parametrize("by_peer", [True, False])
+async def test_what_waits_for_a_slow_peer_arrives_in_front_of_an_orderly_end(
+    serve: Serve, upgrade: bytes, by_peer: bool
+) -> None:
+    server, events = await serve()
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", server.listeners[0].port, limit=1024
+    )
+    writer.write(upgrade)
+    await reader.readuntil(b"\r\n\r\n")
+    writer.transport.pause_reading()
+    await events.wait_for(Accepted)
+    [flow] = server.flows
+    count = 0
+    # More than the system takes, and less than makes the peer one that does not keep up.
+    while not flow._transport.get_write_buffer_size():
+        flow.send(bytes(1000))
+        count += 1
+        await asyncio.sleep(0)
+    assert not flow.is_stalled
+    if not by_peer:
+        flow.close(1000)
+    writer.write(Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
+    async with asyncio.timeout(5):
+        while not flow._transport.is_closing():  # noqa: ASYNC110 - has no event
+            await asyncio.sleep(0)
+        writer.transport.resume_reading()
+        received = await reader.read()
+    assert received.endswith(b"\x88\x02\x03\xe8")
+    assert len(received) == count * 1004 + 4
+    closed = await events.wait_for(Closed)
+    assert (closed.code, closed.clean) == (1000, True)
+    writer.close()
+
+
 async def test_a_reset_before_anything_leaves_nothing_behind(serve: Serve) -> None:
     server, events = await serve()
 

@@ -175,6 +175,43 @@ def test_a_close_that_the_peer_never_answers_is_an_error_in_the_end(
     assert not closed.clean
 
 
+def test_each_phase_has_the_limit_that_is_set_for_it(
+    connection: Connection, upgrade: bytes
+) -> None:
+    limits = Limits(handshake_timeout=3.0, close_timeout=7.0)
+    session = ServerSession(connection, limits, steady=lambda: 5.0)
+    assert session.timeout == 3.0
+    session.receive(upgrade, 1000.5)
+    assert session.timeout is None
+    session.close(1003.0)
+    assert session.timeout == 7.0
+    error, _ = session.handle_timeout(1010.0)
+    assert isinstance(error, ErrorOccurred)
+    assert error.detail == "the peer did not close within 7 s"
+
+
+@pytest.mark.parametrize("by_peer", [True, False])
+@pytest.mark.parametrize("end", ["dropped", "time is up", "lost"])
+def test_what_becomes_of_the_socket_behind_both_close_frames_is_no_error(
+    open_session: ServerSession, by_peer: bool, end: str
+) -> None:
+    if not by_peer:
+        open_session.close(1002.0, 1001)
+    assert open_session.receive(close_frame(1001), 1003.0) == []
+    open_session.take_writes()
+    match end:
+        case "dropped":
+            happened = open_session.abort(ErrorKind.SEND_TIMEOUT, "it took no bytes", 1004.0)
+        case "time is up":
+            happened = open_session.handle_timeout(1010.0)
+        case _:
+            happened = open_session.receive_eof(1004.0, "Connection reset by peer")
+    [closed] = happened
+    assert isinstance(closed, Closed)
+    assert (closed.code, closed.clean) == (1001, True)
+    assert closed.closed_by is (Side.PEER if by_peer else Side.LOCAL)
+
+
 def test_a_message_and_a_close_in_one_read_are_both_told(open_session: ServerSession) -> None:
     stream = frame(Opcode.TEXT, REGISTER) + close_frame(1000)
     assert kinds(open_session.receive(stream, 1001.0)) == [MessageReceived]

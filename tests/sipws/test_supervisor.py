@@ -74,6 +74,39 @@ def test_who_cannot_live_is_started_again_less_and_less_often() -> None:
     assert pause_before(LONGEST_PAUSE, SETTLED) == pauses[1]
 
 
+@pytest.mark.parametrize("lived", [0.0, 0.5, 1.0, LONGEST_PAUSE, SETTLED - 1])
+def test_who_dies_within_a_minute_has_not_settled(lived: float) -> None:
+    assert pause_before(4.0, lived) == 8.0
+    assert pause_before(4.0, 60.0) < 1
+
+
+async def test_how_long_a_worker_lived_is_its_own_time(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lived: list[float] = []
+
+    def note(last: float, seconds: float) -> float:
+        lived.append(seconds)
+        return 0.0
+
+    monkeypatch.setattr(supervisor, "pause_before", note)
+    time = asyncio.get_running_loop().time
+    begun = [time()]
+    running = await start()
+    killed, ended = [], []
+    for _ in range(2):
+        worker = running.workers[1]
+        killed.append(time())
+        worker.kill()
+        await until(lambda worker=worker: running.workers.get(1) not in (None, worker))
+        ended.append(time())
+    first, second = lived
+    assert 0 < first <= ended[0] - begun[0]
+    # It began behind the end of the first one.
+    assert 0 < second <= ended[1] - killed[0]
+    assert first != second
+
+
 async def test_a_worker_that_hangs_is_killed_and_started_again(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

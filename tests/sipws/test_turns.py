@@ -18,7 +18,7 @@ from websockets.utils import accept_key
 from sipws import Client, ConnectionClosedError, Limits, Server
 from sipws.events import Accepted, Closed, ErrorKind, ErrorOccurred, MessageReceived
 from sipws.flow import Flow
-from sipws.limits import FRAMES_A_TURN
+from sipws.limits import FRAMES_A_TURN, LARGE_READ
 from sipws.tls import server_context
 
 Serve = Callable[..., Awaitable[tuple[Server, Any]]]
@@ -91,6 +91,24 @@ async def test_tiny_frames_of_one_read_are_handled_in_turns(
             await asyncio.sleep(0)
     assert not events.of(ErrorOccurred)
     writer.transport.abort()
+
+
+@pytest.mark.parametrize("size", [LARGE_READ - 1, LARGE_READ])
+async def test_behind_a_large_read_others_have_their_turn_first(
+    serve: Serve, upgrade: bytes, size: int
+) -> None:
+    server, events = await serve()
+    flow, _, writer = await open_flow(server, events, upgrade)
+    # One message, and so nothing is left of the read.
+    read = Frame(Opcode.BINARY, bytes(size - 8)).serialize(mask=True)
+    assert len(read) == size
+    flow.data_received(read)
+    assert flow.traffic[0] == 1
+    assert flow._transport.is_reading() is (size < LARGE_READ)
+    async with asyncio.timeout(5):
+        while not flow._transport.is_reading():  # noqa: ASYNC110 - has no event
+            await asyncio.sleep(0)
+    writer.close()
 
 
 async def test_messages_that_become_long_are_fewer_in_a_turn(serve: Serve, upgrade: bytes) -> None:
