@@ -113,17 +113,25 @@ def compile_avp_setter(variable: Variable, inner: Inner) -> Callable[[Run, Value
     if variable.index is not None or name.startswith("$"):
         return put
     constant = f"@{name}"
+    cost = weight_of(constant)
 
     def push(run: Run, value: Value, operator: str) -> bool:
         # What scripts do with nearly all of them, on a shorter way.
         values: list[Value] | None = run.variables.get(constant)
-        if values is None or value is None or operator == ":=" or len(values) > _FREE_VALUES:
+        many = values is not None and len(values) > _FREE_VALUES
+        if many or value is None or operator == ":=":
             return put(run, value, operator)
         value = kept(value)
-        run.held += VALUE + (len(value) if isinstance(value, str) else 0)
-        if run.held > MAX_HELD:
-            run.hold(0)
-        values.insert(0, value)
+        held = run.held + VALUE + (len(value) if isinstance(value, str) else 0)
+        if values is None:
+            held += cost
+        if held > MAX_HELD:
+            run.hold(held - run.held)
+        run.held = held
+        if values is None:
+            run.variables[constant] = [value]
+        else:
+            values.insert(0, value)
         return True
 
     return push
