@@ -18,6 +18,7 @@ from hep import HepId, HepIdError
         ("[six][::1]:9070", HepId("::1", 9070, name="six")),
         ("[::1]:9070", HepId("::1", 9070)),
         ("[2001:db8::1]", HepId("2001:db8::1")),
+        ("10.0.0.2:0009061", HepId("10.0.0.2", 9061)),
     ],
 )  # fmt: skip
 def test_a_hep_id_is_read(text: str, hep_id: HepId) -> None:
@@ -34,6 +35,9 @@ def test_a_hep_id_is_read(text: str, hep_id: HepId) -> None:
         ("10.0.0.2:http", "is no host"),
         ("10.0.0.2:0", "port 0 is not from 1 to 65535"),
         ("10.0.0.2:65536", "port 65536 is not from 1 to 65535"),
+        ("10.0.0.2:99999999999999999999", "port 99999999999999999999 is not from 1 to 65535"),
+        ("10.0.0.2:" + "9" * 5000, "is not from 1 to 65535"),
+        ("10.0.0.2:" + "0" * 5000, "is not from 1 to 65535"),
         ("::1", "is no host"),
         ("10.0.0.2;transport=sctp", "transport 'sctp' is none of udp, tcp, tls"),
         ("10.0.0.2;version=4", "version '4' is none of 1, 2, 3"),

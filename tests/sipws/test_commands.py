@@ -113,12 +113,24 @@ async def test_code_and_reason_of_a_close_may_be_said(
         ({"id": 1, "code": "x"}, -32602),
         ({"id": 1, "reason": 1}, -32602),
         ({"nome": 1}, -32602),
+        ({"id": "9" * 5000}, 404),
+        ({"ipport": "9" * 5000}, 404),
+        ({"ipport": "²"}, 404),
+        ({"id": 1, "code": "9" * 5000}, -32602),
+        ({"id": 1, "code": "²"}, -32602),
+        ({"id": 1, "code": 1e3}, -32602),
+        ({"id": 1, "code": [1000]}, -32602),
+        ({"id": [1]}, -32602),
+        ({"id": {}}, -32602),
+        ({"id": 1.5}, -32602),
+        ({"ipport": [["192.0.2.1", 5060]]}, -32602),
     ],
 )
 def test_a_connection_that_is_not_there_is_404_and_wrong_parameters_are_32602(
-    running: Application, params: dict[str, Any], code: int
+    running: Application, params: dict[str, Any], code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert ask(running, "tcp:close", **params)["code"] == code
+    assert "Traceback" not in caplog.text
 
 
 def test_a_reason_that_is_no_text_closes_nothing(
@@ -196,3 +208,89 @@ def test_which_lists_methods_and_the_parameters_of_one(running: Application) -> 
     assert ask(running, "which", "tcp:list") == [[], ["proto"]]
     assert ask(running, "which", "nope") == {"code": 404, "message": "unknown MI command"}
     assert ask(running, "which", {}) == {"code": -32602, "message": "Invalid params"}
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("trace_stop", {"id": ["a"]}),
+        ("trace_stop", {"id": {}}),
+        ("trace_start", {"id": 1, "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": "a\nb", "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": "a\x1b[31m", "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": "a" * 256, "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": "a", "uri": "hep:127.0.0.1;\u2028"}),
+        ("trace_start", {"id": "a", "uri": "hep:" + "a" * 256}),
+        ("trace_start", {"id": "a", "uri": "hep:127.0.0.1", "filter": ["\0"]}),
+        ("trace_start", {"id": "a", "uri": "hep:127.0.0.1", "filter": [["ip"]]}),
+        ("trace_start", {"id": "a", "uri": "hep:127.0.0.1", "filter": {"a": "b"}}),
+        ("get_statistics", {"statistics": "all"}),
+        ("get_statistics", {"statistics": [["all"]]}),
+        ("list_tcp_conns", {"proto": None}),
+    ],
+)
+def test_parameters_of_a_wrong_kind_are_32602_and_change_nothing(
+    running: Application, method: str, params: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = ask(running, "trace_list")
+    assert ask(running, method, **params) == {"code": -32602, "message": "Invalid params"}
+    assert ask(running, "trace_list") == before
+    assert "Traceback" not in caplog.text
+
+
+def test_a_port_of_200_digits_is_no_destination(
+    running: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = "hep:127.0.0.1:" + "9" * 200
+    answer = ask(running, "trace_start", id="a", uri=uri)
+    assert answer["code"] == 500
+    assert "is not from 1 to 65535" in answer["message"]
+    assert "Traceback" not in caplog.text
+
+
+def test_statistics_are_read_once_however_many_are_asked_for(
+    running: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+
+    def reading(application: Application) -> dict[str, int]:
+        read.append(application)
+        return {"ws:a": 1, "ws:b": 2}
+
+    monkeypatch.setattr("sipws.process_commands.read_statistics", reading)
+    assert ask(running, "get_statistics", ["b", "a"] * 1000) == {"ws:b": 2, "ws:a": 1}
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc": "2.0", "method": "uptime", "id": ' + b"9" * 5000 + b"}",
+        b'{"jsonrpc": "2.0", "method": "uptime", "id": 1, "params": ' + b"[" * 50_000,
+        b'{"jsonrpc": "2.0", "method": "uptime", "id": 1, "params": '
+        + b"[" * 50_000
+        + b"]" * 50_000
+        + b"}",
+        b'{"jsonrpc": "2.0", "method": "uptime", "id": NaN}',
+        b"\xff\xfe",
+        b"\0" * 100,
+        b"",
+    ],
+    ids=["5000 digits", "deep", "deep and whole", "NaN", "not UTF-8", "NULs", "empty"],
+)
+def test_what_cannot_be_read_is_a_parse_error(
+    running: Application, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = json.loads(mi.reply(body, methods_of(running)))
+    assert answer["error"] == {"code": -32700, "message": "Parse error"}
+    assert "Traceback" not in caplog.text
+
+
+def test_a_number_beyond_all_numbers_is_no_id(running: Application) -> None:
+    body = b'{"jsonrpc": "2.0", "method": "uptime", "id": 1e999}'
+    answer = json.loads(mi.reply(body, methods_of(running)))
+    assert answer == {
+        "jsonrpc": "2.0",
+        "error": {"code": -32600, "message": "Invalid Request"},
+        "id": None,
+    }

@@ -287,6 +287,19 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
             '[tracing]\ntrace_filter = "os:getcwd"\nscript = "filter.cfg"',
             "trace_filter and script are both set",
         ),
+        ("a = " + "[" * 50_000, "tables or lists are nested too deeply"),
+        ("[transport]\nworkers = " + "9" * 5000, "a number has too many digits"),
+        ("[transport]\nworkers = inf", "transport.workers = inf: "),
+        ('[transport]\nlisten = "ws:127.0.0.1:' + "9" * 5000 + '"', "is no port"),
+        ('[tracing]\nscript = "a\\u0000b"', "a NUL character is not allowed"),
+        (
+            '[transport]\nlisten = "wss:*"\ntls_certificate = "a\\u0000b"',
+            "a NUL character is not allowed",
+        ),
+        ('[upstream]\nupstream_tls_ca = "a\\u0000b"', "a NUL character is not allowed"),
+        ('[control]\nlisten = "unix:/' + "a" * 200 + '"', "a Unix socket's has 107 at most"),
+        ('[control]\nlisten = "unix:@sipws"', "an abstract socket has no permissions"),
+        ('[control]\nlisten = "unix:"', "the path is missing"),
     ],
 )
 def test_a_mistake_is_told_with_its_remedy(file: Path, toml: str, message: str) -> None:
@@ -296,6 +309,18 @@ def test_a_mistake_is_told_with_its_remedy(file: Path, toml: str, message: str) 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.toml: cannot be read: No such file"):
         Config.load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"\0" * 100, b"a = 1\r2"])
+def test_a_file_that_is_no_text_is_no_toml(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sipws.toml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"sipws\.toml: not TOML: "):
+        Config.load(tmp_path / "sipws.toml")
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+        Config.load(tmp_path)
 
 
 def test_a_script_that_is_refused_is_told_with_its_place(file: Path) -> None:

@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from websockets.sync.client import connect
@@ -85,22 +86,74 @@ async def test_the_watchdog_hears_from_the_event_loop(manager: Manager) -> None:
         {},
         {"WATCHDOG_USEC": "0"},
         {"WATCHDOG_USEC": "x"},
+        {"WATCHDOG_USEC": "9" * 5000},
         {"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"},
+        {"NOTIFY_SOCKET": ""},
     ],
 )
-def test_without_a_manager_nothing_is_told_and_no_timer_runs(environment: dict[str, str]) -> None:
+def test_without_a_manager_nothing_is_told_and_no_timer_runs(
+    environment: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
     notifier = systemd.Notifier.of(environment)
     notifier.ready("listening")
     notifier.reloading()
     notifier.stopping("closing")
     notifier.close()
+    assert notifier.watchdog is None
+    assert caplog.text == ""
+    assert environment == {}
 
 
-def test_a_manager_that_is_gone_is_no_reason_to_fail(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "address",
+    ["/gone", "@", "@gone", "/" + "a" * 5000, "@" + "a" * 5000, "/a\0b", "/\udcff"],
+    ids=["path", "no name", "name", "long path", "long name", "NUL", "not UTF-8"],
+)
+def test_a_manager_that_is_not_there_is_no_reason_to_fail(
+    address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    systemd.Notifier(str(tmp_path / "gone")).ready("listening")
+    systemd.Notifier.of({"NOTIFY_SOCKET": address}).ready("listening")
     assert "is not told" in caplog.text
+
+
+def test_an_address_that_no_manager_has_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    notifier = systemd.Notifier.of({"NOTIFY_SOCKET": "run/notify"})
+    notifier.ready("listening")
+    notifier.stopping("closing")
+    [record] = caplog.records
+    assert "NOTIFY_SOCKET = 'run/notify' is neither a path" in record.getMessage()
+
+
+@pytest.mark.parametrize("limit", ["1" * 20, str(2**64 - 1)])
+async def test_a_watchdog_of_ages_is_one_of_a_year(limit: str) -> None:
+    notifier = systemd.Notifier.of({"WATCHDOG_USEC": limit})
+    notifier.ready("listening")
+    notifier.close()
+    assert notifier.watchdog == systemd.LONGEST_WATCHDOG
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [
+        ("x", "LISTEN_FDS = 'x' is no number of sockets"),
+        ("-1", "LISTEN_FDS = '-1' is no number of sockets"),
+        ("1e999", "LISTEN_FDS = '1e999' is no number of sockets"),
+        ("9" * 5000, f"LISTEN_FDS = {'9' * 40!r} is no number of sockets"),
+    ],
+    ids=["word", "negative", "infinite", "5000 digits"],
+)
+def test_a_number_of_sockets_that_is_none_is_refused(count: str, message: str) -> None:
+    environment = {"LISTEN_FDS": count, "LISTEN_PID": str(os.getpid())}
+    with pytest.raises(ConfigurationError) as refused:
+        systemd.inherited_sockets(environment)
+    assert str(refused.value).startswith(message)
+    assert "unset LISTEN_FDS and LISTEN_PID" in str(refused.value)
+    assert environment == {}
+
+
+@pytest.mark.parametrize("count", ["", "0"])
+def test_no_sockets_may_be_handed_over(count: str) -> None:
+    assert systemd.inherited_sockets({"LISTEN_FDS": count, "LISTEN_PID": str(os.getpid())}) == []
 
 
 @pytest.mark.parametrize(
@@ -149,7 +202,7 @@ def test_a_socket_that_nobody_wants_is_refused_by_name(listening: socket.socket)
 
 EXEC = """
 import os, sys
-for number, fd in enumerate(map(int, sys.argv[1].split(",")), 3):
+for number, fd in enumerate(map(int, filter(None, sys.argv[1].split(","))), 3):
     os.dup2(fd, number)
 os.environ["LISTEN_PID"] = str(os.getpid())
 os.execv(sys.executable, [sys.executable, "-m", "sipws", "run", *sys.argv[2:]])
@@ -157,11 +210,17 @@ os.execv(sys.executable, [sys.executable, "-m", "sipws", "run", *sys.argv[2:]])
 """What systemd does between fork and exec."""
 
 
+class Open(Protocol):
+    """What has a file descriptor."""
+
+    def fileno(self) -> int: ...
+
+
 def start(
-    sockets: list[socket.socket], words: list[str], **environment: str
+    handed_over: Sequence[Open], words: list[str], **environment: str
 ) -> subprocess.Popen[str]:
     # Out of the way of 3 and 4, so that none is overwritten before it is moved there.
-    fds = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, 100) for each in sockets]
+    fds = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD, 100) for each in handed_over]
     try:
         return subprocess.Popen(
             [sys.executable, "-c", EXEC, ",".join(map(str, fds)), *words],
@@ -226,6 +285,64 @@ def test_a_service_with_a_socket_too_many_does_not_start(
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert "sipws: the inherited socket 'sip' listens on 127.0.0.1:" in err
+
+
+@contextmanager
+def a_file() -> Iterator[Open]:
+    with open(os.devnull) as file:
+        yield file
+
+
+@contextmanager
+def a_pipe() -> Iterator[Open]:
+    reading, writing = os.pipe()
+    with open(reading) as reader, open(writing, "w"):
+        yield reader
+
+
+@contextmanager
+def a_datagram_socket() -> Iterator[Open]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        yield udp
+
+
+@contextmanager
+def a_connection() -> Iterator[Open]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one
+
+
+@pytest.mark.parametrize(
+    ("handed_over", "count", "problem"),
+    [
+        (a_file, "1", "(file descriptor 3) is no socket: LISTEN_FDS = 1 says that it is one"),
+        (a_pipe, "1", "(file descriptor 3) is no socket: LISTEN_FDS = 1 says that it is one"),
+        (a_datagram_socket, "1", "(file descriptor 3) is no TCP socket; its unit needs"),
+        (a_connection, "1", "(file descriptor 3) is a connection and does not listen"),
+        (None, "3", "(file descriptor 3) is no"),
+        (None, "x", "LISTEN_FDS = 'x' is no number of sockets"),
+        (None, "9" * 5000, "99' is no number of sockets"),
+    ],
+)
+def test_what_is_no_listening_socket_ends_the_start_in_one_line(
+    handed_over: Callable[[], AbstractContextManager[Open]] | None,
+    count: str,
+    problem: str,
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "sipws.toml"
+    config.write_text('[transport]\nlisten = "ws:127.0.0.1:0"\n')
+    with ExitStack() as stack:
+        fds = [] if handed_over is None else [stack.enter_context(handed_over())]
+        words = ["-c", str(config)]
+        process = stack.enter_context(start(fds, words, LISTEN_FDS=count, NOTIFY_SOCKET=""))
+        stack.callback(process.kill)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert err.startswith("sipws: ")
+    assert problem in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

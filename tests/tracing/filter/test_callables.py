@@ -41,6 +41,9 @@ def test_a_function_is_found_and_decides(path: str) -> None:
         (":office", "MODULE:FUNCTION"),
         ("nowhere:office", "'nowhere' cannot be imported"),
         ("my_filters:home", "there is no 'home'"),
+        ("..:office", "'..' cannot be imported"),
+        (".my_filters:office", "'.my_filters' cannot be imported"),
+        ("my_filters\0:office", "cannot be imported"),
         ("my_filters:LIMIT", "nothing that can be called"),
     ],
 )
