@@ -183,7 +183,8 @@ async def _receive(
         if args.count is not None and by_protocol.total() >= args.count:
             stop.set()
 
-    auth_key = args.auth.encode() if args.auth is not None else None
+    # What is no UTF-8 is meant byte by byte.
+    auth_key = args.auth.encode(errors="surrogateescape") if args.auth is not None else None
     collector = Collector(show, **where, tls_context=tls_context, auth_key=auth_key)
     try:
         await collector.start()

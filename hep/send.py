@@ -103,7 +103,7 @@ def _packet(args: argparse.Namespace) -> Packet:
         )
     payload = _payload(args)
     kind = _protocol_type(args.proto)
-    correlation_id = args.correlation_id.encode() if args.correlation_id else None
+    correlation_id = _bytes(args.correlation_id) if args.correlation_id else None
     if correlation_id is None and kind == ProtocolType.SIP:
         correlation_id = call_id(payload)
     now = time.time_ns()
@@ -120,7 +120,12 @@ def _packet(args: argparse.Namespace) -> Packet:
         capture_id=args.capture_id,
         correlation_id=correlation_id,
     )
-    return replace(packet, auth_key=args.auth.encode()) if args.auth is not None else packet
+    return replace(packet, auth_key=_bytes(args.auth)) if args.auth is not None else packet
+
+
+def _bytes(text: str) -> bytes:
+    """An argument as UTF-8; bytes of it that are none stay as they were given."""
+    return text.encode(errors="surrogateescape")
 
 
 def _address(option: str, text: str) -> tuple[str, int]:
@@ -153,7 +158,7 @@ def _protocol_type(text: str) -> int:
 
 def _payload(args: argparse.Namespace) -> bytes:
     if args.payload is not None:
-        return bytes(args.payload.encode())
+        return _bytes(args.payload)
     if args.file == "-":
         return sys.stdin.buffer.read()
     try:
