@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 import hep
-from sipws import ConfigurationError, Listener, Server
+from sipws import ConfigurationError, Listener, Server, tls
 from sipws.events import Closed, ErrorKind, HandshakeFailed
 from sipws.flow import Flow
 from sipws.tls import server_context
@@ -93,6 +93,13 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     for name in ("bad.pem", "none.pem"):
         with pytest.raises(ConfigurationError, match=rf"{name} cannot be used: .*PEM"):
             server_context(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["empty.pem", "none.pem", "a\0b.pem"])
+def test_an_authority_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty.pem").touch()
+    with pytest.raises(ConfigurationError, match=r"TLS authority .* cannot be used: .*PEM"):
+        tls.client_context(tmp_path / name)
 
 
 async def test_a_socket_that_listens_already_is_served(
