@@ -25,11 +25,8 @@ from hep.pcap_writer import PcapWriter
 from hep.usage import (
     DONE,
     FAILED,
-    UNWRITABLE,
-    WRONG_INPUT,
     WrongInputError,
-    abandon_output,
-    clipped,
+    exit_status,
     on_signals,
     open_standard_streams,
     packets_in,
@@ -50,26 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_standard_streams()
     args = _parser().parse_args(argv)
-    try:
-        status = int(args.run(args))
-        # Here, and not at the end of Python, where an error is a traceback.
-        sys.stdout.flush()
-    except WrongInputError as exc:
-        print(f"hep: {clipped(str(exc))}", file=sys.stderr)
-        return WRONG_INPUT
-    except KeyboardInterrupt:
-        return DONE
-    except BrokenPipeError:
-        # Whoever read our output has had enough.
-        abandon_output()
-        return DONE
-    except OSError as exc:
-        if exc.errno not in UNWRITABLE:
-            raise
-        print(f"hep: the output cannot be written: {exc.strerror}", file=sys.stderr)
-        abandon_output()
-        return FAILED
-    return status
+    return exit_status("hep", lambda: args.run(args), WrongInputError)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,6 +63,36 @@ def clipped(message: str) -> str:
     return "\n".join(told)
 
 
+def exit_status(program: str, run: Callable[[], int | None], wrong: type[Exception]) -> int:
+    """Run a command, and turn how it ends into an exit status.
+
+    Args:
+        program: its name, for messages.
+        run: carries it out; returns the status, nothing for `DONE`.
+        wrong: the error of what the user gave.
+    """
+    try:
+        status = run() or DONE
+        # Here, and not at the end of Python, where an error is a traceback.
+        sys.stdout.flush()
+    except wrong as exc:
+        print(f"{program}: {clipped(str(exc))}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        return DONE
+    except BrokenPipeError:
+        # Whoever read our output has had enough.
+        abandon_output()
+        return DONE
+    except OSError as exc:
+        if exc.errno not in UNWRITABLE:
+            raise
+        print(f"{program}: the output cannot be written: {exc.strerror}", file=sys.stderr)
+        abandon_output()
+        return FAILED
+    return status
+
+
 def abandon_output() -> None:
     """Drop what is buffered for standard output: it would fail once more at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,15 +12,7 @@ from typing import Any, get_args
 
 import uvloop
 
-from hep.usage import (
-    DONE,
-    FAILED,
-    UNWRITABLE,
-    WRONG_INPUT,
-    abandon_output,
-    clipped,
-    open_standard_streams,
-)
+from hep.usage import DONE, exit_status, open_standard_streams
 from sipws import __version__, console, ctl_cli, descriptors, filter_cli, log, parent
 from sipws.config import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
@@ -38,26 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_standard_streams()
     args = _parser().parse_args(argv)
-    try:
-        status = int(args.run(args))
-        # Here, and not at the end of Python, where an error is a traceback.
-        sys.stdout.flush()
-    except SipwsError as exc:
-        print(f"sipws: {clipped(str(exc))}", file=sys.stderr)
-        return WRONG_INPUT
-    except KeyboardInterrupt:
-        return DONE
-    except BrokenPipeError:
-        # Whoever read our output has had enough.
-        abandon_output()
-        return DONE
-    except OSError as exc:
-        if exc.errno not in UNWRITABLE:
-            raise
-        print(f"sipws: the output cannot be written: {exc.strerror}", file=sys.stderr)
-        abandon_output()
-        return FAILED
-    return status
+    return exit_status("sipws", lambda: args.run(args), SipwsError)
 
 
 def _parser() -> argparse.ArgumentParser:
