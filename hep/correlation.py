@@ -15,11 +15,6 @@ _DIGEST_SIZE: Final = 16
 _BEGINNING: Final = LONGEST_ID - 1 - 2 * _DIGEST_SIZE
 
 
-def is_plain(value: bytes) -> bool:
-    """Whether a value is a correlation id as it is, as nearly all are."""
-    return len(value) <= LONGEST_ID and value.isascii() and b"\0" not in value
-
-
 def identifier(value: bytes) -> bytes:
     """A correlation id for a value of any length and any bytes.
 
@@ -31,7 +26,7 @@ def identifier(value: bytes) -> bytes:
         Otherwise its beginning, in which such bytes are escaped, and a hash of the whole: two
         different values never become one.
     """
-    if is_plain(value):
+    if len(value) <= LONGEST_ID and value.isascii() and b"\0" not in value:
         return value
     beginning = value[:LONGEST_ID]
     try:
