@@ -21,9 +21,12 @@ test: $(READY)
 # On the oldest versions that pyproject.toml allows, the tests that come near a dependency.
 test-oldest: $(OLDEST)/.ready
 	$(OLDEST)/bin/pytest -q tests/adapters tests/property tests/tracing/filter \
-	    $(foreach name,pcap pcap_writer scapy_layers senders tls,tests/hep/test_$(name).py) \
-	    $(foreach name,client client_failures client_session config control handshake relay \
-	    server session tls turns,tests/sipws/test_$(name).py)
+	    tests/hep/captures tests/hep/sending/test_senders.py tests/hep/sending/test_tls.py \
+	    tests/sipws/ws tests/sipws/transport/test_client.py \
+	    tests/sipws/transport/test_client_failures.py tests/sipws/transport/test_server.py \
+	    tests/sipws/transport/test_time_slices.py tests/sipws/transport/test_tls.py \
+	    tests/sipws/relay/test_relay.py tests/sipws/config/test_settings.py \
+	    tests/sipws/control/test_server.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -97,7 +97,7 @@ def bare_struct() -> tuple[Callable[[], bytes], Callable[[bytes], tuple[Any, ...
 def chunk_by_chunk() -> Callable[[], bytes]:
     """A dozen chunks, each packed by itself, and joined."""
     pack = struct.Struct("!HHH").pack
-    chunks = [(chunk.type, chunk.data) for chunk in hep.v3.chunks(PACKET)]
+    chunks = [(chunk.type, chunk.data) for chunk in hep.codec.v3.chunks(PACKET)]
 
     def build() -> bytes:
         parts = [b"HEP3" + len(DATA).to_bytes(2)]
@@ -127,8 +127,8 @@ def codec() -> Iterator[Row]:
 
 
 def scapy() -> Iterator[Row]:
-    """The layers of `hep.scapy_layers`."""
-    from hep.scapy_layers import CHUNKS, HEP3
+    """The layers of `hep.captures.scapy_layers`."""
+    from hep.captures.scapy_layers import CHUNKS, HEP3
 
     fields = {
         0x01: {"ip_family": 2}, 0x02: {"ip_protocol": 6},

@@ -22,19 +22,19 @@ destinations), to receive them `receive` or `Collector`.
 
 import logging
 
-from hep.chunks import Chunk, ProtocolType
-from hep.codec import decode, encode
-from hep.collector import Collector, Source
+from hep.codec.any_version import decode, encode
+from hep.codec.chunks import Chunk, ProtocolType
+from hep.codec.framing import Splitter
+from hep.codec.packet import Packet
+from hep.codec.prepared import PreparedEncoder
+from hep.codec.v3 import compress
 from hep.errors import HepDecodeError, HepEncodeError, HepError, HepIdError, HepSpoolError
-from hep.framing import Splitter
-from hep.groups import Balanced, Duplicate, Failover
 from hep.hep_id import HepId
-from hep.outbox import Outbox
-from hep.packet import Packet
-from hep.prepared import PreparedEncoder
-from hep.receiving import Receiver, receive
-from hep.senders import Sender, SenderSettings, open_sender
-from hep.v3 import compress
+from hep.receiving.collector import Collector, Source
+from hep.receiving.receiver import Receiver, receive
+from hep.sending.groups import Balanced, Duplicate, Failover
+from hep.sending.outbox import Outbox
+from hep.sending.senders import Sender, SenderSettings, open_sender
 
 __all__ = [
     "Balanced",

@@ -28,11 +28,8 @@ __version__ = "0.1.0"
 
 from sipws import events
 from sipws.address import Address, Listener
-from sipws.admission import Rules
+from sipws.admission.admission import Rules
 from sipws.bus import Bus, EventStream
-from sipws.client import Client
-from sipws.client_flow import ClientFlow
-from sipws.destination import Destination
 from sipws.errors import (
     AddressError,
     ConfigurationError,
@@ -42,13 +39,16 @@ from sipws.errors import (
     SipwsError,
     TransportError,
 )
-from sipws.flow import Flow
 from sipws.limits import Limits
-from sipws.reconnect import Backoff, KeptConnection
-from sipws.relay import Relay
+from sipws.relay.relay import Relay
 from sipws.request import UpgradeRequest
-from sipws.server import Server
-from sipws.tls import Certificate, Certificates
+from sipws.transport.client import Client
+from sipws.transport.client_flow import ClientFlow
+from sipws.transport.flow import Flow
+from sipws.transport.reconnect import Backoff, KeptConnection
+from sipws.transport.server import Server
+from sipws.transport.tls import Certificate, Certificates
+from sipws.ws.destination import Destination
 
 __all__ = [
     "Address",

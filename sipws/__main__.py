@@ -2,6 +2,6 @@
 
 import sys
 
-from sipws.cli import main
+from sipws.cli.main import main
 
 sys.exit(main())

@@ -22,6 +22,11 @@ WS_PORT: Final = 80
 WSS_PORT: Final = 443
 """Port of a ``wss`` listener without one (OpenSIPS ``wss_port``)."""
 
+_AUTHORITY: Final = re.compile(
+    r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?"
+)
+"""RFC 3986 section 3.2, without user information, which a Host never has (RFC 9110 section 7.2)."""
+
 _FORM: Final = "PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]"
 
 
@@ -166,6 +171,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_authority(text: str) -> bool:
+    """Whether it is a host with a port or without one, as a ``Host`` header is to have it."""
+    match = _AUTHORITY.fullmatch(text)
+    if match is None or int(match[2] or 0) > 0xFFFF:
+        return False
+    if match[1] is None:
+        return True
+    try:
+        ipaddress.IPv6Address(match[1])
+    except ValueError:
+        return False
+    return True
 
 
 def _bracketed(ip: str) -> str:

@@ -17,10 +17,92 @@ fails is both.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from enum import StrEnum
+from typing import Literal
 
-if TYPE_CHECKING:
-    from sipws.events import ErrorKind
+
+class ErrorKind(StrEnum):
+    """What went wrong, as one word that counters, traces and scripts can rely on."""
+
+    NOT_HTTP = "not-http"
+    """The first bytes are no HTTP request (answered 400)."""
+    BAD_REQUEST = "bad-request"
+    """An HTTP request that breaks HTTP or RFC 6455 section 4.2.1 (400, 405 or 505)."""
+    NO_UPGRADE = "no-upgrade"
+    """An HTTP request that does not ask for a WebSocket (426)."""
+    BAD_VERSION = "bad-version"
+    """A WebSocket version other than 13 (426, RFC 6455 section 4.4)."""
+    NO_SUBPROTOCOL = "no-subprotocol"
+    """The subprotocol ``sip`` is not offered (400, RFC 7118 section 4)."""
+    REQUEST_TOO_LARGE = "request-too-large"
+    """The upgrade request exceeds its limit (431)."""
+    HANDSHAKE_TIMEOUT = "handshake-timeout"
+    """The upgrade request did not arrive in time (408); of a server, its answer."""
+    HANDSHAKE_ABORTED = "handshake-aborted"
+    """The peer left in the middle of its upgrade request (no answer is possible), or answer."""
+
+    NAME_NOT_FOUND = "name-not-found"
+    """The destination's name has no address."""
+    CONNECT_REFUSED = "connect-refused"
+    """Nothing listens at the destination (the system's ``ECONNREFUSED``)."""
+    CONNECT_TIMEOUT = "connect-timeout"
+    """Resolving the name, TCP and TLS together took too long."""
+    UNREACHABLE = "unreachable"
+    """No way to the destination, for another reason that the system gave."""
+    OUT_OF_RESOURCES = "out-of-resources"
+    """No way to the destination, because this machine has no file descriptor or no port left."""
+    CONNECT_CANCELLED = "connect-cancelled"
+    """The application gave a connect up before it was through."""
+    HANDSHAKE_REFUSED = "handshake-refused"
+    """A server answered our upgrade request with another status than 101."""
+    BAD_REPLY = "bad-reply"
+    """A server's answer to our upgrade request breaks HTTP, RFC 6455 section 4.1 or RFC 7118."""
+
+    TOO_MANY_CONNECTIONS = "too-many-connections"
+    """There are as many connections as may be (503)."""
+    TOO_MANY_FROM_ADDRESS = "too-many-from-address"
+    """There are as many connections from this address as may be (429)."""
+    TOO_FAST = "too-fast"
+    """Connections come faster than they may: from this address (429), or in total (503)."""
+    SHUTTING_DOWN = "shutting-down"
+    """The server is about to stop and takes no more connections (503)."""
+    NOT_FOUND = "not-found"
+    """The path is not the one that is served (404, OpenSIPS ``ws_resource``)."""
+    HOST_REFUSED = "host-refused"
+    """The ``Host`` is not one that is served (421, RFC 9110 section 15.5.20)."""
+    ORIGIN_REFUSED = "origin-refused"
+    """The ``Origin`` may not connect, or is missing (403, RFC 6455 section 4.2.2)."""
+    PROXY_HEADER = "proxy-header"
+    """A proxy that is to send a PROXY header sent none, or a wrong one (no answer is possible)."""
+    TLS_FAILURE = "tls-failure"
+    """The TLS handshake failed (no answer is possible)."""
+    REFUSED = "refused"
+    """The application of another server refused, for reasons of its own (`sipws.adapters`)."""
+
+    PROTOCOL_ERROR = "protocol-error"
+    """The peer broke RFC 6455 after the handshake (close code 1002)."""
+    BAD_UTF8 = "bad-utf8"
+    """A text message or a close reason is not UTF-8 (close code 1007)."""
+    MESSAGE_TOO_BIG = "message-too-big"
+    """A message exceeds the size limit (close code 1009)."""
+    TOO_MANY_CHUNKS = "too-many-chunks"
+    """A message comes in too many small pieces (close code 1008, OpenSIPS
+    ``ws_max_msg_chunks``)."""
+    PING_TIMEOUT = "ping-timeout"
+    """The peer did not answer a ping in time: it is gone."""
+    SEND_TIMEOUT = "send-timeout"
+    """The peer did not take our bytes in time (OpenSIPS ``ws_send_timeout``)."""
+    CLOSE_TIMEOUT = "close-timeout"
+    """The peer did not finish the closing handshake or the TCP close in time."""
+    CONNECTION_LOST = "connection-lost"
+    """The peer vanished without a closing handshake (close code 1006)."""
+    UPSTREAM_FAILED = "upstream-failed"
+    """The server that a connection is relayed to cannot be reached, or refuses (close code 1013,
+    1008 or 1011)."""
+    UPSTREAM_QUEUE_FULL = "upstream-queue-full"
+    """More came than may wait until the server that it is relayed to is there (close code 1013)."""
+    HANDLER_FAILED = "handler-failed"
+    """The application raised while it handled a message."""
 
 
 class SipwsError(Exception):
@@ -49,7 +131,7 @@ class ConnectError(TransportError):
     def __init__(
         self,
         destination: str,
-        kind: "ErrorKind",
+        kind: ErrorKind,
         detail: str,
         remedy: str,
         *,
@@ -78,7 +160,7 @@ class ConnectError(TransportError):
         return f"cannot connect to {self.destination}: {self.detail}; {self.remedy}"
 
 
-class TracePointError(SipwsError):
+class TraceError(SipwsError):
     """A trace cannot be started, or there is none to stop."""
 
 

@@ -9,11 +9,11 @@ LARGE_READ: Final = 64 * 1024
 """Bytes of a read behind which all other connections have their turn. uvloop reads up to 32 times
 256 KB from one that has them before it looks at any other."""
 
-FRAMES_A_TURN: Final = 64
+FRAMES_PER_SLICE: Final = 64
 """Frames that are taken from a connection before all others have their turn. A read of 256 KB may
 hold 43,690 of 6 bytes; those of phones hold a few."""
 
-BYTES_A_TURN: Final = 32 * 1024
+BYTES_PER_SLICE: Final = 32 * 1024
 """Bytes of them, which bounds messages of a usual length without counting each: as many as above,
 where they have 500 bytes."""
 
@@ -71,7 +71,7 @@ class Limits:
 
     send_timeout: float = 0.1
     """Seconds that a connection may take none of the bytes that wait for it, once it does not keep
-    up (`sipws.uptake`; OpenSIPS ``ws_send_timeout``)."""
+    up (`sipws.transport.write_timeout`; OpenSIPS ``ws_send_timeout``)."""
 
     close_timeout: float = 5.0
     """Seconds for the peer to answer a close frame, to take what is left for it and to close its
@@ -79,7 +79,7 @@ class Limits:
 
     max_chunks: int = 4
     """Pieces that a message may come in (OpenSIPS ``ws_max_msg_chunks``; see
-    `sipws.pieces`); 0 for any number."""
+    `sipws.ws.fragment_limit`); 0 for any number."""
 
     inflate_rate: float = 1024 * 1024
     """Bytes a second that a connection with permessage-deflate may inflate to; one second's worth

@@ -1,14 +1,15 @@
-"""The directions between the rooms, kept by walking the imports.
+"""The layout as one table: what each package may import. Arrows run downwards only.
 
-hep knows nothing of sipws; tracing knows events, the bus and hep, never the transport's shells;
-cores know neither shells nor the bus; adapters know tracing and no shells, and nobody imports
-them; nothing imports the application.
+hep knows nothing of sipws; tracing knows events, the bus and hep, never the transport; the
+transport knows the bus and never tracing; the service puts them together.
 """
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -22,64 +23,76 @@ MODULES = {
 LONGEST_FILE = 600
 """Lines. A longer file is two files."""
 
-CORES = ["address", "assembly", "errors", "events", "limits", "frames", "handshake", "session"]
-CORES += ["admission", "patterns", "proxied", "request", "server_session", "sip"]
-CORES += ["client_handshake", "client_session", "destination", "flow_token"]
-CORES += ["farewell", "forwarding", "credentials", "masking", "sip_masking", "printable"]
-CORES += ["upgrade", "wire", "intake", "engine", "instances", "liveness", "phase", "pieces"]
-CORES += ["health", "http_head", "validity"]
-SHELLS = ["sipws.flow", "sipws.gate", "sipws.server", "sipws.tls"]
-SHELLS += [
-    "sipws.closing",
-    "sipws.descriptors",
-    "sipws.client",
-    "sipws.client_flow",
-    "sipws.dialer",
-    "sipws.dialling",
-    "sipws.flow_control",
-    "sipws.keepalive",
-    "sipws.listening",
-    "sipws.reconnect",
-    "sipws.relay",
-    "sipws.relay_legs",
-]
-APPLICATION = [
-    "sipws.admission_config",
-    "sipws.app",
-    "sipws.cli",
-    "sipws.commands",
-    "sipws.config",
-    "sipws.connection_commands",
-    "sipws.console",
-    "sipws.control",
-    "sipws.control_socket",
-    "sipws.ctl_cli",
-    "sipws.ctl_client",
-    "sipws.demo",
-    "sipws.embedded",
-    "sipws.event_log",
-    "sipws.filter_cli",
-    "sipws.lag_sampler",
-    "sipws.log",
-    "sipws.opensips_cfg",
-    "sipws.pages",
-    "sipws.parent",
-    "sipws.plan",
-    "sipws.process_commands",
-    "sipws.readings",
-    "sipws.responder",
-    "sipws.shares",
-    "sipws.supervisor",
-    "sipws.systemd",
-    "sipws.trace_commands",
-    "sipws.trace_points",
-    "sipws.trace_relay",
-    "sipws.tracing_config",
-    "sipws.upstream_config",
-    "sipws.worker",
-    "sipws.worker_link",
-    "sipws.worker_process",
-    "sipws.__main__",
+ROOTS: Final = "address errors events limits liveness printable request sip"
+"""Modules of `sipws` that are values and pure functions; every package may import them."""
+
+LAYERS: Final[dict[str, str]] = {
+    # Package or root module: the packages and modules of its own tree that it may import.
+    "hep.errors": "",
+    "hep.hep_id": "errors",
+    "hep.codec": "errors",
+    "hep.captures": "errors hep_id codec",
+    "hep.sending": "errors hep_id codec",
+    "hep.receiving": "errors hep_id codec",
+    "hep.cli": "errors hep_id codec captures sending receiving",
+    "hep": "errors hep_id codec sending receiving",
+    "sipws.errors": "",
+    "sipws.liveness": "",
+    "sipws.printable": "",
+    "sipws.flow_token": "",
+    "sipws.request": "",
+    "sipws.limits": "liveness",
+    "sipws.address": "errors",
+    "sipws.events": "address errors request",
+    "sipws.sip": "events",
+    "sipws.log": "errors printable",
+    "sipws.bus": "events",
+    "sipws.deferred_bus": "bus",
+    "sipws.registry": "events flow_token",
+    "sipws.masking": ROOTS,
+    "sipws.ws": f"{ROOTS} masking",
+    "sipws.admission": f"{ROOTS} ws",
+    "sipws.metrics": f"{ROOTS} bus",
+    "sipws.transport": f"{ROOTS} bus registry flow_token ws admission",
+    "sipws.relay": f"{ROOTS} bus masking ws admission transport",
+    "sipws.control": f"{ROOTS} metrics transport",
+    "sipws.tracing.filter.bounds": "",
+    "sipws.tracing.filter.syntax": "errors tracing.filter.bounds",
+    "sipws.tracing.filter.evaluation": "address errors tracing.filter.bounds tracing.filter.syntax",
+    "sipws.tracing.filter": "address errors tracing.filter.bounds tracing.filter.syntax"
+    " tracing.filter.evaluation",
+    "sipws.tracing": f"{ROOTS} bus deferred_bus registry masking tracing.filter",
+    "sipws.adapters": f"{ROOTS} ws tracing",
+    "sipws.config": f"{ROOTS} log masking ws admission transport control tracing tracing.filter",
+    "sipws": f"{ROOTS} bus ws admission transport relay",
+    "sipws.service": f"{ROOTS} bus deferred_bus masking metrics ws admission transport relay"
+    " control config tracing tracing.filter",
+    "sipws.workers": f"{ROOTS} log metrics transport control config tracing service",
+    "sipws.cli": f"{ROOTS} log transport control config tracing tracing.filter service workers",
+}
+"""Each row stands below those that import it."""
+
+ENTRIES: Final = {
+    "hep.pcap": "hep.captures",
+    "hep.pcap_writer": "hep.captures",
+    "hep.scapy_layers": "hep.captures",
+    "sipws.tls": "sipws.transport",
+    "sipws.responder": "sipws.service",
+    "sipws.__main__": "sipws.cli",
+}
+"""Public import paths, and what each stands for. Nothing here imports them."""
+
+HEP_USERS: Final = {
+    "sipws.tracing": "codec sending captures hep_id",
+    "sipws.config": "sending hep_id",
+    "sipws.service": "sending cli",
+    "sipws.workers": "codec cli",
+    "sipws.cli": "cli",
+}
+"""Packages of `sipws` that know `hep`, and what of it besides its public names."""
+
+CIRCLES_OF_TYPES: Final = [
+    {f"sipws.transport.{name}" for name in ("flow", "flow_context", "flow_control", "keepalive")}
 ]
 
 
@@ -90,76 +103,152 @@ def imports(module: str) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} imports relatively: write the room's whole name"
+            assert node.level == 0, f"{module} imports relatively: write the module's whole name"
             assert node.module is not None
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
     return found
 
 
-def within(module: str, *rooms: str) -> bool:
-    return any(module == room or module.startswith(room + ".") for room in rooms)
+def within(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
 
 
-def rooms(prefix: str) -> list[str]:
-    return sorted(module for module in MODULES if within(module, prefix))
+def layer(module: str) -> str:
+    """The row of the table that a module belongs to."""
+    while module not in LAYERS:
+        module, dot, _ = module.rpartition(".")
+        assert dot
+    return module
 
 
-@pytest.mark.parametrize("module", rooms("hep"))
-def test_hep_knows_nothing_of_sipws(module: str) -> None:
-    assert not {name for name in imports(module) if within(name, "sipws")}
+def allowed(row: str) -> set[str]:
+    tree = row.partition(".")[0]
+    rows = {row, *(f"{tree}.{name}" for name in LAYERS[row].split())}
+    if (users := HEP_USERS.get(row)) is not None:
+        rows |= {"hep", *(f"hep.{name}" for name in users.split())}
+    # The version is in the root of the package.
+    return rows | {"sipws"} if row in ("sipws.service", "sipws.cli") else rows
 
 
-@pytest.mark.parametrize("module", [f"sipws.{name}" for name in CORES])
-def test_cores_know_no_sockets_no_bus_and_no_shells(module: str) -> None:
-    forbidden = ("asyncio", "socket", "sipws.bus", "sipws.tracing", "hep", *SHELLS, *APPLICATION)
-    assert not {name for name in imports(module) if within(name, *forbidden)}
+OURS = sorted(set(MODULES) - set(ENTRIES))
 
 
-@pytest.mark.parametrize("module", [*SHELLS, "sipws.bus", "sipws.registry"])
-def test_the_transport_knows_neither_tracing_nor_hep(module: str) -> None:
-    forbidden = ("sipws.tracing", "hep", *APPLICATION)
-    assert not {name for name in imports(module) if within(name, *forbidden)}
+@pytest.mark.parametrize("module", OURS)
+def test_a_module_imports_what_its_package_may_import(module: str) -> None:
+    used = {name for name in imports(module) if within(name, "hep", "sipws")}
+    assert not used & set(ENTRIES), "import the module itself"
+    assert {layer(name) for name in used} <= allowed(layer(module))
 
 
-@pytest.mark.parametrize("module", rooms("sipws.tracing"))
-def test_tracing_knows_events_and_hep_but_no_shells(module: str) -> None:
-    forbidden = ("asyncio", "websockets", "sipws.session", "sipws.handshake", *SHELLS, *APPLICATION)
-    assert not {name for name in imports(module) if within(name, *forbidden)}
+@pytest.mark.parametrize(("entry", "package"), ENTRIES.items())
+def test_a_public_path_is_an_entry_to_its_package(entry: str, package: str) -> None:
+    assert all(within(name, package, "sys") for name in imports(entry))
 
 
-@pytest.mark.parametrize("module", rooms("sipws.adapters"))
-def test_adapters_know_events_and_tracing_but_no_shells(module: str) -> None:
-    forbidden = ("sipws.session", "sipws.server_session", *SHELLS, *APPLICATION)
-    assert not {name for name in imports(module) if within(name, *forbidden)}
+def test_the_table_runs_downwards() -> None:
+    rows = list(LAYERS)
+    for row in rows:
+        below = rows[: rows.index(row)]
+        others = {name for name in allowed(row) - {row, "sipws"} if not within(name, "hep")}
+        if row.startswith("hep"):
+            others = allowed(row) - {row}
+        assert others <= set(below), row
+
+
+def test_every_package_is_in_the_table() -> None:
+    folders = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert folders - set(LAYERS) == set()
+    assert set(LAYERS) - set(MODULES) == set()
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    for name in LAYERS:
+        text = ast.get_docstring(ast.parse(MODULES[name].read_text()))
+        assert text, name
+
+
+def circles() -> Iterator[set[str]]:
+    """Modules that import each other, over whatever way (Tarjan's components)."""
+    graph = {module: imports(module) & set(MODULES) - {module} for module in MODULES}
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+
+    def visit(module: str) -> Iterator[set[str]]:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in graph[module]:
+            if other not in index:
+                yield from visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            circle = set(stack[stack.index(module) :])
+            del stack[stack.index(module) :]
+            if len(circle) > 1:
+                yield circle
+
+    for module in MODULES:
+        if module not in index:
+            yield from visit(module)
+
+
+def test_no_modules_import_each_other() -> None:
+    assert [circle for circle in circles() if circle not in CIRCLES_OF_TYPES] == []
+
+
+WAITING: Final = ("asyncio", "socket", "ssl", "selectors")
+
+PURE: Final = ["hep.codec", "sipws.ws", "sipws.masking", "sipws.admission", "sipws.tracing.filter"]
+PURE += [f"sipws.{name}" for name in ROOTS.split()]
+
+
+@pytest.mark.parametrize("module", [name for name in OURS if within(name, *PURE)])
+def test_cores_know_no_sockets_and_no_event_loop(module: str) -> None:
+    # Of sockets hep.codec has what turns addresses into bytes.
+    loops = ("asyncio", "ssl", "selectors") if within(module, "hep.codec") else WAITING
+    assert not {name for name in imports(module) if within(name, *loops)}
+
+
+@pytest.mark.parametrize("module", [name for name in OURS if within(name, "sipws.tracing")])
+def test_tracing_never_waits(module: str) -> None:
+    assert not {name for name in imports(module) if within(name, "asyncio", "websockets")}
 
 
 FRAMEWORKS = {"aiohttp", "uvicorn", "starlette"}
-"""What only whoever has it needs to have."""
+"""What only those need who have it."""
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
+@pytest.mark.parametrize("module", OURS)
 def test_a_framework_is_imported_by_its_adapter_alone(module: str) -> None:
     used = {name.partition(".")[0] for name in imports(module)} & FRAMEWORKS
     assert used <= {module.removeprefix("sipws.adapters.")}
 
 
-@pytest.mark.parametrize("module", sorted(module for module in MODULES if module != "sipws"))
-def test_nobody_but_adapters_imports_adapters(module: str) -> None:
-    others = {name for name in imports(module) if within(name, "sipws.adapters")}
-    assert within(module, "sipws.adapters") or not others
+MOST_LEVELS = 4
+"""Levels of inheritance among our own classes."""
 
 
-@pytest.mark.parametrize("module", rooms("sipws.tracing.filter"))
-def test_the_filter_language_stands_alone(module: str) -> None:
-    allowed = ("sipws.tracing.filter", "sipws.errors", "sipws.address")
-    ours = {name for name in imports(module) if within(name, "sipws", "hep")}
-    assert not {name for name in ours if not within(name, *allowed)}
+def test_no_class_inherits_over_more_than_two_levels() -> None:
+    bases: dict[str, set[str]] = {}
+    for module in sorted(set(MODULES) - {"hep.captures.scapy_layers"}):
+        for node in ast.walk(ast.parse(MODULES[module].read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] = {
+                    name.id
+                    for base in node.bases
+                    for name in ast.walk(base)
+                    if isinstance(name, ast.Name)
+                }
 
+    def levels(name: str) -> int:
+        return 1 + max(map(levels, bases[name] & set(bases) - {name}), default=-1)
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - set(APPLICATION)))
-def test_nobody_but_the_application_imports_the_application(module: str) -> None:
-    assert not {name for name in imports(module) if within(name, *APPLICATION)}
+    deep = {name: levels(name) for name in bases if levels(name) > MOST_LEVELS}
+    assert deep == {}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -168,19 +257,19 @@ def test_a_file_is_short_enough_to_read(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_scapy_is_kept_to_the_rooms_that_need_it(module: str) -> None:
-    rooms = ["hep.capture_file", "hep.scapy_layers"]
-    assert module in rooms or not {name for name in imports(module) if within(name, "scapy")}
+def test_scapy_is_kept_to_the_modules_that_need_it(module: str) -> None:
+    users = ["hep.captures.capture_file", "hep.captures.scapy_layers"]
+    assert module in users or not {name for name in imports(module) if within(name, "scapy")}
 
 
 @pytest.mark.parametrize(
     ("module", "slow"),
     [
         ("hep", {"scapy"}),
-        ("hep.cli", {"scapy"}),
+        ("hep.cli.main", {"scapy"}),
         ("hep.pcap", {"scapy"}),
         ("sipws", {"lark", "scapy", "pydantic", "hep"}),
-        ("sipws.cli", {"lark", "scapy"}),
+        ("sipws.cli.main", {"lark", "scapy"}),
     ],
 )
 def test_what_is_slow_to_import_is_imported_when_it_is_used(module: str, slow: set[str]) -> None:
@@ -200,7 +289,7 @@ WAITING_FUNCTIONS = {"create_connection", "urlopen", "getresponse"}
 
 MAY_WAIT = {
     # Bounded by a timeout, and what it shows is that nobody needs to accept meanwhile.
-    "test_gate.py": {"test_all_phones_may_come_at_once"},
+    "test_pre_handshake.py": {"test_all_phones_may_come_at_once"},
 }
 """Tests that wait on their event loop on purpose."""
 

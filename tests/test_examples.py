@@ -11,7 +11,7 @@ import pytest
 
 import sipws
 from sipws.events import Accepted
-from sipws.responder import answer
+from sipws.service.responder import answer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 OPTIONS = (

@@ -17,22 +17,22 @@ from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
 import hep
-from sipws import responder
 from sipws.address import Address, Listener
-from sipws.admission import Admission
+from sipws.admission.admission import Admission
 from sipws.bus import Bus
-from sipws.client_handshake import Offer
-from sipws.deferred import DeferredBus, Gathering
-from sipws.destination import Destination
+from sipws.deferred_bus import DeferredBus, Gathering
 from sipws.events import Connection, Event, MessageReceived, MessageSent
-from sipws.flow import Flow
-from sipws.instances import Instances
 from sipws.limits import Limits
 from sipws.registry import Registry
-from sipws.relay import Relay
-from sipws.relay_legs import ClientLeg, Pair, UpstreamLeg
-from sipws.surroundings import Surroundings
+from sipws.relay.relay import Relay
+from sipws.relay.relay_legs import ClientLeg, Pair, UpstreamLeg
+from sipws.service import responder
 from sipws.tracing.tracer import Tracer, TraceSettings
+from sipws.transport.flow import Flow
+from sipws.transport.flow_context import FlowContext
+from sipws.transport.registrations import Registrations
+from sipws.ws.client_handshake import Offer
+from sipws.ws.destination import Destination
 
 DATA = Path(__file__).parents[2] / "tests" / "data"
 LISTENER = Listener.parse("ws:127.0.0.1:8080")
@@ -95,15 +95,15 @@ class Program:
         # Each message is told, and traced, once.
         relay = Relay(UPSTREAM, messages_told=False)
         self.relayed = relayed
-        self.shared = Surroundings(
+        self.shared = FlowContext(
             self.bus,
             relay.carry if relayed else responder.answer,
             Limits(),
             Registry(),
-            instances=Instances(),
+            registrations=Registrations(),
         )
         self._to_upstream = replace(
-            self.shared, bus=_without_messages(self.bus), admission=Admission(), instances=None
+            self.shared, bus=_without_messages(self.bus), admission=Admission(), registrations=None
         )
 
     def connect(self, upgrade: bytes) -> Flow:

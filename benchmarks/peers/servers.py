@@ -188,11 +188,12 @@ async def _run(name: str) -> None:
     if name == "bare":
         await _bare()
         return
-    from sipws import Relay, Server, responder
-    from sipws.admission import Rules
-    from sipws.session import Session
+    from sipws import Relay, Server
+    from sipws.admission.admission import Rules
+    from sipws.service import responder
+    from sipws.ws.session import Session
 
-    Session.by_hand = name != "engine"
+    Session.use_fast_path = name != "engine"
     # As `sipws run` has it.
     rules = Rules(require_origin=True)
     relay = None

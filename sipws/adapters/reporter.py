@@ -113,16 +113,16 @@ class Reporter:
         peer: the other end.
         tag: a name for the listener, for filters (``$socket_in(tag)``).
         clock: seconds since the epoch.
-        steady: seconds on a clock that nobody sets, for how long the connection lasted.
+        monotonic: seconds on a clock that nobody sets, for how long the connection lasted.
     """
 
     __slots__ = (
         "_bus",
         "_clock",
         "_ended",
+        "_monotonic",
         "_reply",
         "_request",
-        "_steady",
         "_trace",
         "accepted",
         "bytes_in",
@@ -141,13 +141,18 @@ class Reporter:
         *,
         tag: str | None = None,
         clock: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         ours = address_of(local)
         listener = Listener(proto, ours.ip, ours.port, tag)
         now = clock()
         self.connection = Connection(
-            trace.connections.next_id(), listener, ours, address_of(peer), now, begun=steady()
+            trace.connections.next_id(),
+            listener,
+            ours,
+            address_of(peer),
+            now,
+            started_monotonic=monotonic(),
         )
         self.accepted = False
         """Whether the opening handshake succeeded."""
@@ -157,7 +162,7 @@ class Reporter:
         self._trace = trace
         self._bus = trace.bus
         self._clock = clock
-        self._steady = steady
+        self._monotonic = monotonic
         self._request = self._reply = b""
         self._ended = False
         trace.connections.add(self)
@@ -273,7 +278,7 @@ class Reporter:
                 closed_by=closed_by,
                 clean=clean,
                 accepted=self.accepted,
-                duration=self._steady() - self.connection.begun,
+                duration=self._monotonic() - self.connection.started_monotonic,
                 messages_in=self.messages_in,
                 messages_out=self.messages_out,
                 bytes_in=self.bytes_in,

@@ -36,9 +36,9 @@ except ImportError as exc:  # pragma: no cover  websockets is among our own requ
 
 from sipws.adapters.reporter import Reporter, harmless, kind_of_failure, kind_of_status
 from sipws.events import ErrorKind, Side
-from sipws.handshake import end_of_request
-from sipws.http_head import END, HeadError, headers_of, lines_of
 from sipws.tracing.pipeline import Pipeline
+from sipws.ws.handshake import end_of_request
+from sipws.ws.http_head import END, HeadError, headers_of, lines_of
 
 REQUEST_SHOWN: Final = 65_536
 """Bytes of an upgrade request that are kept: the library takes up to a megabyte of headers, and a

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from hep import Outbox
-from hep.fair_queue import named
-from hep.outbox import FULL
+from hep.sending.fair_queue import named
+from hep.sending.outbox import FULL
 
 NAMED: Final = 3
 """Connections that are named of those that lost packets because the queue was full."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from hep.correlation import identifier
-from hep.sip_stream import is_sip
+from hep.captures.sip_stream import is_sip
+from hep.codec.correlation import identifier
 from sipws.sip import LINE_ENDS, call_id, end_of_head, unfolded
 
 _LWS: Final = rb"[ \t]*+(?:\r?\n[ \t]++)?+"

@@ -6,8 +6,8 @@ from functools import lru_cache, partial
 from typing import Final
 
 import hep
-from hep.correlation import LONGEST_ID
-from hep.fitting import LONGEST
+from hep.codec.correlation import LONGEST_ID
+from hep.sending.fitting import LONGEST
 from sipws.address import Address
 from sipws.events import Connection, Side
 

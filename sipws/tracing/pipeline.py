@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import hep
 from sipws.bus import Bus
-from sipws.deferred import DeferredBus, Gathering
+from sipws.deferred_bus import DeferredBus, Gathering
 from sipws.errors import ConfigurationError
 from sipws.events import Connection
 from sipws.registry import Registered, Registry

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from hep import HepEncodeError
-from hep.correlation import LONGEST_ID, identifier
+from hep.codec.correlation import LONGEST_ID, identifier
 from sipws.address import Address
 from sipws.bus import Bus
 from sipws.events import (
@@ -31,9 +31,9 @@ from sipws.events import (
     MessageReceived,
     MessageSent,
 )
-from sipws.masking import Masking
+from sipws.masking.handshakes import Masking
+from sipws.masking.sip_messages import Scope, masker
 from sipws.sip import LINE_ENDS, call_id
-from sipws.sip_masking import Scope, masker
 from sipws.tracing.losses import Loss
 from sipws.tracing.messages import (
     REQUEST,

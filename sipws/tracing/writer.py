@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Final
 
 from sipws.events import Accepted, Closed, Connected, Connection, ConnectionEvent, ErrorOccurred
-from sipws.masking import E, Masking
-from sipws.sip_masking import Scope, in_quote
+from sipws.masking.handshakes import E, Masking
+from sipws.masking.sip_messages import Scope, in_quote
 from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
 
 LONGEST_PAYLOAD: Final = 60_000

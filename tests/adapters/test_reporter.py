@@ -57,10 +57,10 @@ def told(pipeline: Pipeline) -> Told:
 @pytest.fixture
 def reporter(pipeline: Pipeline, told: Told) -> Reporter:
     clock: Iterator[int] = iter(range(1000, 2000))
-    steady: Iterator[float] = iter((1.0, 6.0))
+    monotonic: Iterator[float] = iter((1.0, 6.0))
     return Reporter(
         pipeline, "wss", ("10.0.0.1", 443), PEER, tag="edge",
-        clock=lambda: next(clock), steady=lambda: next(steady),
+        clock=lambda: next(clock), monotonic=lambda: next(monotonic),
     )  # fmt: skip
 
 

@@ -13,9 +13,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from sipws.app import Application
-from sipws.config import Config
-from sipws.plan import Plan
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
+from sipws.service.app import Application
 
 PAGE = Origin("https://phone.example.com")
 
@@ -58,7 +58,7 @@ async def run() -> AsyncIterator[Run]:
                     "trace_events": False,
                 },
             }
-            application = Application(Plan.of(Config.of(table, "test")))
+            application = Application(ResolvedConfig.of(Config.of(table, "test")))
             return await stack.enter_async_context(application)
 
         yield start
@@ -70,8 +70,8 @@ class Phone:
     def __init__(self, application: Application) -> None:
         self.asked = self.answered = 0
         self._url = f"ws://127.0.0.1:{application.server.listeners[0].port}/"
-        self._trace_points = application.trace_points
-        self._ledger = application.trace_points.senders[0].counters
+        self._trace_points = application.traces
+        self._ledger = application.traces.senders[0].counters
 
     async def ask(self, count: int) -> None:
         """Ask so often, wait for every answer, and trace it; the ledger is right all along."""

@@ -36,7 +36,7 @@ def set_back(*ignored):
 time.time = lambda: told() - back
 signal.signal(signal.SIGUSR2, set_back)
 
-from sipws.cli import main
+from sipws.cli.main import main
 sys.exit(main())
 """
 """``sipws``, on a clock that SIGUSR2 sets back."""

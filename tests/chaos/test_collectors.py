@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import hep
-from sipws.app import Application
-from sipws.config import Config
-from sipws.plan import Plan
-from sipws.trace_commands import trace_commands
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
+from sipws.service.app import Application
+from sipws.service.trace_commands import trace_commands
 
 Run = Callable[..., Awaitable[Application]]
 MakePhone = Callable[[Application], Any]
@@ -26,7 +26,7 @@ async def test_a_collector_that_is_killed_and_started_again_misses_what_the_syst
     address = f"127.0.0.1:{free_port}"
     async with listener(address) as first:
         application = await run(free_port)
-        [sender] = application.trace_points.senders
+        [sender] = application.traces.senders
         caller = phone(application)
         await caller.ask(300)
         await until(lambda: first.calls and not sender.counters.queued)
@@ -53,7 +53,7 @@ async def test_no_collector_at_all_holds_nobody_up(
     caller = phone(application)
     await caller.ask(500)
     assert caller.answered == 500
-    [sender] = application.trace_points.senders
+    [sender] = application.traces.senders
     assert sender.counters.in_memory <= 50
     await until(lambda: sender.counters.dropped.total() > 0)
 
@@ -64,7 +64,7 @@ async def test_a_collector_that_never_reads_holds_nobody_up(
     with socket.create_server(("127.0.0.1", 0)) as black_hole:
         black_hole.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         application = await run(black_hole.getsockname()[1], hep_queue_packets=50)
-        [sender] = application.trace_points.senders
+        [sender] = application.traces.senders
         await until(lambda: sender.connected)
         sender_socket = sender._link._transport.get_extra_info("socket")  # type: ignore[union-attr]
         sender_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -89,7 +89,7 @@ async def test_a_name_that_does_not_resolve_holds_nobody_up(
             "trace_sip": True,
         },
     }
-    async with Application(Plan.of(Config.of(table, "test"))) as application:
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as application:
         caller = phone(application)
         await caller.ask(50)
         assert caller.answered == 50
@@ -171,7 +171,7 @@ async def test_a_connection_that_breaks_again_and_again_keeps_the_order(
     )
     async with collector, Wire(collector.tcp_address) as wire:
         application = await run(wire.port)
-        [sender] = application.trace_points.senders
+        [sender] = application.traces.senders
         caller = phone(application)
         for _ in range(5):
             await caller.ask(40)
@@ -195,7 +195,7 @@ async def test_a_slow_collector_gets_the_latest_and_holds_nobody_up(
     async with collector, Wire(collector.tcp_address) as wire:
         wire.bytes_a_turn = 256
         application = await run(wire.port, hep_queue_packets=20)
-        [sender] = application.trace_points.senders
+        [sender] = application.traces.senders
         caller = phone(application)
         await caller.ask(500)
         assert caller.answered == 500
@@ -209,7 +209,7 @@ async def test_fifty_that_flood_do_not_crowd_out_the_packets_of_others(
     run: Run, phone: MakePhone, listener: Any, until: Until, free_port: int
 ) -> None:
     application = await run(free_port, hep_queue_packets=400)
-    [sender] = application.trace_points.senders
+    [sender] = application.traces.senders
     quiet, flooding = phone(application), [phone(application) for _ in range(50)]
     for number, each in enumerate(flooding, 1):
         each.asked = number * 1000

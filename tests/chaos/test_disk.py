@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hep.pcap import Capture
-from sipws.app import Application
+from hep.captures.pcap import Capture
+from sipws.service.app import Application
 from sipws.sip import call_id
 
 pytestmark = pytest.mark.e2e
@@ -63,7 +63,7 @@ async def test_a_full_disk_below_the_spool_costs_packets_that_are_counted_and_no
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     application = await run(free_port, hep_queue_packets=20, hep_spool=disk.path / "spool")
-    [sender] = application.trace_points.senders
+    [sender] = application.traces.senders
     caller = phone(application)
     async with asyncio.timeout(60):
         while sender.counters.dropped["spool-failed"] < 200:
@@ -103,7 +103,7 @@ async def test_a_full_disk_below_a_capture_is_said_once_and_leaves_out_what_did_
         assert process.stderr is not None
         await process.stderr.readline()
         application = await run(free_port)
-        [sender] = application.trace_points.senders
+        [sender] = application.traces.senders
         await until(lambda: sender.connected)
         caller = phone(application)
         await caller.ask(300)

@@ -7,9 +7,9 @@ import socket
 import tracemalloc
 from contextlib import ExitStack
 
-from sipws.app import Application
-from sipws.config import Config
-from sipws.plan import Plan
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
+from sipws.service.app import Application
 
 PEERS = 400
 GROWTH = 200_000
@@ -43,7 +43,7 @@ async def flood(application: Application) -> None:
 
 async def test_half_open_peers_leave_nothing_behind() -> None:
     table = {"transport": {"listen": "ws:127.0.0.1:0", "ws_handshake_timeout": 300}}
-    async with Application(Plan.of(Config.of(table, "test"))) as application:
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as application:
         await flood(application)
         gc.collect()
         descriptors = len(os.listdir("/proc/self/fd"))

@@ -7,9 +7,9 @@ import resource
 import tracemalloc
 
 import hep
-from sipws.app import Application
-from sipws.config import Config
-from sipws.plan import Plan
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
+from sipws.service.app import Application
 
 CONNECTIONS = int(os.environ.get("SIPWS_CONNECTIONS", "2000"))
 """How many; ``make soak`` has 50,000 of them."""
@@ -62,7 +62,7 @@ async def test_memory_and_descriptors_are_flat() -> None:
             "transport": {"listen": "ws:127.0.0.1:0"},
             "tracing": {"trace_on": True, "trace_destination": f"{ip}:{port}", "trace_sip": True},
         }
-        async with Application(Plan.of(Config.of(table, "test"))) as application:
+        async with Application(ResolvedConfig.of(Config.of(table, "test"))) as application:
             listener = application.server.listeners[0].port
             await some(listener, 500)
             await application.server.flows.wait_empty()
@@ -73,8 +73,8 @@ async def test_memory_and_descriptors_are_flat() -> None:
                 before, _ = tracemalloc.get_traced_memory()
                 await some(listener, CONNECTIONS)
                 await application.server.flows.wait_empty()
-                application.trace_points.bus.flush()
-                [sender] = application.trace_points.senders
+                application.traces.bus.flush()
+                [sender] = application.traces.senders
                 async with asyncio.timeout(60):
                     while sender.counters.queued:  # noqa: ASYNC110 - has no event
                         await asyncio.sleep(0.01)

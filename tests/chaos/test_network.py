@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sipws.app import Application
+from sipws.service.app import Application
 
 pytestmark = pytest.mark.e2e
 
@@ -109,7 +109,7 @@ async def test_a_silent_cut_that_ends_loses_nothing_over_tcp(
         network.mend()
         await caller.ask(50)
         await until(lambda: len(collector.calls) >= 600)
-        assert application.trace_points.senders[0].failures == 0
+        assert application.traces.senders[0].failures == 0
     assert caller.answered == 300
     assert collector.calls == [call for call in range(300) for _ in range(2)]
 
@@ -120,7 +120,7 @@ async def test_packets_that_are_swallowed_over_udp_are_lost_and_nobody_knows(
     address = f"{network.there}:9060"
     async with listener(address, "udp", prefix=network.prefix) as collector:
         application = await run(9060, "udp", network.there)
-        [sender] = application.trace_points.senders
+        [sender] = application.traces.senders
         caller = phone(application)
         await caller.ask(20)
         await until(lambda: len(collector.calls) == 40)
@@ -141,7 +141,7 @@ async def test_a_connection_that_dies_in_the_cut_takes_along_what_the_system_had
 ) -> None:
     address = f"{network.there}:9060"
     application = await run(9060, host=network.there)
-    [sender] = application.trace_points.senders
+    [sender] = application.traces.senders
     caller = phone(application)
     async with listener(address, prefix=network.prefix) as first:
         await until(lambda: sender.connected)
@@ -172,7 +172,7 @@ async def test_a_collector_whose_syns_are_swallowed_holds_nobody_up_and_is_told(
         application = await run(
             9060, host=network.there, hep_queue_packets=20, hep_connect_timeout=100
         )
-        [sender] = application.trace_points.senders
+        [sender] = application.traces.senders
         caller = phone(application)
         await caller.ask(100)
         await until(lambda: sender.failures > 1)
@@ -194,7 +194,7 @@ async def test_a_card_that_is_unplugged_holds_nobody_up(
     address = f"{network.there}:9060"
     async with listener(address, transport, prefix=network.prefix) as collector:
         application = await run(9060, transport, network.there, hep_connect_timeout=200)
-        [sender] = application.trace_points.senders
+        [sender] = application.traces.senders
         caller = phone(application)
         await caller.ask(50)
         await until(lambda: len(collector.calls) == 100)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import hep
-from sipws.app import Application
+from sipws.service.app import Application
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux' own")
 
@@ -79,7 +79,7 @@ class Swallowing:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes 30 s takes 3."""
-    monkeypatch.setattr("hep.links.KEEP_ALIVE", 3)
+    monkeypatch.setattr("hep.sending.links.KEEP_ALIVE", 3)
 
 
 async def until_silence(
@@ -87,7 +87,7 @@ async def until_silence(
 ) -> tuple[hep.Sender, Any]:
     """Traces of a phone arrive, and then nothing does; returns their sender, and the phone."""
     application = await run(collector.port)
-    [sender] = application.trace_points.senders
+    [sender] = application.traces.senders
     await until(lambda: sender.connected)
     caller = phone(application)
     await caller.ask(20)

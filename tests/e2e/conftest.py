@@ -13,10 +13,10 @@ import pytest
 import trustme
 
 import hep
-from sipws.app import Application
-from sipws.config import Config
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
 from sipws.events import MessageReceived
-from sipws.plan import Plan
+from sipws.service.app import Application
 
 HERE = Path(__file__).parent
 
@@ -192,7 +192,7 @@ async def serve(tmp_path: Path, collected: Any, record: Any) -> AsyncIterator[Se
                     "trace_sip": True,
                 },
             }
-            application = Application(Plan.of(Config.of(table, "test")))
+            application = Application(ResolvedConfig.of(Config.of(table, "test")))
             if received is not None:
                 application.bus.message_received.subscribe(received)
             if client is not None and proto == "ws":

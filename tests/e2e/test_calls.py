@@ -2,7 +2,8 @@
 
 import pytest
 
-from sipws import Flow, Server, responder
+from sipws import Flow, Server
+from sipws.service import responder
 
 pytestmark = pytest.mark.e2e
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import hep
-from sipws.app import Application
-from sipws.config import Config
-from sipws.plan import Plan
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
+from sipws.service.app import Application
 
 pytestmark = pytest.mark.e2e
 
@@ -63,7 +63,7 @@ async def application(collected: Any) -> AsyncIterator[Application]:
         "transport": {"listen": "ws:127.0.0.1:0", "ws_ping_timeout": PING_TIMEOUT_MS},
         "tracing": {"trace_on": True, "trace_destination": f"{ip}:{port}"},
     }
-    async with Application(Plan.of(Config.of(table, "test"))) as started:
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as started:
         yield started
 
 

@@ -9,9 +9,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
-from sipws.app import Application
-from sipws.config import Config
-from sipws.plan import Plan
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
+from sipws.service.app import Application
 
 PAGE = Origin("https://phone.example.com")
 
@@ -34,7 +34,7 @@ async def opensips_cli(running: Application, *words: str) -> tuple[str, str]:
 
 async def test_opensips_cli_reads_lists_and_closes() -> None:
     table = {"transport": {"listen": "ws:127.0.0.1:0"}, "control": {"listen": "127.0.0.1:0"}}
-    async with Application(Plan.of(Config.of(table, "test"))) as running:
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as running:
         url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
         async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as phone:
             peer = "{}:{}".format(*phone.local_address)
@@ -64,7 +64,7 @@ def options(user: str) -> str:
 
 async def test_opensips_cli_shows_a_callers_messages_live() -> None:
     table = {"transport": {"listen": "ws:127.0.0.1:0"}, "control": {"listen": "127.0.0.1:0"}}
-    async with Application(Plan.of(Config.of(table, "test"))) as running:
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as running:
         assert running.control is not None
         url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
         async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE) as phone:
@@ -81,7 +81,7 @@ async def test_opensips_cli_shows_a_callers_messages_live() -> None:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
-            started = running.trace_points.started
+            started = running.traces.started
             async with asyncio.timeout(30):
                 while not any(point.senders[0].connected for point in started.values()):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
@@ -92,7 +92,7 @@ async def test_opensips_cli_shows_a_callers_messages_live() -> None:
             async with asyncio.timeout(30):
                 while point.senders[0].counters.sent < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            running.trace_points.stop(point.id)
+            running.traces.stop(point.id)
             # The end of the connection ends it too.
             async with asyncio.timeout(30):
                 out, err = await process.communicate()

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hep
-from hep import display
-from hep.lint import PROFILES, lint
+from hep.cli import display
+from hep.cli.lint import PROFILES, lint
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sipws.app import Application
-from sipws.config import Config
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
 from sipws.events import Connected, MessageReceived, Side
-from sipws.plan import Plan
-from sipws.server import address_of
+from sipws.service.app import Application
+from sipws.transport.server import address_of
 
 pytestmark = pytest.mark.e2e
 
@@ -69,7 +69,7 @@ async def test_phones_talk_over_kamailio_until_it_is_gone(find, registrar) -> No
     }
     messages: list[MessageReceived] = []
     connected: list[Connected] = []
-    async with Application(Plan.of(Config.of(table, "test"))) as application:
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as application:
         application.bus.message_received.subscribe(messages.append)
         application.bus.connected.subscribe(connected.append)
         phones = await asyncio.create_subprocess_exec(

@@ -8,7 +8,7 @@ import pytest
 
 from sipws import ConnectionClosedError
 from sipws.events import Event, MessageReceived
-from sipws.session import Session
+from sipws.ws.session import Session
 
 
 def state(session: Session) -> tuple[object, ...]:
@@ -45,7 +45,7 @@ def answer(session: Session, events: list[Event]) -> None:
 class Ways:
     """Both sessions, their handshakes done."""
 
-    by_hand: Session
+    fast: Session
     by_engine: Session
 
     def agree_on(self, stream: bytes, cuts: list[int]) -> None:
@@ -55,25 +55,25 @@ class Ways:
 
     def agree_on_reads(self, reads: list[bytes]) -> None:
         for now, read in enumerate(reads, start=1):
-            events = self.by_hand.receive(read, float(now))
+            events = self.fast.receive(read, float(now))
             assert events == self.by_engine.receive(read, float(now))
-            answer(self.by_hand, events)
+            answer(self.fast, events)
             answer(self.by_engine, events)
-            assert written(self.by_hand) == written(self.by_engine)
-            assert state(self.by_hand) == state(self.by_engine)
-            limit = self.by_hand._limits.message_size
-            assert len(self.by_hand._received) <= limit + 14
-        assert self.by_hand.receive_eof(99.0) == self.by_engine.receive_eof(99.0)
+            assert written(self.fast) == written(self.by_engine)
+            assert state(self.fast) == state(self.by_engine)
+            limit = self.fast._limits.message_size
+            assert len(self.fast._received) <= limit + 14
+        assert self.fast.receive_eof(99.0) == self.by_engine.receive_eof(99.0)
 
     def agree_on_steps(
         self, steps: list[tuple[str, bytes]], frame: Callable[[int, bytes], bytes]
     ) -> None:
         """Send, and receive what the peer frames so, in this order."""
         for step, data in steps:
-            told = self._do(self.by_hand, step, data, frame)
+            told = self._do(self.fast, step, data, frame)
             assert told == self._do(self.by_engine, step, data, frame)
-        assert written(self.by_hand) == written(self.by_engine)
-        assert state(self.by_hand) == state(self.by_engine)
+        assert written(self.fast) == written(self.by_engine)
+        assert state(self.fast) == state(self.by_engine)
 
     @staticmethod
     def _do(

@@ -17,8 +17,8 @@ import test_whole_messages as of_clients
 from conftest import Ways
 from test_whole_messages import frame, lying
 
-from sipws.client_session import ClientSession
-from sipws.server_session import ServerSession
+from sipws.ws.client_session import ClientSession
+from sipws.ws.server_session import ServerSession
 
 LENGTHS = (0, 1, 2, 5, 123, 124, 125, 126, 127, 128, 250, 299, 300, 301, 302, 400)
 """Payloads around every border: of a header's forms, of a control frame, of the message limit."""
@@ -111,15 +111,15 @@ def main() -> None:
     while time.monotonic() < end:
         dice = random.Random(f"{seed}/{rounds}")
         if rounds % 2:
-            by_hand, by_engine = map(of_servers.start, (ClientSession, of_servers.EngineOnly))
+            fast, by_engine = map(of_servers.start, (ClientSession, of_servers.EngineOnly))
             kind = unmasked, 0.2
         else:
-            by_hand, by_engine = map(of_clients.start, (ServerSession, of_clients.EngineOnly))
+            fast, by_engine = map(of_clients.start, (ServerSession, of_clients.EngineOnly))
             kind = frame, 0.8
         parts = [part(dice, *kind) for _ in range(dice.randint(1, 8))]
         reads = pieces(mutated(b"".join(parts), dice), dice)
         try:
-            Ways(by_hand, by_engine).agree_on_reads(reads)
+            Ways(fast, by_engine).agree_on_reads(reads)
         except Exception:
             print(f"seed {seed}, round {rounds}: {reads!r}", file=sys.stderr)
             raise

@@ -9,8 +9,6 @@ from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
 from sipws import Address, Destination, Limits, Listener
-from sipws.client_handshake import LONGEST_BODY, LONGEST_REPLY, Offer
-from sipws.client_session import ClientSession
 from sipws.events import (
     Closed,
     Connected,
@@ -19,7 +17,9 @@ from sipws.events import (
     HandshakeFailed,
     MessageReceived,
 )
-from sipws.phase import Phase
+from sipws.ws.client_handshake import LONGEST_BODY, LONGEST_REPLY, Offer
+from sipws.ws.client_session import ClientSession
+from sipws.ws.phase import Phase
 
 LIMITS = Limits(message_size=256, max_chunks=0)
 DESTINATION = Destination.parse("ws://10.0.0.1/")

@@ -17,20 +17,20 @@ from websockets.frames import Close, Frame, Opcode
 
 import hep
 from sipws import Address, Bus, Limits, Listener
-from sipws.admission import Rules
-from sipws.client_handshake import Offer
-from sipws.client_session import ClientSession
-from sipws.credentials import PARAMETERS
-from sipws.destination import Destination
-from sipws.event_log import log_connections
+from sipws.admission.admission import Rules
+from sipws.admission.origin_patterns import HostPatterns, OriginPatterns
 from sipws.events import Connection, ConnectionOpened, ConnectStarted, ErrorKind, Event
-from sipws.handshake import Refusal
-from sipws.masking import Masking
-from sipws.patterns import HostPatterns, OriginPatterns
-from sipws.phase import Phase
-from sipws.server_session import ServerSession
-from sipws.session import Session
+from sipws.masking.credentials import PARAMETERS
+from sipws.masking.handshakes import Masking
+from sipws.service.event_log import log_connections
 from sipws.tracing.tracer import Tracer, TraceSettings
+from sipws.ws.client_handshake import Offer
+from sipws.ws.client_session import ClientSession
+from sipws.ws.destination import Destination
+from sipws.ws.handshake import Refusal
+from sipws.ws.phase import Phase
+from sipws.ws.server_session import ServerSession
+from sipws.ws.session import Session
 
 CONNECTION = Connection(
     1, Listener("ws", "10.0.0.1", 80), Address("10.0.0.1", 80), Address("192.0.2.5", 1), 0.0

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hep import display
-from hep.packet import Packet
+from hep.cli import display
+from hep.codec.packet import Packet
 from sipws import Address, Listener
 from sipws.errors import FilterRouteError
 from sipws.events import (

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import hep
-from hep.correlation import LONGEST_ID
-from hep.fitting import LONGEST
+from hep.codec.correlation import LONGEST_ID
+from hep.sending.fitting import LONGEST
 from sipws import Address, Bus, Listener
 from sipws.events import (
     Accepted,

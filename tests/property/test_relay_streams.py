@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 
 from sipws import Limits, Relay, Server
 from sipws.events import MessageReceived
-from sipws.flow import Flow
+from sipws.transport.flow import Flow
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sipws import Address, Listener
 from sipws.events import Accepted, Closed, Connected, Connection, Side
-from sipws.masking import Masking
+from sipws.masking.handshakes import Masking
 from sipws.tracing import writer
 from sipws.tracing.payloads import PAYLOADS
 from sipws.tracing.writer import Writer

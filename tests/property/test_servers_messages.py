@@ -15,10 +15,10 @@ from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
 from sipws import Address, Destination, Limits, Listener
-from sipws.client_handshake import Offer
-from sipws.client_session import ClientSession
 from sipws.events import Connection, ErrorKind, ErrorOccurred
-from sipws.frames import BINARY, TEXT, client_frame
+from sipws.ws.client_handshake import Offer
+from sipws.ws.client_session import ClientSession
+from sipws.ws.frames import BINARY, TEXT, client_frame
 
 LIMITS = Limits(message_size=300, max_chunks=0)
 DESTINATION = Destination.parse("ws://10.0.0.1/")
@@ -40,7 +40,7 @@ def nothing_by_chance() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("websockets.client.generate_key", lambda: KEY)
         patch.setattr("websockets.frames.secrets.token_bytes", lambda size: MASK)
-        patch.setattr("sipws.frames.urandom", lambda size: MASK)
+        patch.setattr("sipws.ws.frames.urandom", lambda size: MASK)
         yield
 
 
@@ -54,7 +54,7 @@ class EngineOnly(ClientSession):
     """The oracle: websockets reads and writes every frame."""
 
     __slots__ = ()
-    by_hand: ClassVar[bool] = False
+    use_fast_path: ClassVar[bool] = False
 
 
 def frame(opcode: int, data: bytes, fin: bool = True) -> bytes:
@@ -105,7 +105,7 @@ streams = st.lists(
 
 
 def start(kind: type[ClientSession]) -> ClientSession:
-    session = kind(CONNECTION, LIMITS, DESTINATION, Offer(), steady=float)
+    session = kind(CONNECTION, LIMITS, DESTINATION, Offer(), monotonic=float)
     session.start(0.25)
     session.receive(ACCEPTED, 0.5)
     session.take_writes()

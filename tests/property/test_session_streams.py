@@ -8,8 +8,8 @@ from websockets.frames import Frame, Opcode
 
 from sipws import Address, Limits, Listener
 from sipws.events import Closed, Connection, ConnectionEvent, MessageReceived
-from sipws.phase import Phase
-from sipws.server_session import ServerSession
+from sipws.ws.phase import Phase
+from sipws.ws.server_session import ServerSession
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

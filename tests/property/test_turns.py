@@ -15,7 +15,7 @@ from websockets.frames import Frame, Opcode
 
 from sipws import Address, Limits, Listener
 from sipws.events import Connection, Event
-from sipws.server_session import ServerSession
+from sipws.ws.server_session import ServerSession
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -32,10 +32,10 @@ CONNECTION = Connection(
 def turns(frames: int, size: int) -> Iterator[None]:
     """What a turn is for."""
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("frames", "intake"):
-            patch.setattr(f"sipws.{room}.FRAMES_A_TURN", frames)
-            patch.setattr(f"sipws.{room}.BYTES_A_TURN", size)
-        patch.setattr("sipws.intake._FEW", 0)
+        for room in ("ws.frames", "ws.intake"):
+            patch.setattr(f"sipws.{room}.FRAMES_PER_SLICE", frames)
+            patch.setattr(f"sipws.{room}.BYTES_PER_SLICE", size)
+        patch.setattr("sipws.ws.intake._FEW", 0)
         yield
 
 
@@ -74,7 +74,7 @@ def state(session: ServerSession) -> tuple[object, ...]:
 
 
 def start() -> ServerSession:
-    session = ServerSession(CONNECTION, LIMITS, steady=float)
+    session = ServerSession(CONNECTION, LIMITS, monotonic=float)
     session.receive(UPGRADE, 0.5)
     session.take_writes()
     return session
@@ -85,7 +85,7 @@ def take(session: ServerSession, events: list[Event], now: float) -> tuple[list[
     written = b"".join(session.take_writes()[0])
     while session.is_more:
         before = len(session._received)
-        events = events + session.take_more(now)
+        events = events + session.process_backlog(now)
         assert len(session._received) < before
         written += b"".join(session.take_writes()[0])
     return events, written

@@ -15,9 +15,9 @@ from websockets.typing import Subprotocol
 
 from sipws import Address, Limits, Listener
 from sipws.events import Accepted, Connection
-from sipws.handshake import Refusal, end_of_request, read_request
-from sipws.server_session import ServerSession
-from sipws.upgrade import short_answer
+from sipws.ws.handshake import Refusal, end_of_request, read_request
+from sipws.ws.handshake_fast_path import short_answer
+from sipws.ws.server_session import ServerSession
 
 CONNECTION = Connection(
     1, Listener("ws", "10.0.0.1", 80), Address("10.0.0.1", 80), Address("192.0.2.5", 1), 0.0
@@ -51,7 +51,7 @@ class EngineOnly(ServerSession):
     """The oracle: websockets reads and answers every request."""
 
     __slots__ = ()
-    by_hand: ClassVar[bool] = False
+    use_fast_path: ClassVar[bool] = False
 
 
 @st.composite

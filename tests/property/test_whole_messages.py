@@ -14,9 +14,9 @@ from websockets.frames import Frame, Opcode
 
 from sipws import Address, Limits, Listener
 from sipws.events import Closed, Connection, ErrorKind, ErrorOccurred, MessageReceived
-from sipws.frames import BINARY, TEXT, server_frame, whole_messages
-from sipws.phase import CLOSING
-from sipws.server_session import ServerSession
+from sipws.ws.frames import BINARY, TEXT, server_frame, whole_messages
+from sipws.ws.phase import CLOSING
+from sipws.ws.server_session import ServerSession
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -33,7 +33,7 @@ class EngineOnly(ServerSession):
     """The oracle: websockets reads and writes every frame."""
 
     __slots__ = ()
-    by_hand: ClassVar[bool] = False
+    use_fast_path: ClassVar[bool] = False
 
 
 def frame(opcode: int, data: bytes, fin: bool = True, mask: bytes = b"\1\2\3\4") -> bytes:
@@ -104,7 +104,7 @@ streams = st.lists(
 
 
 def start(kind: type[ServerSession]) -> ServerSession:
-    session = kind(CONNECTION, LIMITS, steady=float)
+    session = kind(CONNECTION, LIMITS, monotonic=float)
     session.receive(UPGRADE, 0.5)
     session.take_writes()
     return session

@@ -12,11 +12,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from sipws import Address, Limits, Listener, Relay, Server
-from sipws.admission import Rules
+from sipws.admission.admission import Rules
 from sipws.events import Accepted, Connection, Event, Side
-from sipws.flow import Flow
-from sipws.server_session import ServerSession
-from sipws.tls import Certificates
+from sipws.transport.flow import Flow
+from sipws.transport.tls import Certificates
+from sipws.ws.server_session import ServerSession
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\n"
@@ -44,14 +44,14 @@ def connection() -> Connection:
         local=Address("10.0.0.1", 8080),
         peer=Address("192.0.2.5", 50123),
         started=1000.0,
-        begun=1.0,
+        started_monotonic=1.0,
     )
 
 
 @pytest.fixture
 def session(connection: Connection) -> ServerSession:
     # In how many pieces messages come is for tests of its own to count.
-    return ServerSession(connection, Limits(max_chunks=0), steady=lambda: 5.0)
+    return ServerSession(connection, Limits(max_chunks=0), monotonic=lambda: 5.0)
 
 
 @pytest.fixture

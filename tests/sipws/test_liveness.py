@@ -10,9 +10,9 @@ from websockets.typing import Subprotocol
 
 from sipws import Client, Limits, Server
 from sipws.events import Closed, ErrorKind, ErrorOccurred, MessageReceived, Superseded
-from sipws.flow import Flow
-from sipws.instances import LONGEST, Instances, Phone
 from sipws.liveness import Finding, Intervals, Liveness
+from sipws.transport.flow import Flow
+from sipws.transport.registrations import LONGEST, Phone, Registrations
 
 SIP = [Subprotocol("sip")]
 QUICK = Limits(intervals=Intervals(ping=0.05, pong=0.2))
@@ -171,19 +171,19 @@ PHONE = "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
 
 
 def test_the_same_phone_on_another_connection_has_left_the_first() -> None:
-    instances = Instances()
-    assert instances.registered(1, register(PHONE)) is None
-    assert instances.registered(1, register(PHONE)) is None
-    assert instances.registered(2, register(PHONE.upper().replace("URN:UUID", "urn:uuid"))) == (
+    registrations = Registrations()
+    assert registrations.registered(1, register(PHONE)) is None
+    assert registrations.registered(1, register(PHONE)) is None
+    assert registrations.registered(2, register(PHONE.upper().replace("URN:UUID", "urn:uuid"))) == (
         1,
         PHONE,
     )
-    instances.forget(1)
-    assert instances.registered(3, register(PHONE)) == (2, PHONE)
+    registrations.forget(1)
+    assert registrations.registered(3, register(PHONE)) == (2, PHONE)
 
 
 def test_a_phone_that_registers_elsewhere_is_known_from_there() -> None:
-    here, elsewhere = Instances(), Instances()
+    here, elsewhere = Registrations(), Registrations()
     told: list[tuple[Phone, int]] = []
     elsewhere.news = lambda phone, connection: told.append((phone, connection))
     here.registered(1, register(PHONE))
@@ -210,19 +210,19 @@ def test_a_phone_that_registers_elsewhere_is_known_from_there() -> None:
     ],
 )
 def test_another_phone_has_left_nothing(other: bytes) -> None:
-    instances = Instances()
-    instances.registered(1, register(PHONE))
-    assert instances.registered(2, other) is None
+    registrations = Registrations()
+    registrations.registered(1, register(PHONE))
+    assert registrations.registered(2, other) is None
 
 
 def test_only_what_is_alive_is_remembered() -> None:
-    instances = Instances()
+    registrations = Registrations()
     for connection in range(1000):
-        instances.registered(connection, register(f"urn:uuid:{connection}"))
-        instances.forget(connection)
+        registrations.registered(connection, register(f"urn:uuid:{connection}"))
+        registrations.forget(connection)
     for number in range(1000):
-        instances.registered(7, register(f"urn:uuid:{number}"))
-    assert len(instances) == 1
+        registrations.registered(7, register(f"urn:uuid:{number}"))
+    assert len(registrations) == 1
 
 
 async def test_a_zombie_is_told_pinged_and_dropped(serve: Any, upgrade: bytes) -> None:

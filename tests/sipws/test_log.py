@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipws import console, log
+from sipws import log
 from sipws.bus import Bus
-from sipws.config import Config
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
 from sipws.errors import ConfigurationError
-from sipws.event_log import log_connections
 from sipws.events import (
     Accepted,
     Closed,
@@ -25,9 +25,10 @@ from sipws.events import (
     HandshakeFailed,
     Side,
 )
-from sipws.masking import Masking
-from sipws.plan import Plan
+from sipws.masking.handshakes import Masking
 from sipws.request import UpgradeRequest
+from sipws.service import console
+from sipws.service.event_log import log_connections
 
 
 def lines(capsys: Any) -> list[dict[str, Any]]:
@@ -198,7 +199,7 @@ async def test_the_log_masks_what_the_configuration_says(monkeypatch: pytest.Mon
     monkeypatch.setattr(console, "log_connections", told)
     table = {"tracing": {"trace_mask_parameters": ["door"]}, "log": {"level": "info"}}
     with pytest.raises(ToldError, match=r"/\?door=\*\*\*&token=6"):
-        await console.serve(Plan.of(Config.of(table, "test")))
+        await console.serve(ResolvedConfig.of(Config.of(table, "test")))
 
 
 def test_nothing_is_subscribed_where_nobody_would_see_it() -> None:

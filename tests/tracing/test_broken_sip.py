@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import hep
 from sipws import Address, Bus, Listener
 from sipws.events import Connection, ErrorKind, ErrorOccurred
-from sipws.masking import Masking
+from sipws.masking.handshakes import Masking
 from sipws.request import UpgradeRequest
 from sipws.tracing.messages import MessageRules, what_is_broken
 from sipws.tracing.tracer import BROKEN_ALL, BROKEN_EVERY, TraceSettings

@@ -17,7 +17,7 @@ from sipws.events import (
     MessageSent,
     Side,
 )
-from sipws.masking import Masking
+from sipws.masking.handshakes import Masking
 from sipws.request import UpgradeRequest
 from sipws.tracing.messages import CallsOf, MessageRules, Party, correlator, selector
 from sipws.tracing.tracer import Tracer, TraceSettings

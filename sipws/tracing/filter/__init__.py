@@ -11,9 +11,9 @@ first script is parsed. `docs/filter-routes.md` describes the language.
 """
 
 from sipws.errors import Diagnostic, FilterRouteError
-from sipws.tracing.filter.callables import load_callable
+from sipws.tracing.filter.evaluation.callables import load_callable
+from sipws.tracing.filter.evaluation.subject import Outcome, Subject
 from sipws.tracing.filter.script import Decider, Script
-from sipws.tracing.filter.subject import Outcome, Subject
 
 __all__ = [
     "Decider",

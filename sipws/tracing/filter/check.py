@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator
 from functools import singledispatch
 from typing import Final
 
-from sipws.tracing.filter import nodes
-from sipws.tracing.filter.bounds import MAX_EXPRESSION_DEPTH, MAX_FINDINGS, MAX_WHILE_ROUNDS
-from sipws.tracing.filter.functions import WITHOUT_EFFECT
-from sipws.tracing.filter.printer import print_condition
-from sipws.tracing.filter.pseudo import print_variable
-from sipws.tracing.filter.values import address_of, written
-from sipws.tracing.filter.walk import walk
+from sipws.tracing.filter.bounds import (
+    MAX_EXPRESSION_DEPTH,
+    MAX_FINDINGS,
+    MAX_WHILE_ROUNDS,
+)
+from sipws.tracing.filter.evaluation.functions import WITHOUT_EFFECT
+from sipws.tracing.filter.evaluation.values import address_of, written
+from sipws.tracing.filter.syntax import nodes
+from sipws.tracing.filter.syntax.printer import print_condition
+from sipws.tracing.filter.syntax.pseudo import print_variable
+from sipws.tracing.filter.syntax.walk import walk
 
 Warnings = Iterator[tuple[int, str]]
 """Positions, and what to say there."""

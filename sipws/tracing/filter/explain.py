@@ -7,15 +7,15 @@ something a recorder is put (`Scope.watch`).
 from dataclasses import dataclass
 from typing import Any
 
-from sipws.tracing.filter import nodes
 from sipws.tracing.filter.bounds import Exhausted
-from sipws.tracing.filter.printer import print_condition, print_statement, print_value
-from sipws.tracing.filter.pseudo import print_variable
-from sipws.tracing.filter.run import BREAK, DROP, EXIT, RETURN, Getter, Run, Scope
+from sipws.tracing.filter.evaluation.run import BREAK, DROP, EXIT, RETURN, Getter, Run, Scope
+from sipws.tracing.filter.evaluation.subject import Outcome, Subject
+from sipws.tracing.filter.evaluation.values import FAILED, shown
+from sipws.tracing.filter.evaluation.variables import compile_variable
 from sipws.tracing.filter.script import Own, Script, conclude, prepared
-from sipws.tracing.filter.subject import Outcome, Subject
-from sipws.tracing.filter.values import FAILED, shown
-from sipws.tracing.filter.variables import compile_variable
+from sipws.tracing.filter.syntax import nodes
+from sipws.tracing.filter.syntax.printer import print_condition, print_statement, print_value
+from sipws.tracing.filter.syntax.pseudo import print_variable
 
 MAX_STEPS_SHOWN = 200
 """Of a loop nobody reads more; the last steps are kept, for they decide."""

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Final, NoReturn, Self
 
 from sipws.errors import ConfigurationError, Diagnostic, FilterRouteError
-from sipws.tracing.filter import nodes
 from sipws.tracing.filter.bounds import MAX_FINDINGS, MAX_SCRIPT, Enough, Exhausted
 from sipws.tracing.filter.check import warnings_of
-from sipws.tracing.filter.compiler import compile_route
-from sipws.tracing.filter.lexer import Report
-from sipws.tracing.filter.run import DROP, Run, Scope, Step
-from sipws.tracing.filter.source import Source, nearest
-from sipws.tracing.filter.subject import Outcome, Subject
-from sipws.tracing.filter.toplevel import Contents, Item, Read, Reader
-from sipws.tracing.filter.walk import walk
+from sipws.tracing.filter.evaluation.compiler import compile_route
+from sipws.tracing.filter.evaluation.run import DROP, Run, Scope, Step
+from sipws.tracing.filter.evaluation.subject import Outcome, Subject
+from sipws.tracing.filter.syntax import nodes
+from sipws.tracing.filter.syntax.lexer import Report
+from sipws.tracing.filter.syntax.source import Source, nearest
+from sipws.tracing.filter.syntax.toplevel import Contents, Item, Read, Reader
+from sipws.tracing.filter.syntax.walk import walk
 
 Decider = Callable[[Subject], bool]
 """True: the connection is traced."""
@@ -223,7 +223,7 @@ class Script:
     def _tree(self, name: str) -> nodes.Route | None:
         if name not in self._parsed:
             # The grammar's parser takes a while to import: only those who have a script pay.
-            from sipws.tracing.filter.parser import parse_route
+            from sipws.tracing.filter.syntax.parser import parse_route
 
             errors: list[tuple[int, str]] = []
 

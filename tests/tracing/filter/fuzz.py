@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sipws.tracing.filter import FilterRouteError, Outcome, Script, Subject
 from sipws.tracing.filter.bounds import MAX_HELD, MAX_STEPS, MAX_TEXT, SHORT_TEXT, VALUE
+from sipws.tracing.filter.evaluation.run import Scope
 from sipws.tracing.filter.explain import explain
-from sipws.tracing.filter.run import Scope
 from sipws.tracing.filter.script import conclude, prepared
 
 GOLDEN = Path(__file__).parents[2] / "data" / "opensips-3.6.8" / "filter_routes.json"

@@ -5,15 +5,16 @@ from collections.abc import Callable
 import pytest
 
 from sipws.events import Connection
-from sipws.tracing.filter import Outcome, Script, Subject, comparisons
+from sipws.tracing.filter import Outcome, Script, Subject
 from sipws.tracing.filter.bounds import MAX_HELD, MAX_STEPS, MAX_TEXT
-from sipws.tracing.filter.explain import explain
-from sipws.tracing.filter.patterns import (
+from sipws.tracing.filter.evaluation import comparisons
+from sipws.tracing.filter.evaluation.patterns import (
     MAX_CACHED,
     MAX_REMEMBERED,
     PatternError,
     compile_pattern,
 )
+from sipws.tracing.filter.explain import explain
 from sipws.tracing.routes import decide_by_route
 
 CONNECTION = Subject("192.0.2.5", 8000, "10.0.0.1", 80)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sipws import filter_cli
+from sipws.cli import filter as filter_cli
 from sipws.errors import ConfigurationError, FilterRouteError
 from sipws.tracing.filter import Script, Subject
 from sipws.tracing.filter.explain import MAX_STEPS_SHOWN, explain

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sipws.filter_cli import Connection
+from sipws.cli.filter import Connection
 from sipws.tracing.filter import Script
 
 PAGE = (Path(__file__).parents[3] / "docs" / "filter-routes.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 
 from sipws.tracing.filter import FilterRouteError, Script, Subject
 from sipws.tracing.filter.explain import explain
-from sipws.tracing.filter.printer import print_route
+from sipws.tracing.filter.syntax.printer import print_route
 
 GOLDEN = Path(__file__).parents[2] / "data" / "opensips-3.6.8" / "filter_routes.json"
 SCRIPTS: dict[str, dict[str, Any]] = json.loads(GOLDEN.read_text())["scripts"]

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sipws.tracing.filter import FilterRouteError, Script, Subject
-from sipws.tracing.filter.lexer import quote, unquote
-from sipws.tracing.filter.patterns import PatternError, compile_pattern
-from sipws.tracing.filter.printer import print_route
+from sipws.tracing.filter.evaluation.patterns import PatternError, compile_pattern
+from sipws.tracing.filter.syntax.lexer import quote, unquote
+from sipws.tracing.filter.syntax.printer import print_route
 
 CONNECTION = Subject("192.0.2.5", 8000, "10.0.0.1", 80, now=0.0)
 

@@ -1,0 +1,156 @@
+"""Packets for a person to read, and for a program."""
+
+import base64
+import json
+from datetime import datetime
+from typing import Any, Final
+
+from hep.codec.chunks import GENERIC, GENERIC_VENDOR, Chunk, ProtocolType, protocol_name
+from hep.codec.compression import InflateError
+from hep.codec.packet import Packet
+from hep.codec.v3 import chunks
+
+FIRST_LINE: Final = 160
+"""Characters of a payload that a line shows."""
+
+_COLOURS: Final = {ProtocolType.SIP: "36", ProtocolType.NET: "33", ProtocolType.LOG: "35"}
+_FAILURE: Final = "31"
+_DIM: Final = "2"
+
+
+def line(packet: Packet, *, colour: bool = False) -> str:
+    """One line: time, protocol, addresses, what it says, correlation id.
+
+    What came from the network is stripped of control characters: it is to go to a terminal.
+    """
+    when = "--:--:--.------"
+    if packet.timestamp is not None:
+        when = f"{datetime.fromtimestamp(packet.timestamp):%H:%M:%S.%f}"
+    name = protocol_name(packet.protocol_type)
+    source = _address(packet.src_ip, packet.src_port)
+    destination = _address(packet.dst_ip, packet.dst_port)
+    said = _printable(_gist(packet))
+    correlation = f"#{_printable(_text(packet.correlation_id))}" if packet.correlation_id else ""
+    if not colour:
+        return f"{when}  {name:<4} {source} > {destination}  {said}  {correlation}".rstrip()
+    paint = _FAILURE if " FAILURE " in f" {said} " else _COLOURS.get(packet.protocol_type, "0")  # type: ignore[call-overload]
+    return (
+        f"\x1b[{_DIM}m{when}\x1b[0m  \x1b[{paint}m{name:<4}\x1b[0m {source} > {destination}"
+        f"  \x1b[{paint}m{said}\x1b[0m  \x1b[{_DIM}m{correlation}\x1b[0m"
+    )
+
+
+def as_json(packet: Packet) -> dict[str, Any]:
+    """A packet as an object for `json.dumps`."""
+    try:
+        payload: dict[str, Any] = {"payload": packet.payload.decode()}
+    except UnicodeDecodeError:
+        encoded = base64.b64encode(packet.payload).decode()
+        payload = {"payload": None, "payload_base64": encoded}
+    correlation_id = packet.correlation_id
+    return {
+        "version": packet.version,
+        "ip_family": 6 if packet.family == 10 else 4,
+        "ip_protocol": packet.ip_protocol,
+        "src_ip": packet.src_ip,
+        "dst_ip": packet.dst_ip,
+        "src_port": packet.src_port,
+        "dst_port": packet.dst_port,
+        "timestamp": packet.timestamp,
+        "protocol_type": packet.protocol_type,
+        "capture_id": packet.capture_id,
+        "correlation_id": None if correlation_id is None else _text(correlation_id),
+        **payload,
+        **({"chunks": [_chunk(chunk) for chunk in chunks(packet)]} if packet.version == 3 else {}),
+    }
+
+
+def as_json_line(packet: Packet) -> str:
+    """A packet as a JSON object on one line, in which all but printable ASCII is escaped."""
+    # Of the control characters DEL alone is left as it is.
+    return json.dumps(as_json(packet)).replace("\x7f", r"\u007f")
+
+
+def describe(packet: Packet) -> str:
+    """All of a packet over several lines, chunk by chunk."""
+    lines = [line(packet)]
+    if packet.version == 3:
+        lines += [f"  {chunk.name}:{_value(chunk)}" for chunk in chunks(packet)]
+    else:
+        lines.append(f"  HEPv{packet.version}, capture agent id {packet.capture_id}")
+        lines.append(f"  payload:{_lines(packet.payload)}")
+    return "\n".join(lines)
+
+
+_NOT_REPEATED: Final = ("Protocol", "Event", "Status", "Message", "Ws-Request", "Ws-Reply")
+
+
+def _gist(packet: Packet) -> str:
+    """What a payload says, in a line."""
+    if packet.payload.startswith(b"{"):
+        try:
+            members = json.loads(packet.payload)
+        except (ValueError, RecursionError):
+            members = {}
+        parts = {str(name): str(text) for name, text in members.items()}
+        if "Event" in parts:
+            return _network_event(parts)
+        if "payload" in parts:
+            # OpenSIPS wraps SIP messages like this with homer5_on=0.
+            return _first_line(parts["payload"])
+    return _first_line(_text(packet.payload))
+
+
+def _network_event(parts: dict[str, str]) -> str:
+    """OpenSIPS' network events, and whatever more a sender puts into them."""
+    said = parts.get("Message", "")
+    if "Ws-Request" in parts or "Ws-Reply" in parts:
+        exchange = (_first_line(parts.get(name, "")) for name in ("Ws-Request", "Ws-Reply"))
+        said = " -> ".join(text or "nothing" for text in exchange)
+    more = (
+        f"{name}={text}"
+        for name, text in parts.items()
+        if name not in _NOT_REPEATED and text not in ("", said)
+    )
+    return "  ".join((f"{parts['Event']} {parts.get('Status', '')}", said, " ".join(more))).rstrip()
+
+
+def _first_line(text: str) -> str:
+    first = text.lstrip("\r\n").partition("\n")[0].rstrip()
+    return first if len(first) <= FIRST_LINE else first[: FIRST_LINE - 1] + "…"
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace")
+
+
+def _printable(text: str) -> str:
+    """Text without what would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() else "·" for c in text)
+
+
+def _address(ip: str | None, port: int) -> str:
+    host = "?" if ip is None else f"[{ip}]" if ":" in ip else ip
+    return f"{host}:{port}"
+
+
+def _chunk(chunk: Chunk) -> list[Any]:
+    return [chunk.vendor, chunk.type, chunk.data.hex()]
+
+
+def _value(chunk: Chunk) -> str:
+    row = GENERIC.get(chunk.type) if chunk.vendor == GENERIC_VENDOR else None
+    if row is None:
+        return f" {chunk.data.hex()}"
+    try:
+        value = row.form.unpack(chunk.data)
+    except InflateError as exc:
+        # A packet with a payload of its own is read all the same.
+        return f" {chunk.data.hex()} ({exc})"
+    return _lines(value) if isinstance(value, bytes) else f" {value}"
+
+
+def _lines(data: bytes) -> str:
+    """Text behind its name, or indented below where it has more than one line."""
+    lines = [_printable(each.expandtabs(4)) for each in _text(data).splitlines()]
+    return f" {''.join(lines)}" if len(lines) <= 1 else "".join(f"\n    {each}" for each in lines)

@@ -1,0 +1,312 @@
+"""What known collectors lose of a packet without a word. Pure.
+
+Each rule says what one collector does with a property of a packet, as its source and its answers to
+real packets have shown. A new one is a function and a row of `RULES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+from hep.codec.any_version import decode
+from hep.codec.chunks import GENERIC, GENERIC_VENDOR, ProtocolType, protocol_name
+from hep.codec.framing import Splitter
+from hep.codec.packet import INET6, Packet
+from hep.errors import HepDecodeError
+from hep.sending.fitting import LONGEST
+
+Profile = Literal["homer7", "homer11", "opensips", "kamailio"]
+
+PROFILES: Final[dict[Profile, str]] = {
+    "homer7": "Homer 7 (heplify-server and homer-app)",
+    "homer11": "Homer 11",
+    "opensips": "OpenSIPS with proto_hep and sipcapture",
+    "kamailio": "Kamailio with sipcapture",
+}
+"""The collectors whose habits are known."""
+
+
+class Severity(StrEnum):
+    """How bad it is."""
+
+    LOST = "lost"
+    """The packet, or its payload, is not stored."""
+    ALTERED = "altered"
+    """It is stored with something wrong or missing."""
+    HIDDEN = "hidden"
+    """It is stored, and not shown unless something is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a collector does to a packet."""
+
+    rule: str
+    """One word that scripts can rely on."""
+    severity: Severity
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A packet as it goes over the wire."""
+
+    data: bytes
+    packet: Packet
+    transport: str
+
+    @property
+    def is_sip(self) -> bool:
+        return self.packet.protocol_type == ProtocolType.SIP
+
+    def has(self, chunk_type: int) -> bool:
+        return (GENERIC_VENDOR, chunk_type) in self.packet.layout
+
+
+_Rule = Callable[[_Sent], Finding | None]
+
+
+def lint(data: bytes, profile: Profile, transport: str = "udp") -> list[Finding]:
+    """What a collector does to a packet, worst first.
+
+    Args:
+        data: the packet as sent: a datagram, or one packet of a stream.
+        profile: which collector.
+        transport: ``udp``, ``tcp`` or ``tls``.
+
+    Returns:
+        nothing for a packet that is stored as it is.
+    """
+    try:
+        packet = decode(data)
+    except HepDecodeError as exc:
+        remedy = "mend the sender: no collector can read this"
+        return [Finding("not-hep", Severity.LOST, f"it is no HEP packet: {exc}", remedy)]
+    sent = _Sent(data, packet, transport)
+    findings = [finding for rule in RULES[profile] if (finding := rule(sent))]
+    order = list(Severity)
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _no_correlation_id(sent: _Sent) -> Finding | None:
+    if sent.is_sip or sent.packet.correlation_id:
+        return None
+    return Finding(
+        "no-correlation-id",
+        Severity.LOST,
+        f"{protocol_name(sent.packet.protocol_type)} without a correlation id is not stored",
+        "send chunk 0x0011 with each packet that is not SIP (versions 1 and 2 have none)",
+    )
+
+
+def _no_payload(sent: _Sent) -> Finding | None:
+    if sent.packet.payload:
+        return None
+    return Finding(
+        "no-payload", Severity.LOST, "a packet without a payload is not stored", "send a payload"
+    )
+
+
+def _compressed(sent: _Sent) -> Finding | None:
+    if not sent.has(0x10):
+        return None
+    return Finding(
+        "compressed",
+        Severity.LOST,
+        "a compressed payload (chunk 0x0010) is ignored: the packet has none then",
+        "turn compression off in the sender",
+    )
+
+
+def _longer_than(longest: int, consequence: str, over: tuple[str, ...]) -> _Rule:
+    def rule(sent: _Sent) -> Finding | None:
+        if len(sent.data) <= longest or sent.transport not in over:
+            return None
+        return Finding(
+            "too-long",
+            Severity.LOST,
+            f"a packet of {len(sent.data)} bytes, over {longest}: {consequence}",
+            "truncate the payload in the sender",
+        )
+
+    return rule
+
+
+def _bytes_behind(sent: _Sent) -> Finding | None:
+    whole = Splitter().feed(sent.data)
+    if sent.packet.version != 3 or not whole or len(whole[0]) == len(sent.data):
+        return None
+    return Finding(
+        "bytes-behind",
+        Severity.LOST,
+        f"the datagram has {len(sent.data)} bytes, the packet in it {len(whole[0])}",
+        "send one packet a datagram, with its true total length",
+    )
+
+
+def _no_sip(sent: _Sent) -> Finding | None:
+    # What is shorter is taken for a keep-alive.
+    if not sent.is_sip or len(sent.packet.payload) <= 32:
+        return None
+    first_line = sent.packet.payload.split(b"\r\n", 1)[0]
+    if first_line.startswith(b"SIP/2.0 ") or first_line.endswith(b" SIP/2.0"):
+        return None
+    return Finding(
+        "no-sip",
+        Severity.LOST,
+        "the protocol type says SIP and the payload is none (JSON around it, perhaps)",
+        "send SIP as it is (OpenSIPS: homer5_on=1), or another protocol type",
+    )
+
+
+def _unmapped(known: tuple[int, ...], remedy: str) -> _Rule:
+    def rule(sent: _Sent) -> Finding | None:
+        if sent.packet.protocol_type in known:
+            return None
+        name = protocol_name(sent.packet.protocol_type)
+        return Finding("unmapped", Severity.HIDDEN, f"{name} has no mapping", remedy)
+
+    return rule
+
+
+def _ip_protocol(shown: tuple[int, ...], what: str) -> _Rule:
+    def rule(sent: _Sent) -> Finding | None:
+        if sent.packet.ip_protocol in shown:
+            return None
+        return Finding(
+            "ip-protocol",
+            Severity.ALTERED,
+            f"IP protocol {sent.packet.ip_protocol} {what}",
+            "send 6 for TCP, TLS and WebSocket",
+        )
+
+    return rule
+
+
+def _v2_read(byte_order: Literal["little", "big"]) -> _Rule:
+    """The collector reads the time of version 2 in that order, whoever sent it."""
+
+    def rule(sent: _Sent) -> Finding | None:
+        packet = sent.packet
+        if packet.version != 2:
+            return None
+        start = 8 + (32 if packet.family == INET6 else 8)
+        seconds = int.from_bytes(sent.data[start : start + 4], byte_order)
+        if seconds == packet.seconds:
+            return None
+        return Finding(
+            "v2-byte-order",
+            Severity.ALTERED,
+            f"the time of version 2 is read {byte_order}-endian, and this sender writes the other"
+            " way: it is stored under a wrong date",
+            "send version 3",
+        )
+
+    return rule
+
+
+def _few_chunks(sent: _Sent) -> Finding | None:
+    known = sum(vendor == GENERIC_VENDOR and kind in GENERIC for vendor, kind in sent.packet.layout)
+    if sent.packet.version != 3 or sent.transport == "udp" or known >= 9:
+        return None
+    return Finding(
+        "few-chunks",
+        Severity.LOST,
+        f"{known} chunks: over TCP fewer than 9 are taken for a broken packet",
+        "send addresses, ports, time, both protocols and the capture id with each packet",
+    )
+
+
+def _no_time(sent: _Sent) -> Finding | None:
+    packet = sent.packet
+    if packet.seconds and (packet.microseconds or 0) < 1_000_000:
+        return None
+    if packet.seconds:
+        what = f"{packet.microseconds} microseconds are more than a second"
+    else:
+        what = "no time: it is stored under the year 1970, or the time of arrival"
+    return Finding("no-time", Severity.ALTERED, what, "send chunks 0x0009 and 0x000a")
+
+
+def _no_addresses(sent: _Sent) -> Finding | None:
+    if sent.packet.src_ip is not None and sent.packet.dst_ip is not None:
+        return None
+    return Finding(
+        "no-addresses",
+        Severity.ALTERED,
+        "no source or no destination address",
+        "send chunks 0x0003 and 0x0004, or 0x0005 and 0x0006",
+    )
+
+
+def _same_ends(sent: _Sent) -> Finding | None:
+    packet = sent.packet
+    if (packet.src_ip, packet.src_port) != (packet.dst_ip, packet.dst_port):
+        return None
+    return Finding(
+        "same-ends",
+        Severity.ALTERED,
+        f"source and destination are the same ({packet.src_ip}:{packet.src_port}): the arrow of a"
+        " call flow has no length",
+        "send the addresses of both ends of the connection",
+    )
+
+
+def _vendor_chunk(sent: _Sent) -> Finding | None:
+    for vendor, kind in sent.packet.layout:
+        if vendor != GENERIC_VENDOR and kind in GENERIC:
+            return Finding(
+                "vendor-chunk",
+                Severity.ALTERED,
+                f"chunk 0x{kind:04x} of vendor {vendor} is read as the generic"
+                f" {GENERIC[kind].name}",
+                "number chunks of one's own from 0x0100",
+            )
+    return None
+
+
+_EVERYWHERE: Final = (_no_time, _no_addresses, _same_ends)
+
+RULES: Final[dict[Profile, tuple[_Rule, ...]]] = {
+    "homer7": (
+        _no_correlation_id,
+        _no_payload,
+        _compressed,
+        _longer_than(LONGEST, "no datagram carries it", ("udp",)),
+        _longer_than(LONGEST, "the connection is closed", ("tcp", "tls")),
+        _bytes_behind,
+        _no_sip,
+        _unmapped(
+            (ProtocolType.SIP, ProtocolType.RTCP, 53, 54, ProtocolType.LOG),
+            "load a mapping for hep_proto_35_default, where it is stored",
+        ),
+        _ip_protocol((6, 17, 132), "is shown as UDP"),
+        _v2_read("big"),
+        _vendor_chunk,
+        *_EVERYWHERE,
+    ),
+    "homer11": (
+        _compressed,
+        _longer_than(0xFFFF, "it is refused", ("udp", "tcp", "tls")),
+        _unmapped((1, 5, 53, 100, 200, 201, 202), "load a mapping for this type"),
+        _v2_read("big"),
+        _vendor_chunk,
+        *_EVERYWHERE,
+    ),
+    "opensips": (
+        _longer_than(0xFFFF, "the connection is closed", ("tcp", "tls")),
+        _v2_read("little"),
+        *_EVERYWHERE,
+    ),
+    "kamailio": (
+        _compressed,
+        _longer_than(16_384, "tcp_rd_buf_size holds no more by default", ("tcp", "tls")),
+        _few_chunks,
+        _ip_protocol((6, 17), "is unknown: the value of the packet before is stored"),
+        _v2_read("little"),
+        *_EVERYWHERE,
+    ),
+}
+"""What each collector is known to do."""

@@ -1,0 +1,167 @@
+"""``hep send``: one packet from the command line."""
+
+import argparse
+import asyncio
+import sys
+import time
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from hep.captures.sip_stream import call_id
+from hep.cli.probes import PATIENCE, was_tried
+from hep.cli.usage import DONE, FAILED, WrongInputError, destination
+from hep.codec.chunks import ProtocolType
+from hep.codec.packet import Packet
+from hep.errors import HepEncodeError
+from hep.hep_id import HepId
+from hep.sending.senders import REFUSED, TOO_LONG, SenderSettings, open_sender
+
+REFUSAL: Final = 0.2
+"""Seconds in which a system says that nobody listens on a UDP port."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "send",
+        help="send one packet",
+        description="Send one packet. Status 1 when the collector did not take it.",
+    )
+    parser.add_argument(
+        "--to", required=True, metavar="HEP_ID", help="host[:port][;transport=udp|tcp|tls]"
+        "[;version=1|2|3]; 9060, tcp and 3 unless told",
+    )  # fmt: skip
+    parser.add_argument("--src", required=True, metavar="IP:PORT", help="source of the payload")
+    parser.add_argument("--dst", required=True, metavar="IP:PORT", help="its destination")
+    parser.add_argument(
+        "--proto", default="SIP", metavar="NAME|NUMBER", help="protocol type: SIP unless told"
+    )
+    parser.add_argument(
+        "--correlation-id", metavar="ID", help="for SIP the payload's Call-ID unless told"
+    )
+    parser.add_argument("--capture-id", type=int, default=0, metavar="N", help="0 unless told")
+    parser.add_argument(
+        "--ip-protocol", type=int, default=6, metavar="N", help="6 (TCP) unless told; 17 is UDP"
+    )
+    parser.add_argument("--auth", metavar="KEY", help="authenticate key; none unless told")
+    payload = parser.add_mutually_exclusive_group(required=True)
+    payload.add_argument("--payload", metavar="TEXT", help="the payload itself")
+    payload.add_argument("--file", metavar="FILE", help="file with the payload; - for standard in")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it."""
+    to = destination(args.to)
+    packet = _packet(args)
+    try:
+        trouble = asyncio.run(send(to, packet))
+    except HepEncodeError as exc:
+        raise WrongInputError(str(exc)) from exc
+    if trouble:
+        print(f"hep: not sent to {to}: {trouble}", file=sys.stderr)
+        return FAILED
+    print(f"sent to {to}: {len(packet.payload)} bytes of payload")
+    return DONE
+
+
+async def send(to: HepId, packet: Packet) -> str | None:
+    """Send a packet and wait for it to be on its way.
+
+    Returns:
+        what became of it otherwise, for a person to read; None when all is well.
+
+    Raises:
+        HepEncodeError: a value of the packet does not fit.
+    """
+    sender = open_sender(to, SenderSettings(connect_timeout=PATIENCE))
+    try:
+        sender.send(packet)
+        if await was_tried(sender) and to.transport == "udp":
+            await asyncio.sleep(REFUSAL)
+    finally:
+        await sender.aclose(0)
+    if sender.counters.sent:
+        return None
+    [cause] = sender.counters.dropped
+    if cause == TOO_LONG:
+        return "the packet is too long for any collector"
+    if cause == REFUSED:
+        return "nobody listens there"
+    return sender.last_error or f"no connection within {PATIENCE:g} s"
+
+
+def _packet(args: argparse.Namespace) -> Packet:
+    src_ip, src_port = _address("--src", args.src)
+    dst_ip, dst_port = _address("--dst", args.dst)
+    if (":" in src_ip) != (":" in dst_ip):
+        raise WrongInputError(
+            f"--src {args.src} and --dst {args.dst}: an IPv4 and an IPv6 address cannot talk;"
+            " name two of one kind"
+        )
+    payload = _payload(args)
+    kind = _protocol_type(args.proto)
+    correlation_id = _bytes(args.correlation_id) if args.correlation_id else None
+    if correlation_id is None and kind == ProtocolType.SIP:
+        correlation_id = call_id(payload)
+    now = time.time_ns()
+    packet = Packet(
+        src_ip=src_ip,
+        src_port=src_port,
+        dst_ip=dst_ip,
+        dst_port=dst_port,
+        payload=payload,
+        protocol_type=kind,
+        ip_protocol=args.ip_protocol,
+        seconds=now // 1_000_000_000,
+        microseconds=now // 1000 % 1_000_000,
+        capture_id=args.capture_id,
+        correlation_id=correlation_id,
+    )
+    return replace(packet, auth_key=_bytes(args.auth)) if args.auth is not None else packet
+
+
+def _bytes(text: str) -> bytes:
+    """An argument as UTF-8; bytes of it that are none stay as they were given."""
+    return text.encode(errors="surrogateescape")
+
+
+def _address(option: str, text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    try:
+        ip = ip_address(host.removeprefix("[").removesuffix("]"))
+        if not 0 <= int(port) <= 0xFFFF:
+            raise ValueError
+    except ValueError:
+        raise WrongInputError(
+            f"{option} {text!r} is not IP:PORT, such as 192.0.2.1:5060 or [2001:db8::1]:5060"
+        ) from None
+    return str(ip), int(port)
+
+
+def _protocol_type(text: str) -> int:
+    try:
+        return ProtocolType[text.upper().replace("-", "_")]
+    except KeyError:
+        pass
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 0xFF:
+        names = ", ".join(kind.name for kind in ProtocolType)
+        raise WrongInputError(f"--proto {text!r} is no number from 0 to 255 and none of {names}")
+    return number
+
+
+def _payload(args: argparse.Namespace) -> bytes:
+    if args.payload is not None:
+        return _bytes(args.payload)
+    if args.file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(args.file).read_bytes()
+    except OSError as exc:
+        raise WrongInputError(f"{args.file}: cannot be read: {exc.strerror}") from exc

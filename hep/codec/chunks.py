@@ -1,0 +1,161 @@
+"""The chunks of HEPv3: the table (HEP3 specification, rev. 37, section "Generic chunk types").
+
+A new chunk is one row of `GENERIC`. A chunk that has a ``field`` is known to `hep.Packet` under
+that name; any other survives a round trip as it came.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from functools import partial
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+from hep.codec.compression import deflate, inflate
+
+GENERIC_VENDOR: Final = 0
+"""The vendor id of the chunks in `GENERIC`."""
+
+VENDORS: Final = {
+    1: "FreeSWITCH",
+    2: "Kamailio",
+    3: "OpenSIPS",
+    4: "Asterisk",
+    5: "Homer",
+    6: "sipXecs",
+    7: "Yeti",
+    8: "Genesys",
+}
+"""Who a vendor id stands for. Several receivers take vendors' chunks for generic ones: types of
+our own are opt-in and start at 0x0100."""
+
+
+class Chunk(NamedTuple):
+    """A chunk as it stands on the wire."""
+
+    vendor: int
+    type: int
+    data: bytes
+
+    @property
+    def name(self) -> str:
+        """What the specification calls it, or vendor and type as numbers."""
+        row = GENERIC.get(self.type) if self.vendor == GENERIC_VENDOR else None
+        if row:
+            return row.name
+        return f"{VENDORS.get(self.vendor, f'vendor {self.vendor}')} chunk 0x{self.type:04x}"
+
+
+class Form(NamedTuple):
+    """How a kind of value is written."""
+
+    size: int | None
+    """Bytes; None for any number."""
+    pack: Callable[[Any], bytes]
+    """Raises struct.error, OSError or TypeError on a value that does not fit."""
+    unpack: Callable[[bytes], Any]
+    """Raises InflateError on bytes that are no compressed payload, and on others nothing."""
+
+
+# All of these are functions of the interpreter: a decoded packet calls a dozen of them.
+U8, U16, U32, U64 = (
+    Form(Struct(code).size, Struct(code).pack, int.from_bytes) for code in ("!B", "!H", "!I", "!Q")
+)
+IPV4 = Form(4, partial(inet_pton, AF_INET), partial(inet_ntop, AF_INET))
+IPV6 = Form(16, partial(inet_pton, AF_INET6), partial(inet_ntop, AF_INET6))
+BYTES = Form(None, partial(bytes.__add__, b""), bytes)
+COMPRESSED = Form(None, partial(deflate, container="zlib"), inflate)
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    form: Form
+    field: str | None = None
+    """The attribute of `hep.Packet` that holds the value."""
+
+
+GENERIC: Final[dict[int, Row]] = {
+    0x0001: Row("IP protocol family", U8, "ip_family"),
+    0x0002: Row("IP protocol", U8, "ip_protocol"),
+    0x0003: Row("IPv4 source address", IPV4, "src_ip"),
+    0x0004: Row("IPv4 destination address", IPV4, "dst_ip"),
+    0x0005: Row("IPv6 source address", IPV6, "src_ip"),
+    0x0006: Row("IPv6 destination address", IPV6, "dst_ip"),
+    0x0007: Row("source port", U16, "src_port"),
+    0x0008: Row("destination port", U16, "dst_port"),
+    0x0009: Row("timestamp, seconds", U32, "seconds"),
+    0x000A: Row("timestamp, microseconds", U32, "microseconds"),
+    0x000B: Row("protocol type", U8, "protocol_type"),
+    0x000C: Row("capture agent id", U32, "capture_id"),
+    0x000D: Row("keep-alive timer", U16),
+    0x000E: Row("authenticate key", BYTES, "auth_key"),
+    0x000F: Row("payload", BYTES, "payload"),
+    0x0010: Row("compressed payload", COMPRESSED, "payload"),
+    0x0011: Row("correlation id", BYTES, "correlation_id"),
+    0x0012: Row("VLAN id", U16),
+    0x0013: Row("capture agent name", BYTES),
+    0x0014: Row("source MAC", U64),
+    0x0015: Row("destination MAC", U64),
+    0x0016: Row("Ethernet type", U16),
+    0x0017: Row("TCP flags", U8),
+    0x0018: Row("IP type of service", U8),
+    0x0020: Row("MOS", U16),
+    0x0021: Row("R-factor", U16),
+    0x0022: Row("geo location", BYTES),
+    0x0023: Row("jitter", U32),
+    0x0024: Row("transaction type", BYTES),
+    0x0025: Row("payload JSON keys", BYTES),
+    0x0026: Row("tags' values", BYTES),
+    0x0027: Row("tag type", U16),
+    0x0028: Row("event type", U16),
+    0x0029: Row("group id", BYTES),
+    0x0065: Row("extra correlation (OpenSIPS)", BYTES),
+}
+
+
+class ProtocolType(IntEnum):
+    """What a payload is (chunk 0x000b)."""
+
+    SIP = 0x01
+    XMPP = 0x02
+    SDP = 0x03
+    RTP = 0x04
+    RTCP = 0x05
+    MGCP = 0x06
+    MEGACO = 0x07
+    M2UA = 0x08
+    M3UA = 0x09
+    IAX = 0x0A
+    H322 = 0x0B
+    H321 = 0x0C
+    M2PA = 0x0D
+    MOS_FULL = 0x22
+    MOS_SHORT = 0x23
+    SIP_JSON = 0x32
+    DNS = 0x35
+    ISUP = 0x36
+    RTSP = 0x37
+    DIAMETER = 0x38
+    GSM_MAP = 0x39
+    RTCP_PION = 0x3A
+    CDR = 0x3C
+    VERTO = 0x3D
+    MI = 0x57
+    """OpenSIPS: management interface."""
+    REST = 0x58
+    """OpenSIPS: REST client."""
+    NET = 0x59
+    """OpenSIPS: network events, such as those of its WebSocket transport."""
+    CONTROL = 0x60
+    """OpenSIPS: control events."""
+    LOG = 0x64
+
+
+def protocol_name(protocol_type: int) -> str:
+    """A protocol type for a person to read."""
+    try:
+        return ProtocolType(protocol_type).name
+    except ValueError:
+        return f"0x{protocol_type:02X}"

@@ -1,0 +1,122 @@
+"""HEP versions 1 and 2: a fixed header, then the payload. Pure.
+
+Version 2 adds the time and a 16-bit capture id, in the byte order of the sender's machine, which
+no field states. The reading whose seconds are plausible is taken; little-endian where both or
+neither are, because nearly every sender is an x86.
+
+OpenSIPS counts its address union twice and appends as many zero bytes (8 for IPv4, 32 for IPv6).
+They are no part of the payload: these versions carry SIP alone, which does not end in them.
+"""
+
+import struct
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+
+from hep.codec.packet import INET, INET6, Packet
+from hep.errors import HepDecodeError, HepEncodeError
+
+HEADER: Final = struct.Struct("!BBBBHH")
+_TIME_LITTLE: Final = struct.Struct("<IIHxx")
+_TIME_BIG: Final = struct.Struct(">IIHxx")
+_PADDING: Final = 2
+_ADDRESS_SIZE: Final = {INET: 4, INET6: 16}
+
+_EARLIEST: Final = 1_000_000_000
+"""2001: no HEP packet is older."""
+_LATEST: Final = 4_000_000_000
+"""2096."""
+
+
+class _Time(NamedTuple):
+    seconds: int
+    microseconds: int
+    capture_id: int
+
+    @property
+    def plausible(self) -> bool:
+        return _EARLIEST <= self.seconds <= _LATEST and self.microseconds < 1_000_000
+
+
+def decode(data: bytes) -> Packet:
+    """Read a packet.
+
+    The stated header length is passed over: it is 16 or 40 with most senders, counts the time
+    with FreeSWITCH and is nonsense with sngrep, while the family says the same reliably.
+
+    Raises:
+        HepDecodeError: it is no whole version 1 or 2 packet.
+    """
+    if len(data) < HEADER.size:
+        raise HepDecodeError(f"{len(data)} bytes are too few for a header", 0)
+    version, _, family, ip_protocol, src_port, dst_port = HEADER.unpack_from(data)
+    if version not in (1, 2):
+        raise HepDecodeError(f"no HEP: it starts with 0x{version:02x}", 0)
+    size = _ADDRESS_SIZE.get(family)
+    if size is None:
+        raise HepDecodeError(f"unknown address family {family}", 2)
+    offset = HEADER.size + 2 * size
+    end = offset + (_TIME_LITTLE.size if version == 2 else 0)
+    if len(data) < end:
+        raise HepDecodeError(f"{len(data)} bytes, and the headers have {end}", len(data))
+    time = None
+    if version == 2:
+        time, end = _read_time(data, offset)
+    surplus = bytes(2 * size)
+    payload_end = len(data) - len(surplus) if data.endswith(surplus, end) else len(data)
+    return Packet(
+        version=version,
+        ip_family=family,
+        ip_protocol=ip_protocol,
+        src_ip=str(ip_address(data[HEADER.size : HEADER.size + size])),
+        dst_ip=str(ip_address(data[HEADER.size + size : offset])),
+        src_port=src_port,
+        dst_port=dst_port,
+        seconds=time.seconds if time else None,
+        microseconds=time.microseconds if time else None,
+        capture_id=time.capture_id if time else 0,
+        payload=data[end:payload_end],
+    )
+
+
+def _read_time(data: bytes, offset: int) -> tuple[_Time, int]:
+    """The time, and where the payload starts behind it."""
+    little = _Time(*_TIME_LITTLE.unpack_from(data, offset))
+    big = _Time(*_TIME_BIG.unpack_from(data, offset))
+    end = offset + _TIME_LITTLE.size
+    if little.plausible or not big.plausible:
+        return little, end
+    # Senders that write network order may leave out the padding too, which a C compiler adds.
+    padded = data[end - _PADDING : end] == bytes(_PADDING)
+    return big, end if padded else end - _PADDING
+
+
+def encode(packet: Packet) -> bytes:
+    """Write a packet; version 2 in little-endian, as Kamailio does on every machine.
+
+    Raises:
+        HepEncodeError: a value does not fit, or an address is missing.
+    """
+    try:
+        source = ip_address(packet.src_ip or "").packed
+        destination = ip_address(packet.dst_ip or "").packed
+        if len(source) != len(destination):
+            raise ValueError("source and destination are of different address families")
+        parts = [
+            HEADER.pack(
+                packet.version,
+                HEADER.size + 2 * len(source),
+                packet.family,
+                packet.ip_protocol,
+                packet.src_port,
+                packet.dst_port,
+            ),
+            source,
+            destination,
+        ]
+        if packet.version == 2:
+            time = packet.seconds or 0, packet.microseconds or 0
+            parts.append(_TIME_LITTLE.pack(*time, packet.capture_id))
+    except (ValueError, struct.error) as exc:
+        raise HepEncodeError(f"HEP version {packet.version}: {exc}") from exc
+    parts.append(packet.payload)
+    return b"".join(parts)

@@ -1,0 +1,194 @@
+"""``sipws ctl``: steer a running sipws and look at it, from a terminal or a script."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hep.cli.usage import DONE, FAILED
+from sipws.control import client as ctl_client
+from sipws.control.mi import MiError
+from sipws.errors import ConfigurationError
+from sipws.printable import lines
+
+TOKEN: Final = "SIPWS_CONTROL_TOKEN"  # noqa: S105 - the name of the variable that holds it
+"""Environment variable with the token: arguments can be seen by every user of the machine."""
+
+_COLUMNS: Final = (
+    "ID",
+    "PEER",
+    "LISTENER",
+    "STATE",
+    "AGE",
+    "MESSAGES IN",
+    "OUT",
+    "BYTES IN",
+    "OUT",
+)
+_LEFT: Final = 4
+"""So many columns hold words; the others hold numbers."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command.
+
+    Args:
+        subparsers: what ``ArgumentParser.add_subparsers`` gave.
+    """
+    parser = subparsers.add_parser(
+        "ctl",
+        help="steer a running sipws",
+        description="Steer a running sipws through its control interface. Exit status: 0 done,"
+        " 1 it says no, 2 nobody answers there or the input is wrong.",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "-u",
+        "--url",
+        default=ctl_client.URL,
+        help="control interface, http(s)://HOST:PORT or unix:PATH (default: %(default)s)",
+    )
+    where.add_argument(
+        "--control",
+        metavar="ADDRESS",
+        help="the same as 'sipws run --control' has it: HOST:PORT or unix:PATH",
+    )
+    parser.add_argument("--token", help=f"its token, where it has one (default: ${TOKEN})")
+    orders = parser.add_subparsers(required=True, metavar="ORDER")
+
+    json_too = argparse.ArgumentParser(add_help=False)
+    json_too.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+    def order(name: str, summary: str, run: Any) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = orders.add_parser(
+            name, help=summary, description=f"{summary.capitalize()}.", parents=[json_too]
+        )
+        added.set_defaults(run=run)
+        return added
+
+    trace = order("trace", "say whether tracing is on, or turn it on or off", _trace)
+    trace.add_argument("mode", nargs="?", choices=("on", "off"))
+    order("connections", "list the connections that are alive", _connections)
+    close = order("close", "close a connection with a close frame", _close)
+    close.add_argument("connection", metavar="ID", help="its id, or its peer's IP:PORT")
+    close.add_argument("--code", type=int, default=1000, help="close code (default: %(default)s)")
+    close.add_argument(
+        "--reason",
+        default="closed by the operator",
+        help="at most 123 bytes for the peer to read (default: %(default)r)",
+    )
+    stats = order("stats", "show statistics", _stats)
+    stats.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a statistic, or a group as in 'ws:' (default: all)",
+    )
+    order("reload", "read filter route and certificates anew", _reload)
+
+
+def _trace(args: argparse.Namespace) -> int:
+    params = {} if args.mode is None else {"trace_mode": args.mode}
+    return _ask(args, "ws_trace", params)
+
+
+def _connections(args: argparse.Namespace) -> int:
+    return _ask(args, "list_tcp_conns", {}, _table)
+
+
+def _close(args: argparse.Namespace) -> int:
+    params = {"ipport": args.connection, "code": args.code, "reason": args.reason}
+    return _ask(args, "tcp:close", params)
+
+
+def _stats(args: argparse.Namespace) -> int:
+    return _ask(args, "get_statistics", {"statistics": args.names or ["all"]}, _statistics)
+
+
+def _reload(args: argparse.Namespace) -> int:
+    return _ask(args, "reload", {})
+
+
+def _lines(answer: Any) -> str:
+    if isinstance(answer, dict):
+        return "\n".join(f"{name}: {value}" for name, value in answer.items())
+    return str(answer)
+
+
+def _ask(
+    args: argparse.Namespace, method: str, params: dict[str, Any], written: Any = _lines
+) -> int:
+    token = args.token or os.environ.get(TOKEN)
+    url = args.url if args.control is None else ctl_client.url_of(args.control)
+    try:
+        answer = ctl_client.ask(url, method, params, token if token and token.strip() else None)
+    except MiError as exc:
+        print(lines(f"sipws: {method}: {exc}"), file=sys.stderr)
+        return FAILED
+    if args.json:
+        # It names what peers asked for; in ASCII JSON all but DEL is escaped.
+        print(json.dumps(answer, indent=2).replace("\x7f", r"\u007f"))
+        return DONE
+    try:
+        text = written(answer)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise ConfigurationError(
+            f"{url}: the answer to {method} is none that a control interface gives"
+        ) from exc
+    print(lines(text))
+    return DONE
+
+
+def _statistics(answer: dict[str, Any]) -> str:
+    return _aligned([(name, str(number)) for name, number in answer.items()], left=1)
+
+
+def _table(answer: dict[str, Any]) -> str:
+    listed = answer["Connections"]
+    if not listed:
+        return "no connections"
+    rows = [
+        (
+            str(each["ID"]),
+            str(each["Remote"]),
+            _whence(each),
+            str(each["Phase"]),
+            age(each["Age"]),
+            *(
+                str(each[f"{what} {way}"])
+                for what in ("Messages", "Bytes")
+                for way in ("in", "out")
+            ),
+        )
+        for each in listed
+    ]
+    return _aligned([_COLUMNS, *rows], left=_LEFT)
+
+
+def _whence(connection: dict[str, Any]) -> str:
+    """The listener that it came in on, or where we opened it to."""
+    destination = connection.get("Destination")
+    return f"to {destination}" if destination else str(connection["Listener"])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def age(seconds: float) -> str:
+    """A duration in its two largest units: ``42s``, ``3m07s``, ``5h02m``, ``12d04h``."""
+    whole = int(seconds)
+    for size, unit, smaller, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m")):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // smaller:02}{small_unit}"
+    return f"{whole // 60}m{whole % 60:02}s" if whole >= 60 else f"{whole}s"

@@ -1,0 +1,298 @@
+"""``sipws filter``: check a script, try connections, keep a table of cases."""
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hep.cli.usage import DONE, FAILED
+from sipws.address import Listener, split_host_port
+from sipws.errors import AddressError, ConfigurationError, Diagnostic, FilterRouteError
+from sipws.tracing.filter import Script, Subject
+from sipws.tracing.filter.explain import Explanation, explain
+
+_CONN: Final = "PEER_IP:PORT@LISTENER DEFINITION"
+_EXAMPLE: Final = "192.0.2.5:8000@ws:10.0.0.1:80 tag edge"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the commands.
+
+    Args:
+        subparsers: what ``ArgumentParser.add_subparsers`` gave.
+    """
+    parser = subparsers.add_parser(
+        "filter",
+        help="check and try filter routes",
+        description="Filter routes decide, once per connection, whether it is traced.",
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    check = actions.add_parser(
+        "check",
+        help="say what is wrong with a script, and what is allowed but not meant",
+        description="Say what is wrong with a script or an opensips.cfg, as"
+        " FILE:LINE:COLUMN: error|warning: text. Exit status 1 when OpenSIPS would refuse it.",
+    )
+    check.add_argument("script", type=Path, metavar="SCRIPT")
+    check.add_argument("--route", metavar="NAME", help="the filter route that must be there")
+    check.add_argument("--json", action="store_true", help="a JSON object a diagnostic")
+    check.set_defaults(run=_check)
+
+    evaluate = actions.add_parser(
+        "eval",
+        help="try connections",
+        description="Decide about connections without a server: a line each, its first word"
+        " traced or dropped.",
+    )
+    evaluate.add_argument("script", type=Path, metavar="SCRIPT")
+    evaluate.add_argument("--route", required=True, metavar="NAME", help="the filter route")
+    evaluate.add_argument(
+        "--conn",
+        required=True,
+        action="append",
+        metavar=f"'{_CONN}'",
+        help=f"a connection, as in {_EXAMPLE!r}; may be repeated. is_myself() knows the listeners"
+        " of all that are given",
+    )
+    evaluate.add_argument(
+        "--explain", action="store_true", help="show the path through the script, with values"
+    )
+    evaluate.add_argument("--json", action="store_true", help="a JSON object a connection")
+    evaluate.set_defaults(run=_evaluate)
+
+    test = actions.add_parser(
+        "test",
+        help="run a table of connections and expected decisions",
+        description="Run the cases of a TOML file: 'script' (a file beside it), 'route', and"
+        " [[case]] tables with 'conn', 'expect' (traced or dropped) and, if you like, 'name'."
+        " Exit status 1 when one is decided differently.",
+    )
+    test.add_argument("cases", type=Path, metavar="CASES.toml")
+    test.add_argument("--json", action="store_true", help="a JSON object a case")
+    test.set_defaults(run=_test)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection as it is written on the command line."""
+
+    written: str
+    subject: Subject
+
+    @classmethod
+    def parse(cls, text: str) -> "Connection":
+        """Read ``PEER_IP:PORT@LISTENER DEFINITION``.
+
+        Raises:
+            AddressError: it is not written so.
+        """
+        peer, at, definition = text.partition("@")
+        problem = f"connection {text!r}: it is written {_CONN!r}, as in {_EXAMPLE!r}"
+        if not at:
+            raise AddressError(problem)
+        try:
+            ip, port = split_host_port(peer.strip())
+            listener = Listener.parse(definition)
+        except AddressError as exc:
+            raise AddressError(f"{problem}: {exc}") from None
+        if port is None:
+            raise AddressError(f"{problem}: {peer!r} has no port")
+        for host in (ip, listener.host):
+            if not re.fullmatch(r"[0-9.]+|[0-9A-Fa-f:]+", host):
+                raise AddressError(f"{problem}: {host!r} is no address")
+        return cls(
+            text,
+            Subject(
+                si=ip,
+                sp=port,
+                socket_ip=listener.host,
+                socket_port=listener.port,
+                proto=listener.proto,
+                tag=listener.tag,
+                advertised_ip=listener.advertised_ip,
+                advertised_port=listener.advertised_port,
+            ),
+        )
+
+
+def _check(args: argparse.Namespace) -> int:
+    refused = False
+    passed_over: tuple[str, ...] = ()
+    try:
+        script = Script.load(args.script)
+        passed_over = script.passed_over
+        found = list(script.warnings)
+        if script.is_cfg and not script.filters and args.route is None:
+            raise ConfigurationError(
+                f"script {args.script}: it names no trace_filter_route; name the route with --route"
+                f" (routes there: {', '.join(script.routes) or 'none'})"
+            )
+        for route in [args.route] if args.route is not None else script.filters:
+            missing = script.missing(route)
+            if missing is not None:
+                found.insert(0, missing)
+            script.decider(route)
+    except FilterRouteError as exc:
+        found, refused = list(exc.diagnostics), True
+    for diagnostic in found:
+        _show(diagnostic, as_json=args.json)
+    if not args.json:
+        if passed_over:
+            print(f"{args.script}: passed over {', '.join(passed_over)}")
+        print(f"{args.script}: {_summary(found, refused)}")
+    return FAILED if refused else DONE
+
+
+def _show(diagnostic: Diagnostic, *, as_json: bool) -> None:
+    print(json.dumps(asdict(diagnostic), ensure_ascii=False) if as_json else diagnostic)
+
+
+def _summary(found: list[Diagnostic], refused: bool) -> str:
+    if refused:
+        return f"refused: {_count(len(found), 'error')}"
+    return f"ok, {_count(len(found), 'warning')}" if found else "ok"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    connections = [Connection.parse(text) for text in args.conn]
+    script = Script.load(args.script)
+    missing = script.missing(args.route)
+    if missing is not None:
+        print(missing, file=sys.stderr)
+    own = _own(connections)
+    for connection in connections:
+        explanation = explain(script, args.route, connection.subject, own)
+        if args.json:
+            print(_as_json(connection, explanation))
+        else:
+            reason = _reason(script, args.route, explanation)
+            print(f"{_word(explanation)}  {connection.written}  {reason}")
+            if args.explain:
+                print(*_path(explanation), sep="\n")
+    return DONE
+
+
+def _own(connections: Iterable[Connection]) -> list[tuple[str, int]]:
+    subjects = (connection.subject for connection in connections)
+    return [(subject.socket_ip, subject.socket_port) for subject in subjects]
+
+
+def _word(explanation: Explanation) -> str:
+    return "traced" if explanation.outcome.traced else "dropped"
+
+
+def _reason(script: Script, route: str, explanation: Explanation) -> str:
+    if explanation.outcome.stopped is not None:
+        return f"(the script was stopped: {explanation.outcome.stopped})"
+    step = explanation.decisive
+    if step is None:
+        there = script.missing(route) is None
+        return "(the route came to its end)" if there else "(there is no such route)"
+    return f"({step.filename}:{step.line}: {step.text})"
+
+
+def _path(explanation: Explanation) -> list[str]:
+    lines = [f"    {step}" for step in explanation.steps]
+    return [*lines, *(f"    xlog {message}" for message in explanation.outcome.messages)]
+
+
+def _as_json(connection: Connection, explanation: Explanation) -> str:
+    return json.dumps(
+        {
+            "conn": connection.written,
+            "decision": _word(explanation),
+            "stopped": explanation.outcome.stopped,
+            "messages": explanation.outcome.messages,
+            "path": [asdict(step) for step in explanation.steps],
+        },
+        ensure_ascii=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    name: str
+    connection: Connection
+    expected: str
+
+
+def _test(args: argparse.Namespace) -> int:
+    script, route, cases = _table(args.cases)
+    if (missing := script.missing(route)) is not None:
+        print(missing, file=sys.stderr)
+    own = _own(case.connection for case in cases)
+    wrong = 0
+    for case in cases:
+        explanation = explain(script, route, case.connection.subject, own)
+        decision = _word(explanation)
+        wrong += decision != case.expected
+        if args.json:
+            print(
+                json.dumps(
+                    {
+                        "name": case.name,
+                        "conn": case.connection.written,
+                        "expected": case.expected,
+                        "decision": decision,
+                        "ok": decision == case.expected,
+                    },
+                    ensure_ascii=False,
+                )
+            )
+        elif decision == case.expected:
+            print(f"ok    {case.name}")
+        else:
+            print(f"WRONG {case.name}: {case.connection.written}")
+            print(f"    - expected {case.expected}")
+            print(f"    + {decision}  {_reason(script, route, explanation)}")
+            print(*_path(explanation), sep="\n")
+    if not args.json:
+        print(f"{args.cases}: {len(cases) - wrong} of {_count(len(cases), 'case')} as expected")
+    return FAILED if wrong else DONE
+
+
+def _table(path: Path) -> tuple[Script, str, list[_Case]]:
+    """Read a table of cases.
+
+    Raises:
+        ConfigurationError: it is not written as one, or its script cannot be used.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigurationError(f"cases {path}: cannot be read: {exc}") from exc
+    for key in ("script", "route"):
+        if not isinstance(table.get(key), str):
+            raise ConfigurationError(f"cases {path}: {key!r} is missing, or no text")
+    written = table.get("case")
+    if not isinstance(written, list) or not written:
+        raise ConfigurationError(f"cases {path}: there is no [[case]]")
+    cases = [_case(path, number, case) for number, case in enumerate(written, start=1)]
+    return Script.load(path.parent / table["script"]), table["route"], cases
+
+
+def _case(path: Path, number: int, case: Any) -> _Case:
+    if not isinstance(case, dict) or not isinstance(case.get("conn"), str):
+        raise ConfigurationError(f"cases {path}: case {number} has no 'conn': {_CONN!r}")
+    if case.get("expect") not in ("traced", "dropped"):
+        raise ConfigurationError(
+            f"cases {path}: case {number}: 'expect' is 'traced' or 'dropped',"
+            f" not {case.get('expect')!r}"
+        )
+    if unknown := set(case) - {"conn", "expect", "name"}:
+        raise ConfigurationError(f"cases {path}: case {number}: unknown {sorted(unknown)}")
+    try:
+        connection = Connection.parse(case["conn"])
+    except AddressError as exc:
+        raise ConfigurationError(f"cases {path}: case {number}: {exc}") from None
+    return _Case(str(case.get("name", case["conn"])), connection, case["expect"])

@@ -1,0 +1,227 @@
+"""The command ``sipws``.
+
+Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wrong.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import uvloop
+
+from hep.cli.usage import DONE, exit_status, open_standard_streams
+from sipws import __version__, log
+from sipws.cli import ctl as ctl_cli
+from sipws.cli import filter as filter_cli
+from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import DEFAULT_LISTENER, Config
+from sipws.errors import SipwsError
+from sipws.service import console
+from sipws.transport import descriptors
+from sipws.workers import parent
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments, without the program's name; those of the process unless given.
+
+    Returns:
+        the exit status.
+    """
+    open_standard_streams()
+    args = _parser().parse_args(argv)
+    return exit_status("sipws", lambda: args.run(args), SipwsError)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sipws",
+        description="SIP over WebSocket (RFC 7118) with every connection traced to Homer.",
+    )
+    parser.add_argument("--version", action="version", version=f"sipws {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run",
+        help="serve, as configured",
+        description="Serve, as configured. Without -c and without a trace destination, traces go"
+        " to a collector in this process that prints them.",
+    )
+    run.add_argument("-c", "--config", type=Path, metavar="FILE.toml", help="configuration file")
+    run.add_argument(
+        "--opensips-cfg",
+        type=Path,
+        metavar="FILE",
+        help="opensips.cfg whose ws sockets, proto_ws and proto_hep parameters and filter route are"
+        " taken over",
+    )
+    _add_serving(run)
+    run.set_defaults(run=_run)
+
+    demo = commands.add_parser(
+        "demo",
+        help="listener, responder, collector and a scripted client in one process",
+        description="Serve on loopback, let a scripted client show what is traced, and go on"
+        " serving until Ctrl-C.",
+    )
+    demo.add_argument(
+        "--listen",
+        metavar="DEF",
+        help=f"listener (default: {DEFAULT_LISTENER}, or a free port where that is taken)",
+    )
+    demo.set_defaults(run=_demo)
+
+    ctl_cli.add_parser(commands)
+
+    config = commands.add_parser("config", help="check or show a configuration")
+    actions = config.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="say whether a configuration file is right")
+    check.add_argument("config", type=Path, metavar="FILE", help="configuration file, TOML")
+    check.set_defaults(run=_config_check)
+    show = actions.add_parser("show", help="print every setting and its value as JSON")
+    show.add_argument(
+        "-c", "--config", type=Path, metavar="FILE",
+        help="configuration file, TOML (default: none; every setting has its default)",
+    )  # fmt: skip
+    show.set_defaults(run=_config_show)
+
+    filter_cli.add_parser(commands)
+
+    return parser
+
+
+def _add_serving(parser: argparse.ArgumentParser) -> None:
+    flag = argparse.BooleanOptionalAction
+    parser.add_argument(
+        "--listen",
+        action="append",
+        metavar="DEF",
+        help="listener, PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]; may be repeated"
+        f" (default: {DEFAULT_LISTENER})",
+    )
+    parser.add_argument(
+        "--trace-destination",
+        metavar="HEP_ID",
+        help="name of a configured hep_id, or HOST[:PORT][;transport=udp|tcp|tls]; the latter"
+        " turns tracing on",
+    )
+    parser.add_argument("--trace-on", action=flag, help="trace from the start (default: off)")
+    parser.add_argument("--script", type=Path, metavar="FILE", help="file with the filter route")
+    parser.add_argument(
+        "--trace-filter-route", metavar="NAME", help="route that decides what is traced"
+    )
+    parser.add_argument(
+        "--trace-filter",
+        metavar="MODULE:FUNCTION",
+        help="Python function that decides what is traced, instead of a route",
+    )
+    parser.add_argument(
+        "--upstream",
+        metavar="URI",
+        help="SIP server that everything is relayed to, a ws: or wss: URL or sip:HOST;transport=ws"
+        " (default: none; the built-in responder answers)",
+    )
+    parser.add_argument(
+        "--require-origin",
+        action=flag,
+        help="refuse clients without an Origin header: phones that are no pages (default: on)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that serve (default: 1)"
+    )
+    parser.add_argument(
+        "--control",
+        metavar="ADDRESS",
+        help="HOST:PORT or unix:PATH of the control interface (default: none)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=get_args(log.Format),
+        help="how log entries are written (default: text)",
+    )
+    parser.add_argument(
+        "--log-level", choices=get_args(log.Level), help="the least that is logged (default: info)"
+    )
+    parser.add_argument("--trace-sip", action=flag, help="trace SIP messages too (default: off)")
+
+
+def _run(args: argparse.Namespace) -> int:
+    flags = {"level": args.log_level, "format": args.log_format}
+    # Reading a configuration logs what it passes over, before its own settings are known.
+    log.setup(**{name: chosen for name, chosen in flags.items() if chosen is not None})
+    brought = args.config is not None or args.opensips_cfg is not None
+    embedded = not brought and args.trace_destination is None
+    trace_on = args.trace_on
+    if trace_on is None and args.trace_destination is not None:
+        # Who names a destination on the command line wants to see something there.
+        trace_on = True
+    config = Config() if args.config is None else Config.load(args.config)
+    files = [str(file) for file in (args.config, args.opensips_cfg) if file is not None]
+    source = " and ".join([*files, "command line"])
+    if args.opensips_cfg is not None:
+        config = config.with_opensips_cfg(args.opensips_cfg)
+    tracing: dict[str, Any] = {
+        "script": args.script,
+        "trace_filter_route": args.trace_filter_route,
+        "trace_filter": args.trace_filter,
+    }
+    if not embedded:
+        tracing |= {
+            "trace_destination": args.trace_destination,
+            "trace_on": trace_on,
+            "trace_sip": args.trace_sip,
+        }
+    config = config.changed(
+        source,
+        transport={
+            "listen": args.listen,
+            "require_origin": args.require_origin,
+            "workers": args.workers,
+        },
+        tracing=tracing,
+        upstream={"upstream_uri": args.upstream},
+        control={"listen": args.control},
+        log=flags,
+    )
+    log.setup(config.log.level, config.log.format)
+    # One worker is this process itself; several have it as their parent.
+    is_alone = config.transport.workers == 1
+    if embedded:
+        # Here everything is shown unless it is switched off.
+        shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
+        return _loop((console if is_alone else parent).serve_embedded(config, **shown))
+    resolved = ResolvedConfig.of(config, source)
+    return _loop(console.serve(resolved) if is_alone else parent.serve(resolved, source))
+
+
+def _demo(args: argparse.Namespace) -> int:
+    log.setup("warning")
+    # Whoever wants to try something is welcome, also with phones that are no pages.
+    anybody = {"listen": args.listen, "require_origin": False}
+    config = Config().changed("--listen", transport=anybody)
+    return _loop(console.serve_demo(config, may_move=args.listen is None))
+
+
+def _config_check(args: argparse.Namespace) -> int:
+    resolved = ResolvedConfig.of(Config.load(args.config), str(args.config))
+    for warning in resolved.warnings:
+        print(f"{args.config}: warning: {warning}", file=sys.stderr)
+    print(f"{args.config}: ok")
+    return DONE
+
+
+def _config_show(args: argparse.Namespace) -> int:
+    config = Config() if args.config is None else Config.load(args.config)
+    print(config.model_dump_json(indent=2))
+    return DONE
+
+
+def _loop(serve: Coroutine[Any, Any, int | None]) -> int:
+    descriptors.raise_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve) or DONE

@@ -1,0 +1,294 @@
+"""``[hep]`` and ``[tracing]``: which collectors there are, and what is traced to them, and how."""
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, model_validator
+
+from hep import HepId, HepIdError, SenderSettings
+from hep.hep_id import PORT
+from hep.sending.fitting import WhenTooLong
+from hep.sending.outbox import WhenFull
+from sipws.config.admission import Section, listed
+from sipws.masking.credentials import HEADERS, PARAMETERS
+from sipws.masking.handshakes import Masking
+from sipws.masking.sip_messages import Scope
+from sipws.tracing.messages import MessageRules
+from sipws.tracing.packets import PacketSettings
+from sipws.tracing.tracer import CALL_LOGS, TraceSettings
+from sipws.transport.tls import client_context, load_certificate
+
+IP_PROTOCOLS: Final = {"tcp": 6, "opensips": 50}
+"""What ``hep_ip_protocol`` puts into chunk 0x0002 for ws and wss."""
+
+HEP_PATHS: Final = ("hep_spool", "hep_tls_ca", "hep_tls_certificate", "hep_tls_key")
+"""Settings of ``[hep]`` that name a file or a directory."""
+
+Distribution = Literal["duplicate", "failover", "balanced"]
+"""How packets are spread over several destinations."""
+
+_SENDER: Final = SenderSettings()
+
+
+def _hep_id(text: object) -> object:
+    if isinstance(text, HepId):
+        return text
+    if not isinstance(text, str):
+        raise ValueError("a hep_id is text such as '[homer]10.0.0.2:9060;transport=udp'")
+    try:
+        HepId.parse(text)
+    except HepIdError as exc:
+        raise ValueError(str(exc)) from exc
+    return text
+
+
+HepIdText = Annotated[Any, BeforeValidator(_hep_id), PlainSerializer(str)]
+Names = Annotated[tuple[str, ...], BeforeValidator(listed)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Hep(Section):
+    """``[hep]``: the destinations that exist, how packets are written, how hard it is tried."""
+
+    hep_id: Annotated[tuple[HepIdText, ...], BeforeValidator(listed)] = ()
+    """Destinations: ``[name]host[:port][; transport=udp|tcp|tls][; version=1|2|3]``."""
+
+    hep_port: int = Field(default=PORT, ge=1, le=65535)
+    """Port of a destination that names none."""
+
+    hep_capture_id: int = Field(default=1, ge=0, le=0xFFFFFFFF)
+    """Capture agent id (chunk 0x000c)."""
+
+    hep_ip_protocol: Literal["tcp", "opensips"] = "tcp"
+    """IP protocol of ws and wss packets (chunk 0x0002): 6, or 50 as OpenSIPS sends it."""
+
+    hep_auth_key: SecretStr | None = None
+    """Authenticate key (chunk 0x000e)."""
+
+    homer5_on: bool = False
+    """Payloads as OpenSIPS' colon-joined text rather than as JSON."""
+
+    homer5_delim: str = ":"
+    """What joins the values with ``homer5_on``."""
+
+    hep_queue_packets: int = Field(default=_SENDER.queue_limit, ge=1)
+    """Packets that may wait for a destination."""
+
+    hep_queue_bytes: int = Field(default=_SENDER.queue_limit_bytes, ge=65536)
+    """Bytes that may wait for it."""
+
+    hep_when_full: WhenFull = _SENDER.when_full
+    """Which packet goes when more would wait: ``drop-oldest`` or ``drop-newest``."""
+
+    hep_when_too_long: WhenTooLong = "truncate"
+    """What becomes of a packet that no datagram carries: ``truncate`` its payload, ``compress`` it
+    (Homer cannot read that), or ``drop`` it."""
+
+    hep_connect_timeout: int = Field(default=round(_SENDER.connect_timeout * 1000), ge=1)
+    """Milliseconds that connecting to a destination may take."""
+
+    hep_retry_first: int = Field(default=round(_SENDER.retry_first * 1000), ge=1)
+    """Milliseconds before the first new try; doubled with each, and jittered by half."""
+
+    hep_retry_longest: int = Field(default=round(_SENDER.retry_longest * 1000), ge=1)
+    """Milliseconds between two tries at the most."""
+
+    hep_spool: Path | None = None
+    """Directory for packets that find no room in the queue, and for those left at the end."""
+
+    hep_spool_bytes: int = Field(default=_SENDER.spool_limit_bytes, ge=1024 * 1024)
+    """Bytes in it, for each destination."""
+
+    hep_tls_ca: Path | None = None
+    """PEM file with the authorities that collectors' certificates must come from; the system's
+    unless given."""
+
+    hep_tls_certificate: Path | None = None
+    """PEM file with the certificate to show to collectors that ask for one."""
+
+    hep_tls_key: Path | None = None
+    """PEM file with its private key, where the certificate's file does not hold it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [hep_id.name for hep_id in self.hep_ids]
+        for name in names:
+            if name is not None and names.count(name) > 1:
+                raise ValueError(f"hep_id {name!r} is defined twice; names are to be unique")
+        if self.hep_tls_key is not None and self.hep_tls_certificate is None:
+            raise ValueError("hep_tls_key needs hep_tls_certificate, which it belongs to")
+        return self
+
+    @property
+    def hep_ids(self) -> tuple[HepId, ...]:
+        """The destinations, parsed."""
+        return tuple(self.parsed(each) for each in self.hep_id)
+
+    def parsed(self, hep_id: HepId | str) -> HepId:
+        """A destination, with the configured port where it names none.
+
+        Raises:
+            HepIdError: it is none.
+        """
+        return hep_id if isinstance(hep_id, HepId) else HepId.parse(hep_id, self.hep_port)
+
+    @property
+    def auth_key(self) -> bytes | None:
+        """The authenticate key."""
+        return self.hep_auth_key.get_secret_value().encode() if self.hep_auth_key else None
+
+    def sender_settings(self, destination: HepId) -> SenderSettings:
+        """How hard it is tried to reach a destination.
+
+        Raises:
+            ConfigurationError: a certificate cannot be used.
+        """
+        spool = self.hep_spool
+        if spool is not None:
+            # A spool has one sender; the place is to survive a change of the name.
+            spool /= f"{destination.host}_{destination.port}_{destination.transport}"
+        return SenderSettings(
+            queue_limit=self.hep_queue_packets,
+            queue_limit_bytes=self.hep_queue_bytes,
+            when_full=self.hep_when_full,
+            connect_timeout=self.hep_connect_timeout / 1000,
+            retry_first=self.hep_retry_first / 1000,
+            retry_longest=self.hep_retry_longest / 1000,
+            tls=self.tls if destination.transport == "tls" else None,
+            when_too_long=self.hep_when_too_long,
+            spool=spool,
+            spool_limit_bytes=self.hep_spool_bytes,
+        )
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """How collectors are checked, and what is shown to them.
+
+        Raises:
+            ConfigurationError: a file cannot be used.
+        """
+        context = client_context(self.hep_tls_ca)
+        if self.hep_tls_certificate is not None:
+            load_certificate(context, self.hep_tls_certificate, self.hep_tls_key)
+        return context
+
+
+class TracePointSettings(Section):
+    """What is traced to one destination, or to one group of them."""
+
+    trace_destination: Names = ()
+    """Names of hep_ids, or whole HEP ids; without one, nothing is traced."""
+
+    trace_distribution: Distribution = "duplicate"
+    """With several: to all of them, to the first that is there (``failover``), or one by
+    correlation id (``balanced``)."""
+
+    trace_filter_route: str | None = None
+    """The route that decides, once a connection, whether it is traced."""
+
+    script: Path | None = None
+    """The file that holds the route: a script of routes, or an ``opensips.cfg``."""
+
+    trace_filter: str | None = None
+    """A filter in Python instead of a route: ``MODULE:FUNCTION``, called with the connection."""
+
+    trace_events: bool = True
+    """Whether what happens to connections is traced."""
+
+    trace_sip: bool = False
+    """Whether SIP messages are traced too."""
+
+    trace_sample: Share = 1.0
+    """Share of calls whose messages are traced, 0 to 1; chosen by Call-ID, so whole calls."""
+
+    trace_methods: Names = ()
+    """SIP methods that are traced, requests and responses; all where there are none."""
+
+    trace_correlation_headers: Names = ()
+    """Headers whose value stands in place of the Call-ID as correlation id, such as ``X-CID``."""
+
+    trace_call_logs: int = Field(default=CALL_LOGS, ge=0, le=1000)
+    """Calls that get a log line when a connection that they use fails or ends; 0 for none."""
+
+    @model_validator(mode="after")
+    def _check_filter(self) -> Self:
+        if self.trace_filter is not None and self.script is not None:
+            raise ValueError("trace_filter and script are both set; one filter decides")
+        return self
+
+
+class AlsoSettings(TracePointSettings):
+    """``[[tracing.also]]``: one more destination, with a filter and a format of its own."""
+
+    trace_destination: Names = Field(min_length=1)
+    """As above; needed here."""
+
+    homer5_on: bool | None = None
+    """As in ``[hep]``, which it takes the place of."""
+
+
+class Tracing(TracePointSettings):
+    """``[tracing]``: what is traced, and to where."""
+
+    trace_on: bool = False
+    """Whether tracing is on at the start."""
+
+    trace_mask_headers: Names = HEADERS
+    """Headers of a handshake whose values are not told; ``*`` stands for any characters."""
+
+    trace_mask_parameters: Names = PARAMETERS
+    """Query parameters whose values are not told; ``*`` stands for any characters."""
+
+    trace_mask_sip: Scope = "tokens"
+    """Which credentials in ``Authorization`` and ``Proxy-Authorization`` of SIP messages are not
+    told: ``tokens`` (all but Digest), ``all``, or ``none``."""
+
+    also: tuple[AlsoSettings, ...] = ()
+    """More destinations."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        points: tuple[TracePointSettings, ...] = (self, *self.also)
+        for point in points:
+            if point.trace_filter_route is not None and self.script_of(point) is None:
+                raise ValueError(
+                    f"trace_filter_route {point.trace_filter_route!r} needs script, the file that"
+                    " holds the route"
+                )
+        return self
+
+    @property
+    def masking(self) -> Masking:
+        """What keeps credentials out of traces and logs."""
+        return Masking(self.trace_mask_headers, self.trace_mask_parameters)
+
+    def script_of(self, point: TracePointSettings) -> Path | None:
+        """The file with a destination's filter route: its own, or else the common one."""
+        if point.script is not None or point.trace_filter is not None:
+            return point.script
+        return self.script if point is self or point.trace_filter_route is not None else None
+
+    def settings_of(self, point: TracePointSettings, hep: Hep, version: int) -> TraceSettings:
+        """How events are written for one destination."""
+        homer5 = point.homer5_on if isinstance(point, AlsoSettings) else None
+        return TraceSettings(
+            packets=PacketSettings(
+                version=version,
+                capture_id=hep.hep_capture_id,
+                ip_protocol=IP_PROTOCOLS[hep.hep_ip_protocol],
+                auth_key=hep.auth_key,
+            ),
+            homer5=hep.homer5_on if homer5 is None else homer5,
+            homer5_delimiter=hep.homer5_delim,
+            masking=self.masking,
+            mask_sip=self.trace_mask_sip,
+            trace_events=point.trace_events,
+            trace_sip=point.trace_sip,
+            messages=MessageRules(
+                sample=point.trace_sample,
+                methods=frozenset(point.trace_methods),
+                correlation_headers=point.trace_correlation_headers,
+            ),
+            call_logs=point.trace_call_logs,
+        )

@@ -1,0 +1,221 @@
+"""What happened to connections, counted: a subscriber of the bus, without I/O.
+
+Four events a connection are listened to and none a message: what a connection sent and received
+is in its `Closed`, and whoever reads adds what the living ones have so far.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from sipws.bus import Bus
+from sipws.events import (
+    Accepted,
+    Closed,
+    Connected,
+    ConnectFailed,
+    ErrorOccurred,
+    HandshakeFailed,
+    Probe,
+    Side,
+    value,
+)
+from sipws.metrics.prometheus_text import Family, Histogram
+
+ACCEPTED: Final = "accepted"
+"""The result of a handshake that succeeded; any other is the `ErrorKind` that it failed with."""
+
+_BY_PEER: Final = (Side.PEER.value, ACCEPTED)
+_BY_US: Final = (Side.LOCAL.value, ACCEPTED)
+
+LAG_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Seconds. Timers have a resolution of 1 ms; SIP retransmits after 500 ms (RFC 3261 T1)."""
+
+
+@value
+class Traffic:
+    """What connections have carried."""
+
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(
+            self.messages_in + other.messages_in,
+            self.messages_out + other.messages_out,
+            self.bytes_in + other.bytes_in,
+            self.bytes_out + other.bytes_out,
+        )
+
+
+class Counts:
+    """Counts what the bus tells from the moment it is made.
+
+    Args:
+        bus: where the events come from.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        # Keys are plain text: an enumeration's hash is computed in Python each time.
+        self.handshakes: Counter[tuple[str, str]] = Counter()
+        """Opening handshakes by who connected and by result."""
+        self.failed_connects: Counter[str] = Counter()
+        """Connections that we tried to open and that did not come up, by kind."""
+        self.closes: Counter[tuple[str, str]] = Counter()
+        """Connections that were open and are gone, by `code_label` and by who ended them."""
+        self.errors: Counter[str] = Counter()
+        """Errors on open connections, by kind."""
+        self.probes: Counter[str] = Counter()
+        """Connections that were no attempt to connect, by `Probe`."""
+        self.seconds = 0.0
+        """How long the connections in ``closes`` lasted, added up."""
+        self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
+        bus.accepted.subscribe(self._accepted)
+        bus.connected.subscribe(self._connected)
+        bus.connect_failed.subscribe(self._connect_failed)
+        bus.handshake_failed.subscribe(self._handshake_failed)
+        bus.error_occurred.subscribe(self._error_occurred)
+        bus.closed.subscribe(self._closed)
+
+    def _accepted(self, event: Accepted) -> None:
+        self.handshakes[_BY_PEER] += 1
+
+    def _connected(self, event: Connected) -> None:
+        self.handshakes[_BY_US] += 1
+
+    def _connect_failed(self, event: ConnectFailed) -> None:
+        self.failed_connects[event.kind.value] += 1
+
+    def _handshake_failed(self, event: HandshakeFailed) -> None:
+        self.handshakes[event.connection.opened_by.value, event.kind.value] += 1
+
+    def _error_occurred(self, event: ErrorOccurred) -> None:
+        self.errors[event.kind.value] += 1
+
+    def _closed(self, event: Closed) -> None:
+        if event.accepted:
+            self.closes[code_label(event.code), event.closed_by.value] += 1
+            self.seconds += event.duration
+        elif event.probe is not None:
+            self.probes[event.probe.value] += 1
+        self._messages_in += event.messages_in
+        self._messages_out += event.messages_out
+        self._bytes_in += event.bytes_in
+        self._bytes_out += event.bytes_out
+
+    @property
+    def traffic(self) -> Traffic:
+        """What all connections that are gone have carried, refused ones included."""
+        return Traffic(self._messages_in, self._messages_out, self._bytes_in, self._bytes_out)
+
+    def families(self, alive: Traffic) -> Iterator[Family]:
+        """The counts as metrics.
+
+        Args:
+            alive: what the connections have carried that are not gone.
+        """
+        handshakes = Family(
+            "sipws_handshakes_total",
+            "counter",
+            "Opening handshakes by who connected (the peer, or we: local) and by result: accepted,"
+            " or the kind of error that it failed with.",
+        )
+        # From the start at 0, or the first one would not show as a rise.
+        for (side, result), count in sorted(({_BY_PEER: 0} | self.handshakes).items()):
+            handshakes.add(count, opened_by=side, result=result)
+        yield handshakes
+
+        probes = Family(
+            "sipws_probes_total",
+            "counter",
+            "Connections that were no attempt to connect, such as health checks: without a byte"
+            " (tcp), with a TLS handshake alone (tls), or with a plain HTTP request (http).",
+        )
+        for probe in Probe:
+            probes.add(self.probes[probe.value], kind=probe.value)
+        yield probes
+
+        connects = Family(
+            "sipws_failed_connects_total",
+            "counter",
+            "Connections that we tried to open and that did not come up, by kind of error.",
+        )
+        for kind, count in sorted(self.failed_connects.items()):
+            connects.add(count, kind=kind)
+        yield connects
+
+        closes = Family(
+            "sipws_connection_closes_total",
+            "counter",
+            "Connections that were open and ended, by close code and by who ended them.",
+        )
+        for (code, by), count in sorted(self.closes.items()):
+            closes.add(count, code=code, by=by)
+        yield closes
+
+        errors = Family(
+            "sipws_connection_errors_total", "counter", "Errors on open connections by kind."
+        )
+        for kind, count in sorted(self.errors.items()):
+            errors.add(count, kind=kind)
+        yield errors
+
+        yield Family(
+            "sipws_connection_duration_seconds_total",
+            "counter",
+            "How long the connections that ended were open, added up.",
+        ).add(self.seconds)
+        total = self.traffic + alive
+        yield (
+            Family("sipws_messages_total", "counter", "WebSocket messages, keep-alives included.")
+            .add(total.messages_in, direction="in")
+            .add(total.messages_out, direction="out")
+        )
+        yield (
+            Family(
+                "sipws_bytes_total",
+                "counter",
+                "Bytes of connections before TLS, handshakes and frame headers included.",
+            )
+            .add(total.bytes_in, direction="in")
+            .add(total.bytes_out, direction="out")
+        )
+
+
+def code_label(code: int) -> str:
+    """A close code as a label: the registered ones as they are, the others by their range.
+
+    A peer may send any of 3,000 codes (RFC 6455 section 7.4.2), and each would be a time series.
+    """
+    if 1000 <= code <= 1015:
+        return str(code)
+    return f"{code // 1000}xxx" if 3000 <= code <= 4999 else "other"
+
+
+class Lag:
+    """How late the event loop is, in buckets."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(LAG_BOUNDS) + 1)
+        self._total = 0.0
+        self.longest = 0.0
+        """Seconds, ever."""
+
+    def observe(self, seconds: float) -> None:
+        """Note that something was done so much later than it was due."""
+        seconds = max(0.0, seconds)
+        self._counts[bisect_left(LAG_BOUNDS, seconds)] += 1
+        self._total += seconds
+        self.longest = max(self.longest, seconds)
+
+    def family(self) -> Family:
+        """The lag as a metric."""
+        histogram = Histogram(LAG_BOUNDS, tuple(self._counts), self._total)
+        return Family(
+            "sipws_event_loop_lag_seconds",
+            "histogram",
+            "How much later than due the event loop ran a timer, looked at twice a second.",
+        ).add(histogram)

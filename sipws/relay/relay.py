@@ -1,0 +1,199 @@
+"""Connections relayed to a server that speaks SIP over WebSocket itself, one for each client.
+
+SIP is not touched: what comes on one connection goes out on the other, text as text and binary as
+binary, in order. Because each client has a connection of its own to the server, Via, Contact and
+flow stay right without a word changed. Pings, close handshakes and the keep-alives of RFC 5626
+(section 4.4.1: they ask about the flow to the next hop, which is us) are each connection's own.
+"""
+
+import asyncio
+import logging
+import math
+import ssl
+import time
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast, get_args
+
+from websockets.frames import CloseCode
+
+from sipws.address import Listener
+from sipws.admission.admission import Admission
+from sipws.bus import Bus
+from sipws.errors import ConnectError, TransportError
+from sipws.events import ErrorKind, Event, MessageReceived, MessageSent
+from sipws.relay.close_codes import Farewell, of_failure
+from sipws.relay.forwarding import destination_for, offer_for
+from sipws.relay.relay_legs import ClientLeg, Leg, Pair, UpstreamLeg
+from sipws.transport.descriptors import LOOK_INTERVAL
+from sipws.transport.dialer import Dialer
+from sipws.transport.flow_context import AcceptedSocket, FlowContext
+from sipws.ws.destination import Destination
+from sipws.ws.handshake import Refusal
+
+if TYPE_CHECKING:
+    from sipws.transport.flow import Flow
+
+log = logging.getLogger(__name__)
+
+
+class Relay:
+    """Relays what a server's clients send, and what is sent to them; `Server` takes it.
+
+    Example::
+
+        async with Server(["wss:*:443"], relay=Relay("ws://127.0.0.1:5062"), tls=certificates):
+            await asyncio.sleep(3600)
+
+    Args:
+        upstream: the server to relay to; see `sipws.relay.forwarding.destination_for` for its path.
+        tls: the context for a ``wss`` upstream; unless given, one that trusts the system's
+            authorities and checks certificate and name.
+        messages_told: whether messages on connections to the upstream are published too. Those on
+            the clients' always are; off, each message is traced once.
+
+    Raises:
+        AddressError: the upstream does not parse.
+    """
+
+    def __init__(
+        self,
+        upstream: Destination | str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        messages_told: bool = True,
+    ) -> None:
+        self.upstream = Destination.parse(upstream) if isinstance(upstream, str) else upstream
+        """Where to, as configured."""
+        self.reachable: bool | None = None
+        """Whether the upstream was there at the latest connect; None before the first."""
+        self._tls = tls
+        self._silent_until = 0.0
+        self._messages_told = messages_told
+        self._dialer: Dialer | None = None
+        self._monotonic: Callable[[], float] = time.monotonic
+        # The upstream answered 503 with Retry-After: until then it is not asked again.
+        self._asked_until = -math.inf
+        self._dials: set[asyncio.Task[None]] = set()
+
+    def bind(self, shared: FlowContext) -> None:
+        """Take what the connections of the server share, which those to the upstream share too.
+
+        Raises:
+            TransportError: it relays for another server already.
+        """
+        if self._dialer is not None:
+            raise TransportError("a relay is for one server; make another one for this server")
+        context = FlowContext(
+            bus=shared.bus if self._messages_told else _without_messages(shared.bus),
+            handler=self.carry,
+            limits=shared.limits,
+            registry=shared.registry,
+            clock=shared.clock,
+            monotonic=shared.monotonic,
+            deadlines=shared.deadlines,
+            admission=Admission(),
+        )
+        self._monotonic = shared.monotonic
+        self._dialer = Dialer(context, self._tls)
+
+    def carry(self, flow: "Flow", message: bytes) -> None:
+        """Take a message to the other side; the handler of both."""
+        leg = cast("Leg", flow)
+        leg.pair.carry(leg, message)
+
+    def accept(
+        self, listener: Listener, shared: FlowContext, arrived: AcceptedSocket | None = None
+    ) -> ClientLeg:
+        """A flow for a client that has come."""
+        return ClientLeg(listener, shared, arrived, dial=self._dial, refusal=self._unwanted())
+
+    def _unwanted(self) -> Refusal | None:
+        """Why a client is refused at once; None where the upstream is asked."""
+        left = self._asked_until - self._monotonic()
+        if left <= 0:
+            return None
+        return Refusal(
+            ErrorKind.UPSTREAM_FAILED,
+            "the upstream takes no connections for a while",
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            (("Retry-After", str(math.ceil(left))),),
+        )
+
+    async def aclose(self) -> None:
+        """Give up connects that are under way."""
+        dials = list(self._dials)
+        for dial in dials:
+            dial.cancel()
+        await asyncio.gather(*dials, return_exceptions=True)
+
+    def _dial(self, pair: Pair) -> "asyncio.Task[None]":
+        if self._dialer is None:
+            raise TransportError("a relay needs a server: Server(..., relay=...)")
+        dial = asyncio.get_running_loop().create_task(self._connect(self._dialer, pair))
+        self._dials.add(dial)
+        dial.add_done_callback(self._dials.discard)
+        return dial
+
+    async def _connect(self, dialer: Dialer, pair: Pair) -> None:
+        client = pair.client.connection
+        try:
+            await dialer.connect(
+                destination_for(self.upstream, client),
+                offer_for(client, pair.subprotocols),
+                client.listener,
+                partial(UpstreamLeg, pair),
+            )
+        except ConnectError as exc:
+            told = of_failure(exc)
+            # A 429 may be about this one client; a 503 is about the server.
+            if exc.status == HTTPStatus.SERVICE_UNAVAILABLE and exc.retry_after:
+                self._asked_until = self._monotonic() + exc.retry_after
+            # A server that will not have this one client is there for all others.
+            self._note(None if told.code == CloseCode.POLICY_VIOLATION else exc)
+            pair.failed(exc.detail, told)
+        except Exception as exc:
+            # A client is not to wait for what will never be.
+            log.exception("connecting to the upstream for %s failed", client.peer)
+            told = Farewell(CloseCode.INTERNAL_ERROR, "internal error")
+            pair.failed(f"{type(exc).__name__}: {exc}", told)
+        else:
+            self._asked_until = -math.inf
+            self._note(None)
+
+    def _note(self, exc: ConnectError | None) -> None:
+        """Log when the upstream goes and when it comes back, not each client that finds it so."""
+        if exc is not None and exc.kind is ErrorKind.OUT_OF_RESOURCES:
+            # What this machine lacks says nothing of the upstream.
+            if (now := time.monotonic()) >= self._silent_until:
+                self._silent_until = now + LOOK_INTERVAL
+                log.error(
+                    "this machine cannot open more connections to %s: %s; clients that find it so"
+                    " are closed. %s",
+                    self.upstream.shown,
+                    exc.detail,
+                    exc.remedy,
+                )
+            return
+        before, self.reachable = self.reachable, exc is None
+        if exc is not None and before is not False:
+            log.warning(
+                "no connection to the upstream %s (%s): %s; %s; clients are closed until there is"
+                " one",
+                self.upstream.shown,
+                exc.kind,
+                exc.detail,
+                exc.remedy,
+            )
+        elif exc is None and before is False:
+            log.info("there are connections to the upstream %s again", self.upstream.shown)
+
+
+def _without_messages(bus: Bus) -> Bus:
+    """A bus whose events are published on another, but for messages."""
+    own = Bus()
+    for event_type in get_args(Event):
+        if event_type not in (MessageReceived, MessageSent):
+            own.hook(event_type).subscribe(bus.publish)
+    return own

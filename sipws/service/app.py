@@ -1,0 +1,207 @@
+"""The program put together: transport, responder and tracing, from one configuration.
+
+Nothing imports this but the commands. Everything that can be wrong with a configuration is found
+by `sipws.config.resolved.ResolvedConfig.of`, before a socket is opened.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Self
+
+from sipws.bus import Bus
+from sipws.config.resolved import Filter, ResolvedConfig
+from sipws.control import mi
+from sipws.control.server import ControlServer
+from sipws.errors import ConfigurationError
+from sipws.metrics.counters import Counts, Lag
+from sipws.metrics.lag_sampler import LagSampler
+from sipws.relay.relay import Relay
+from sipws.service import responder
+from sipws.service.commands import methods_of
+from sipws.service.http_pages import pages_of
+from sipws.service.systemd import Assigned
+from sipws.service.traces import Traces
+from sipws.tracing.tracer import Tracer
+from sipws.transport import descriptors
+from sipws.transport.flow_context import Handler
+from sipws.transport.server import Server
+
+log = logging.getLogger(__name__)
+
+
+class Application:
+    """A server with its responder and its tracing, from start to orderly end.
+
+    Args:
+        resolved: a checked configuration.
+        handler: what answers SIP messages, where there is no upstream that does; the built-in
+            responder unless given.
+        sockets: those that are bound already, by whose they are; the others are opened.
+    """
+
+    def __init__(
+        self,
+        resolved: ResolvedConfig,
+        handler: Handler = responder.answer,
+        *,
+        sockets: Assigned | None = None,
+    ) -> None:
+        transport = resolved.config.transport
+        sockets = sockets or Assigned()
+        self.resolved = resolved
+        self.bus = Bus()
+        self.relay = _relay(resolved)
+        """Takes messages to the upstream, where there is one."""
+        self.server = Server(
+            transport.listeners,
+            handler,
+            relay=self.relay,
+            bus=self.bus,
+            limits=transport.limits,
+            rules=replace(transport.rules, max_connections=most_connections(resolved)),
+            tls=resolved.certificates,
+            compression=transport.permessage_deflate,
+            health_path=transport.health_path,
+            inherited=sockets.listeners,
+        )
+        self._control_socket = sockets.control
+        self.traces = Traces(self.bus)
+        self.control: ControlServer | None = None
+        self.counts = Counts(self.bus)
+        self.lag = Lag()
+        self.started = time.time()
+        """In seconds since the epoch."""
+        self.started_monotonic = time.monotonic()
+        """The same moment on the clock that nobody sets."""
+        self.unready: str | None = "starting"
+        """Why nobody is to be sent here; None while there is no reason."""
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Start.
+
+        Raises:
+            TransportError: a listener cannot be opened.
+            ConfigurationError: ``hep_spool`` cannot be used.
+        """
+        async with AsyncExitStack() as stack:
+            # Tracing comes first, or it would miss the first connections; it ends last, when
+            # the last connection has been closed and there is nothing left to trace.
+            await self._start_tracing(stack)
+            # The control interface outlives the server, to say that it stops.
+            await self._start_control(stack)
+            await stack.enter_async_context(LagSampler(self.lag))
+            transport = self.resolved.config.transport
+            await self.server.start()
+            stack.push_async_callback(
+                self.server.aclose,
+                grace=transport.shutdown_grace / 1000,
+                spread=transport.shutdown_spread / 1000,
+            )
+            self._stack = stack.pop_all()
+        self.unready = None
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close every connection, then send what is left to trace."""
+        self.unready = "stopping"
+        await self._stack.aclose()
+
+    async def _start_control(self, stack: AsyncExitStack) -> None:
+        control = self.resolved.config.control
+        if control.address is None:
+            return
+        self.control = ControlServer(
+            control.address,
+            partial(mi.reply, methods=methods_of(self)),
+            control.secret,
+            metrics_token=control.metrics_secret,
+            pages=pages_of(self),
+            inherited=self._control_socket,
+        )
+        await stack.enter_async_context(self.control)
+
+    async def _start_tracing(self, stack: AsyncExitStack) -> None:
+        points = await stack.enter_async_context(self.traces)
+        await points.open(self.resolved.points, on=self.resolved.config.tracing.trace_on)
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """The tracer of the first configured destination."""
+        points = self.traces.configured
+        return points[0].tracer if points else None
+
+    def start_trace(self, trace_id: str, uri: str, filters: Sequence[str]) -> None:
+        """Trace to one more destination; see `Traces.start`."""
+        hep_settings, tracing = self.resolved.config.hep, self.resolved.config.tracing
+        settings = tracing.settings_of(tracing, hep_settings, version=3)
+        connections = [flow.connection for flow in self.server.flows]
+        self.traces.start(trace_id, uri, filters, settings, connections)
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the filter and the certificates anew; connections that stand keep what they have.
+
+        What is wrong keeps its old state, and does not keep the other from being taken.
+
+        Returns:
+            what is allowed in the new filter but most likely not meant.
+
+        Raises:
+            ConfigurationError: what is wrong, and that its old state stays.
+        """
+        problems: list[str] = []
+        warnings: tuple[str, ...] = ()
+        try:
+            warnings = self.reload_filter()
+        except ConfigurationError as exc:
+            problems.append(f"the new filter is refused, the old one stays:\n{exc}")
+        try:
+            self.reload_certificates()
+        except ConfigurationError as exc:
+            problems.append(f"the new certificates are refused, the old ones stay:\n{exc}")
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+        return warnings
+
+    def reload_filter(self) -> tuple[str, ...]:
+        """Read the filter anew; see `reload`."""
+        config = self.resolved.config
+        # All are read before the first is replaced: one that is refused keeps all the old ones.
+        chosen = [Filter.of(config, resolved.point) for resolved in self.resolved.points]
+        # What has happened until now is still for the old ones.
+        self.traces.bus.flush()
+        for point, each in zip(self.traces.configured, chosen, strict=True):
+            point.tracer.decide = each.decide
+        log.info("the filter is read anew")
+        warnings = (text for each in chosen or [Filter.of(config)] for text in each.warnings)
+        return tuple(dict.fromkeys(warnings))
+
+    def reload_certificates(self) -> None:
+        """Read the certificates anew; see `reload`."""
+        if self.resolved.certificates is not None:
+            self.resolved.certificates.reload()
+            log.info("the certificates are read anew")
+            for warning in self.resolved.certificates.warnings:
+                log.warning("%s", warning)
+
+
+def room_for_connections(resolved: ResolvedConfig) -> int:
+    """How many connections the descriptors of this process are enough for."""
+    relayed = resolved.config.upstream.destination is not None
+    return descriptors.connections_within(descriptors.limit(), relayed=relayed)
+
+
+def most_connections(resolved: ResolvedConfig) -> int:
+    """How many connections this process takes: what is configured, or what it has room for."""
+    return resolved.config.transport.max_connections or room_for_connections(resolved)
+
+
+def _relay(resolved: ResolvedConfig) -> Relay | None:
+    settings = resolved.config.upstream
+    if (destination := settings.destination) is None:
+        return None
+    return Relay(destination, tls=resolved.upstream_tls, messages_told=settings.upstream_trace_sip)

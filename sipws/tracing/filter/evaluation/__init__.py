@@ -1,0 +1,4 @@
+"""From a tree to a decision: compiler, values, variables, transformations.
+
+It may import `sipws.tracing.filter.syntax`.
+"""

@@ -1,0 +1,337 @@
+"""The functions that a filter route can call: those of OpenSIPS' core."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sipws.tracing.filter.bounds import LONGEST_HOST, MAX_TEXT
+from sipws.tracing.filter.evaluation.run import Getter, Run, Scope, Step, weight_of
+from sipws.tracing.filter.evaluation.values import (
+    FAILED,
+    address_of,
+    number_of,
+    printed,
+    shown,
+    text_of,
+)
+from sipws.tracing.filter.evaluation.variables import PLAIN, compile_target, compile_variable
+from sipws.tracing.filter.syntax import nodes
+from sipws.tracing.filter.syntax.pseudo import Problem, parse_format
+from sipws.tracing.filter.syntax.source import nearest
+
+PARAMETERS: Final = {
+    # S a text, I an integer, V a variable, F a fixed text; small letters may be left out.
+    "is_myself": "Si",
+    "setflag": "F",
+    "resetflag": "F",
+    "isflagset": "F",
+    "setbflag": "Fi",
+    "resetbflag": "Fi",
+    "isbflagset": "Fi",
+    "pv_printf": "VS",
+    "get_timestamp": "VV",
+    "script_trace": "isf",
+}
+"""The functions of the core that work without a SIP message."""
+
+WITHOUT_EFFECT: Final = {
+    "add_local_rport": "",
+    "append_branch": "ss",
+    "cache_add": "SSIIv",
+    "cache_counter_fetch": "SSV",
+    "cache_fetch": "SSV",
+    "cache_raw_query": "SSs",
+    "cache_remove": "SS",
+    "cache_store": "SSSi",
+    "cache_sub": "SSIIv",
+    "construct_uri": "SsSssV",
+    "force_rport": "",
+    "force_tcp_alias": "i",
+    "forward": "s",
+    "isdsturiset": "",
+    "next_branches": "",
+    "prefix": "S",
+    "raise_event": "Svv",
+    "remove_branch": "I",
+    "resetdsturi": "",
+    "revert_uri": "",
+    "rewritehost": "S",
+    "rewritehostport": "S",
+    "rewriteport": "S",
+    "rewriteuri": "S",
+    "rewriteuser": "S",
+    "rewriteuserpass": "S",
+    "send": "Ss",
+    "serialize_branches": "Ii",
+    "set_advertised_address": "S",
+    "set_advertised_port": "S",
+    "setdsturi": "S",
+    "sethost": "S",
+    "sethostport": "S",
+    "setport": "S",
+    "seturi": "S",
+    "setuser": "S",
+    "setuserpass": "S",
+    "strip": "I",
+    "strip_tail": "I",
+    "subscribe_event": "SSi",
+}
+"""The functions of the core that change or send a SIP message, or talk to what is not there:
+OpenSIPS starts with them, and they do nothing here."""
+
+_FALSE: Final = frozenset({"isdsturiset", "next_branches", "cache_fetch", "cache_counter_fetch"})
+
+NEEDS_MESSAGE: Final = frozenset(
+    """
+    acc_db_request acc_log_request add_body add_path append_hf append_to_reply append_urihf
+    async b2b_init_request codec_delete codec_exists consume_credentials create_dialog
+    db_is_user_in do_routing ds_mark_dst ds_next_dst ds_select_domain ds_select_dst
+    engage_media_proxy fix_nated_contact fix_nated_register fix_nated_sdp from_gw
+    get_dialog_info handle_publish has_body has_totag is_audio_on_hold is_caller_registered
+    is_from_local is_method is_present_hf is_privacy is_uri_host_local launch lb_start
+    load_balance lookup loose_route match_dialog mf_process_maxfwd_header mid_registrar_save
+    nat_uac_test proxy_authorize proxy_challenge record_route registered remove_body_part
+    remove_hf rtpengine_answer rtpengine_delete rtpengine_manage rtpengine_offer
+    rtpproxy_answer rtpproxy_engage rtpproxy_offer rtpproxy_unforce save search search_append
+    send_reply sip_trace sipmsg_validate sl_reply_error sl_send_reply subst subst_body
+    t_anycast_replicate t_check_trans t_flush_flags t_inject_branches t_local_replied
+    t_newtran t_on_branch t_on_failure t_on_reply t_relay t_reply t_wait_for_new_branches
+    t_was_cancelled topology_hiding trace uac_auth uac_replace_from uac_replace_to
+    use_media_proxy validate_dialog www_authorize www_challenge
+    """.split()  # noqa: SIM905 - a list of words reads better than a column of quotes
+)
+"""Functions of modules that work on a SIP message."""
+
+OTHERS: Final = {
+    "avp_db_query": "avpops",
+    "avp_db_load": "avpops",
+    "avp_db_store": "avpops",
+    "cfg_validate": "cfgutils",
+    "check_address": "permissions",
+    "check_source_address": "permissions",
+    "get_source_group": "permissions",
+    "is_domain_local": "domain",
+    "lua_exec": "lua",
+    "perl_exec": "perl",
+    "python_exec": "python",
+    "rest_get": "rest_client",
+    "rest_post": "rest_client",
+    "rl_check": "ratelimit",
+    "pike_check_req": "pike",
+    "sleep": "cfgutils",
+    "usleep": "cfgutils",
+    "strings_share_prefix": "cfgutils",
+    "rand_event": "cfgutils",
+    "sql_query": "sqlops",
+    "update_stat": "statistics",
+}
+"""Functions of modules that work without one, and their module."""
+
+_LEVELS: Final = {
+    "A": "ALERT",
+    "C": "CRIT",
+    "E": "ERR",
+    "W": "WARN",
+    "N": "NOTICE",
+    "I": "INFO",
+    "D": "DBG",
+}
+"""By the third letter, as in ``L_INFO``: OpenSIPS looks at no other."""
+
+
+def compile_call(node: nodes.Call, scope: Scope) -> Step:
+    """The closure of a call. Errors are reported to the scope."""
+    name = node.function
+    parameters = PARAMETERS.get(name, WITHOUT_EFFECT.get(name))
+    if parameters is None:
+        scope.error(node.at, _unknown(name))
+        return lambda run: 1
+    fewest = sum(letter.isupper() for letter in parameters)
+    count = len(node.arguments)
+    if not fewest <= count <= len(parameters):
+        most = len(parameters)
+        wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        scope.error(node.at, f"{name}() takes {wanted} argument{'s' * (most != 1)}, not {count}")
+        return lambda run: 1
+    made = [
+        _argument(argument, letter, name, number, scope, node.at)
+        for number, (argument, letter) in enumerate(
+            zip(node.arguments, parameters, strict=False), start=1
+        )
+    ]
+    if name in WITHOUT_EFFECT:
+        code = -1 if name in _FALSE else 1
+        return lambda run: code
+    return _CALLS[name](*made)
+
+
+def compile_format(text: str, scope: Scope, at: int) -> Getter:
+    """A text with variables in it, filled in. Errors are reported to the scope."""
+    try:
+        parts = parse_format(text, at)
+    except Problem as exc:
+        scope.error(at, str(exc))
+        return lambda run: ""
+    if all(isinstance(part, str) for part in parts):
+        return lambda run: text
+    getters: list[Getter] = [_part(part, scope) for part in parts]
+
+    def filled(run: Run) -> str:
+        found, left = [], MAX_TEXT
+        for get in getters:
+            value = get(run)
+            if value is not FAILED:
+                part = printed(value)[:left]
+                found.append(part)
+                left -= len(part)
+        filled = "".join(found)
+        run.made(filled)
+        return filled
+
+    return filled
+
+
+def _part(part: str | nodes.Variable, scope: Scope) -> Getter:
+    if isinstance(part, str):
+        return lambda run: part
+    return compile_variable(part, scope)[0]
+
+
+def compile_log(node: nodes.Log, scope: Scope) -> Step:
+    """The closure of ``xlog`` and its like."""
+    if node.function == "error":
+        return lambda run: 1
+    if node.function == "log":
+        text, level = node.text.value, "" if node.level is None else shown(node.level.value)
+        return _log(lambda run: text, level)
+    if not node.text.value:
+        scope.error(node.text.at, f"{node.function}() needs a text, and this one is empty")
+    level = "DBG" if node.function == "xdbg" else "ERR"
+    if isinstance(node.level, nodes.Text):
+        written = node.level.value
+        if written.startswith("$"):
+            compile_format(written, scope, node.level.at)
+        elif written[2:3] not in _LEVELS:
+            hint = nearest(written, [f"L_{name}" for name in _LEVELS.values()])
+            scope.error(node.level.at, f"{written!r} is no level of a log{hint}")
+        level = _LEVELS.get(written[2:3], written)
+    return _log(compile_format(node.text.value, scope, node.text.at), level)
+
+
+def _log(get: Getter, level: str) -> Step:
+    def log(run: Run) -> int:
+        # Whether anybody wants to read it makes no difference to the decision.
+        message = f"{level}: {text_of(get(run))}".rstrip("\n")
+        run.hold(weight_of(message))
+        if run.messages is not None:
+            run.messages.append(message)
+        return 1
+
+    return log
+
+
+def _unknown(name: str) -> str:
+    if name in NEEDS_MESSAGE:
+        return f"{name!r} needs a SIP message; a filter route has none"
+    if name in OTHERS:
+        return f"{name!r} is of the module {OTHERS[name]}; a filter route has the core's only"
+    known = (*PARAMETERS, "xlog", "xdbg", "route", "exit", "drop", "return", *WITHOUT_EFFECT)
+    return f"unknown function {name!r}" + nearest(name, known)
+
+
+def _argument(
+    argument: nodes.Argument, letter: str, name: str, number: int, scope: Scope, at: int
+) -> Any:
+    """A getter, a setter for a variable, a fixed text, or None for one left out."""
+    where = f"argument {number} of {name}()"
+    if argument is None or isinstance(argument, nodes.Null):
+        if letter.isupper():
+            scope.error(at, f"{where} cannot be left out")
+        return None
+    match letter.upper():
+        case "V":
+            if isinstance(argument, nodes.Variable):
+                return compile_target(argument, scope)
+            scope.error(argument.at, f"{where} is a variable")
+        case "F":
+            if isinstance(argument, nodes.Text):
+                return argument.value
+            scope.error(argument.at, f"{where} is a fixed text")
+        case "I":
+            if isinstance(argument, nodes.Variable):
+                return compile_variable(argument, scope)[0]
+            if isinstance(argument, nodes.Number):
+                value = argument.value
+                return lambda run: value
+            scope.error(argument.at, f"{where} is a number or a variable, not a text")
+        case "S":
+            if isinstance(argument, nodes.Variable):
+                return compile_variable(argument, scope)[0]
+            if isinstance(argument, nodes.Text):
+                return compile_format(argument.value, scope, argument.at)
+            scope.error(argument.at, f"{where} is a text or a variable, not a number")
+    return None
+
+
+def _is_myself(host: Getter, port: Getter | None = None) -> Step:
+    def call(run: Run) -> int:
+        subject = run.subject
+        wanted = text_of(host(run))
+        number = number_of(port(run)) if port is not None else 0
+        if not wanted or number is None or len(wanted) > LONGEST_HOST:
+            return -1
+        ours = ((subject.socket_ip, subject.socket_port), *run.own)
+        return 1 if any(_same(wanted, ip) and number in (0, p) for ip, p in ours) else -1
+
+    return call
+
+
+def _same(host: str, other: str) -> bool:
+    address = address_of(host)
+    if address is None:
+        return host.lower() == other.lower()
+    return address == address_of(other)
+
+
+def _set_flag(flag: str, branch: Getter | None = None) -> Step:
+    return lambda run: _mark(run, flag, True)
+
+
+def _reset_flag(flag: str, branch: Getter | None = None) -> Step:
+    return lambda run: _mark(run, flag, False)
+
+
+def _mark(run: Run, flag: str, value: bool) -> int:
+    run.variables[f"#{flag}"] = value
+    return 1
+
+
+def _is_flag_set(flag: str, branch: Getter | None = None) -> Step:
+    return lambda run: 1 if run.variables.get(f"#{flag}") else -1
+
+
+def _print(put: Any, get: Getter) -> Step:
+    return lambda run: 1 if put(run, text_of(get(run)), "=") else -1
+
+
+def _timestamp(seconds: Any, microseconds: Any) -> Step:
+    now, part = PLAIN["Ts"][0], PLAIN["Tsm"][0]
+
+    def call(run: Run) -> int:
+        done = seconds(run, now(run), "=") and microseconds(run, part(run), "=")
+        return 1 if done else -1
+
+    return call
+
+
+_CALLS: Final[dict[str, Callable[..., Step]]] = {
+    "is_myself": _is_myself,
+    "setflag": _set_flag,
+    "resetflag": _reset_flag,
+    "isflagset": _is_flag_set,
+    "setbflag": _set_flag,
+    "resetbflag": _reset_flag,
+    "isbflagset": _is_flag_set,
+    "pv_printf": _print,
+    "get_timestamp": _timestamp,
+    "script_trace": lambda *arguments: lambda run: 1,
+}

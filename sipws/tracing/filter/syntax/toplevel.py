@@ -1,0 +1,291 @@
+"""What stands around the routes: the routes of a script are found among all that a cfg file holds.
+
+Nothing of it is parsed but the routes' brackets, so that a file of thousands of lines costs only
+its scanning.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sipws.tracing.filter.bounds import MAX_FINDINGS, MAX_SCRIPT, MAX_TOKENS
+from sipws.tracing.filter.syntax.lexer import Report, Token, number, tokenize, unquote
+from sipws.tracing.filter.syntax.source import Source, nearest
+
+MAX_INCLUDE_DEPTH: Final = 10
+"""Files within files; OpenSIPS' own bound."""
+
+OTHER_ROUTES: Final = (
+    "branch_route",
+    "error_route",
+    "event_route",
+    "failure_route",
+    "local_route",
+    "onreply_route",
+    "startup_route",
+    "timer_route",
+)
+
+_FILTERS: Final = ("proto_ws", "proto_wss")
+_VALUES: Final = ("STRING", "NUMBER")
+
+PARAMETERS: Final = frozenset(
+    """
+    abort_on_assert advertised_address advertised_port alias auto_aliases auto_scaling_cycle
+    auto_scaling_profile check_via chroot db_default_url db_max_async_connections db_version_table
+    debug debug_mode disable_503_translation disable_core_dump disable_dns_blacklist
+    disable_dns_failover disable_stateless_fwd dns dns_retr_no dns_retr_time dns_servers_no
+    dns_try_ipv6 dns_try_naptr dns_use_search_list dst_blacklist enable_asserts
+    event_pkg_threshold event_shm_threshold exec_dns_threshold exec_msg_threshold fork group
+    children listen log_facility log_level log_name log_prefix log_stderror max_while_loops
+    maxbuffer mcast_loopback mcast_ttl mem_warming mem_warming_pattern_file
+    mem_warming_percentage memdump memlog mhomed mpath open_files_limit pkg_mem poll_method
+    pv_print_buf_size query_buffer_size query_flush_time restart_persistency_cache_file
+    restart_persistency_size rev_dns server_header server_signature shm_mem sip_warning socket
+    stderror_enabled stderror_level_filter stderror_log_format syslog_enabled syslog_facility
+    syslog_level_filter syslog_log_format syslog_name tcp_accept_aliases tcp_connect_timeout
+    tcp_connection_lifetime tcp_keepalive tcp_keepcount tcp_keepidle tcp_keepinterval
+    tcp_max_connections tcp_max_msg_time tcp_no_new_conn_bflag tcp_no_new_conn_rplflag
+    tcp_parallel_handling tcp_socket_backlog tcp_threshold tcp_workers timer_workers tos
+    udp_workers user user_agent_header wdir workdir xlog_buf_size xlog_default_level
+    xlog_force_color xlog_level xlog_print_level
+    """.split()  # noqa: SIM905 - words read better without quotes
+)
+"""What the core can be told, as far as we know: a file that tells it something is a cfg."""
+
+Read = Callable[[str, str, bool], tuple[str, str] | None]
+"""Reads an included file: its name, the file that includes it, and whether it may be missing;
+gives its full name and text, or None."""
+
+
+@dataclass(slots=True)
+class Item:
+    """A route as its tokens."""
+
+    name: str
+    at: int
+    tokens: list[Token]
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a file holds."""
+
+    routes: list[Item] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Kinds of statements that say nothing to a filter route, and how many there are."""
+    filters: list[str] = field(default_factory=list)
+    """The ``trace_filter_route`` of each WebSocket module."""
+    parameters: list[tuple[str, str, str, int]] = field(default_factory=list)
+    """Each ``modparam``: module, parameter, value, position."""
+    sockets: list[int] = field(default_factory=list)
+    """Where each ``socket=`` or ``listen=`` stands."""
+    unknown_lines: int = 0
+    torn: int | None = None
+    """Where a comment, string or variable begins that is never closed: what follows is lost."""
+    is_cfg: bool = False
+    """Whether it holds more than routes: then only the filter routes are ours to judge."""
+
+
+class Reader:
+    """Reads a script and what it includes.
+
+    Args:
+        source: takes in the included files.
+        error: takes a position and what is wrong there.
+        warning: the same for what is allowed.
+        read: reads included files; None: they are passed over.
+    """
+
+    def __init__(self, source: Source, error: Report, warning: Report, read: Read | None) -> None:
+        self._source = source
+        self._error = error
+        self._warning = warning
+        self._read = read
+        self._characters = 0
+        """Of all files so far."""
+        self._doubts: dict[int, tuple[Token, Callable[[str], str]]] = {}
+        """By the number of routes before: the first that seems to be wrong, and how to say it."""
+        self.contents = Contents()
+
+    def run(self, text: str, filename: str) -> Contents:
+        """Find the routes of a file that is the source's first."""
+        self._characters = len(text)
+        if self._characters > MAX_SCRIPT:
+            self._error(0, f"the script has more than {MAX_SCRIPT} characters; shorten it")
+            return self.contents
+        tokens = self._tokens(text, filename, 0, 0)
+        if len(tokens) > MAX_TOKENS:
+            problem = f"the script has more than {MAX_TOKENS} words; shorten it"
+            self._error(tokens[MAX_TOKENS].at, problem)
+        if len(tokens) >= MAX_TOKENS:
+            return self.contents
+        self._cut(tokens)
+        if not self.contents.is_cfg:
+            # In a cfg it may be something of a version that we do not know. In a script the first
+            # thing between two routes that is none is wrong, and what follows its echo.
+            for at, problem in self._first_doubts():
+                self._error(at, problem)
+        return self.contents
+
+    def _tokens(self, text: str, filename: str, start: int, depth: int) -> list[Token]:
+        tokens = tokenize(text, start, self._is_torn, self._warning)
+        if not any(token.text in ("include_file", "import_file") for token in tokens):
+            return tokens
+        out: list[Token] = []
+        index = 0
+        while index < len(tokens):
+            token = tokens[index]
+            index += 1
+            if token.kind != "NAME" or token.text not in ("include_file", "import_file"):
+                out.append(token)
+            elif index < len(tokens) and tokens[index].kind == "STRING":
+                out += self._included(token, unquote(tokens[index].text), filename, depth)
+                index += 1
+            else:
+                self._error(token.at, f"{token.text} needs a file's name in quotes")
+        return out
+
+    def _is_torn(self, at: int, problem: str) -> None:
+        self.contents.torn = at
+        self._error(at, problem)
+
+    def _included(self, word: Token, name: str, filename: str, depth: int) -> list[Token]:
+        if self._read is None:
+            self._warning(word.at, f"{name!r} is not read: only a script in a file can include")
+            self.contents.passed_over[word.text] += 1
+            return []
+        if depth >= MAX_INCLUDE_DEPTH:
+            self._error(word.at, f"files are included more than {MAX_INCLUDE_DEPTH} deep")
+            return []
+        found = self._read(name, filename, word.text == "import_file")
+        if found is None:
+            if word.text == "include_file":
+                self._error(word.at, f"{name!r} cannot be read")
+            return []
+        full_name, text = found
+        self._characters += len(text)
+        if self._characters > MAX_SCRIPT:
+            problem = f"with this file the script has more than {MAX_SCRIPT} characters"
+            self._error(word.at, problem)
+            return []
+        return self._tokens(text, full_name, self._source.add(text, full_name), depth + 1)
+
+    def _cut(self, tokens: list[Token]) -> None:
+        index = 0
+        while index < len(tokens):
+            token = tokens[index]
+            following = tokens[index + 1].kind if index + 1 < len(tokens) else ""
+            if token.kind == "ROUTE" and following in ("_LSQB", "_LBRACE"):
+                end = _end_of_route(tokens, index)
+                name = _name(tokens, index)
+                self.contents.routes.append(Item(name, token.at, tokens[index:end]))
+                index = end
+            elif token.kind == "NAME":
+                index = self._other(tokens, index, following)
+            else:
+                self._doubt(token, lambda word: f"{word!r} stands outside of every route")
+                index = self._end_of_line(tokens, index)
+
+    def _other(self, tokens: list[Token], index: int, following: str) -> int:
+        """Pass over what is no route; gives where it ends."""
+        token = tokens[index]
+        word = token.text
+        if word in OTHER_ROUTES and following in ("_LSQB", "_LBRACE"):
+            end = _end_of_route(tokens, index)
+        elif word == "modparam" and following == "_LPAR":
+            end = _closing(tokens, index + 1)
+            self._modparam(token, [part for part in tokens[index:end] if part.kind in _VALUES])
+        elif word == "loadmodule" and following == "STRING":
+            end = index + 2
+        elif following == "EQUAL" and word in PARAMETERS:
+            if word in ("socket", "listen"):
+                self.contents.sockets.append(token.at)
+            word, end = f"{word} =", self._end_of_line(tokens, index)
+        else:
+            is_parameter = following == "EQUAL"
+            self._doubt(token, _not_a_parameter if is_parameter else _begins_nothing)
+            return self._end_of_line(tokens, index)
+        self.contents.passed_over[word] += 1
+        self.contents.is_cfg = self.contents.is_cfg or word not in OTHER_ROUTES
+        return end
+
+    def _doubt(self, token: Token, say: Callable[[str], str]) -> None:
+        self.contents.unknown_lines += 1
+        if len(self._doubts) < MAX_FINDINGS:
+            self._doubts.setdefault(len(self.contents.routes), (token, say))
+
+    def _first_doubts(self) -> list[tuple[int, str]]:
+        return [(token.at, say(token.text)) for token, say in self._doubts.values()]
+
+    def _modparam(self, word: Token, values: list[Token]) -> None:
+        if len(values) != 3:
+            return
+        module, parameter, value = (
+            unquote(token.text) if token.kind == "STRING" else token.text for token in values
+        )
+        self.contents.parameters.append((module, parameter, value, word.at))
+        if parameter == "trace_filter_route" and any(name in module for name in _FILTERS):
+            self.contents.filters.append(value)
+
+    def _end_of_line(self, tokens: list[Token], index: int) -> int:
+        line = self._source.place(tokens[index].at)[:2]
+        end = index + 1
+        while end < len(tokens) and self._source.place(tokens[end].at)[:2] == line:
+            if _begins_route(tokens, end):
+                break
+            end += 1
+        return end
+
+
+def _not_a_parameter(word: str) -> str:
+    return f"{word!r} is no parameter of OpenSIPS' core{nearest(word, (*PARAMETERS, 'route'))}"
+
+
+def _begins_nothing(word: str) -> str:
+    known = ("route", *OTHER_ROUTES, "modparam", "loadmodule", "include_file")
+    hint = nearest(word, known) or "; routes are written route[NAME] { … }"
+    return f"{word!r} begins nothing that may stand here{hint}"
+
+
+def _name(tokens: list[Token], index: int) -> str:
+    if tokens[index + 1].kind == "_LBRACE" or index + 2 >= len(tokens):
+        return "0"
+    token = tokens[index + 2]
+    if token.kind == "STRING":
+        return unquote(token.text)
+    return str(number(token.text)) if token.kind == "NUMBER" else token.text
+
+
+def _end_of_route(tokens: list[Token], index: int) -> int:
+    """Where a route ends; one that is never closed ends where the next begins."""
+    depth = 0
+    for end in range(index + 1, len(tokens)):
+        kind = tokens[end].kind
+        if kind == "_LBRACE":
+            depth += 1
+        elif kind == "_RBRACE":
+            depth -= 1
+            if depth <= 0:
+                return end + 1
+        elif _begins_route(tokens, end):
+            return end
+    return len(tokens)
+
+
+def _begins_route(tokens: list[Token], index: int) -> bool:
+    """Whether a route begins here: inside of one, ``route`` is followed by another bracket."""
+    token = tokens[index]
+    if token.kind != "ROUTE" and token.text not in OTHER_ROUTES:
+        return False
+    return index + 1 < len(tokens) and tokens[index + 1].kind in ("_LSQB", "_LBRACE")
+
+
+def _closing(tokens: list[Token], index: int) -> int:
+    depth = 0
+    for end in range(index, len(tokens)):
+        depth += (tokens[end].kind == "_LPAR") - (tokens[end].kind == "_RPAR")
+        if depth == 0:
+            return end + 1
+    return len(tokens)

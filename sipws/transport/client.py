@@ -1,0 +1,222 @@
+"""A SIP over WebSocket client: connects on demand, and uses one connection for each destination."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+from weakref import WeakValueDictionary
+
+from websockets.frames import CloseCode
+
+from sipws.address import Listener
+from sipws.bus import Bus
+from sipws.errors import TransportError
+from sipws.events import ErrorKind
+from sipws.limits import Limits
+from sipws.registry import Registry
+from sipws.transport.client_flow import ClientFlow
+from sipws.transport.dialer import Dialer, connect_error
+from sipws.transport.flow import Flow
+from sipws.transport.flow_context import FlowContext, Handler
+from sipws.transport.ping_scheduler import PingScheduler
+from sipws.transport.reconnect import Backoff, KeptConnection
+from sipws.transport.shutdown import orderly_end
+from sipws.ws.client_handshake import Offer
+from sipws.ws.destination import Destination
+from sipws.ws.handshake import SUBPROTOCOL
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A connect under way, and how many wait for it."""
+
+    task: "asyncio.Task[ClientFlow]"
+    waiters: int = 0
+
+
+class Client:
+    """Opens connections and hands each SIP message that comes in on them to a handler.
+
+    Example::
+
+        def answered(flow: Flow, message: bytes) -> None:
+            print(message.decode())
+
+        async with Client(answered) as client:
+            await client.send("wss://sip.example.com/ws", b"OPTIONS sip:example.com SIP/2.0…")
+            await asyncio.sleep(1)
+
+    Args:
+        handler: called with the flow and the message, for each message that is no keep-alive. It
+            must not block; an exception is logged and published as `ErrorOccurred`.
+        bus: where events go; one of its own unless given.
+        limits: what a connection may take.
+        tls: the context for ``wss`` destinations; unless given, one that trusts the system's
+            authorities and checks certificate and name. See `sipws.transport.tls.client_context`.
+        subprotocols: what is offered, in order of preference. With none, none is required: for
+            peers that are no SIP servers.
+        origin: an ``Origin`` header, for servers that insist on one, as OpenSIPS and `sipws run` do
+            unless told otherwise.
+        headers: more headers for upgrade requests, such as ``Authorization``.
+        listener: what connections are opened for, as a definition: a trace filter sees it as
+            ``$socket_in``. Our end of the socket unless given.
+        compression: whether permessage-deflate is offered (RFC 7692).
+
+    Raises:
+        ConfigurationError: a header or a subprotocol that may not be sent, a listener that does
+            not parse.
+        TypeError: the handler is a coroutine function, which would never run.
+    """
+
+    def __init__(
+        self,
+        handler: Handler = lambda flow, message: None,
+        *,
+        bus: Bus | None = None,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        subprotocols: Sequence[str] = (SUBPROTOCOL,),
+        origin: str | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        listener: Listener | str | None = None,
+        compression: bool = False,
+    ) -> None:
+        self.bus = bus or Bus()
+        self.flows: Registry[Flow] = Registry()
+        """The connections that are alive."""
+        self._shared = FlowContext(
+            self.bus, handler, limits or Limits(), self.flows, compression=compression
+        )
+        self._ping_scheduler = PingScheduler(self.flows, self._shared.limits.intervals)
+        self._dialer = Dialer(self._shared, tls)
+        self._offer = Offer(tuple(subprotocols), origin, tuple(headers))
+        self._listener = Listener.parse(listener) if isinstance(listener, str) else listener
+        self._open: dict[Destination, ClientFlow] = {}
+        self._attempts: dict[Destination, _Attempt] = {}
+        self._locks: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
+        self._kept: set[KeptConnection] = set()
+        self._closed = False
+
+    async def connect(self, destination: Destination | str) -> ClientFlow:
+        """The connection to a destination: the one that is open, or else a new one.
+
+        Calls that come while a connect is under way share it; it is given up when the last of them
+        is cancelled.
+
+        Args:
+            destination: a ``ws:`` or ``wss:`` URL, or a SIP URI with ``transport=ws``.
+
+        Raises:
+            AddressError: the destination does not parse.
+            ConnectError: the connect failed, which is published too.
+            TransportError: the client is closed.
+        """
+        where = Destination.parse(destination) if isinstance(destination, str) else destination
+        if self._closed:
+            raise TransportError(f"cannot connect to {where.shown}: this client is closed")
+        flow = self._open.get(where)
+        if flow is not None and flow.is_open:
+            return flow
+        attempt = self._attempts.get(where)
+        if attempt is None:
+            attempt = _Attempt(asyncio.create_task(self._connect(where)))
+            self._attempts[where] = attempt
+        attempt.waiters += 1
+        try:
+            return await asyncio.shield(attempt.task)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if attempt.task.cancelled() and not (task and task.cancelling()):
+                # Not the caller was cancelled, but the attempt: this client is being closed.
+                kind = ErrorKind.CONNECT_CANCELLED
+                raise connect_error(where, kind, "the client was closed meanwhile") from None
+            raise
+        finally:
+            attempt.waiters -= 1
+            if not attempt.waiters:
+                attempt.task.cancel()
+                if self._attempts.get(where) is attempt:
+                    del self._attempts[where]
+
+    async def send(
+        self, destination: Destination | str, message: bytes, *, text: bool | None = None
+    ) -> ClientFlow:
+        """Send one SIP message to a destination, over a new connection where none is open.
+
+        Args:
+            destination: see `connect`.
+            message: the whole message.
+            text: as text or as binary; see `Flow.send`.
+
+        Returns:
+            the flow that it went out on, which the answer will come in on.
+
+        Raises:
+            AddressError: the destination does not parse.
+            ConnectError: the connect failed.
+            TransportError: the client is closed, or the connection is closing.
+        """
+        flow = await self.connect(destination)
+        flow.send(message, text=text)
+        return flow
+
+    def keep_connected(
+        self, destination: Destination | str, backoff: Backoff | None = None
+    ) -> KeptConnection:
+        """Connect to a destination, and again whenever the connection is lost or a connect fails.
+
+        Args:
+            destination: see `connect`.
+            backoff: how long to wait before each try (RFC 6455 section 7.2.3).
+
+        Raises:
+            AddressError: the destination does not parse.
+            TransportError: the client is closed.
+        """
+        where = Destination.parse(destination) if isinstance(destination, str) else destination
+        if self._closed:
+            raise TransportError(f"cannot keep connected to {where.shown}: this client is closed")
+        kept = KeptConnection(lambda: self.connect(where), where, backoff or Backoff())
+        self._kept.add(kept)
+        kept.task.add_done_callback(lambda task: self._kept.discard(kept))
+        return kept
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        """Give up connects that are under way and close every connection with 1000.
+
+        Args:
+            grace: seconds that servers have to complete the closing handshake; what is left then is
+                dropped.
+
+        Cancelled, it drops what is left at once; a second call does no harm.
+        """
+        self._closed = True
+        async with orderly_end(self._shared, CloseCode.NORMAL_CLOSURE, "client shutdown", grace):
+            tasks: list[asyncio.Task[Any]] = [kept.task for kept in self._kept]
+            tasks += [attempt.task for attempt in self._attempts.values()]
+            for task in tasks:
+                task.cancel()
+            await self._ping_scheduler.aclose()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def _connect(self, where: Destination) -> ClientFlow:
+        # RFC 6455 section 4.1: at most one connection to a host and port is in the making.
+        self._ping_scheduler.start()
+        place = where.host, where.port
+        lock = self._locks.setdefault(place, asyncio.Lock())
+        async with lock:
+            flow = await self._dialer.connect(where, self._offer, self._listener)
+        self._open[where] = flow
+        flow.when_closed(self._forget)
+        return flow
+
+    def _forget(self, flow: ClientFlow) -> None:
+        if self._open.get(flow.destination) is flow:
+            del self._open[flow.destination]

@@ -1,0 +1,300 @@
+"""A SIP over WebSocket server: listeners, their connections, and an orderly end."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol, Self
+
+from websockets.frames import CloseCode
+from websockets.typing import Subprotocol
+
+from sipws.address import Address, Listener
+from sipws.admission.admission import Admission, Rules
+from sipws.bus import Bus
+from sipws.errors import ConfigurationError, ConnectionClosedError
+from sipws.limits import Limits
+from sipws.registry import Registry
+from sipws.transport.flow import Flow
+from sipws.transport.flow_context import AcceptedSocket, FlowContext, Handler
+from sipws.transport.listening import cannot_listen, open_sockets
+from sipws.transport.ping_scheduler import PingScheduler
+from sipws.transport.pre_handshake import BACKLOG, MakeFlow, PreHandshake
+from sipws.transport.registrations import Phone, Registrations
+from sipws.transport.shutdown import orderly_end
+from sipws.transport.tls import Certificates
+from sipws.ws.handshake import SUBPROTOCOL
+
+SHUTDOWN: Final = "server shutdown"
+"""The reason of a close by a server that ends."""
+
+
+class MessageRelay(Protocol):
+    """What takes messages to another server: `sipws.relay.relay.Relay`, or another like it."""
+
+    def bind(self, shared: FlowContext) -> None:
+        """Take what the connections of the server share; called once, by the server."""
+
+    def accept(
+        self, listener: Listener, shared: FlowContext, arrived: AcceptedSocket | None = None
+    ) -> Flow:
+        """Make the flow of a client that has connected."""
+
+    def carry(self, flow: Flow, message: bytes) -> None:
+        """Take a message to the other side: the handler of the server's flows."""
+
+    async def aclose(self) -> None:
+        """Cancel connects that are under way."""
+
+
+class Server:
+    """Accepts connections on listeners and hands each SIP message to a handler.
+
+    Example::
+
+        def answer(flow: Flow, message: bytes) -> None:
+            print(flow.connection.peer, message)
+
+        async with Server(["ws:127.0.0.1:8080"], answer) as server:
+            await asyncio.sleep(3600)
+
+    Args:
+        listeners: definitions, as text or parsed.
+        handler: called with the flow and the message, for each message that is no keep-alive. It
+            must not block; an exception is logged and published as `ErrorOccurred`.
+        relay: takes messages to another server, in the place of a handler.
+        bus: where events go; one of its own unless given.
+        limits: what a connection may take, and when it is pinged.
+        rules: who is let in; everybody unless given, and as many as there are file descriptors for:
+            `sipws.transport.descriptors` works out a `Rules.max_connections` that leaves some for
+            all else.
+        tls: the certificates of ``wss`` listeners, or one context for all of them; see
+            `sipws.transport.tls.server_context`.
+        subprotocols: of which a client must offer one, in order of preference. Empty asks for
+            none: then this is a server of plain WebSocket messages, for tests of the transport.
+        compression: whether permessage-deflate is accepted (RFC 7692); a message that inflates
+            beyond `Limits.message_size` closes its connection with 1009.
+        health_path: answered with 200 to a plain GET, HEAD or OPTIONS, for the health checks of
+            load balancers, and with 503 while the server ends. None answers none. Health checks are
+            not published as handshakes (`sipws.events.Probe`).
+        inherited: sockets that listen already, by listener, each with its listener's port; a
+            listener without any opens its own.
+
+    Raises:
+        AddressError: a listener definition does not parse.
+        TypeError: the handler is a coroutine function, which would never run.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[Listener | str],
+        handler: Handler = lambda flow, message: None,
+        *,
+        relay: MessageRelay | None = None,
+        bus: Bus | None = None,
+        limits: Limits | None = None,
+        rules: Rules | None = None,
+        tls: Certificates | ssl.SSLContext | None = None,
+        subprotocols: Sequence[str] = (SUBPROTOCOL,),
+        compression: bool = False,
+        health_path: str | None = None,
+        inherited: Mapping[Listener, Sequence[socket.socket]] | None = None,
+    ) -> None:
+        self.listeners = [
+            Listener.parse(listener) if isinstance(listener, str) else listener
+            for listener in listeners
+        ]
+        """As configured; once started, with the real ports."""
+        self.bus = bus or Bus()
+        self.flows: Registry[Flow] = Registry()
+        """The connections that are alive."""
+        self.admission = Admission(rules)
+        """Counts the connections, and those that were refused."""
+        self.registrations = Registrations()
+        """Which connection each phone registered on."""
+        self._relay = relay
+        self._make_flow: MakeFlow = Flow if relay is None else relay.accept
+        self._shared = FlowContext(
+            self.bus,
+            handler if relay is None else relay.carry,
+            limits or Limits(),
+            self.flows,
+            subprotocols=tuple(map(Subprotocol, subprotocols)),
+            admission=self.admission,
+            compression=compression,
+            health_path=health_path,
+            registrations=self.registrations,
+        )
+        if relay is not None:
+            relay.bind(self._shared)
+        self._ping_scheduler = PingScheduler(self.flows, self._shared.limits.intervals)
+        self._pre_handshakes: list[PreHandshake] = []
+        self._tls = tls
+        self._inherited = inherited or {}
+        self._servers: list[asyncio.Server] = []
+
+    @property
+    def out_of_descriptors(self) -> int:
+        """How often no file descriptor was left: for a connection, or at a look once a second."""
+        return self._shared.descriptors.exhausted
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigurationError: a ``wss`` listener, and no certificate.
+            TransportError: an address cannot be listened on; the message says which and why.
+        """
+        if self._tls is None and (wss := [x for x in self.listeners if x.proto == "wss"]):
+            raise ConfigurationError(f"listener {wss[0]} needs a TLS certificate, and none is set")
+        # A server that was closed may be started again.
+        self.admission.draining = None
+        try:
+            for index, listener in enumerate(self.listeners):
+                self.listeners[index] = await self._listen(listener)
+        except BaseException:
+            # Also one that is cancelled leaves no listener behind.
+            await self.aclose(grace=0)
+            raise
+        self._ping_scheduler.start()
+        self._shared.descriptors.start()
+
+    async def aclose(self, grace: float = 5.0, spread: float = 0.0) -> None:
+        """Refuse new handshakes with 503, close every open connection with 1001, stop listening.
+
+        Args:
+            grace: seconds that peers have to complete the closing handshake; what is left then is
+                dropped.
+            spread: seconds over which connections are closed, evenly. Phones connect again at
+                once: where another server is to take them, it is not to get them all at a time.
+
+        Cancelled, it drops what is left at once; a second call does no harm.
+        """
+        self.admission.draining = spread + grace
+        if (refusal := self.admission.ending) is not None:
+            for flow in self.flows:
+                flow.turn_away(refusal)
+        async with orderly_end(self._shared, CloseCode.GOING_AWAY, SHUTDOWN, grace):
+            try:
+                await self._ping_scheduler.aclose()
+                await self._close_spread(spread)
+            finally:
+                await self._stop_listening()
+
+    async def _stop_listening(self) -> None:
+        self._shared.descriptors.close()
+        for server in self._servers:
+            server.close()
+        for pre_handshake in self._pre_handshakes:
+            pre_handshake.close()
+        pre_handshakes, self._pre_handshakes, self._servers = self._pre_handshakes, [], []
+        try:
+            for pre_handshake in pre_handshakes:
+                await pre_handshake.wait_closed()
+        finally:
+            if self._relay is not None:
+                await self._relay.aclose()
+
+    async def _close_spread(self, spread: float) -> None:
+        """Close the connections that are open, one after the other."""
+        flows = [flow for flow in self.flows if flow.is_open]
+        if not spread or not flows:
+            return
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for number, flow in enumerate(flows):
+            pause = begun + spread * number / len(flows) - loop.time()
+            # Many connections a millisecond are closed at a time: timers are no finer.
+            if pause > 0.001:
+                await asyncio.sleep(pause)
+            flow.close(CloseCode.GOING_AWAY, SHUTDOWN)
+
+    def send(self, target: int | str, message: bytes, *, text: bool | None = None) -> None:
+        """Send one SIP message on a connection.
+
+        Args:
+            target: a connection's id, or a flow token (`Flow.token`).
+            message: the whole message.
+            text: as text or as binary; see `Flow.send`.
+
+        Raises:
+            ConnectionClosedError: there is no such connection, or it is closing; a request that was
+                to go there is answered with 430 (RFC 5626 section 5.3).
+        """
+        flow = self.flows.get(target) if isinstance(target, int) else self.flows.by_token(target)
+        if flow is None:
+            raise ConnectionClosedError(f"no connection is alive by the name {target!r}")
+        flow.send(message, text=text)
+
+    def supersede(self, phone: Phone, by: int) -> None:
+        """A phone has registered in another process: the connection that it left is asked and told.
+
+        Args:
+            phone: who it is, as `Registrations.news` has it.
+            by: the id of the connection there.
+        """
+        if (left := self.registrations.left(phone)) is not None:
+            self._shared.supersede(left, phone[1], self._shared.clock(), by)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def _listen(self, listener: Listener) -> Listener:
+        """Open one listener; returns it with the port that it got."""
+        # The flows are to carry the real port, known only when the socket is bound.
+        bound, sockets = listener, self._inherited.get(listener)
+        if not sockets:
+            bound, [sockets] = await open_sockets(listener)
+        try:
+            for listening in sockets:
+                listening.listen(BACKLOG)
+                listening.setblocking(False)
+        except OSError as exc:
+            # Another program was bound there at the same moment, and listened first.
+            for listening in sockets:
+                listening.close()
+            raise cannot_listen(str(listener), exc) from exc
+        tls = self._tls if listener.proto == "wss" else None
+        proxied = self.admission.rules.expects_proxy_header(listener)
+        if tls is not None or proxied:
+            pre_handshake = PreHandshake(
+                bound, self._shared, proxied=proxied, tls=_contexts(tls), make_flow=self._make_flow
+            )
+            self._pre_handshakes.append(pre_handshake)
+            for listening in sockets:
+                pre_handshake.serve(listening)
+            return bound
+        # asyncio's servers are ours to close before anything is waited for again.
+        loop = asyncio.get_running_loop()
+        servers = [
+            await loop.create_server(
+                lambda: self._make_flow(bound, self._shared, None),
+                sock=listening,
+                backlog=BACKLOG,
+                start_serving=False,
+            )
+            for listening in sockets
+        ]
+        self._servers += servers
+        for server in servers:
+            await server.start_serving()
+        return bound
+
+
+def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSLContext] | None:
+    """Where each TLS handshake gets its context from."""
+    if tls is None:
+        return None
+    if isinstance(tls, Certificates):
+        return lambda: tls.context
+    return lambda: tls
+
+
+def address_of(listener: Listener) -> Address:
+    """Where a client on this machine reaches a listener."""
+    host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
+    return Address(host, listener.port)

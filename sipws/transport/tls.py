@@ -1,0 +1,285 @@
+"""TLS for wss listeners and destinations; a server's certificates are read anew as it runs."""
+
+import re
+import ssl
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from sipws.errors import ConfigurationError
+from sipws.transport.certificate_validity import Validity, validities
+from sipws.transport.tls_alerts import AlertingContext
+
+VerifyClient = Literal["off", "optional", "required"]
+"""Whether clients are asked for a certificate, and whether one without is refused."""
+
+_VERIFY: Final = {
+    "off": ssl.CERT_NONE,
+    "optional": ssl.CERT_OPTIONAL,
+    "required": ssl.CERT_REQUIRED,
+}
+
+_SERVER_NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Where a certificate is, and whom it is for."""
+
+    certificate: Path
+    """PEM file with the certificate and the chain behind it."""
+
+    key: Path | None = None
+    """PEM file with the private key; None where the certificate's file holds it too."""
+
+    server_names: tuple[str, ...] = ()
+    """Names that clients ask for (SNI), ``*.example.com`` for every name one label below."""
+
+
+ANY_NAME: Final = "*"
+"""What the certificate for clients that ask for no name, or for an unknown one, is called."""
+
+
+class Certificates:
+    """The certificates of a server, as contexts for its ``wss`` listeners.
+
+    `reload` reads the files anew. Connections that stand keep what they began with; handshakes
+    that begin later use what was read last.
+
+    Args:
+        certificates: the first one is shown to clients that ask for no name, or for an unknown one.
+        verify_client: whether clients are asked for a certificate.
+        client_ca: PEM file with the authorities that those are issued by; needed unless ``off``.
+
+    Raises:
+        ConfigurationError: see `server_context`.
+    """
+
+    def __init__(
+        self,
+        certificates: Sequence[Certificate],
+        *,
+        verify_client: VerifyClient = "off",
+        client_ca: Path | None = None,
+    ) -> None:
+        self._certificates = tuple(certificates)
+        self._verify_client: VerifyClient = verify_client
+        self._client_ca = client_ca
+        self.expiries: dict[str, float] = {}
+        """When the certificate for each server name ends, in seconds since the epoch."""
+        self.warnings: tuple[str, ...] = ()
+        """What is wrong with them though they can be used, as they were read last."""
+        self._context = self._read()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What the next handshake begins with."""
+        return self._context
+
+    def reload(self) -> None:
+        """Read the files anew.
+
+        Raises:
+            ConfigurationError: one of them cannot be used; all the old ones stay.
+        """
+        self._context = self._read()
+
+    def _read(self) -> ssl.SSLContext:
+        contexts = [self._context_of(certificate) for certificate in self._certificates]
+        by_name = {
+            name.lower(): context
+            for certificate, context in zip(self._certificates, contexts, strict=True)
+            for name in certificate.server_names
+        }
+        for name in by_name:
+            check_server_name(name)
+        first = contexts[0]
+
+        def choose(connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+            if name is not None:
+                connection.context = context_for(name, by_name) or first
+
+        if by_name:
+            first.sni_callback = choose
+        self._look()
+        return first
+
+    def _look(self) -> None:
+        """Take note of when the certificates end, and of what is wrong with them."""
+        warnings: list[str] = []
+        self.expiries = {}
+        for certificate in self._certificates:
+            found = _validities(certificate.certificate)
+            warnings += certificate_warnings(certificate.certificate, certificate.key)
+            if found:
+                for name in certificate.server_names or (ANY_NAME,):
+                    self.expiries[name.lower()] = found[0].ends
+        self.warnings = tuple(dict.fromkeys(warnings))
+
+    def _context_of(self, certificate: Certificate) -> ssl.SSLContext:
+        context = server_context(certificate.certificate, certificate.key)
+        if self._verify_client == "off":
+            return context
+        if self._client_ca is None:
+            raise ConfigurationError(
+                f"tls_verify_client = {self._verify_client!r} needs tls_client_ca, the file with"
+                " the authorities that issue clients' certificates"
+            )
+        try:
+            context.load_verify_locations(self._client_ca)
+        except (OSError, ValueError) as exc:
+            raise ConfigurationError(
+                f"TLS client authorities {self._client_ca} cannot be used: {exc}; it is to be a"
+                " PEM file with certificates"
+            ) from exc
+        context.verify_mode = _VERIFY[self._verify_client]
+        return context
+
+
+def certificate_warnings(certificate: Path, key: Path | None = None) -> Iterator[str]:
+    """What is wrong with a certificate and its key, though they can be used.
+
+    Args:
+        certificate: PEM file with the certificate and the chain behind it.
+        key: PEM file with the private key; None where the certificate's file holds it too.
+    """
+    now = time.time()
+    for number, validity in enumerate(_validities(certificate)):
+        if (problem := validity.problem(now)) is not None:
+            which = f", certificate {number + 1} of its chain," if number else ""
+            yield f"TLS certificate {certificate}{which} {problem}"
+    secret = key or certificate
+    try:
+        mode = stat.S_IMODE(secret.stat().st_mode)
+    except OSError:
+        # It was there a moment ago.
+        return
+    if mode & stat.S_IROTH:
+        yield (
+            f"TLS key {secret} can be read by every user of this machine (mode {mode:04o}):"
+            " chmod 0600 keeps it for its owner"
+        )
+
+
+def _validities(certificate: Path) -> list[Validity]:
+    try:
+        # A pipe has been read to its end already.
+        return validities(certificate.read_bytes()) if certificate.is_file() else []
+    except OSError:
+        return []
+
+
+def check_server_name(name: str) -> None:
+    """Check a server name.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not _SERVER_NAME.fullmatch(name.lower()):
+        raise ConfigurationError(
+            f"TLS server name {name!r} is no name; write 'sip.example.com', or '*.example.com' for"
+            " every name one label below"
+        )
+
+
+def context_for(name: str, by_name: dict[str, ssl.SSLContext]) -> ssl.SSLContext | None:
+    """The context for a server name: the name's own, or that of a wildcard one label above."""
+    name = name.lower().removesuffix(".")
+    return by_name.get(name) or by_name.get("*." + name.partition(".")[2])
+
+
+def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
+    """A context that shows a certificate; TLS 1.2 and later.
+
+    Args:
+        certificate: PEM file with the certificate and the chain behind it.
+        key: PEM file with the private key; None where the certificate's file holds it too.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or certificate and key do not belong together.
+    """
+    context = AlertingContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A TLS 1.2 client could make the server do handshake after handshake on one connection.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    load_certificate(context, certificate, key)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None = None) -> None:
+    """Let a context show a certificate.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or certificate and key do not belong together.
+    """
+    files = str(certificate) if key is None else f"{certificate} with key {key}"
+    try:
+        # Without a password given, an encrypted key would be asked for on the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError, ValueError) as exc:
+        raise ConfigurationError(
+            f"TLS certificate {files} cannot be used: {exc}; both are to be PEM files, the key"
+            " without a password"
+        ) from exc
+
+
+def client_context(authority: Path | None = None) -> ssl.SSLContext:
+    """A context that checks a server's certificate and its name; TLS 1.2 and later.
+
+    Args:
+        authority: PEM file with the authorities to trust; None for those of the system.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds no certificate.
+    """
+    # `ssl.create_default_context` makes contexts of one class alone.
+    context = AlertingContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if authority is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(authority)
+    except (OSError, ValueError) as exc:
+        raise ConfigurationError(
+            f"TLS authority {authority} cannot be used: {exc}; it is to be a PEM file with the"
+            " certificates of the authorities to trust"
+        ) from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+_REASONS: Final = {
+    "HTTP_REQUEST": "plain HTTP on a wss listener; use a wss: URL or a ws listener",
+    "WRONG_VERSION_NUMBER": "not a TLS handshake",
+    "UNSUPPORTED_PROTOCOL": "the client offers nothing newer than TLS 1.1, and 1.2 is the least",
+    "NO_SHARED_CIPHER": "no cipher that both sides know",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client shows no certificate, and one is required",
+    "CERTIFICATE_VERIFY_FAILED": "the client's certificate cannot be verified",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust who issued our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client refuses our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client refuses our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client finds our certificate expired",
+    "UNEXPECTED_EOF_WHILE_READING": "the client left during the TLS handshake",
+}
+"""What OpenSSL's reasons mean to an operator; the reason itself is told as well."""
+
+
+def failure_reason(exc: BaseException, timeout: float) -> str:
+    """Why a TLS handshake failed, for a person to read.
+
+    Args:
+        exc: what the event loop raised.
+        timeout: seconds that the handshake was allowed to take.
+    """
+    if isinstance(exc, ssl.SSLError):
+        reason = exc.reason or "unknown"
+        words = _REASONS.get(reason, "the TLS handshake failed")
+        if isinstance(exc, ssl.SSLCertVerificationError) and exc.verify_message:
+            return f"{words}: {exc.verify_message} ({reason})"
+        return f"{words} ({reason})"
+    if isinstance(exc, ConnectionAbortedError):
+        return f"the TLS handshake took longer than {timeout:g} s"
+    return "the client left during the TLS handshake"

@@ -1,0 +1,291 @@
+"""Captures sent to a collector."""
+
+import asyncio
+import os
+import pty
+import signal
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hep
+from hep.captures.pcap import Captured
+from hep.captures.pcap_writer import PcapWriter
+from hep.cli import replay as replaying
+from hep.cli.main import main
+from hep.cli.replay import UNFIT, CollectorStuckError, Pace, bar, replay
+from hep.sending.outbox import Outbox
+
+START = 1_700_000_000
+
+
+def sip(number: int, seconds: float = 0.0) -> hep.Packet:
+    return hep.Packet(
+        src_ip="192.0.2.5", src_port=5060, dst_ip="192.0.2.1", dst_port=5060, ip_protocol=17,
+        seconds=START + int(seconds), microseconds=int(seconds % 1 * 1_000_000),
+        payload=b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: %d\r\n\r\n" % number,
+    )  # fmt: skip
+
+
+def captured(*packets: hep.Packet) -> list[Captured]:
+    return [Captured(packet.timestamp or START, packet) for packet in packets]
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> Path:
+    """Ten messages over nine seconds."""
+    path = tmp_path / "calls.pcap"
+    with PcapWriter(path) as writer:
+        for number in range(10):
+            writer.write(sip(number, number), START)
+    return path
+
+
+class Sink:
+    """A sender that takes everything at once, or nothing at all."""
+
+    def __init__(self, takes: bool = True) -> None:
+        self.counters = Outbox()
+        self.packets: list[hep.Packet] = []
+        self._takes = takes
+
+    def send(self, packet: hep.Packet) -> None:
+        data = hep.encode(packet)
+        self.packets.append(packet)
+        self.counters.put(data)
+        if self._takes:
+            self.counters.take(len(data))
+            self.counters.done()
+
+
+def test_a_rate_spaces_packets_evenly() -> None:
+    assert [Pace(rate=50).due(number, 99.0) for number in range(4)] == [0, 0.02, 0.04, 0.06]
+
+
+def test_real_time_keeps_the_pauses_and_never_waits_for_the_past() -> None:
+    pace = Pace(realtime=True)
+    assert [pace.due(0, elapsed) for elapsed in (0.0, 1.5, -3.0, 7.25)] == [0, 1.5, 0, 7.25]
+
+
+@given(st.integers(0, 10**6), st.floats(-1e6, 1e6))
+def test_without_either_nothing_waits(number: int, elapsed: float) -> None:
+    assert Pace().due(number, elapsed) == 0
+
+
+async def test_packets_go_out_in_order_and_at_the_rate() -> None:
+    sink, counters = Sink(), Counter[str]()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await replay(captured(*map(sip, range(6))), sink, Pace(rate=200), counters)
+    assert loop.time() - start >= 5 / 200 - 0.005
+    assert sink.packets == [sip(number) for number in range(6)]
+    assert counters == {"read": 6}
+
+
+async def test_in_real_time_packets_come_with_their_pauses() -> None:
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await replay(captured(sip(0), sip(1, 0.03), sip(2, 0.01)), Sink(), Pace(realtime=True))
+    assert loop.time() - start >= 0.025
+
+
+async def test_a_packet_without_a_time_gets_the_captures_and_an_older_one_its_call_id() -> None:
+    sink = Sink()
+    old = replace(sip(1), version=1, seconds=None, microseconds=None)
+    bare = hep.decode(hep.encode(replace(sip(2), seconds=None)))
+    await replay([Captured(5.25, old), Captured(6.5, bare)], sink, Pace())
+    assert [each.timestamp for each in map(hep.decode, map(hep.encode, sink.packets))] == [
+        None,
+        6.5,
+    ]
+    assert hep.decode(hep.encode(replace(sink.packets[0], version=3))).timestamp == 5.25
+    assert sink.packets[0].correlation_id == b"1"
+
+
+async def test_what_cannot_be_encoded_is_counted_and_the_rest_sent() -> None:
+    sink, counters = Sink(), Counter[str]()
+    packets = [sip(0), replace(sip(1), version=1, src_ip=None), sip(2)]
+    await replay(captured(*packets), sink, Pace(), counters)
+    assert counters == {"read": 3, UNFIT: 1}
+    assert sink.packets == [sip(0), sip(2)]
+
+
+async def test_a_collector_that_takes_nothing_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(replaying, "PATIENCE", 0.01)
+    sink = Sink(takes=False)
+    with pytest.raises(CollectorStuckError, match="the collector has taken nothing for"):
+        await replay(captured(*map(sip, range(1000))), sink, Pace())
+    assert sink.counters.queued == replaying.MOST_WAITING
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_more_packets_than_the_queue_holds_all_arrive(collect, inbox, transport) -> None:
+    collector = await collect(**{transport: "127.0.0.1:0"})
+    host, port = getattr(collector, f"{transport}_address")
+    count, rate = (300, 3000.0) if transport == "udp" else (20_000, None)
+    settings = hep.SenderSettings(queue_limit=replaying.MOST_WAITING)
+    async with hep.open_sender(hep.HepId(host, port, transport), settings) as sender:
+        await replay(captured(*map(sip, range(count))), sender, Pace(rate))
+        packets = await inbox.wait_for(count)
+    assert [each.payload for each in packets] == [sip(number).payload for number in range(count)]
+    assert sender.counters.dropped.total() == 0
+
+
+async def run(*arguments: object, stderr: int = asyncio.subprocess.PIPE):
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-X", "dev", "-m", "hep.cli", "replay", *map(str, arguments),
+        stdout=asyncio.subprocess.PIPE, stderr=stderr,
+    )  # fmt: skip
+
+
+async def test_the_command_sends_what_is_in_a_capture(capture: Path, collect, inbox) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    async with asyncio.timeout(20):
+        process = await run(
+            capture, "--to", f"127.0.0.1:{collector.tcp_address[1]}", "--capture-id", 7
+        )
+        out, err = await process.communicate()
+    assert process.returncode == 0
+    assert out.decode().startswith("10 sent, 0 dropped in ")
+    assert err == b""
+    packets = await inbox.wait_for(10)
+    assert packets[9].timestamp == START + 9
+    assert {(each.capture_id, each.ip_protocol) for each in packets} == {(7, 17)}
+    assert packets[3].correlation_id == b"3"
+
+
+async def test_a_terminal_shows_a_progress_bar(capture: Path, collect, inbox) -> None:
+    collector = await collect(udp="127.0.0.1:0")
+    to = f"127.0.0.1:{collector.udp_address[1]};transport=udp"
+    master, slave = pty.openpty()
+    try:
+        async with asyncio.timeout(20):
+            process = await run(capture, "--to", to, "--rate", 30, stderr=slave)
+            await process.communicate()
+        shown = os.read(master, 100_000).decode()
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert process.returncode == 0
+    assert "dropped  0:00\x1b[K" in shown
+    assert shown.endswith("\r\x1b[K")
+
+
+async def test_ctrl_c_says_what_was_sent(capture: Path, collect, inbox) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    async with asyncio.timeout(20):
+        process = await run(
+            capture, "--to", f"127.0.0.1:{collector.tcp_address[1]}", "--rate", 0.01
+        )
+        await inbox.wait_for(1)
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+    assert process.returncode == 1
+    assert out.decode().startswith("1 sent, 0 dropped in ")
+    assert err.decode() == "hep: interrupted\n"
+
+
+@pytest.fixture
+def closed(unused_port: int) -> str:
+    return f"127.0.0.1:{unused_port};transport=udp"
+
+
+@pytest.fixture
+def unused_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def test_what_is_dropped_makes_the_status_1(capture, closed, capsys) -> None:
+    assert main(["replay", str(capture), "--to", closed]) == 1
+    assert "dropped (" in capsys.readouterr().out
+
+
+def test_why_there_is_no_connection_is_said(
+    capture: Path,
+    unused_port: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replaying, "PATIENCE", 0.3)
+    to = f"127.0.0.1:{unused_port}"
+    assert main(["replay", str(capture), "--to", to]) == 1
+    shown = capsys.readouterr()
+    assert f"hep: no connection to {to}" in shown.err
+    assert shown.err.endswith(": Connection refused\n")
+    assert shown.out.startswith("0 sent, 10 dropped (10 shutdown)")
+
+
+def test_ctrl_c_ends_the_wait_for_a_collector_that_is_not_there(
+    capture: Path,
+    unused_port: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def opened(to: hep.HepId) -> hep.Sender:
+        asyncio.get_running_loop().call_later(0.2, signal.raise_signal, signal.SIGINT)
+        return hep.open_sender(to)
+
+    monkeypatch.setattr(replaying, "PATIENCE", 60)
+    monkeypatch.setattr(replaying, "open_sender", opened)
+    assert main(["replay", str(capture), "--to", f"127.0.0.1:{unused_port}"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == "hep: interrupted\n"
+    assert shown.out.startswith("0 sent, 10 dropped (10 shutdown)")
+
+
+def test_a_capture_that_ends_in_the_middle_is_sent_up_to_there(
+    capture: Path, closed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capture.write_bytes(capture.read_bytes()[:-5])
+    assert main(["replay", str(capture), "--to", closed]) == 1
+    shown = capsys.readouterr()
+    assert "calls.pcap: ends in the middle, behind frame 9" in shown.err
+    assert shown.out.endswith(" s\n")
+
+
+def test_a_capture_with_nothing_to_send_makes_the_status_1(tmp_path, closed, capsys) -> None:
+    path = tmp_path / "none.pcap"
+    with PcapWriter(path) as writer:
+        writer.write(replace(sip(1), payload=b"RTP"), START)
+    assert main(["replay", str(path), "--to", closed]) == 1
+    assert "none.pcap: no SIP and no HEP in 1 frames\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.pcap", "--to", "127.0.0.1"], "none.pcap: cannot be read: No such file"),
+        (["x", "--to", "127.0.0.1;transport=sctp"], "transport 'sctp' is none of udp, tcp, tls"),
+        (["x", "--to", "127.0.0.1", "--rate", "0"], "--rate 0.0: packets a second, more than 0"),
+        (["x", "--to", "127.0.0.1", "--rate", "nan"], "--rate nan: packets a second"),
+        (["x", "--to", "127.0.0.1", "--capture-id", "-1"], "--capture-id -1: a number from 0"),
+    ],
+)
+def test_a_wrong_argument_is_one_message_and_status_2(arguments, message, capsys) -> None:
+    assert main(["replay", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_the_bar_shows_how_much_is_done_and_fits_the_terminal() -> None:
+    counts = "5 sent, 0 dropped"
+    assert bar(0.5, counts, 61.9, 80) == (
+        "[###############...............]  50%  5 sent, 0 dropped  1:01"
+    )
+    assert bar(1, counts, 0, 42) == "[#########] 100%  5 sent, 0 dropped  0:00"
+    assert bar(0, counts, 0, 10) == "  0%  5 s"
+
+
+@given(st.floats(0, 1), st.integers(1, 200))
+def test_no_terminal_is_too_narrow_for_the_bar(done: float, columns: int) -> None:
+    assert len(bar(done, "12345 sent, 0 dropped", 5, columns)) < max(columns, 1)

@@ -1,0 +1,119 @@
+"""The management interface: JSON-RPC 2.0 as OpenSIPS' mi_http answers it."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sipws.control import mi
+from sipws.control.mi import MiError
+
+
+def greet(name: str = "you") -> str:
+    return f"hello {name}"
+
+
+def refuse() -> None:
+    raise MiError("Bad parameter value")
+
+
+def fail() -> None:
+    raise ZeroDivisionError
+
+
+METHODS = {"greet": greet, "refuse": refuse, "fail": fail}
+
+
+def ask(**request: Any) -> Any:
+    return json.loads(
+        mi.reply(json.dumps({"jsonrpc": "2.0", "id": 1, **request}).encode(), METHODS)
+    )
+
+
+@pytest.mark.parametrize("params", [{"name": "a"}, ["a"]])
+def test_parameters_come_by_name_or_in_order(params: object) -> None:
+    assert ask(method="greet", params=params) == {"jsonrpc": "2.0", "result": "hello a", "id": 1}
+
+
+def test_parameters_may_be_left_out() -> None:
+    assert ask(method="greet")["result"] == "hello you"
+    assert ask(method="greet", params={})["result"] == "hello you"
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "message"),
+    [
+        ({"method": "nope"}, -32601, "Method not found"),
+        ({"method": "greet", "params": {"nome": "a"}}, -32602, "Invalid params"),
+        ({"method": "greet", "params": ["a", "b"]}, -32602, "Invalid params"),
+        ({"method": "greet", "params": {"name": None}}, -32602, "Invalid params"),
+        ({"method": "greet", "params": "a"}, -32600, "Invalid Request"),
+        ({"method": "greet", "params": 0}, -32600, "Invalid Request"),
+        ({"method": "greet", "params": None}, -32600, "Invalid Request"),
+        ({"method": "greet", "jsonrpc": "1.0"}, -32600, "Invalid Request"),
+        ({"method": "greet", "jsonrpc": 2.0}, -32600, "Invalid Request"),
+        ({"method": 1}, -32600, "Invalid Request"),
+        ({"method": "refuse"}, 500, "Bad parameter value"),
+        ({"method": "fail"}, -32603, "Internal error"),
+    ],
+)
+def test_errors_have_their_codes(request_: dict[str, Any], code: int, message: str) -> None:
+    assert ask(**request_)["error"] == {"code": code, "message": message}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"jsonrpc": "2.0", "id": NaN, "method": "greet"}',
+        b'{"jsonrpc": "2.0", "id": 1, "method": "greet", "params": ["\\ud800"]}',
+        b"[" * 100_000,
+        b"9" * 10_000,
+    ],
+)
+def test_what_is_no_json_is_a_parse_error(body: bytes) -> None:
+    error = {"code": -32700, "message": "Parse error"}
+    assert json.loads(mi.reply(body, METHODS)) == {"jsonrpc": "2.0", "error": error, "id": None}
+
+
+@pytest.mark.parametrize("body", [b"[]", b'[{"jsonrpc": "2.0", "id": 1}]', b"1", b"null", b"{}"])
+def test_what_is_no_request_is_told_so_without_an_id(body: bytes) -> None:
+    error = {"code": -32600, "message": "Invalid Request"}
+    assert json.loads(mi.reply(body, METHODS)) == {"jsonrpc": "2.0", "error": error, "id": None}
+
+
+def test_a_request_without_its_version_is_none_but_has_an_id() -> None:
+    reply = json.loads(mi.reply(b'{"id": 7, "method": "greet"}', METHODS))
+    assert (reply["error"]["code"], reply["id"]) == (-32600, 7)
+
+
+@pytest.mark.parametrize("identity", [None, 0, -7, 1.5, 2**70, "", "a", "ä"])
+def test_an_id_comes_back_as_it_is(identity: object) -> None:
+    assert ask(id=identity, method="greet") == {
+        "jsonrpc": "2.0",
+        "result": "hello you",
+        "id": identity,
+    }
+
+
+@pytest.mark.parametrize("identity", ["true", "[]", "{}", "1e999"])
+def test_what_can_be_no_id_makes_no_request(identity: str) -> None:
+    body = f'{{"jsonrpc": "2.0", "id": {identity}, "method": "greet"}}'.encode()
+    reply = json.loads(mi.reply(body, METHODS))
+    assert (reply["error"]["code"], reply["id"]) == (-32600, None)
+
+
+@pytest.mark.parametrize("method", ["greet", "refuse", "fail", "nope"])
+def test_a_notification_gets_no_reply_whatever_comes_of_it(method: str) -> None:
+    request = {"jsonrpc": "2.0", "method": method}
+    assert mi.reply(json.dumps(request).encode(), METHODS) == b""
+    assert mi.reply(json.dumps({**request, "params": [1, 2, 3]}).encode(), METHODS) == b""
+
+
+@given(st.binary() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps))
+def test_no_request_makes_it_raise(body: bytes | str) -> None:
+    mi.reply(body.encode() if isinstance(body, str) else body, METHODS)

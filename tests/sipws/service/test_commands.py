@@ -1,0 +1,297 @@
+"""MI methods under OpenSIPS' names."""
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Origin, Subprotocol
+
+from sipws import __version__
+from sipws.config.resolved import NOWHERE, ResolvedConfig
+from sipws.config.settings import Config
+from sipws.control import mi
+from sipws.service.app import Application
+from sipws.service.commands import methods_of
+
+SIP = [Subprotocol("sip")]
+PAGE = Origin("https://phone.example.com")
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Application]:
+    table = {"transport": {"listen": "ws:127.0.0.1:0"}, "control": {"listen": "127.0.0.1:0"}}
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as application:
+        yield application
+
+
+@pytest.fixture
+async def phone(running: Application) -> AsyncIterator[ClientConnection]:
+    port = running.server.listeners[0].port
+    async with connect(f"ws://127.0.0.1:{port}/", subprotocols=SIP, origin=PAGE) as client:
+        yield client
+
+
+def ask(running: Application, method: str, *in_order: Any, **by_name: Any) -> Any:
+    """The result of a method, or its error."""
+    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(in_order) or by_name}
+    reply = json.loads(mi.reply(json.dumps(call).encode(), methods_of(running)))
+    return reply["result"] if "result" in reply else reply["error"]
+
+
+def peer(phone: ClientConnection) -> str:
+    ip, port = phone.local_address[:2]
+    return f"{ip}:{port}"
+
+
+def test_a_connection_is_listed_as_opensips_lists_it(
+    running: Application, phone: ClientConnection
+) -> None:
+    [flow] = running.server.flows
+    [listed] = ask(running, "list_tcp_conns")["Connections"]
+    ip, port = phone.remote_address[:2]
+    assert list(listed.items())[:6] == [
+        ("ID", flow.connection.id),
+        ("Type", "ws"),
+        ("State", 0),
+        ("Remote", peer(phone)),
+        ("Local", f"{ip}:{port}"),
+        ("Lifetime", "unlimited"),
+    ]
+    assert listed["Listener"] == str(running.server.listeners[0])
+    assert listed["Phase"] == "open"
+    assert 0 <= listed["Age"] < 5
+    assert listed["Bytes in"] > 0
+
+
+def test_connections_are_listed_by_protocol(running: Application, phone: ClientConnection) -> None:
+    assert len(ask(running, "tcp:list", proto="ws")["Connections"]) == 1
+    assert ask(running, "tcp:list", "wss") == {"Connections": []}
+
+
+@pytest.mark.parametrize("named_by", ["id", "ipport", "id in order", "id in digits"])
+async def test_a_connection_is_closed_with_a_close_frame(
+    running: Application, phone: ClientConnection, named_by: str
+) -> None:
+    [flow] = running.server.flows
+    number = flow.connection.id
+    order: dict[str, Any] = {
+        "id": {"id": number},
+        "ipport": {"ipport": peer(phone)},
+        "id in order": {"ipport": number},
+        "id in digits": {"ipport": str(number)},
+    }[named_by]
+    assert ask(running, "tcp:close", **order) == "OK"
+    with pytest.raises(ConnectionClosed) as closed:
+        await phone.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1000, "closed by the operator")
+
+
+async def test_code_and_reason_of_a_close_may_be_said(
+    running: Application, phone: ClientConnection
+) -> None:
+    order = {"ipport": peer(phone), "code": "1001", "reason": "maintenance"}
+    assert ask(running, "tcp:close", **order) == "OK"
+    with pytest.raises(ConnectionClosed) as closed:
+        await phone.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "maintenance")
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({}, -32602),
+        ({"id": 1}, 404),
+        ({"id": "7"}, 404),
+        ({"ipport": "192.0.2.1:5060"}, 404),
+        ({"ipport": "nonsense"}, 404),
+        ({"id": 1, "code": "x"}, -32602),
+        ({"id": 1, "reason": 1}, -32602),
+        ({"nome": 1}, -32602),
+        ({"id": "9" * 5000}, 404),
+        ({"ipport": "9" * 5000}, 404),
+        ({"ipport": "²"}, 404),
+        ({"id": 1, "code": "9" * 5000}, -32602),
+        ({"id": 1, "code": "²"}, -32602),
+        ({"id": 1, "code": 1e3}, -32602),
+        ({"id": 1, "code": [1000]}, -32602),
+        ({"id": [1]}, -32602),
+        ({"id": {}}, -32602),
+        ({"id": 1.5}, -32602),
+        ({"ipport": [["192.0.2.1", 5060]]}, -32602),
+    ],
+)
+def test_a_connection_that_is_not_there_is_404_and_wrong_parameters_are_32602(
+    running: Application, params: dict[str, Any], code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask(running, "tcp:close", **params)["code"] == code
+    assert "Traceback" not in caplog.text
+
+
+def test_a_reason_that_is_no_text_closes_nothing(
+    running: Application, phone: ClientConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = ask(running, "tcp:close", ipport=peer(phone), reason="\ud800")
+    assert answer == {"code": -32700, "message": "Parse error"}
+    assert len(ask(running, "tcp:list")["Connections"]) == 1
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("params", [{"code": 1006}, {"code": 7}, {"reason": "x" * 200}])
+def test_a_close_frame_that_may_not_be_sent_is_not(
+    running: Application, phone: ClientConnection, params: dict[str, Any]
+) -> None:
+    answer = ask(running, "tcp:close", ipport=peer(phone), **params)
+    assert answer["code"] == -32602
+    assert "close code" in answer["message"]
+    assert len(ask(running, "tcp:list")["Connections"]) == 1
+
+
+def test_tracing_is_switched_where_there_is_no_destination(
+    running: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask(running, "ws_trace") == {"WS tracing": "off"}
+    assert ask(running, "ws_trace", "on") == "OK"
+    assert ask(running, "ws_trace") == {"WS tracing": "on"}
+    assert NOWHERE in caplog.text
+    assert ask(running, "get_statistics", ["trace:on"]) == {"trace:on": 1}
+    assert ask(running, "ws_trace", "off") == "OK"
+    assert ask(running, "ws_trace") == {"WS tracing": "off"}
+
+
+def test_statistics_are_asked_for_by_group_and_by_name(
+    running: Application, phone: ClientConnection
+) -> None:
+    everything = ask(running, "get_statistics", statistics=["all"])
+    assert everything["ws:connections"] == everything["ws:accepted"] == 1
+    assert {name.partition(":")[0] for name in everything} == {"ws", "trace", "hep"}
+    group = ask(running, "get_statistics", ["ws:"])
+    assert {name.partition(":")[0] for name in group} == {"ws"}
+    some = ask(running, "statistics:get", statistics=["ws:accepted", "queued", "unknown"])
+    assert some == {"ws:accepted": 1, "hep:queued": 0}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "error"),
+    [
+        (["unknown"], {"code": 404, "message": "Statistics Not Found"}),
+        ([], {"code": 404, "message": "Statistics Not Found"}),
+        ("all", {"code": -32602, "message": "Invalid params"}),
+        ([1], {"code": -32602, "message": "Invalid params"}),
+    ],
+)
+def test_statistics_that_do_not_exist_are_404(
+    running: Application, statistics: object, error: object
+) -> None:
+    assert ask(running, "get_statistics", statistics=statistics) == error
+
+
+def test_the_program_tells_of_itself(running: Application) -> None:
+    assert ask(running, "version")["Server"].startswith(f"sipws ({__version__} (")
+    uptime = ask(running, "uptime")
+    assert list(uptime) == ["Now", "Up since", "Up time"]
+    assert time.strptime(uptime["Up since"])
+    assert uptime["Up time"].endswith(" [sec]")
+    assert ask(running, "ps") == {"Processes": [{"ID": 0, "PID": os.getpid(), "Type": "sipws"}]}
+
+
+def test_which_lists_methods_and_the_parameters_of_one(running: Application) -> None:
+    names = ask(running, "which")
+    assert names == sorted(names)
+    assert {"get_statistics", "list_tcp_conns", "tcp:close", "tcp:list", "which"} <= set(names)
+    assert ask(running, "which", "get_statistics") == [["statistics"]]
+    assert ask(running, "which", "tcp:list") == [[], ["proto"]]
+    assert ask(running, "which", "nope") == {"code": 404, "message": "unknown MI command"}
+    assert ask(running, "which", {}) == {"code": -32602, "message": "Invalid params"}
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("trace_stop", {"id": ["a"]}),
+        ("trace_stop", {"id": {}}),
+        ("trace_start", {"id": 1, "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": "a\nb", "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": "a\x1b[31m", "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": "a" * 256, "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": "a", "uri": "hep:127.0.0.1;\u2028"}),
+        ("trace_start", {"id": "a", "uri": "hep:" + "a" * 256}),
+        ("trace_start", {"id": "a", "uri": "hep:127.0.0.1", "filter": ["\0"]}),
+        ("trace_start", {"id": "a", "uri": "hep:127.0.0.1", "filter": [["ip"]]}),
+        ("trace_start", {"id": "a", "uri": "hep:127.0.0.1", "filter": {"a": "b"}}),
+        ("get_statistics", {"statistics": "all"}),
+        ("get_statistics", {"statistics": [["all"]]}),
+        ("list_tcp_conns", {"proto": None}),
+    ],
+)
+def test_parameters_of_a_wrong_kind_are_32602_and_change_nothing(
+    running: Application, method: str, params: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = ask(running, "trace_list")
+    assert ask(running, method, **params) == {"code": -32602, "message": "Invalid params"}
+    assert ask(running, "trace_list") == before
+    assert "Traceback" not in caplog.text
+
+
+def test_a_port_of_200_digits_is_no_destination(
+    running: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = "hep:127.0.0.1:" + "9" * 200
+    answer = ask(running, "trace_start", id="a", uri=uri)
+    assert answer["code"] == 500
+    assert "is not from 1 to 65535" in answer["message"]
+    assert "Traceback" not in caplog.text
+
+
+def test_statistics_are_read_once_however_many_are_asked_for(
+    running: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+
+    def reading(application: Application) -> dict[str, int]:
+        read.append(application)
+        return {"ws:a": 1, "ws:b": 2}
+
+    monkeypatch.setattr("sipws.service.process_commands.read_statistics", reading)
+    assert ask(running, "get_statistics", ["b", "a"] * 1000) == {"ws:b": 2, "ws:a": 1}
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc": "2.0", "method": "uptime", "id": ' + b"9" * 5000 + b"}",
+        b'{"jsonrpc": "2.0", "method": "uptime", "id": 1, "params": ' + b"[" * 50_000,
+        b'{"jsonrpc": "2.0", "method": "uptime", "id": 1, "params": '
+        + b"[" * 50_000
+        + b"]" * 50_000
+        + b"}",
+        b'{"jsonrpc": "2.0", "method": "uptime", "id": NaN}',
+        b"\xff\xfe",
+        b"\0" * 100,
+        b"",
+    ],
+    ids=["5000 digits", "deep", "deep and whole", "NaN", "not UTF-8", "NULs", "empty"],
+)
+def test_what_cannot_be_read_is_a_parse_error(
+    running: Application, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = json.loads(mi.reply(body, methods_of(running)))
+    assert answer["error"] == {"code": -32700, "message": "Parse error"}
+    assert "Traceback" not in caplog.text
+
+
+def test_a_number_beyond_all_numbers_is_no_id(running: Application) -> None:
+    body = b'{"jsonrpc": "2.0", "method": "uptime", "id": 1e999}'
+    answer = json.loads(mi.reply(body, methods_of(running)))
+    assert answer == {
+        "jsonrpc": "2.0",
+        "error": {"code": -32600, "message": "Invalid Request"},
+        "id": None,
+    }
