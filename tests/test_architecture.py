@@ -5,9 +5,10 @@ transport knows the bus and never tracing; the service puts them together.
 """
 
 import ast
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -96,7 +97,8 @@ CIRCLES_OF_TYPES: Final = [
 ]
 
 
-def imports(module: str) -> set[str]:
+@functools.cache
+def imports(module: str) -> frozenset[str]:
     """The modules that a module names in its import statements, wherever they stand."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
@@ -108,7 +110,7 @@ def imports(module: str) -> set[str]:
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
                 found.add(whole if whole in MODULES else node.module)
-    return found
+    return frozenset(found)
 
 
 def within(module: str, *packages: str) -> bool:
@@ -135,11 +137,14 @@ def allowed(row: str) -> set[str]:
 OURS = sorted(set(MODULES) - set(ENTRIES))
 
 
-@pytest.mark.parametrize("module", OURS)
-def test_a_module_imports_what_its_package_may_import(module: str) -> None:
-    used = {name for name in imports(module) if within(name, "hep", "sipws")}
-    assert not used & set(ENTRIES), "import the module itself"
-    assert {layer(name) for name in used} <= allowed(layer(module))
+def test_a_module_imports_what_its_package_may_import() -> None:
+    wrong = {}
+    for module in OURS:
+        used = {name for name in imports(module) if within(name, "hep", "sipws")}
+        assert not used & set(ENTRIES), f"{module}: import the module itself"
+        if beyond := {layer(name) for name in used} - allowed(layer(module)):
+            wrong[module] = beyond
+    assert wrong == {}
 
 
 @pytest.mark.parametrize(("entry", "package"), ENTRIES.items())
@@ -206,26 +211,32 @@ PURE: Final = ["hep.codec", "sipws.ws", "sipws.masking", "sipws.admission", "sip
 PURE += [f"sipws.{name}" for name in ROOTS.split()]
 
 
-@pytest.mark.parametrize("module", [name for name in OURS if within(name, *PURE)])
-def test_cores_know_no_sockets_and_no_event_loop(module: str) -> None:
-    # Of sockets hep.codec has what turns addresses into bytes.
-    loops = ("asyncio", "ssl", "selectors") if within(module, "hep.codec") else WAITING
-    assert not {name for name in imports(module) if within(name, *loops)}
+def importers(users: Iterable[str], *names: str) -> dict[str, set[str]]:
+    """Which of these modules import one of those names, and which."""
+    found = {user: {name for name in imports(user) if within(name, *names)} for user in users}
+    return {user: used for user, used in found.items() if used}
 
 
-@pytest.mark.parametrize("module", [name for name in OURS if within(name, "sipws.tracing")])
-def test_tracing_never_waits(module: str) -> None:
-    assert not {name for name in imports(module) if within(name, "asyncio", "websockets")}
+def test_cores_know_no_sockets_and_no_event_loop() -> None:
+    pure = [module for module in OURS if within(module, *PURE)]
+    # hep.codec turns addresses into bytes with functions of the module socket.
+    codec = [module for module in pure if within(module, "hep.codec")]
+    assert importers(set(pure) - set(codec), *WAITING) == {}
+    assert importers(codec, "asyncio", "ssl", "selectors") == {}
+
+
+def test_tracing_never_waits() -> None:
+    tracing = [module for module in OURS if within(module, "sipws.tracing")]
+    assert importers(tracing, "asyncio", "websockets") == {}
 
 
 FRAMEWORKS = {"aiohttp", "uvicorn", "starlette"}
 """What only those need who have it."""
 
 
-@pytest.mark.parametrize("module", OURS)
-def test_a_framework_is_imported_by_its_adapter_alone(module: str) -> None:
-    used = {name.partition(".")[0] for name in imports(module)} & FRAMEWORKS
-    assert used <= {module.removeprefix("sipws.adapters.")}
+def test_a_framework_is_imported_by_its_adapter_alone() -> None:
+    used = importers(OURS, *FRAMEWORKS)
+    assert set(used) <= {f"sipws.adapters.{name}" for name in FRAMEWORKS}
 
 
 MOST_LEVELS = 4
@@ -251,15 +262,14 @@ def test_no_class_inherits_over_more_than_two_levels() -> None:
     assert deep == {}
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_file_is_short_enough_to_read(module: str) -> None:
-    assert len(MODULES[module].read_text().splitlines()) <= LONGEST_FILE
+def test_files_are_short_enough_to_read() -> None:
+    lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_scapy_is_kept_to_the_modules_that_need_it(module: str) -> None:
-    users = ["hep.captures.capture_file", "hep.captures.scapy_layers"]
-    assert module in users or not {name for name in imports(module) if within(name, "scapy")}
+def test_scapy_is_kept_to_the_modules_that_need_it() -> None:
+    users = {"hep.captures.capture_file", "hep.captures.scapy_layers"}
+    assert set(importers(MODULES, "scapy")) <= users
 
 
 @pytest.mark.parametrize(
@@ -354,15 +364,14 @@ def _waits(call: ast.Call) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in sorted((ROOT / "tests").rglob("*.py")) if "node_modules" not in path.parts],
-    ids=lambda path: str(path.relative_to(ROOT)),
-)
-def test_no_test_waits_for_a_socket_on_its_event_loop(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    found = _Waiting(tree, MAY_WAIT.get(path.name, set())).found
-    assert not found, f"{path.name}: lines {found}: await loop.sock_recv(), or use to_thread()"
+def test_no_test_waits_for_a_socket_on_its_event_loop() -> None:
+    found = {}
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if "node_modules" not in path.parts:
+            tree = ast.parse(path.read_text())
+            if lines := _Waiting(tree, MAY_WAIT.get(path.name, set())).found:
+                found[path.name] = lines
+    assert found == {}, "await loop.sock_recv(), or use to_thread()"
 
 
 @pytest.mark.parametrize(
