@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 OLDEST := .venv-oldest
 
-.PHONY: run test test-oldest lint types e2e record autobahn soak fuzz fuzz-recorded bench budget
+.PHONY: run test test-fast test-oldest lint types e2e record autobahn soak fuzz fuzz-recorded bench budget
 .PHONY: format clean
 
 run: $(READY)
@@ -17,6 +17,10 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest
+
+# What has no processes to start and no time limit to wait for: under a minute.
+test-fast: $(READY)
+	$(BIN)/pytest -q -m "not slow"
 
 # On the oldest versions that pyproject.toml allows, the tests that come near a dependency.
 test-oldest: $(OLDEST)/.ready

@@ -33,6 +33,48 @@ def pytest_asyncio_loop_factories(
     return factories
 
 
+SLOW = (
+    # Programs that are not ours, and conditions that take their time.
+    "chaos/ e2e/ interop/"
+    # Processes of ours.
+    " sipws/workers/test_supervisor sipws/workers/test_worker_settings"
+    " sipws/workers/test_worker_traces sipws/workers/test_workers sipws/service/test_start"
+    " sipws/service/test_start_up sipws/service/test_systemd sipws/cli/test_main"
+    " adapters/test_examples hep/cli/test_replay hep/cli/test_listen hep/cli/test_main"
+    # Many random cases, or large ones.
+    " property/ sipws/ws/test_inflated sipws/transport/test_idle tracing/filter/test_bounds"
+    " tracing/filter/test_properties tracing/filter/evaluation/test_compiling"
+    " tracing/filter/test_fuzz hep/captures/test_pcap hep/cli/test_doctor"
+    # Time limits that have to pass.
+    " sipws/transport/test_time_slices sipws/transport/test_pre_handshake"
+    " sipws/transport/test_half_open sipws/transport/test_lifecycle sipws/transport/test_hostile"
+    " sipws/transport/test_write_timeout sipws/transport/test_server sipws/control/test_hostile"
+    " sipws/transport/test_tls_handshakes sipws/transport/test_client_failures"
+    " sipws/relay/test_relay_failures sipws/control/test_server hep/sending/test_tls"
+    " hep/sending/test_sender_faults hep/sending/test_fair_queue hep/sending/test_outbox"
+).split()
+"""Folders and modules of tests that `make test-fast` leaves out: 5 minutes of 6."""
+
+
+def _is_slow(path: Path) -> bool:
+    within = str(path.relative_to(Path(__file__).parent).with_suffix(""))
+    return any(within == name or f"{within}/".startswith(name) for name in SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import what `make test-fast` does not run."""
+    if config.option.markexpr == "not slow" and _is_slow(collection_path):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        if _is_slow(item.path):
+            item.add_marker("slow")
+
+
 class Finder:
     """Finds what tests drive that is not ours."""
 

@@ -364,6 +364,7 @@ def _waits(call: ast.Call) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_no_test_waits_for_a_socket_on_its_event_loop() -> None:
     found = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):

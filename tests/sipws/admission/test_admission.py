@@ -143,6 +143,7 @@ def test_a_clock_set_back_makes_nobody_wait_for_longer_than_a_bucket() -> None:
     assert kind_of(admission, now=BURST + 1) is None
 
 
+@pytest.mark.slow
 def test_addresses_that_are_metered_take_bounded_memory() -> None:
     admission = Admission(Rules(max_rate_per_address=0.001))
     meter = admission._address_rate
