@@ -33,26 +33,29 @@ def pytest_asyncio_loop_factories(
     return factories
 
 
-SLOW = (
+SLOW = [
     # Programs that are not ours, and conditions that take their time.
-    "chaos/ e2e/ interop/"
+    "chaos/", "e2e/", "interop/",
     # Processes of ours.
-    " sipws/workers/test_supervisor sipws/workers/test_worker_settings"
-    " sipws/workers/test_worker_traces sipws/workers/test_workers sipws/service/test_start"
-    " sipws/service/test_start_up sipws/service/test_systemd sipws/cli/test_main"
-    " adapters/test_examples hep/cli/test_replay hep/cli/test_listen hep/cli/test_main"
+    "sipws/workers/test_supervisor", "sipws/workers/test_worker_settings",
+    "sipws/workers/test_worker_traces", "sipws/workers/test_workers", "sipws/service/test_start",
+    "sipws/service/test_start_up", "sipws/service/test_systemd", "sipws/cli/test_main",
+    "adapters/test_examples", "hep/cli/test_replay", "hep/cli/test_listen", "hep/cli/test_main",
     # Many random cases, or large ones.
-    " property/ sipws/ws/test_inflated sipws/transport/test_idle tracing/filter/test_bounds"
-    " tracing/filter/test_properties tracing/filter/evaluation/test_compiling"
-    " tracing/filter/test_fuzz hep/captures/test_pcap hep/cli/test_doctor"
+    "property/", "sipws/ws/test_inflated", "sipws/transport/test_idle",
+    "tracing/filter/test_bounds",
+    "tracing/filter/test_properties", "tracing/filter/evaluation/test_compiling",
+    "tracing/filter/test_fuzz", "hep/captures/test_pcap", "hep/cli/test_doctor",
     # Time limits that have to pass.
-    " sipws/transport/test_time_slices sipws/transport/test_pre_handshake"
-    " sipws/transport/test_half_open sipws/transport/test_lifecycle sipws/transport/test_hostile"
-    " sipws/transport/test_write_timeout sipws/transport/test_server sipws/control/test_hostile"
-    " sipws/transport/test_tls_handshakes sipws/transport/test_client_failures"
-    " sipws/relay/test_relay_failures sipws/control/test_server hep/sending/test_tls"
-    " hep/sending/test_sender_faults hep/sending/test_fair_queue hep/sending/test_outbox"
-).split()
+    "sipws/transport/test_time_slices", "sipws/transport/test_pre_handshake",
+    "sipws/transport/test_half_open", "sipws/transport/test_lifecycle",
+    "sipws/transport/test_hostile",
+    "sipws/transport/test_write_timeout", "sipws/transport/test_server",
+    "sipws/control/test_hostile",
+    "sipws/transport/test_tls_handshakes", "sipws/transport/test_client_failures",
+    "sipws/relay/test_relay_failures", "sipws/control/test_server", "hep/sending/test_tls",
+    "hep/sending/test_sender_faults", "hep/sending/test_fair_queue", "hep/sending/test_outbox",
+]  # fmt: skip
 """Folders and modules of tests that `make test-fast` leaves out: 5 minutes of 6."""
 
 
