@@ -1,6 +1,6 @@
 """HEP, the Homer Encapsulation Protocol: packets, senders and collectors.
 
-A packet to bytes and back::
+Encode and decode a packet::
 
     >>> import hep
     >>> packet = hep.Packet(
@@ -16,8 +16,8 @@ A packet to bytes and back::
     >>> hep.decode(hep.encode(packet)).correlation_id
     b'call-1'
 
-To send packets see `open_sender` (and `Duplicate`, `Failover`, `Balanced` for several
-destinations), to receive them `receive` or `Collector`.
+To send packets, use `open_sender`; for several destinations use `Duplicate`, `Failover` or
+`Balanced`. To receive packets, use `receive` or `Collector`.
 """
 
 import logging
@@ -64,5 +64,5 @@ __all__ = [
     "receive",
 ]
 
-# A library is silent unless the program says where its log is to go.
+# A library logs nothing until the program configures logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

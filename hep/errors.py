@@ -1,40 +1,45 @@
-"""The one family of exceptions that hep raises.
+"""The exceptions that hep raises.
 
 .. code-block:: text
 
     HepError
     ├── HepDecodeError   bytes are no HEP packet
-    ├── HepEncodeError   a packet cannot be written
-    ├── HepIdError       a destination is not written as a HEP id
-    └── HepSpoolError    a directory cannot hold packets
+    ├── HepEncodeError   a packet cannot be encoded
+    ├── HepIdError       a text is no HEP id
+    └── HepSpoolError    a directory cannot be used as a spool
 """
 
 
 class HepError(Exception):
-    """The root: ``except HepError`` catches all that hep raises."""
+    """The base class: ``except HepError`` catches every exception of hep."""
 
 
 class HepDecodeError(HepError):
-    """Bytes are no HEP packet."""
+    """Bytes are no HEP packet.
+
+    Args:
+        reason: the problem.
+        offset: its position in bytes from the start of the packet.
+    """
 
     def __init__(self, reason: str, offset: int) -> None:
         super().__init__(reason, offset)
         self.reason = reason
-        """What is wrong."""
+        """The problem."""
         self.offset = offset
-        """Where, in bytes from the start of the packet."""
+        """Position of the problem in bytes from the start of the packet."""
 
     def __str__(self) -> str:
         return f"at byte {self.offset}: {self.reason}"
 
 
 class HepEncodeError(HepError):
-    """A packet cannot be written: a value does not fit its chunk, or the packet its length."""
+    """A packet cannot be encoded: a value does not fit its chunk, or the packet is too long."""
 
 
 class HepIdError(HepError):
-    """A destination is not written as a HEP id."""
+    """A text is no HEP id (OpenSIPS proto_hep parameter ``hep_id``)."""
 
 
 class HepSpoolError(HepError):
-    """A directory cannot hold packets for later."""
+    """A directory cannot be used as a spool."""

@@ -1,4 +1,4 @@
 """HEP packets to bytes and back: chunks, versions, compression, streams. Pure.
 
-It may import `hep.errors` alone.
+This package imports `hep.errors` only.
 """

@@ -1,7 +1,7 @@
-"""The chunks of HEPv3: the table (HEP3 specification, rev. 37, section "Generic chunk types").
+"""The table of HEPv3 chunks (HEP3 specification, rev. 37, section "Generic chunk types").
 
-A new chunk is one row of `GENERIC`. A chunk that has a ``field`` is known to `hep.Packet` under
-that name; any other survives a round trip as it came.
+A new chunk is one row of `GENERIC`. ``field`` names the attribute of `hep.Packet` that holds the
+value. A chunk without ``field`` is kept in ``Packet.extra`` and encoded again unchanged.
 """
 
 from collections.abc import Callable
@@ -26,20 +26,23 @@ VENDORS: Final = {
     7: "Yeti",
     8: "Genesys",
 }
-"""Who a vendor id stands for. Several receivers take vendors' chunks for generic ones: types of
-our own are opt-in and start at 0x0100."""
+"""The vendor of each vendor id. Several receivers ignore the vendor id and read the chunk as a
+generic one. Therefore chunk types of our own are opt-in and start at 0x0100."""
 
 
 class Chunk(NamedTuple):
-    """A chunk as it stands on the wire."""
+    """A chunk as it is on the wire."""
 
     vendor: int
+    """Vendor id, 0 to 65535; 0 for a generic chunk."""
     type: int
+    """Chunk type, 0 to 65535."""
     data: bytes
+    """The value without the chunk header, at most 65529 bytes."""
 
     @property
     def name(self) -> str:
-        """What the specification calls it, or vendor and type as numbers."""
+        """The name in the specification; for an unknown chunk the vendor and the type number."""
         row = GENERIC.get(self.type) if self.vendor == GENERIC_VENDOR else None
         if row:
             return row.name
@@ -47,17 +50,18 @@ class Chunk(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a kind of value is written."""
+    """The encoding of one type of value."""
 
     size: int | None
-    """Bytes; None for any number."""
+    """Size in bytes; None if the size varies."""
     pack: Callable[[Any], bytes]
-    """Raises struct.error, OSError or TypeError on a value that does not fit."""
+    """Encodes a value. Raises struct.error, OSError or TypeError if it does not fit."""
     unpack: Callable[[bytes], Any]
-    """Raises InflateError on bytes that are no compressed payload, and on others nothing."""
+    """Decodes a value of ``size`` bytes. `COMPRESSED` raises InflateError if the bytes are no
+    compressed payload; the others never raise."""
 
 
-# All of these are functions of the interpreter: a decoded packet calls a dozen of them.
+# These are C functions for speed: decoding one packet calls a dozen of them.
 U8, U16, U32, U64 = (
     Form(Struct(code).size, Struct(code).pack, int.from_bytes) for code in ("!B", "!H", "!I", "!Q")
 )
@@ -68,9 +72,10 @@ COMPRESSED = Form(None, partial(deflate, container="zlib"), inflate)
 
 
 class Row(NamedTuple):
-    """A line of the table."""
+    """A row of the table: one generic chunk type."""
 
     name: str
+    """The name in the specification."""
     form: Form
     field: str | None = None
     """The attribute of `hep.Packet` that holds the value."""
@@ -116,7 +121,7 @@ GENERIC: Final[dict[int, Row]] = {
 
 
 class ProtocolType(IntEnum):
-    """What a payload is (chunk 0x000b)."""
+    """The protocol of a payload (chunk 0x000b)."""
 
     SIP = 0x01
     XMPP = 0x02
@@ -154,7 +159,7 @@ class ProtocolType(IntEnum):
 
 
 def protocol_name(protocol_type: int) -> str:
-    """A protocol type for a person to read."""
+    """The name of a protocol type, such as ``SIP``; ``0x2A`` for an unknown number."""
     try:
         return ProtocolType(protocol_type).name
     except ValueError:

@@ -1,7 +1,7 @@
 """Compressed payloads (chunk 0x0010): zlib from captagent, gzip from OpenSIPS. Pure.
 
-heplify-server, Homer 11 and Kamailio pass the chunk over and lose the payload, so nothing is
-compressed unless asked for.
+heplify-server, Homer 11 and Kamailio ignore the chunk and store no payload. Therefore compression
+is off by default.
 """
 
 import zlib
@@ -12,8 +12,8 @@ from hep.errors import HepError
 Container = Literal["zlib", "gzip"]
 
 LONGEST_INFLATED: Final = 1 << 20
-"""Bytes that a compressed payload may become. What senders compress was a message of at most 64
-KiB; 64 KiB of zeros, compressed, would become 64 MiB."""
+"""Maximum size of an inflated payload in bytes. Senders compress messages of at most 64 KiB. The
+limit stops a compression bomb: a chunk of 64 KiB can inflate to 64 MiB."""
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _WINDOW: Final = {"zlib": zlib.MAX_WBITS, "gzip": zlib.MAX_WBITS | 16}
@@ -21,14 +21,18 @@ _EITHER: Final = zlib.MAX_WBITS | 32
 
 
 class InflateError(HepError):
-    """Bytes are no compressed payload; the codec turns it into a `hep.HepDecodeError`."""
+    """Bytes are no compressed payload; the codec raises it as `hep.HepDecodeError`."""
 
 
 def inflate(data: bytes) -> bytes:
-    """The payload in a chunk.
+    """Decompress the value of chunk 0x0010, zlib (RFC 1950) or gzip (RFC 1952).
+
+    Returns:
+        the payload, at most `LONGEST_INFLATED` bytes.
 
     Raises:
-        InflateError: it is neither zlib nor gzip, or incomplete, or becomes too long.
+        InflateError: the data is neither zlib nor gzip, is incomplete, or inflates to more than
+            `LONGEST_INFLATED` bytes.
     """
     inflater = zlib.decompressobj(_EITHER)
     try:
@@ -36,18 +40,18 @@ def inflate(data: bytes) -> bytes:
     except zlib.error as exc:
         raise InflateError(f"neither zlib nor gzip: {exc}") from exc
     if inflater.unconsumed_tail:
-        raise InflateError(f"inflates to over {LONGEST_INFLATED} bytes")
+        raise InflateError(f"inflates to more than {LONGEST_INFLATED} bytes")
     if not inflater.eof:
-        raise InflateError(f"ends after {len(data)} bytes in the middle")
+        raise InflateError(f"incomplete after {len(data)} bytes")
     return payload
 
 
 def deflate(payload: bytes, container: Container) -> bytes:
-    """A payload as a chunk holds it."""
+    """Compress a payload for chunk 0x0010."""
     deflater = zlib.compressobj(wbits=_WINDOW[container])
     return deflater.compress(payload) + deflater.flush()
 
 
 def container_of(data: bytes) -> Container:
-    """How a compressed payload is packed up."""
+    """The format of a compressed payload: ``gzip`` if it starts with 1f 8b, otherwise ``zlib``."""
     return "gzip" if data.startswith(_GZIP_MAGIC) else "zlib"

@@ -1,27 +1,38 @@
-"""HEP packets out of a byte stream (HEP over TCP and TLS). Pure.
+"""Splits a byte stream into HEP packets (HEP over TCP and TLS). Pure.
 
-A stream is packets of version 3, one right behind the other. Any split and any coalescing will do.
-What does not start with a packet's header is garbage: the splitter skips to the next place where
-a header could stand, and counts what it skipped.
+A stream is a sequence of version 3 packets without separators. TCP may split and merge them at
+any byte. Bytes that start no packet header are garbage. The splitter skips them up to the next
+byte where a header can start, and counts them.
 """
 
 from hep.codec import v3
 
 
 class Splitter:
-    """Cuts a stream into packets.
+    """Splits a stream into version 3 packets.
 
-    It holds at most one incomplete packet, so no stream makes it hold more than 65535 bytes and
-    what was fed last.
+    It buffers at most one incomplete packet: after `feed`, at most 65535 bytes.
     """
 
     def __init__(self) -> None:
         self.skipped = 0
-        """Bytes of garbage so far."""
+        """Bytes of garbage skipped so far."""
         self._buffer = bytearray()
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of the incomplete packet at the end, 0 to 65535."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes as they come; returns each packet that is complete now, undecoded."""
+        """Add bytes of the stream.
+
+        Args:
+            data: the next bytes of the stream, any number.
+
+        Returns:
+            the packets that are complete now, undecoded.
+        """
         packets = []
         buffer = self._buffer
         buffer += data
@@ -41,7 +52,7 @@ class Splitter:
         return packets
 
     def _next_start(self, start: int) -> int:
-        """Where the next header could stand, at the end even a part of one."""
+        """The offset where the next header can start; the end may hold a part of one."""
         found = [at for magic in v3.MAGICS if (at := self._buffer.find(magic, start)) >= 0]
         if found:
             return min(found)

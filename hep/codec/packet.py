@@ -1,4 +1,4 @@
-"""A HEP packet as a value, whatever its version."""
+"""A HEP packet as a value, for all versions."""
 
 from dataclasses import dataclass
 from typing import Final, TypeVar, dataclass_transform
@@ -11,87 +11,97 @@ INET: Final = 2
 """Address family of IPv4 (chunk 0x0001)."""
 
 INET6: Final = 10
-"""Address family of IPv6: Linux' number, on every system."""
+"""Address family of IPv6. HEP uses the number of Linux on every system."""
 
 
 @dataclass_transform(frozen_default=True)
 def value(cls: type[T]) -> type[T]:
-    """Make a slotted dataclass that is immutable to the type checker, at the price of none.
+    """Make a slotted dataclass that only the type checker treats as immutable.
 
-    ``frozen=True`` would enforce it at run time too, for several times the cost of a packet.
+    ``frozen=True`` also checks at run time. That multiplies the cost of creating a packet.
     """
     return dataclass(slots=True)(cls)
 
 
 @value
 class Packet:
-    """One packet; `hep.encode` and `hep.decode` are its two directions.
+    """A HEP packet; `hep.encode` writes it and `hep.decode` reads it.
 
-    Build one by keyword. To change one, use `dataclasses.replace`.
+    Create it with keyword arguments. To change a packet, use `dataclasses.replace`.
     """
 
     src_ip: str | None = None
-    """Source address as text; None where a received packet has none."""
+    """Source address as text (chunk 0x0003 or 0x0005); None if a received packet has none."""
 
     dst_ip: str | None = None
+    """Destination address as text (chunk 0x0004 or 0x0006); None if a received packet has none."""
+
     src_port: int = 0
+    """Source port, 0 to 65535 (chunk 0x0007)."""
+
     dst_port: int = 0
+    """Destination port, 0 to 65535 (chunk 0x0008)."""
+
     payload: bytes = b""
+    """The captured message (chunk 0x000f), inflated if it was compressed."""
 
     protocol_type: int = ProtocolType.SIP
-    """What the payload is; see `hep.ProtocolType`."""
+    """Protocol of the payload, 0 to 255 (chunk 0x000b); see `hep.ProtocolType`."""
 
     ip_protocol: int = 6
-    """6 TCP, 17 UDP; OpenSIPS sends 50 for WebSocket."""
+    """IP protocol number, 0 to 255 (chunk 0x0002): 6 TCP, 17 UDP. OpenSIPS sends 50 for
+    WebSocket."""
 
     seconds: int | None = None
-    """When it was captured, in whole seconds since the epoch; None where it does not say."""
+    """Capture time in whole seconds since the epoch (chunk 0x0009); None if the packet has none."""
 
     microseconds: int | None = None
-    """The rest of that time, 0 to 999999."""
+    """Microseconds of the capture time, 0 to 999999 (chunk 0x000a)."""
 
     capture_id: int = 0
-    """Capture agent id, 0 to 2³²-1 (version 2: 2¹⁶-1)."""
+    """Capture agent id (chunk 0x000c), 0 to 2³²-1 (version 2: 0 to 2¹⁶-1)."""
 
     correlation_id: bytes | None = None
-    """What belongs together in Homer, such as a Call-ID (version 3 only)."""
+    """Correlation id, such as a Call-ID (chunk 0x0011, version 3 only). Homer shows packets with
+    the same one together."""
 
     auth_key: bytes | None = None
-    """Authenticate key (version 3 only)."""
+    """Authenticate key (chunk 0x000e, version 3 only)."""
 
     ip_family: int = 0
-    """2 or 10; 0 stands for that of ``src_ip``."""
+    """Address family (chunk 0x0001): 2 for IPv4, 10 for IPv6, 0 for the family of ``src_ip``."""
 
     version: int = 3
-    """1, 2 or 3."""
+    """HEP version: 1, 2 or 3."""
 
     compressed: bytes | None = None
-    """The payload as chunk 0x0010 has it, which then stands in place of 0x000f (version 3 only).
+    """The compressed payload (chunk 0x0010), which replaces chunk 0x000f (version 3 only).
 
-    What no longer inflates to ``payload`` is written anew; see `hep.compress`."""
+    If it does not inflate to ``payload``, `hep.encode` compresses ``payload`` again. See
+    `hep.compress`."""
 
     extra: tuple[Chunk, ...] = ()
-    """Chunks without an attribute of their own (version 3 only)."""
+    """Chunks that have no attribute here (version 3 only)."""
 
     layout: tuple[tuple[int, int], ...] = ()
-    """The chunks in the order of the wire, each as vendor and type (version 3 only).
+    """Vendor and type of each chunk in the order of the wire (version 3 only).
 
-    A decoded packet has it, so that it encodes to the same bytes again. Without it, chunks are
-    written in OpenSIPS' order."""
+    `hep.decode` sets it, so that the packet encodes to the same bytes again. If it is empty,
+    `hep.encode` writes the chunks in the order of OpenSIPS."""
 
     magic: bytes = b"HEP3"
-    """How a version 3 packet starts: ``HEP3``, or ``EEP1`` from older senders."""
+    """First four bytes of a version 3 packet: ``HEP3``, or ``EEP1`` from older senders."""
 
     @property
     def timestamp(self) -> float | None:
-        """When it was captured, in seconds since the epoch."""
+        """Capture time in seconds since the epoch; None if the packet has none."""
         if self.seconds is None:
             return None
         return self.seconds + (self.microseconds or 0) / 1_000_000
 
     @property
     def family(self) -> int:
-        """The address family: as stated, or else that of ``src_ip``."""
+        """Address family: ``ip_family``, or the family of ``src_ip`` if that is 0."""
         if self.ip_family:
             return self.ip_family
         return INET6 if self.src_ip is not None and ":" in self.src_ip else INET

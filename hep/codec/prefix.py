@@ -1,9 +1,9 @@
-"""Packets that start as nearly all do, read and written with few calls. Pure.
+"""Fast decoding and encoding of packets with the usual order of chunks. Pure.
 
-Ten of a packet's dozen chunks hold small numbers, and taking them one by one is most of what a
-packet costs. `hep.codec.v3` does that for any packet; here is the same for the orders that senders
-have, the chunks of fixed size in one go. What these functions do not know they leave to it, so they
-decide nothing: a test holds the two against each other.
+Ten of a packet's dozen chunks hold small numbers. Decoding them one by one is most of the cost of
+a packet. `hep.codec.v3` does that for any packet. This module handles the orders that known senders
+use, and reads all chunks of fixed size in one call. It leaves every other packet to `hep.codec.v3`.
+A property test checks that both give the same result.
 """
 
 import struct
@@ -16,7 +16,7 @@ from hep.codec.chunks import GENERIC, GENERIC_VENDOR, IPV4, IPV6, Chunk, Form
 from hep.codec.packet import INET, INET6, Packet
 
 OPENSIPS: Final = (0x01, 0x02, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C)
-"""OpenSIPS, captagent, sngrep and this library have these first, and then the addresses."""
+"""The first chunk types of OpenSIPS, captagent, sngrep and this library; the addresses follow."""
 
 _IPV4_TYPES: Final = (0x03, 0x04)
 _IPV6_TYPES: Final = (0x05, 0x06)
@@ -27,7 +27,7 @@ _CODES: Final = {1: "B", 2: "H", 4: "I", 16: "16s"}
 
 
 def _format(chunk_types: Iterable[int], header: str) -> str:
-    """The struct format of chunks, ``header`` standing for the header of each."""
+    """The struct format of chunks, with the format ``header`` for the header of each."""
     addresses = {0x03: "4s", 0x04: "4s"}
     return "".join(
         header + addresses.get(each, _CODES[GENERIC[each].form.size or 0]) for each in chunk_types
@@ -42,18 +42,20 @@ def _headers(chunk_types: Iterable[int]) -> tuple[bytes, ...]:
 
 
 class _Start(NamedTuple):
-    """How packets of an order start."""
+    """The chunks of fixed size that start a packet of one order."""
 
     end: int
+    """Offset of the first byte after them."""
     values_from: Callable[..., tuple[Any, ...]]
-    """Takes the values out of a packet."""
+    """Reads their values from a packet."""
     mask: int
-    """All ones where a chunk's header stands, as a number of ``end - HEADER_SIZE`` bytes."""
+    """A number of ``end - HEADER_SIZE`` bytes: all ones at the chunk headers, otherwise zero."""
     headers: int
-    """What stands there."""
+    """The masked bytes of a packet of this order."""
     in_order: Callable[[tuple[Any, ...]], tuple[Any, ...]]
-    """Puts the values into OpenSIPS' order."""
+    """Sorts the values into the order of OpenSIPS."""
     layout: tuple[tuple[int, int], ...]
+    """As ``Packet.layout``."""
     unpack_address: Callable[[bytes], str]
 
     @classmethod
@@ -75,7 +77,7 @@ class _Start(NamedTuple):
         )
 
 
-# The family and the type of the third chunk tell the orders apart.
+# The family and the type of the third chunk identify the order.
 _FAMILY: Final = 12
 _THIRD_TYPE: Final = 23
 _STARTS: Final = {
@@ -85,7 +87,7 @@ _STARTS: Final = {
 }
 """The orders of OpenSIPS, and of Kamailio, heplify and hep-js."""
 
-# Vendor and type as one number: of a generic chunk that is its type.
+# Vendor and type as one number. The vendor of a generic chunk is 0, so the number is its type.
 _KEY: Final = struct.Struct("!IH")
 _AUTH_KEY, _PAYLOAD, _CORRELATION_ID = 0x0E, 0x0F, 0x11
 _BYTES: Final = {each: (GENERIC_VENDOR, each) for each in (_AUTH_KEY, _PAYLOAD, _CORRELATION_ID)}
@@ -94,14 +96,14 @@ _SIZES: Final = {key: row.form.size for key, row in GENERIC.items() if row.form.
 
 
 def read(data: bytes, total: int) -> Packet | None:
-    """A packet that starts in one of the usual orders.
+    """Decode a packet that starts in one of the usual orders.
 
     Args:
         data: a packet.
-        total: its stated length, not above that of ``data``.
+        total: its stated length in bytes, at most ``len(data)``.
 
     Returns:
-        the packet, or None where it is another, or wrong.
+        the packet; None if it has another order or is malformed.
     """
     if total <= _THIRD_TYPE:
         return None
@@ -133,7 +135,7 @@ def read(data: bytes, total: int) -> Packet | None:
         offset = end
     (family, ip_protocol, src_port, dst_port, seconds, microseconds, protocol_type, capture_id,
      source, destination) = in_order(values_from(data, HEADER_SIZE))  # fmt: skip
-    # In the order of its attributes: by name it costs half a microsecond more.
+    # Positional arguments: keywords would cost half a microsecond more.
     version, compressed = 3, None
     return Packet(
         address(source),
@@ -158,13 +160,14 @@ def read(data: bytes, total: int) -> Packet | None:
 
 
 class _Ends(NamedTuple):
-    """Where packets of an order have their ports and addresses."""
+    """The positions of ports and addresses in packets of one order."""
 
     values_from: Callable[..., tuple[Any, ...]]
-    """Takes the header and the value of each of the four chunks out of a packet."""
+    """Reads the header and the value of each of the four chunks from a packet."""
     headers: tuple[bytes, ...]
-    """What stands before the values."""
+    """The headers of the four chunks."""
     size: int
+    """Minimum length of a packet in bytes."""
 
     @classmethod
     def of(cls, layout: tuple[tuple[int, int], ...], end: int) -> "_Ends":
@@ -183,10 +186,11 @@ _ENDS: Final = {key: _Ends.of(start.layout, start.end) for key, start in _STARTS
 
 
 def ends(data: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
-    """Source and destination of a packet, packed address and port each.
+    """Read source and destination of a packet without decoding it.
 
     Returns:
-        None where the packet does not start in one of the usual orders.
+        packed address (4 or 16 bytes) and port of the source, then of the destination; None if the
+        packet does not start in one of the usual orders.
     """
     if len(data) <= _THIRD_TYPE:
         return None
@@ -194,7 +198,7 @@ def ends(data: bytes) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
     if found is None or len(data) < found.size:
         return None
     values_from, headers, _ = found
-    # In both orders the two ports stand side by side, and so do the two addresses.
+    # In both orders the two ports are adjacent, and so are the two addresses.
     first, a, second, b, third, c, fourth, d = values_from(data)
     if (first, second, third, fourth) != headers:
         return None
@@ -214,14 +218,14 @@ _LAYOUTS: Final = {
     for addresses in (_IPV4_TYPES, _IPV6_TYPES)
     for behind in ((), (_CORRELATION_ID,))
 }
-"""The layouts that `write` writes, and whether there is a correlation id in them."""
+"""The layouts that `write` supports, each with whether it has a correlation id."""
 
 
 def write(packet: Packet) -> bytes | None:
-    """A packet with the usual chunks, in OpenSIPS' order.
+    """Encode a packet with the usual chunks in the order of OpenSIPS.
 
     Returns:
-        its bytes, or None where it has others, or a value that does not fit.
+        the bytes; None if the packet has other chunks or a value does not fit.
     """
     src_ip, dst_ip = packet.src_ip, packet.dst_ip
     if (
@@ -234,7 +238,7 @@ def write(packet: Packet) -> bytes | None:
         return None
     payload, correlation_id = packet.payload, packet.correlation_id
     if packet.layout and (
-        # A received packet states its family, right or wrong.
+        # A received packet keeps the family that it states, even if it is wrong.
         not packet.ip_family or _LAYOUTS.get(packet.layout) is not (correlation_id is not None)
     ):
         return None
@@ -271,5 +275,5 @@ def write(packet: Packet) -> bytes | None:
             + written
         )  # fmt: skip
     except (struct.error, OSError, TypeError):
-        # Which value it is, the general encoder says.
+        # The general encoder raises an error that names the value.
         return None

@@ -1,4 +1,4 @@
-"""An encoder for one flow: what is the same in all of its packets is worked out once. Pure."""
+"""An encoder for one flow, which encodes the constant parts of its packets once. Pure."""
 
 import struct
 from dataclasses import replace
@@ -20,31 +20,40 @@ _BEFORE_TIME: Final = struct.Struct("!14s 6sH 6sH 6s")
 _ADDRESSES: Final = 17
 
 _CORRELATION: Final = tuple(_pack_header(GENERIC_VENDOR, 0x11, 6 + size) for size in range(300))
-"""The header of a correlation id's chunk by the id's bytes: nearly all have fewer."""
+"""Chunk headers of a correlation id, by the id's length in bytes. Nearly all ids are shorter than
+300 bytes; the header of a longer one is packed for each packet."""
 _LONGER: Final = 6 + len(_CORRELATION)
 
 
 class _Parts(NamedTuple):
-    """What stands around the ports and the addresses of a flow."""
+    """The constant bytes around the ports and the addresses of a flow."""
 
     start: bytes
+    """Chunks of family and IP protocol."""
     src_port: bytes
+    """Header of the source port's chunk."""
     dst_port: bytes
+    """Header of the destination port's chunk."""
     seconds: bytes
+    """Header of the chunk of the seconds."""
     before_source: bytes
+    """Chunks of protocol type and capture id, then the header of the source address."""
     source: int
-    """Bytes of the address: 4 or 16."""
+    """Size of the source address in bytes: 4 or 16."""
     before_destination: bytes
+    """Header of the destination address."""
     destination: int
+    """Size of the destination address in bytes: 4 or 16."""
     end: bytes
+    """The rest, up to the length of the payload's chunk."""
 
 
 class PreparedEncoder:
-    """Writes version 3 packets between two addresses, byte for byte as `hep.encode` does.
+    """Encodes version 3 packets between two addresses to the same bytes as `hep.encode`.
 
     Args:
-        flow: a packet with all that its packets share: addresses, ports, ids. Its payload, time,
-            correlation id, extra chunks and layout are not looked at.
+        flow: a packet with the values that all packets of the flow share: addresses, ports, ids.
+            Its payload, time, correlation id, extra chunks and layout are ignored.
 
     Raises:
         HepEncodeError: a value does not fit its chunk, or an address is missing.
@@ -54,7 +63,9 @@ class PreparedEncoder:
 
     def __init__(self, flow: Packet) -> None:
         if flow.src_ip is None or flow.dst_ip is None:
-            raise HepEncodeError("a flow has two addresses, src_ip and dst_ip")
+            raise HepEncodeError(
+                f"a flow needs both addresses: src_ip = {flow.src_ip!r}, dst_ip = {flow.dst_ip!r}"
+            )
         written = v3.encode(
             replace(
                 flow,
@@ -68,8 +79,8 @@ class PreparedEncoder:
                 magic=b"HEP3",
             )
         )
-        # The general encoder has the last word on what a packet looks like: its work is cut
-        # around the two numbers of the time, and before the length of the payload, which is last.
+        # The general encoder writes the packet. Its bytes are split around the two numbers of the
+        # time and before the length of the payload, which comes last.
         seconds = written.index(_SECONDS) + len(_SECONDS)
         self._before_time = written[v3.HEADER.size : seconds]
         self._after_time = written[seconds + 4 + len(_MICROSECONDS) + 4 : -2]
@@ -80,10 +91,19 @@ class PreparedEncoder:
         self._parts = _parts(self._before_time, self._after_time, flow.src_ip, flow.dst_ip)
 
     def between(self, src_ip: str, src_port: int, dst_ip: str, dst_port: int) -> Self:
-        """The encoder of the same flow between two other addresses, for a fraction of the price.
+        """Make an encoder with the same ids for two other addresses, faster than the constructor.
+
+        Args:
+            src_ip: source address as text, IPv4 or IPv6.
+            src_port: source port, 0 to 65535.
+            dst_ip: destination address as text, IPv4 or IPv6.
+            dst_port: destination port, 0 to 65535.
+
+        Returns:
+            a new encoder; this one stays as it is.
 
         Raises:
-            HepEncodeError: one of them is no address, or no port.
+            HepEncodeError: an address or a port is invalid.
         """
         parts = self._parts
         try:
@@ -97,7 +117,7 @@ class PreparedEncoder:
                 f"from {src_ip!r}, port {src_port!r}, to {dst_ip!r}, port {dst_port!r}: {exc}"
             ) from exc
         if len(source) != parts.source or len(destination) != parts.destination:
-            # Addresses of another family have other chunks, and a length of their own.
+            # Addresses of the other family have other chunk types and another length.
             return type(self)(
                 replace(
                     self._flow, src_ip=src_ip, src_port=src_port, dst_ip=dst_ip, dst_port=dst_port
@@ -121,16 +141,19 @@ class PreparedEncoder:
         payload: bytes,
         correlation_id: bytes | None = None,
     ) -> bytes:
-        """Write a packet of this flow.
+        """Encode a packet of this flow.
 
         Args:
-            seconds: when it was captured, in whole seconds since the epoch.
-            microseconds: the rest of that time, 0 to 999999.
-            payload: at most about 65400 bytes.
-            correlation_id: what belongs together in Homer, such as a Call-ID.
+            seconds: capture time in whole seconds since the epoch, 0 to 2³²-1.
+            microseconds: microseconds of the capture time, 0 to 999999.
+            payload: the captured message, at most about 65400 bytes.
+            correlation_id: correlation id, such as a Call-ID (chunk 0x0011); None writes no chunk.
+
+        Returns:
+            the bytes of the packet.
 
         Raises:
-            HepEncodeError: the packet would be longer than 65535 bytes, or a time does not fit.
+            HepEncodeError: the packet is longer than 65535 bytes, or a time does not fit.
         """
         size = len(payload) + 6
         behind = 0 if correlation_id is None else len(correlation_id) + 6
@@ -156,8 +179,8 @@ class PreparedEncoder:
             return b"".join((before, payload, header, correlation_id))
         except struct.error as exc:
             raise HepEncodeError(
-                f"a packet of {total} bytes at {seconds}.{microseconds:06} does not fit: HEPv3 ends"
-                f" at {v3.LONGEST} bytes"
+                f"a packet of {total} bytes with the time {seconds}.{microseconds:06} does not fit:"
+                f" HEPv3 allows {v3.LONGEST} bytes; shorten the payload or correct the time"
             ) from exc
 
 

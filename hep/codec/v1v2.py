@@ -1,11 +1,11 @@
 """HEP versions 1 and 2: a fixed header, then the payload. Pure.
 
-Version 2 adds the time and a 16-bit capture id, in the byte order of the sender's machine, which
-no field states. The reading whose seconds are plausible is taken; little-endian where both or
-neither are, because nearly every sender is an x86.
+Version 2 adds the time and a 16-bit capture id in the byte order of the sender's machine. No field
+states that byte order. The decoder takes the byte order in which the time is plausible. If both or
+neither are plausible, it takes little-endian, because nearly every sender is an x86.
 
-OpenSIPS counts its address union twice and appends as many zero bytes (8 for IPv4, 32 for IPv6).
-They are no part of the payload: these versions carry SIP alone, which does not end in them.
+OpenSIPS counts its address union twice and appends that many zero bytes (8 for IPv4, 32 for IPv6).
+They are not part of the payload: these versions carry SIP only, which does not end in zero bytes.
 """
 
 import struct
@@ -22,9 +22,9 @@ _PADDING: Final = 2
 _ADDRESS_SIZE: Final = {INET: 4, INET6: 16}
 
 _EARLIEST: Final = 1_000_000_000
-"""2001: no HEP packet is older."""
+"""Earliest plausible time in seconds since the epoch (2001): no HEP packet is older."""
 _LATEST: Final = 4_000_000_000
-"""2096."""
+"""Latest plausible time in seconds since the epoch (2096)."""
 
 
 class _Time(NamedTuple):
@@ -38,13 +38,16 @@ class _Time(NamedTuple):
 
 
 def decode(data: bytes) -> Packet:
-    """Read a packet.
+    """Decode a packet of version 1 or 2.
 
-    The stated header length is passed over: it is 16 or 40 with most senders, counts the time
-    with FreeSWITCH and is nonsense with sngrep, while the family says the same reliably.
+    The decoder ignores the header length field. Most senders write 16 or 40, FreeSWITCH includes
+    the time, and sngrep writes a meaningless value. The address family determines the length.
+
+    Returns:
+        the packet, without the zero bytes that OpenSIPS appends.
 
     Raises:
-        HepDecodeError: it is no whole version 1 or 2 packet.
+        HepDecodeError: the bytes are no complete version 1 or 2 packet.
     """
     if len(data) < HEADER.size:
         raise HepDecodeError(f"{len(data)} bytes are too few for a header", 0)
@@ -79,22 +82,27 @@ def decode(data: bytes) -> Packet:
 
 
 def _read_time(data: bytes, offset: int) -> tuple[_Time, int]:
-    """The time, and where the payload starts behind it."""
+    """Decode the time; returns it and the offset of the payload after it."""
     little = _Time(*_TIME_LITTLE.unpack_from(data, offset))
     big = _Time(*_TIME_BIG.unpack_from(data, offset))
     end = offset + _TIME_LITTLE.size
     if little.plausible or not big.plausible:
         return little, end
-    # Senders that write network order may leave out the padding too, which a C compiler adds.
+    # A C compiler adds padding. Senders that write network byte order may omit it.
     padded = data[end - _PADDING : end] == bytes(_PADDING)
     return big, end if padded else end - _PADDING
 
 
 def encode(packet: Packet) -> bytes:
-    """Write a packet; version 2 in little-endian, as Kamailio does on every machine.
+    """Encode a packet of version 1 or 2.
+
+    The time of version 2 is little-endian, as Kamailio writes it on every machine.
+
+    Returns:
+        the bytes of the packet. Attributes that only version 3 has are not written.
 
     Raises:
-        HepEncodeError: a value does not fit, or an address is missing.
+        HepEncodeError: a value does not fit its field, or an address is missing or invalid.
     """
     try:
         source = ip_address(packet.src_ip or "").packed

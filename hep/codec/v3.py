@@ -1,4 +1,7 @@
-"""HEP version 3: a header of 6 bytes, then chunks (HEP3 specification, rev. 37). Pure."""
+"""HEP version 3: a header of 6 bytes, then chunks (HEP3 specification, rev. 37). Pure.
+
+This is the general codec. `hep.codec.prefix` is the fast one for the usual chunk orders.
+"""
 
 import struct
 from collections import deque
@@ -13,14 +16,15 @@ from hep.codec.packet import Packet
 from hep.errors import HepDecodeError, HepEncodeError
 
 MAGICS: Final = (b"HEP3", b"EEP1")
-"""How a packet may start. The specification draws ``EEP3``, which no implementation takes."""
+"""First four bytes of a packet. The specification's drawing has ``EEP3``, which no implementation
+accepts."""
 
 HEADER: Final = struct.Struct("!4sH")
 CHUNK: Final = struct.Struct("!HHH")
 LONGEST: Final = 0xFFFF
-"""The greatest total length that the header can state, itself included."""
+"""Maximum length of a packet in bytes, header included: the length field has 16 bits."""
 
-# Vendor and type as one number: of a generic chunk that is its type.
+# Vendor and type as one number. The vendor of a generic chunk is 0, so the number is its type.
 _CHUNK_KEY: Final = struct.Struct("!IH")
 _CHUNK_SIZE: Final = CHUNK.size
 
@@ -38,10 +42,13 @@ _READERS: Final = {
 
 
 def decode(data: bytes) -> Packet:
-    """Read a packet; bytes behind its stated length are passed over.
+    """Decode a version 3 packet. Bytes after its stated length are ignored.
+
+    Returns:
+        the packet.
 
     Raises:
-        HepDecodeError: it is no whole version 3 packet.
+        HepDecodeError: the bytes are no complete version 3 packet.
     """
     if len(data) < HEADER.size or data[:4] not in MAGICS:
         raise HepDecodeError("no HEPv3 header", 0)
@@ -50,11 +57,25 @@ def decode(data: bytes) -> Packet:
         raise HepDecodeError(f"total length {total} is shorter than the header", 4)
     if total > len(data):
         raise HepDecodeError(f"total length {total}, and only {len(data)} bytes", 4)
-    return prefix.read(data, total) or _read(data, magic, total)
+    return prefix.read(data, total) or read_chunks(data, magic, total)
 
 
-def _read(data: bytes, magic: bytes, total: int) -> Packet:
-    """Read a packet chunk by chunk."""
+def read_chunks(data: bytes, magic: bytes, total: int) -> Packet:
+    """Decode a packet chunk by chunk, with the chunks in any order.
+
+    `decode` calls it for a packet that `hep.codec.prefix` does not read.
+
+    Args:
+        data: a packet.
+        magic: its first four bytes, one of `MAGICS`.
+        total: its stated length in bytes, `HEADER` size to ``len(data)``.
+
+    Returns:
+        the packet.
+
+    Raises:
+        HepDecodeError: a chunk is incomplete, or its value has the wrong size.
+    """
     fields: dict[str, Any] = {}
     offset = HEADER.size
     layout: list[tuple[int, int]] = []
@@ -78,7 +99,7 @@ def _read(data: bytes, magic: bytes, total: int) -> Packet:
         else:
             kind, field = divmod(key, 0x10000), None
         layout.append(kind)
-        # What has no attribute, or comes a second time, is kept as it is.
+        # A chunk without an attribute is kept unchanged, and so is a repeated one.
         if field is None or field in fields:
             extra.append(Chunk(*kind, value))
         else:
@@ -89,7 +110,7 @@ def _read(data: bytes, magic: bytes, total: int) -> Packet:
             if key == _COMPRESSED:
                 fields["compressed"] = value
         offset = end
-    # What a packet does not say is not what one that is built says by default.
+    # A missing chunk means 0 here. The defaults of `Packet` are for packets that a program builds.
     fields.setdefault("ip_protocol", 0)
     fields.setdefault("protocol_type", 0)
     return Packet(**fields, extra=tuple(extra), layout=tuple(layout), magic=magic)
@@ -97,6 +118,9 @@ def _read(data: bytes, magic: bytes, total: int) -> Packet:
 
 def chunks(packet: Packet) -> list[Chunk]:
     """The chunks of a packet in the order of the wire.
+
+    Returns:
+        every chunk that `encode` writes.
 
     Raises:
         HepEncodeError: as `encode`.
@@ -111,31 +135,49 @@ def chunks(packet: Packet) -> list[Chunk]:
 
 
 def compress(packet: Packet, container: Container = "zlib") -> Packet:
-    """The same packet with its payload compressed (chunk 0x0010 in place of 0x000f).
+    """Compress the payload of a packet (chunk 0x0010 instead of 0x000f).
 
     Args:
-        packet: one of version 3.
-        container: captagent sends zlib, OpenSIPS gzip.
+        packet: a packet of version 3.
+        container: ``zlib`` as captagent sends it, or ``gzip`` as OpenSIPS sends it.
+
+    Returns:
+        a copy of the packet with ``compressed`` set.
 
     Raises:
-        HepEncodeError: it is of version 1 or 2, which know no compression.
+        HepEncodeError: the packet has version 1 or 2, which have no compression.
     """
     if packet.version != 3:
-        raise HepEncodeError(f"version = {packet.version}: only version 3 can be compressed")
+        raise HepEncodeError(
+            f"version = {packet.version}: only version 3 can be compressed; send version 3 or an"
+            " uncompressed payload"
+        )
     return replace(packet, compressed=deflate(packet.payload, container))
 
 
 def encode(packet: Packet) -> bytes:
-    """Write a packet.
+    """Encode a version 3 packet.
+
+    Returns:
+        the bytes of the packet.
 
     Raises:
-        HepEncodeError: a value does not fit its chunk, or all of it is over 65535 bytes.
+        HepEncodeError: a value does not fit its chunk, or the packet is longer than 65535 bytes.
     """
-    return prefix.write(packet) or _write(packet)
+    return prefix.write(packet) or write_chunks(packet)
 
 
-def _write(packet: Packet) -> bytes:
-    """Write a packet chunk by chunk."""
+def write_chunks(packet: Packet) -> bytes:
+    """Encode a packet chunk by chunk, in the order of ``packet.layout``.
+
+    `encode` calls it for a packet that `hep.codec.prefix` does not write.
+
+    Returns:
+        the bytes of the packet.
+
+    Raises:
+        HepEncodeError: as `encode`.
+    """
     parts = [b""]
     extra = deque(packet.extra)
     written: set[str] = set()
@@ -145,19 +187,19 @@ def _write(packet: Packet) -> bytes:
             written.add(row.field)
             parts.append(_field_chunk(packet, row.field, chunk_type))
         elif extra:
-            parts.append(_chunk(*extra.popleft()))
+            parts.append(chunk_bytes(*extra.popleft()))
     total = HEADER.size + sum(map(len, parts))
     if total > LONGEST:
         raise HepEncodeError(
-            f"a packet of {total} bytes with a payload of {len(packet.payload)}: HEPv3 ends at"
-            f" {LONGEST}; shorten the payload"
+            f"a packet of {total} bytes with a payload of {len(packet.payload)} bytes is too long:"
+            f" HEPv3 allows {LONGEST}; shorten the payload"
         )
     parts[0] = HEADER.pack(packet.magic, total)
     return b"".join(parts)
 
 
 def _opensips_order(packet: Packet) -> Iterator[tuple[int, int]]:
-    """The order in which OpenSIPS writes chunks; those without a value are left out."""
+    """Vendor and type of each chunk in the order of OpenSIPS, without those that have no value."""
     for chunk_type in prefix.OPENSIPS:
         if chunk_type not in _TIME or packet.seconds is not None:
             yield GENERIC_VENDOR, chunk_type
@@ -177,18 +219,26 @@ def _opensips_order(packet: Packet) -> Iterator[tuple[int, int]]:
 def _field_chunk(packet: Packet, field: str, chunk_type: int) -> bytes:
     """The chunk of an attribute.
 
-    The value decides which, where there are several: a replaced address may be of another family,
-    and a payload may have been compressed.
+    Addresses and the payload have two chunk types each, and the value decides which. A replaced
+    address may have another family, and the payload may be compressed.
+
+    Args:
+        packet: the packet to encode.
+        field: the attribute's name.
+        chunk_type: the generic type in the layout.
+
+    Raises:
+        HepEncodeError: the value does not fit the chunk.
     """
     value = getattr(packet, field)
     if field == "ip_family":
-        # What a received packet states stays as it is, even if it is nonsense.
+        # A received packet keeps the family that it states, even if it is wrong.
         value = value if packet.layout else packet.family
     elif field == "microseconds":
         value = value or 0
     elif field == "payload":
         if packet.compressed is not None:
-            return _chunk(GENERIC_VENDOR, _COMPRESSED, _compressed(packet))
+            return chunk_bytes(GENERIC_VENDOR, _COMPRESSED, _compressed(packet))
         chunk_type = _PAYLOAD
     elif field == "src_ip":
         chunk_type = _SRC_IP[":" in str(value)]
@@ -199,11 +249,11 @@ def _field_chunk(packet: Packet, field: str, chunk_type: int) -> bytes:
         data = row.form.pack(value)
     except (struct.error, OSError, TypeError) as exc:
         raise HepEncodeError(f"{field} = {value!r} does not fit {row.name}: {exc}") from exc
-    return _chunk(GENERIC_VENDOR, chunk_type, data)
+    return chunk_bytes(GENERIC_VENDOR, chunk_type, data)
 
 
 def _compressed(packet: Packet) -> bytes:
-    """The compressed payload: as it came unless the payload is another by now."""
+    """The compressed payload: as received, or compressed again if the payload was replaced."""
     data = packet.compressed or b""
     try:
         if inflate(data) == packet.payload:
@@ -213,13 +263,29 @@ def _compressed(packet: Packet) -> bytes:
     return deflate(packet.payload, container_of(data))
 
 
-def _chunk(vendor: int, chunk_type: int, data: bytes) -> bytes:
+def chunk_bytes(vendor: int, chunk_type: int, data: bytes) -> bytes:
+    """Encode a chunk: vendor id, type and length (2 bytes each, big-endian), then the value.
+
+    Args:
+        vendor: vendor id, 0 to 65535.
+        chunk_type: type, 0 to 65535.
+        data: the value, at most 65529 bytes.
+
+    Returns:
+        the bytes of the chunk.
+
+    Raises:
+        HepEncodeError: an argument is out of range.
+    """
     length = CHUNK.size + len(data)
     if length > LONGEST:
         raise HepEncodeError(
-            f"chunk 0x{chunk_type:04x} of {len(data)} bytes: a chunk ends at {LONGEST}"
+            f"chunk 0x{chunk_type:04x} with a value of {len(data)} bytes is too long: HEPv3 allows"
+            f" {LONGEST - CHUNK.size}; shorten the value"
         )
     try:
         return CHUNK.pack(vendor, chunk_type, length) + data
     except struct.error as exc:
-        raise HepEncodeError(f"vendor {vendor} or chunk type {chunk_type} is no u16") from exc
+        raise HepEncodeError(
+            f"chunk with vendor {vendor} and type {chunk_type}: both must be 0 to 65535"
+        ) from exc

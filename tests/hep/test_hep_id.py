@@ -29,26 +29,26 @@ def test_a_hep_id_is_read(text: str, hep_id: HepId) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "'' is no host"),
-        ("[name]", "no host"),
-        ("[name]:9060", "':9060' is no host"),
-        ("10.0.0.2:http", "is no host"),
-        ("10.0.0.2:0", "port 0 is not from 1 to 65535"),
-        ("10.0.0.2:65536", "port 65536 is not from 1 to 65535"),
-        ("10.0.0.2:99999999999999999999", "port 99999999999999999999 is not from 1 to 65535"),
-        ("10.0.0.2:" + "9" * 5000, "is not from 1 to 65535"),
-        ("10.0.0.2:" + "0" * 5000, "is not from 1 to 65535"),
-        ("::1", "is no host"),
-        ("10.0.0.2;transport=sctp", "transport 'sctp' is none of udp, tcp, tls"),
-        ("10.0.0.2;version=4", "version '4' is none of 1, 2, 3"),
+        ("", "'' is not host"),
+        ("[name]", "not host"),
+        ("[name]:9060", "':9060' is not host"),
+        ("10.0.0.2:http", "is not host"),
+        ("10.0.0.2:0", "port 0 is not in 1 to 65535"),
+        ("10.0.0.2:65536", "port 65536 is not in 1 to 65535"),
+        ("10.0.0.2:99999999999999999999", "port 99999999999999999999 is not in 1 to 65535"),
+        ("10.0.0.2:" + "9" * 5000, "is not in 1 to 65535"),
+        ("10.0.0.2:" + "0" * 5000, "is not in 1 to 65535"),
+        ("::1", "is not host"),
+        ("10.0.0.2;transport=sctp", "transport 'sctp' is not one of udp, tcp, tls"),
+        ("10.0.0.2;version=4", "version '4' is not one of 1, 2, 3"),
         ("10.0.0.2;transport", "neither transport=… nor version=…"),
         ("10.0.0.2;color=red", "neither transport=… nor version=…"),
-        ("10.0.0.2;version=3;version=3", "version is given twice"),
-        ("10.0.0.2;version=2;transport=tcp", "version 2 goes over udp only"),
+        ("10.0.0.2;version=3;version=3", "version occurs twice"),
+        ("10.0.0.2;version=2;transport=tcp", "version 2 needs transport=udp, not tcp"),
     ],
 )
 def test_a_wrong_hep_id_is_refused_with_what_is_wrong(text: str, problem: str) -> None:
     with pytest.raises(HepIdError) as refused:
         HepId.parse(text)
     assert problem in str(refused.value)
-    assert "it is written [name]host[:port]" in str(refused.value)
+    assert "use [name]host[:port]" in str(refused.value)

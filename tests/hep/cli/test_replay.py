@@ -264,7 +264,7 @@ def test_a_capture_with_nothing_to_send_makes_the_status_1(tmp_path, closed, cap
     ("arguments", "message"),
     [
         (["none.pcap", "--to", "127.0.0.1"], "none.pcap: cannot be read: No such file"),
-        (["x", "--to", "127.0.0.1;transport=sctp"], "transport 'sctp' is none of udp, tcp, tls"),
+        (["x", "--to", "127.0.0.1;transport=sctp"], "transport 'sctp' is not one of udp, tcp, tls"),
         (["x", "--to", "127.0.0.1", "--rate", "0"], "--rate 0.0: packets a second, more than 0"),
         (["x", "--to", "127.0.0.1", "--rate", "nan"], "--rate nan: packets a second"),
         (["x", "--to", "127.0.0.1", "--capture-id", "-1"], "--capture-id -1: a number from 0"),

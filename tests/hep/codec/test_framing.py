@@ -60,4 +60,4 @@ def test_no_stream_makes_it_raise_or_hold_more_than_a_packet(stream: list[bytes]
     splitter = hep.Splitter()
     for data in stream:
         splitter.feed(data)
-        assert len(splitter._buffer) <= 0xFFFF
+        assert splitter.buffered <= 0xFFFF

@@ -56,7 +56,7 @@ def outcome_the_long_way(data: bytes) -> object:
 
 @given(PACKETS)
 def test_both_ways_write_the_same(packet: hep.Packet) -> None:
-    assert hep.encode(packet) == v3._write(packet)
+    assert hep.encode(packet) == v3.write_chunks(packet)
 
 
 USUAL = [*prefix.OPENSIPS, 0x03, 0x04]
@@ -75,7 +75,7 @@ def streams(draw: st.DrawFn) -> bytes:
         vendor = draw(st.sampled_from([0, 0, 0, 3]))
         size = SIZES.get(chunk_type, draw(st.integers(0, 9))) + draw(st.sampled_from([0, 0, 0, 1]))
         chunks.append(hep.Chunk(vendor, chunk_type, draw(st.binary(min_size=size, max_size=size))))
-    body = b"".join(v3._chunk(*chunk) for chunk in chunks)
+    body = b"".join(v3.chunk_bytes(*chunk) for chunk in chunks)
     return v3.HEADER.pack(draw(st.sampled_from(v3.MAGICS)), v3.HEADER.size + len(body)) + body
 
 
@@ -87,7 +87,7 @@ def test_both_ways_write_a_decoded_packet_the_same(
     assert hep.encode(hep.decode(data)) == data
     changed = replace(hep.decode(data), dst_ip=other, **changes)
     try:
-        expected = v3._write(changed)
+        expected = v3.write_chunks(changed)
     except hep.HepEncodeError:
         with pytest.raises(hep.HepEncodeError):
             hep.encode(changed)
@@ -102,7 +102,9 @@ def test_both_ways_read_the_same(data: bytes) -> None:
 
 @pytest.mark.parametrize("recorded", RECORDED)
 def test_what_others_send_is_read_the_short_way(recorded: bytes) -> None:
-    assert prefix.read(recorded, len(recorded)) == v3._read(recorded, recorded[:4], len(recorded))
+    assert prefix.read(recorded, len(recorded)) == v3.read_chunks(
+        recorded, recorded[:4], len(recorded)
+    )
 
 
 @given(st.sampled_from(RECORDED), st.data())

@@ -78,7 +78,7 @@ async def test_packets_arrive_at_a_unix_socket_and_wait_until_it_is_there(packet
 
 
 def test_no_unix_socket_can_be_asked_for_in_writing() -> None:
-    with pytest.raises(hep.HepIdError, match="transport 'unix' is none of udp, tcp, tls"):
+    with pytest.raises(hep.HepIdError, match="transport 'unix' is not one of udp, tcp, tls"):
         hep.HepId.parse("/tmp/hep;transport=unix")
 
 
