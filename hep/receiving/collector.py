@@ -1,4 +1,4 @@
-"""Receiving packets: UDP, TCP and TLS servers that hand each packet to a function."""
+"""A collector: UDP, TCP and TLS servers that call a function with each packet."""
 
 import asyncio
 import hmac
@@ -18,26 +18,33 @@ log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """Who sent a packet."""
+    """The sender of a packet."""
 
     transport: str
     """``udp``, ``tcp`` or ``tls``."""
     ip: str
+    """IP address as text."""
     port: int
+    """Port, 0 to 65535."""
 
 
 OnPacket = Callable[[Packet, Source], object]
+"""Called with each packet and its sender."""
 
 BAD: Final = "bad"
-"""Counter: packets that were none."""
+"""Counter: data that is no HEP packet."""
 UNAUTHENTICATED: Final = "unauthenticated"
-"""Counter: packets without the right authenticate key."""
+"""Counter: packets without the required authenticate key."""
 TLS_FAILED: Final = "tls_failed"
 """Counter: connections whose TLS handshake failed."""
 
 
 class Collector:
-    """Listens for HEP and calls a function with each packet.
+    """Receives HEP and calls a function with each packet.
+
+    Interface: `start` listens, `aclose` stops; ``async with`` calls both. ``counters`` counts
+    packets and connections. ``udp_address``, ``tcp_address`` and ``tls_address`` are the addresses
+    it listens on.
 
     Example::
 
@@ -48,13 +55,16 @@ class Collector:
             await asyncio.sleep(3600)
 
     Args:
-        on_packet: called with each packet, from the event loop's thread; it must not block. One
-            that raises is logged, and counted as ``failed``.
-        udp: ``HOST:PORT`` to listen on; port 0 takes a free one; None does not listen.
-        tcp: likewise.
-        tls: likewise; needs ``tls_context``.
-        tls_context: the certificate that it shows.
-        auth_key: the authenticate key that a packet must carry; any will do unless given.
+        on_packet: called with each packet in the thread of the event loop. It must not block. An
+            exception that it raises is logged, and the packet is counted as ``failed``.
+        udp: ``HOST:PORT`` to listen on over UDP; port 0 takes a free port; None does not listen.
+        tcp: ``HOST:PORT`` to listen on over TCP, as ``udp``.
+        tls: ``HOST:PORT`` to listen on over TLS, as ``udp``. Needs ``tls_context``.
+        tls_context: TLS context with the certificate of the server.
+        auth_key: authenticate key (chunk 0x000e) that a packet must have. None accepts any packet.
+
+    Raises:
+        ValueError: ``tls`` is given without ``tls_context``.
     """
 
     def __init__(
@@ -68,11 +78,20 @@ class Collector:
         auth_key: bytes | None = None,
     ) -> None:
         if tls is not None and tls_context is None:
-            raise ValueError(f"tls={tls!r} needs tls_context, the certificate to show")
+            raise ValueError(
+                f"tls={tls!r} needs tls_context: pass an ssl.SSLContext with a certificate"
+            )
         self.counters: Counter[str] = Counter()
-        """Packets ``received``, ``bad``, ``unauthenticated`` and ``failed``; TCP bytes ``skipped``
-        as garbage; connections ``accepted``, and ``tls_failed``, whose TLS handshake came to
-        nothing."""
+        """Counters since the start.
+
+        - ``received``: packets passed to ``on_packet``.
+        - ``bad``: data that is no HEP packet.
+        - ``unauthenticated``: packets without the required authenticate key.
+        - ``failed``: packets for which ``on_packet`` raised.
+        - ``skipped``: bytes of garbage in TCP and TLS streams.
+        - ``accepted``: TCP and TLS connections.
+        - ``tls_failed``: connections whose TLS handshake failed.
+        """
         self._on_packet = on_packet
         self._where = {"udp": udp, "tcp": tcp, "tls": tls}
         self._tls_context = tls_context
@@ -84,28 +103,32 @@ class Collector:
 
     @property
     def udp_address(self) -> tuple[str, int]:
-        """Where it listens for UDP, once started."""
+        """IP address and port of the UDP socket.
+
+        Raises:
+            RuntimeError: the collector does not listen on UDP, or is not started.
+        """
         if self._endpoint is None:
-            raise RuntimeError("this collector does not listen on UDP")
+            raise RuntimeError(_not_listening("udp"))
         ip, port = self._endpoint.get_extra_info("sockname")[:2]
         return ip, port
 
     @property
     def tcp_address(self) -> tuple[str, int]:
-        """Where it listens for TCP, once started."""
+        """IP address and port of the TCP socket; raises as `udp_address`."""
         return self._server_address("tcp")
 
     @property
     def tls_address(self) -> tuple[str, int]:
-        """Where it listens for TLS, once started."""
+        """IP address and port of the TLS socket; raises as `udp_address`."""
         return self._server_address("tls")
 
     async def start(self) -> None:
-        """Listen.
+        """Start to listen on all addresses, or on none if one of them fails.
 
         Raises:
-            ValueError: an address is not written ``HOST:PORT``.
-            OSError: an address cannot be listened on.
+            ValueError: an address is not ``HOST:PORT``.
+            OSError: the system refuses an address, for instance because it is in use.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -124,7 +147,7 @@ class Collector:
             raise
 
     async def aclose(self) -> None:
-        """Stop listening and drop every connection."""
+        """Stop listening and drop all connections."""
         if self._endpoint is not None:
             self._endpoint.close()
         for server in self._servers.values():
@@ -133,7 +156,7 @@ class Collector:
             handshake.cancel()
         for connection in tuple(self._connections):
             connection.abort()
-        # Closing takes effect on the next turn of the event loop.
+        # Closing takes effect in the next iteration of the event loop.
         await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
@@ -145,12 +168,12 @@ class Collector:
 
     def _server_address(self, transport: str) -> tuple[str, int]:
         if transport not in self._servers:
-            raise RuntimeError(f"this collector does not listen on {transport.upper()}")
+            raise RuntimeError(_not_listening(transport))
         ip, port = self._servers[transport].sockets[0].getsockname()[:2]
         return ip, port
 
     def _receive(self, data: bytes, source: Source) -> None:
-        """Take what should be one packet; never raises."""
+        """Decode and deliver one packet. Never raises."""
         try:
             packet = decode(data)
         except HepDecodeError as exc:
@@ -204,14 +227,13 @@ class _Stream(asyncio.Protocol):
 
 
 class _TlsStream(_Stream):
-    """A TLS connection.
+    """A TLS connection, which does its handshake itself.
 
-    asyncio's own TLS servers tell of a handshake that fails in debug mode alone, and then with a
-    traceback.
+    A TLS server of asyncio reports a failed handshake in debug mode only, with a traceback.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # What comes right behind the handshake is here before `_secure` goes on.
+        # Data that follows the handshake arrives before `_secure` continues.
         self._meet(transport)
         self._transport.pause_reading()
         handshakes = self._collector._handshakes
@@ -230,10 +252,10 @@ class _TlsStream(_Stream):
             plain.abort()
             collector.counters[TLS_FAILED] += 1
             if collector.counters[TLS_FAILED] == 1:
-                # Once: the counter tells the rest.
+                # Logged once per collector; the counter shows the others.
                 reason = exc.strerror or exc.__class__.__name__
-                peer = plain.get_extra_info("peername") or ("nobody", 0)
-                log.warning("no TLS handshake with %s:%d: %s", *peer[:2], reason)
+                peer = plain.get_extra_info("peername") or ("unknown", 0)
+                log.warning("TLS handshake with %s:%d failed: %s", *peer[:2], reason)
             return
         finally:
             collector._connections.discard(plain)
@@ -241,8 +263,14 @@ class _TlsStream(_Stream):
             super().connection_made(secured)
 
 
+def _not_listening(transport: str) -> str:
+    return (
+        f"this collector does not listen on {transport}: pass {transport}='HOST:PORT' and start it"
+    )
+
+
 def _host_port(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdecimal() or int(port) > 0xFFFF:
-        raise ValueError(f"{text!r} is not HOST:PORT (an IPv6 host in brackets)")
+        raise ValueError(f"{text!r} is not HOST:PORT; write 127.0.0.1:9060, or [::1]:9060 for IPv6")
     return host.removeprefix("[").removesuffix("]"), int(port)

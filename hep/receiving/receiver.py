@@ -1,4 +1,4 @@
-"""Packets as an asynchronous iterator, on top of `hep.Collector`."""
+"""Received packets as an asynchronous iterator, based on `hep.Collector`."""
 
 import asyncio
 import ssl
@@ -9,25 +9,32 @@ from hep.codec.packet import Packet
 from hep.receiving.collector import Collector, Source
 
 LIMIT: Final = 10_000
-"""Packets that wait for a slow consumer unless told."""
+"""Default limit of packets queued for a slow consumer."""
 
 DROPPED: Final = "dropped"
-"""Counter: packets dropped because too many waited for the consumer."""
+"""Counter: packets dropped because the consumer was too slow."""
 
 
 class Receiver:
-    """Collects packets and yields them. Made by `receive`."""
+    """Receives packets and yields them with their `Source`. Made by `receive`.
+
+    Interface: ``async with`` listens, ``async for`` yields packets, ``collector`` has the counters.
+
+    Args:
+        limit: maximum number of packets queued for the consumer, from 1.
+        where: keyword arguments of `hep.Collector`.
+    """
 
     def __init__(self, limit: int, **where: Any) -> None:
         self.collector = Collector(self._put, **where)
-        """Has the addresses and the ``counters``; `DROPPED` is one of them."""
+        """The collector with its addresses and ``counters``, which include `DROPPED`."""
         self._limit = limit
         self._waiting: deque[tuple[Packet, Source]] = deque()
         self._arrived = asyncio.Event()
 
     def _put(self, packet: Packet, source: Source) -> None:
         if len(self._waiting) >= self._limit:
-            # The collector reads on: one slow consumer must not make the senders wait.
+            # The collector keeps reading: a slow consumer must not delay the senders.
             self._waiting.popleft()
             self.collector.counters[DROPPED] += 1
         self._waiting.append((packet, source))
@@ -59,7 +66,7 @@ def receive(
     auth_key: bytes | None = None,
     limit: int = LIMIT,
 ) -> Receiver:
-    """Listen for HEP and iterate over what comes.
+    """Listen for HEP and iterate over the received packets.
 
     Example::
 
@@ -68,11 +75,18 @@ def receive(
                 print(source.ip, packet.payload)
 
     Args:
-        udp: as of `hep.Collector`, like all but the last.
-        tcp: ``HOST:PORT``.
-        tls: ``HOST:PORT``.
-        tls_context: the certificate to show.
-        auth_key: the authenticate key that a packet must carry.
-        limit: packets that may wait for the consumer; beyond it the oldest go, counted.
+        udp: ``HOST:PORT`` to listen on over UDP; port 0 takes a free port; None does not listen.
+        tcp: ``HOST:PORT`` to listen on over TCP, as ``udp``.
+        tls: ``HOST:PORT`` to listen on over TLS, as ``udp``. Needs ``tls_context``.
+        tls_context: TLS context with the certificate of the server.
+        auth_key: authenticate key (chunk 0x000e) that a packet must have. None accepts any packet.
+        limit: maximum number of packets queued for the consumer, from 1. Beyond it, the oldest are
+            dropped and counted. Default: 10000.
+
+    Returns:
+        a receiver. It listens inside ``async with``.
+
+    Raises:
+        ValueError: ``tls`` is given without ``tls_context``.
     """
     return Receiver(limit, udp=udp, tcp=tcp, tls=tls, tls_context=tls_context, auth_key=auth_key)

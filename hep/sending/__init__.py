@@ -1,4 +1,4 @@
 """HEP to collectors: queue, senders, links, groups, spool.
 
-It may import `hep.codec`, `hep.errors` and `hep.hep_id`.
+This package imports `hep.codec`, `hep.errors` and `hep.hep_id` only.
 """

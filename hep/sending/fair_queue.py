@@ -1,8 +1,8 @@
-"""A queue of packets that is full: from which flow one goes. Pure.
+"""A packet queue that chooses the flow that loses a packet when the queue is full. Pure.
 
-A flow is what goes on between two addresses and ports, such as a connection. The flow that has most
-waiting loses a packet first, so that each flow keeps a fair share of the queue (max-min fairness):
-one that has no more than its share loses nothing, whatever the others send.
+A flow is all packets between two addresses and ports, such as those of a connection. The flow with
+the most queued data loses a packet first. Each flow thus keeps a fair share of the queue (max-min
+fairness): a flow within its share loses nothing, no matter how much the others send.
 """
 
 from collections import OrderedDict, deque
@@ -17,19 +17,19 @@ from hep.codec.any_version import decode
 from hep.errors import HepDecodeError
 
 Flow = tuple[tuple[bytes, int], ...]
-"""The two ends of a flow, packed address and port, in the same order for either direction; none for
-what is no packet."""
+"""The two ends of a flow, packed address and port, in the same order for both directions; empty for
+bytes that are no packet."""
 
 SORTED_AT_A_TIME: Final = 2
-"""Packets that are sorted with each one that is added: a queue that was half full is sorted before
-it is full."""
+"""Old packets assigned to their flows with each packet added. With 2, a queue that is half full
+when sorting starts is sorted before it is full."""
 
 _STALE: Final = 1024
-"""Entries of the heap beyond two for each flow, before it is made anew."""
+"""Entries of the heap beyond two for each flow before the heap is rebuilt."""
 
 
 def flow_of(packet: bytes) -> Flow:
-    """The flow of an encoded packet."""
+    """The flow of an encoded packet; empty if the bytes are no packet or have no addresses."""
     if (found := prefix.ends(packet)) is not None:
         return _ordered(*found)
     try:
@@ -43,7 +43,7 @@ def flow_of(packet: bytes) -> Flow:
 
 
 def named(flow: Flow) -> str:
-    """A flow for a person to read: ``192.0.2.5:50123 - [2001:db8::1]:443``."""
+    """Format a flow for logs: ``192.0.2.5:50123 - [2001:db8::1]:443``."""
     ends = ((ip_address(packed), port) for packed, port in flow)
     texts = (f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}" for ip, port in ends)
     return " - ".join(texts) or "no packet"
@@ -55,27 +55,28 @@ def _ordered(one: tuple[bytes, int], other: tuple[bytes, int]) -> Flow:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """What waits of a flow."""
+    """The queued packets of one flow."""
 
     flow: Flow
     weight: int = 0
+    """Sum of the weights of its packets, as `FairQueue._weight`."""
     entry: int = 0
-    """The number of its entry in the heap; any other of its entries is stale."""
+    """The number of its valid entry in the heap; its other entries are stale."""
     numbers: deque[int] = field(default_factory=deque)
-    """Of its packets, rising."""
+    """The numbers of its packets, ascending."""
 
 
 class FairQueue:
-    """Packets in their order, of which one of the heaviest flow can be taken out.
+    """A FIFO queue of packets that can also remove a packet of the heaviest flow.
 
-    Each operation takes a time that grows with the logarithm of the number of flows at most. What
-    was waiting already is not sorted into flows at once, which would take many milliseconds, but
-    some of it with each packet that is added.
+    Each operation takes at most logarithmic time in the number of flows. Sorting all packets given
+    to the constructor into flows at once would take many milliseconds. Therefore each `append`
+    sorts a few of them.
 
     Args:
-        packets: what waits already, in order; no longer the caller's.
-        limit: packets that may wait; what one packet weighs beside its bytes.
-        limit_bytes: bytes that may wait.
+        packets: the packets queued so far, oldest first. The queue takes over the deque.
+        limit: maximum number of packets, from 1; used for the weight of a packet.
+        limit_bytes: maximum number of bytes, from 1; used for the weight of a packet.
     """
 
     __slots__ = (
@@ -84,17 +85,18 @@ class FairQueue:
     )  # fmt: skip
 
     def __init__(self, packets: deque[bytes], limit: int, limit_bytes: int) -> None:
-        # Older than all others.
+        # These packets are older than all others.
         self._unsorted = packets
         self._limit = limit
         self._limit_bytes = limit_bytes
-        # By number; the first in it is the next to leave.
+        # By number, oldest first.
         self._order: OrderedDict[int, tuple[_Waiting, bytes]] = OrderedDict()
         self._first = self._next = 0
         self._entries = 0
         self._flows: dict[Flow, _Waiting] = {}
-        # The weights of flows, negative, as they once were: never less than they are. So the
-        # heaviest flow is found at the top, once what is stale there has been set right.
+        # Negative weights of flows. An entry may be out of date, but its weight is never below the
+        # flow's weight now. So the heaviest flow is at the top after stale entries there are
+        # corrected.
         self._heap: list[tuple[int, int, _Waiting]] = []
 
     def __len__(self) -> int:
@@ -118,11 +120,15 @@ class FairQueue:
             self.append(packet)
 
     def extendleft(self, packets: Iterable[bytes]) -> None:
-        """Add packets at the beginning, each before the one that was first."""
+        """Add packets at the beginning, each before the packet that was first."""
         self._unsorted.extendleft(packets)
 
     def popleft(self) -> bytes:
-        """Take the first packet."""
+        """Remove and return the oldest packet.
+
+        Raises:
+            KeyError: the queue is empty.
+        """
         if self._unsorted:
             return self._unsorted.popleft()
         _, (waiting, packet) = self._order.popitem(last=False)
@@ -131,13 +137,16 @@ class FairQueue:
         return packet
 
     def pop_heaviest(self, *, oldest: bool) -> tuple[bytes, Flow]:
-        """Take a packet of the flow that has most waiting.
+        """Remove a packet of the flow with the most queued data.
 
         Args:
-            oldest: whether its oldest packet rather than its newest.
+            oldest: True removes the flow's oldest packet, False its newest.
 
         Returns:
-            the packet, and the flow.
+            the packet and its flow.
+
+        Raises:
+            IndexError: the queue is empty.
         """
         self._sort(len(self._unsorted))
         waiting = self._heaviest()
@@ -147,7 +156,7 @@ class FairQueue:
         return packet, waiting.flow
 
     def _sort(self, most: int) -> None:
-        """Sort the newest of what is not sorted yet, so many packets at most."""
+        """Assign up to ``most`` packets to their flows, the newest first."""
         for _ in range(min(most, len(self._unsorted))):
             packet = self._unsorted.pop()
             self._first -= 1
@@ -181,7 +190,8 @@ class FairQueue:
             del self._flows[waiting.flow]
 
     def _weight(self, packet: bytes) -> int:
-        # Of what there is room for, a packet takes 1/limit and its bytes/limit_bytes.
+        # A packet takes 1/limit of the packets and bytes/limit_bytes of the bytes allowed. The
+        # weight is the sum of both, multiplied by limit * limit_bytes.
         return self._limit_bytes + len(packet) * self._limit
 
     def _heaviest(self) -> _Waiting:

@@ -1,4 +1,4 @@
-"""Packets that are too long for where they go. Pure."""
+"""Shortening of packets that are longer than their destination accepts. Pure."""
 
 from dataclasses import replace
 from typing import Final, Literal
@@ -9,22 +9,24 @@ from hep.codec.v3 import compress
 from hep.errors import HepEncodeError
 
 WhenTooLong = Literal["drop", "truncate", "compress"]
+"""How to handle a packet that is too long; see `fit`."""
 
 LONGEST: Final = 65_507
-"""Bytes of the longest packet: no UDP datagram over IPv4 carries more, and heplify-server closes
-a TCP connection that announces more."""
+"""Maximum length of a packet in bytes. A UDP datagram over IPv4 carries no more, and heplify-server
+closes a TCP connection that announces a longer packet."""
 
 
 def fit(packet: Packet, longest: int, rule: WhenTooLong) -> bytes | None:
-    """Encode a packet, made short enough by a rule.
+    """Encode a packet that is too long in at most ``longest`` bytes.
 
     Args:
-        packet: one that encodes to more than ``longest`` bytes.
-        longest: bytes.
-        rule: ``truncate`` cuts the end of the payload off, ``compress`` compresses it with zlib.
+        packet: a packet that encodes to more than ``longest`` bytes.
+        longest: maximum length in bytes, from 1.
+        rule: ``truncate`` cuts off the end of the payload, ``compress`` compresses the payload with
+            zlib, ``drop`` gives no packet.
 
     Returns:
-        the packet, or None where it cannot be made short enough; with ``drop`` always.
+        the encoded packet; None if it cannot be shortened enough, or with ``drop``.
     """
     if rule == "drop":
         return None

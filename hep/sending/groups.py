@@ -1,6 +1,6 @@
-"""Several destinations behind one ``send``: duplicate, fail over, or balance.
+"""Groups of senders: duplicate, fail over, or balance.
 
-Each takes senders (`hep.open_sender`) and is used like one::
+A group takes senders (`hep.open_sender`) and has the methods of a sender::
 
     async with hep.Failover(hep.open_sender(first), hep.open_sender(second)) as group:
         group.send(hep.encode(packet))
@@ -18,28 +18,40 @@ from hep.sending.senders import Sender
 
 
 class Group(ABC):
-    """What groups have in common."""
+    """Base class of groups of senders.
+
+    Interface: `send` and `send_all` queue packets, `aclose` sends the queued packets and closes all
+    members. A group is an asynchronous context manager that calls `aclose`. It has no counters:
+    each member has its own ``counters``, ``connected`` and ``drained``.
+
+    Args:
+        members: one sender or more. The group closes them.
+
+    Raises:
+        ValueError: there is no member.
+    """
 
     def __init__(self, *members: Sender) -> None:
         if not members:
-            raise ValueError("a group needs a sender")
+            raise ValueError(f"{type(self).__name__}() has no members: pass at least one sender")
         self.members = members
         """The senders; each has its own ``counters``."""
 
     @abstractmethod
     def send(self, packet: bytes) -> None:
-        """Send an encoded packet; returns at once."""
+        """Queue an encoded packet for sending. Returns at once and never raises."""
 
     def send_all(self, packets: Sequence[bytes]) -> None:
-        """Send encoded packets in their order, as if each were sent; returns at once."""
+        """Queue encoded packets in order, with the result of one `send` each. Returns at once."""
         for packet in packets:
             self.send(packet)
 
     async def aclose(self, timeout: float = 2.0) -> None:
-        """Send what waits, and end; all members at a time.
+        """Close all members concurrently after they have sent their queued packets.
 
         Args:
-            timeout: seconds that it may take; what is left then is dropped and counted.
+            timeout: seconds, from 0. After that, packets that are still queued are dropped and
+                counted, or kept in the spool of a member that has one.
         """
         await asyncio.gather(*(member.aclose(timeout) for member in self.members))
 
@@ -51,25 +63,33 @@ class Group(ABC):
 
 
 class Duplicate(Group):
-    """Sends each packet to all members. One that is down holds up only itself."""
+    """Sends each packet to all members. A member without a connection does not delay the others.
+
+    The interface is that of `Group`.
+    """
 
     def send(self, packet: bytes) -> None:
-        """Send an encoded packet; returns at once."""
+        """Queue an encoded packet at every member. Returns at once and never raises."""
         for member in self.members:
             member.send(packet)
 
     def send_all(self, packets: Sequence[bytes]) -> None:
-        """Send encoded packets in their order, as if each were sent; returns at once."""
+        """Queue encoded packets in order at every member. Returns at once and never raises."""
         for member in self.members:
             member.send_all(packets)
 
 
 class Failover(Group):
-    """Sends to the first member that is connected; they are named in order of preference.
+    """Sends each packet to the first connected member.
 
-    What waits for a member that is down goes to the one that is chosen instead. When a preferred
-    member is back, it gets what comes from then on. While none is connected, packets wait. UDP
-    cannot tell whether anybody listens: a UDP member counts as connected, so it belongs last.
+    - The order of the members is the order of preference.
+    - The packets queued at a member that loses its connection move to the chosen member.
+    - A preferred member that is connected again gets all packets from then on.
+    - While no member is connected, packets stay queued.
+    - A UDP member always counts as connected, because UDP does not show whether a collector
+      receives. Put it last.
+
+    The interface is that of `Group`. It uses the ``on_change`` of its members.
     """
 
     def __init__(self, *members: Sender) -> None:
@@ -79,11 +99,11 @@ class Failover(Group):
             member.on_change = self._choose
 
     def send(self, packet: bytes) -> None:
-        """Send an encoded packet; returns at once."""
+        """Queue an encoded packet at the chosen member. Returns at once and never raises."""
         self._chosen.send(packet)
 
     def send_all(self, packets: Sequence[bytes]) -> None:
-        """Send encoded packets in their order, as if each were sent; returns at once."""
+        """Queue encoded packets in order at the chosen member. Returns at once, never raises."""
         self._chosen.send_all(packets)
 
     def _choose(self) -> None:
@@ -97,12 +117,17 @@ class Failover(Group):
 
 
 class Balanced(Group):
-    """Spreads packets over the members so that one correlation id always goes to the same.
+    """Distributes packets over the members by correlation id (rendezvous hashing).
 
-    Which one depends on the id and on the members' hep_ids alone, so that all senders of a site
-    agree, and adding a member moves only the share that it gets. Packets without a correlation id
-    (all of versions 1 and 2) go by their addresses and ports, in either direction. A member that
-    is down keeps its share waiting: half a call elsewhere would be of no use.
+    - All packets with one correlation id go to the same member.
+    - The choice depends only on the correlation id and the members' hep_ids. All senders of a site
+      agree, and a new member takes over only its own share.
+    - Packets without a correlation id (all of versions 1 and 2) go by their addresses and ports.
+      Both directions go to the same member.
+    - Packets for a member without a connection stay queued there, because a call split over two
+      collectors is of no use.
+
+    The interface is that of `Group`.
     """
 
     def __init__(self, *members: Sender) -> None:
@@ -110,14 +135,14 @@ class Balanced(Group):
         self._salts = [str(member.destination).encode() for member in members]
 
     def send(self, packet: bytes) -> None:
-        """Send an encoded packet; returns at once."""
+        """Queue an encoded packet at its member. Returns at once and never raises."""
         key = _key(packet)
         weights = [blake2b(key + salt, digest_size=8).digest() for salt in self._salts]
         self.members[weights.index(max(weights))].send(packet)
 
 
 def _key(data: bytes) -> bytes:
-    """What belongs together has the same."""
+    """The key that packets of one call share: correlation id, or addresses and ports."""
     try:
         packet = decode(data)
     except HepDecodeError:

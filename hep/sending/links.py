@@ -1,8 +1,8 @@
-"""Connections to a collector: UDP, TCP, TLS, Unix. `hep.sending.senders` decides when to have one.
+"""Connections to a collector over UDP, TCP, TLS and Unix sockets.
 
-A link takes packets out of an `hep.sending.outbox.Outbox` by itself, from the event loop and
-without a task: woken when something was put in, it sends on the loop's next turns, everything that
-has come until then together.
+`hep.sending.senders` opens and closes links. A link takes packets from a
+`hep.sending.outbox.Outbox` and sends them without a task of its own. `Link.wake` schedules sending
+for one of the next iterations of the event loop. All packets queued until then go out together.
 """
 
 import asyncio
@@ -24,48 +24,55 @@ from hep.sending.outbox import Outbox
 log = logging.getLogger(__name__)
 
 COALESCE: Final = 64 * 1024
-"""Bytes that go to the system in one write, as far as so many wait."""
+"""Bytes passed to the system in one write, if that many are queued."""
 
 KEEP_ALIVE: Final = 30
-"""Seconds: a TCP connection silent for so long is probed, and one whose data nobody confirms for
-so long is broken. Well under the minutes after which firewalls forget a connection."""
+"""Seconds. An idle TCP connection is probed after this time (SO_KEEPALIVE). A connection whose data
+is not acknowledged for this time is broken (TCP_USER_TIMEOUT). Firewalls drop the state of idle
+connections only after minutes."""
 
 TOO_LONG: Final = "too-long"
-"""The cause of a packet dropped because no datagram can carry it."""
+"""Cause of a drop: the packet is too long for its destination or for a datagram."""
 
 REFUSED: Final = "refused"
-"""The cause of a packet that the system says nobody received (an ICMP message came back)."""
+"""Cause of a drop: no process receives at the UDP port (ICMP port unreachable)."""
 
 
 REFUSALS: Final = 10
-"""Refusals that make it certain that nobody is there, each within `REFUSALS_APART` of the last."""
+"""Refusals in a row, each within `REFUSALS_APART` of the previous one, after which sending over UDP
+pauses."""
 
 REFUSALS_APART: Final = 1.0
 """Seconds."""
 
 REFUSED_PAUSE: Final = 0.1
-"""Seconds in which packets are then dropped as refused without being sent, before it is tried anew:
-each costs two system calls and an ICMP message, twice as much as one that is received."""
+"""Seconds of that pause. Packets are dropped as refused without being sent. A refused packet costs
+two system calls and an ICMP message, twice as much as a received one."""
 
 
 class Link(Protocol):
-    """A connection to a collector, sending what is in an outbox."""
+    """A connection to a collector that sends the packets of an outbox; opened by `connect`.
+
+    Interface: `wake` starts sending, `broken` reports the end, `aclose` closes. The counters are
+    those of the outbox.
+    """
 
     broken: asyncio.Future[OSError | None]
-    """Done when the link is of no more use, with the reason where the system told one."""
+    """Done when the link has ended. The result is the error, or None if the system reported
+    none."""
 
     def wake(self) -> None:
-        """There is something in the outbox; returns at once."""
+        """Schedule sending after a packet was put into the outbox. Returns at once."""
 
     async def aclose(self) -> None:
-        """Let go of it, whatever the peer does.
+        """Close the connection without waiting for the peer.
 
-        What the system has not taken is in the outbox again at once.
+        Packets that the system has not accepted are back in the outbox before this waits.
         """
 
 
 OnIdle = Callable[[], object]
-"""Called whenever all that was in the outbox has been sent."""
+"""Called each time the link has sent all packets of the outbox."""
 
 
 async def connect(
@@ -75,18 +82,23 @@ async def connect(
     outbox: Outbox,
     on_idle: OnIdle,
 ) -> Link:
-    """Open a link; the name is resolved anew.
+    """Resolve the host name and open a link.
 
     Args:
-        destination: where to.
-        tls: for transport tls; the system's certificates and full verification unless given.
-        attempt: with UDP, which of a name's addresses to take (a TCP connection tries them all).
-        outbox: what it sends from.
-        on_idle: called whenever that has run empty.
+        destination: collector, with its transport.
+        tls: TLS context for transport tls; None uses the CA certificates of the system and verifies
+            certificate and host name.
+        attempt: number of the attempt, from 0. UDP takes the address with this number, modulo the
+            number of addresses. TCP and TLS try all addresses in any case.
+        outbox: queue that the link sends from.
+        on_idle: called each time the link has sent all packets of the outbox.
+
+    Returns:
+        the open link. It sends when `Link.wake` is called.
 
     Raises:
-        OSError: there is no connection.
-        ValueError: the host can be no name.
+        OSError: the name does not resolve, or the connection or the TLS handshake fails.
+        ValueError: the host is no valid host name.
     """
     if destination.transport == "udp":
         return await _connect_datagrams(destination, attempt, outbox, on_idle)
@@ -106,7 +118,7 @@ async def connect(
             transport.abort()
             raise
         if secured is None:
-            raise ConnectionResetError(errno.ECONNRESET, "lost during the TLS handshake")
+            raise ConnectionResetError(errno.ECONNRESET, "closed during the TLS handshake")
         link.connection_made(secured)
     return link
 
@@ -114,13 +126,13 @@ async def connect(
 async def _connect_datagrams(
     destination: HepId, attempt: int, outbox: Outbox, on_idle: OnIdle
 ) -> "_Datagrams":
-    # Resolving may take long and may be cancelled; what comes after it takes a moment and may not:
-    # a socket abandoned half-open keeps uvloop from ever closing its loop.
+    # Resolving may take long, so it can be cancelled. Opening the socket is quick and is shielded
+    # from cancellation: with a half-open socket left over, uvloop never closes its loop.
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(destination.host, destination.port, type=socket.SOCK_DGRAM)
     family, kind, _, _, address = found[attempt % len(found)]
-    # Where there is no way to the address the system says so at once, and uvloop then leaves its
-    # transport unclosed. So another socket asks first.
+    # If there is no route, connecting fails at once and uvloop leaves its transport unclosed. So a
+    # plain socket connects first.
     with socket.socket(family, kind) as probe:
         probe.connect(address)
     opening = asyncio.ensure_future(asyncio_dgram.connect(address[:2]))
@@ -133,7 +145,18 @@ async def _connect_datagrams(
 
 
 class _Datagrams:
-    """A connected UDP socket. The system may say that nobody listens, about an earlier packet."""
+    """A link over a connected UDP socket.
+
+    The system reports an ICMP error of an earlier packet with a later call (RFC 1122, section
+    4.1.3.3).
+
+    Args:
+        endpoint: connected endpoint; the link closes it.
+        outbox: queue that the link sends from.
+        on_idle: as in `connect`.
+        only_address: whether the name has one address. Otherwise a refusal breaks the link, so that
+            the next attempt takes another address.
+    """
 
     def __init__(
         self, endpoint: DatagramClient, outbox: Outbox, on_idle: OnIdle, only_address: bool
@@ -143,8 +166,8 @@ class _Datagrams:
         self._endpoint = endpoint
         self._outbox = outbox
         self._on_idle = on_idle
-        # Written to directly, the socket says of each packet what became of it, and at 2/3 of
-        # the price; the endpoint would tell errors later, with another packet.
+        # A direct write reports the error of each packet at once and costs a third less. The
+        # endpoint reports errors later, with another packet.
         self._socket = socket.socket(fileno=os.dup(endpoint.socket.fileno()))
         self._socket.setblocking(False)
         self._only_address = only_address
@@ -162,7 +185,7 @@ class _Datagrams:
             self._loop.call_soon(self._send)
 
     def _send(self) -> None:
-        """Send everything that waits."""
+        """Send all queued packets."""
         self._awake = False
         if self.broken.done():
             return
@@ -175,7 +198,7 @@ class _Datagrams:
                 else:
                     self._send_taken(taken)
         except BlockingIOError:
-            # The system has no room. Until it has, more packets need not wake us.
+            # The send buffer is full. Until it has room, `wake` does nothing.
             self._awake = True
             self._loop.add_writer(self._socket, self._send_again)
         except OSError as exc:
@@ -193,7 +216,7 @@ class _Datagrams:
         except OSError as exc:
             outbox.done(sent)
             if exc.errno == errno.ECONNREFUSED:
-                # It is about a packet sent before. This one has not been tried.
+                # The error belongs to an earlier packet. This packet has not been sent.
                 self._note_refusal()
             elif exc.errno == errno.EMSGSIZE:
                 outbox.take(1)
@@ -208,7 +231,7 @@ class _Datagrams:
         self._send()
 
     async def _read(self) -> None:
-        # A collector has nothing to say. What comes all the same is read, or it would pile up.
+        # Collectors do not answer. Data from the peer is read and discarded to empty the buffer.
         while True:
             try:
                 await self._endpoint.recv()
@@ -232,16 +255,20 @@ class _Datagrams:
     def _note_refusal(self) -> None:
         self._outbox.lost(REFUSED)
         if not self._only_address:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody receives HEP there")
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the UDP port is closed")
         now = self._loop.time()
         apart, self._last_refusal = now - self._last_refusal, now
         self._refusals = self._refusals + 1 if apart < REFUSALS_APART else 1
         if self._refusals >= REFUSALS:
             self._paused_until = now + REFUSED_PAUSE
         if not self._refused:
-            # Once: the counters tell the rest.
+            # Logged once per link; the counters show the others.
             self._refused = True
-            log.warning("nobody receives HEP on udp %s:%d", *self._endpoint.peername[:2])
+            log.warning(
+                "udp port %s:%d is closed; packets are dropped as %s until a collector listens",
+                *self._endpoint.peername[:2],
+                REFUSED,
+            )
 
     def _break(self, exc: OSError | None) -> None:
         if not self.broken.done():
@@ -258,7 +285,7 @@ class _Datagrams:
 
 
 class _Stream(asyncio.Protocol):
-    """A connection over TCP, TLS or a Unix socket."""
+    """A link over TCP, TLS or a Unix socket."""
 
     def __init__(self, outbox: Outbox, on_idle: OnIdle) -> None:
         self._loop = asyncio.get_running_loop()
@@ -273,8 +300,8 @@ class _Stream(asyncio.Protocol):
     def wake(self) -> None:
         if not self._awake:
             self._awake = True
-            # Two turns: in between, the loop has looked at the connection. If the collector
-            # closed it while it was idle, a packet written now would be lost.
+            # Two iterations of the loop: in between it polls the connection. If the collector
+            # closed an idle connection, a packet written now would be lost.
             self._loop.call_soon(self._loop.call_soon, self._send)
 
     def _send(self) -> None:
@@ -284,18 +311,18 @@ class _Stream(asyncio.Protocol):
             return
         while taken := outbox.take(COALESCE):
             transport.write(taken[0] if len(taken) == 1 else b"".join(taken))
-            # The write has called `pause_writing` unless the system took everything. Then the
-            # packets stay ours: what was not taken must survive the connection.
+            # `write` calls `pause_writing` unless the system accepted all bytes. In that case the
+            # packets stay in the outbox, so that they survive the connection.
             if self._full or transport.is_closing():
                 return
             outbox.done()
         self._on_idle()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Called once more when TLS has come up on top of the connection.
+        # Called again when TLS is established over the connection.
         self._transport = cast("asyncio.Transport", transport)
-        # Nothing may wait in the process unseen. A TLS transport pauses already when as much as
-        # the limit waits: with 0 it would do so for good, even when all has been taken.
+        # Every byte that the transport buffers must pause writing. A TLS transport pauses when the
+        # buffer reaches the limit: with 0 it would stay paused with an empty buffer.
         is_tls = transport.get_extra_info("sslcontext") is not None
         self._transport.set_write_buffer_limits(high=1 if is_tls else 0)
         sock = transport.get_extra_info("socket")
@@ -311,10 +338,10 @@ class _Stream(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """A collector has nothing to say."""
+        """Ignore data from the collector: HEP has no answers."""
 
     def eof_received(self) -> bool:
-        # The end of what it says is the end of the connection.
+        # The link treats a half-close by the collector as the end of the connection.
         self._break(None)
         return False
 
@@ -334,10 +361,10 @@ class _Stream(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        # What the transport still holds is in the outbox again: it must not go out as well.
+        # The bytes that the transport buffers are back in the outbox: it must not send them too.
         if not unsent:
             transport.close()
-            # TLS says so to the peer, in a turn of the loop or two, and would wait for the answer.
+            # TLS sends its close_notify within two iterations and would then wait for the answer.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         transport.abort()
@@ -345,7 +372,7 @@ class _Stream(asyncio.Protocol):
 
 
 def _keep_alive(sock: socket.socket) -> None:
-    """Have the system find out that a collector is gone without a word."""
+    """Enable TCP keep-alive, so that the system detects a collector that vanished."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         ("TCP_KEEPIDLE", KEEP_ALIVE),
@@ -353,13 +380,13 @@ def _keep_alive(sock: socket.socket) -> None:
         ("TCP_KEEPCNT", 3),
         ("TCP_USER_TIMEOUT", KEEP_ALIVE * 1000),
     ):
-        # Not every system has all of them.
+        # Some systems lack some of these options.
         if (number := getattr(socket, option, None)) is not None:
             sock.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 def why(exc: Exception) -> str:
-    """Why a connection failed, for a person to read; nothing where it does not say."""
+    """The reason why a connection failed, for logs; empty if the exception has none."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {exc.verify_message}"
     if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:

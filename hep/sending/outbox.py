@@ -1,7 +1,8 @@
-"""What waits to be sent: a bounded queue with a ledger. Pure.
+"""A bounded queue of packets to send, with counters that always add up. Pure.
 
-At every moment ``offered = sent + dropped + queued``: no packet is lost unseen. When the queue is
-full, the flow that has most waiting loses a packet: a flood of one does not crowd out the others.
+``offered = sent + dropped + queued`` holds at every moment: each packet is accounted for. When the
+queue is full, the flow with the most queued data loses a packet. A flood on one flow thus does not
+displace the others.
 """
 
 from collections import Counter, deque
@@ -11,29 +12,34 @@ from typing import Final, Literal
 from hep.sending.fair_queue import FairQueue, Flow
 
 WhenFull = Literal["drop-oldest", "drop-newest"]
+"""Which packet of the heaviest flow is dropped when the queue is full."""
 
 LIMIT: Final = 10_000
-"""Packets that wait unless told: some ten seconds of a busy server, some megabytes."""
+"""Default limit in packets: about ten seconds of a busy server, some megabytes."""
 
 LIMIT_BYTES: Final = 64 * 1024 * 1024
-"""Their bytes: so many packets of the greatest length would be ten times as much."""
+"""Default limit in bytes, a tenth of `LIMIT` packets of maximum length."""
 
 FULL: Final = "queue-full"
-"""The cause of a packet dropped because too many waited."""
+"""Cause of a drop: the queue was full."""
 
 MOST_FLOWS: Final = 1000
-"""Flows of which it is counted how many packets were dropped; of more, those that lost most."""
+"""Maximum number of flows in `Outbox.crowded_out`. Beyond it, the 500 with the most drops stay."""
 
 
 class Outbox:
-    """A queue of encoded packets.
+    """A queue of encoded packets with the counters of a sender (``Sender.counters``).
+
+    Counters: ``offered``, ``sent``, ``bytes_sent``, ``dropped`` by cause, ``crowded_out`` by flow,
+    ``bounced``, ``queued``, ``in_memory``, ``bytes_queued``, ``spooled``. A sender calls `put`. A
+    link calls `take`, and then `done`, `undo` or `drop_taken`. A spooler sets ``divert``.
 
     Args:
-        limit: how many may wait.
-        when_full: which packet goes when one more comes, of those of the flow that has most
-            waiting. The newest is of more use to whoever looks at what happens now, the oldest to
-            whoever wants to know how it began.
-        limit_bytes: how many bytes may wait.
+        limit: maximum number of queued packets, from 1. Default: 10000.
+        when_full: packet dropped when the queue is full: the oldest or the newest one of the flow
+            with the most queued data. ``drop-oldest`` keeps the present, ``drop-newest`` the start
+            of an incident.
+        limit_bytes: maximum number of queued bytes, from 1. Default: 64 MiB.
     """
 
     def __init__(
@@ -43,28 +49,29 @@ class Outbox:
         limit_bytes: int = LIMIT_BYTES,
     ) -> None:
         self.offered = 0
-        """Packets put in."""
+        """Packets put into the queue."""
         self.sent = 0
-        """Packets that the system has taken."""
+        """Packets that the system accepted."""
         self.bytes_sent = 0
+        """Bytes that the system accepted."""
         self.dropped: Counter[str] = Counter()
-        """Packets given up, by cause."""
+        """Dropped packets by cause: `FULL`, ``refused``, ``too-long``, ``shutdown``,
+        ``spool-full``, ``spool-failed``."""
         self.crowded_out: Counter[Flow] = Counter()
-        """Packets given up because too many waited, by flow."""
+        """Packets dropped as `FULL`, by flow."""
         self.bounced = 0
-        """Of those, packets that had counted as sent before; ``sent`` and these together never go
-        down."""
+        """Dropped packets that counted as sent before. ``sent + bounced`` never decreases."""
         self.bytes_queued = 0
-        """Bytes in memory."""
+        """Bytes queued in memory."""
         self.spooled = 0
-        """Packets that wait elsewhere, behind those in memory."""
+        """Packets queued on disk, after those in memory."""
         self.divert: Callable[[bytes], None] | None = None
-        """Takes what there is no room for in memory, instead of dropping something; and all that
-        comes while ``spooled`` is not 0, so that order is kept."""
+        """Receives a packet for which memory has no room, instead of a drop. While ``spooled`` is
+        not 0 it receives every packet, which keeps the order."""
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._drop_oldest = when_full == "drop-oldest"
-        # Up to half of the limits no flow needs to be told from another.
+        # Up to half of the limits the flows of packets are not determined.
         self._calm, self._calm_bytes = limit // 2, limit_bytes // 2
         self._waiting: deque[bytes] | FairQueue = deque()
         self._is_fair = False
@@ -72,16 +79,16 @@ class Outbox:
 
     @property
     def queued(self) -> int:
-        """Packets that are neither sent nor dropped."""
+        """Packets neither sent nor dropped, in memory and on disk."""
         return len(self._waiting) + len(self._taken) + self.spooled
 
     @property
     def in_memory(self) -> int:
-        """Those of them that can be taken."""
+        """Packets queued in memory."""
         return len(self._waiting) + len(self._taken)
 
     def put(self, packet: bytes) -> None:
-        """Add a packet; others go, or it does, when there is no room."""
+        """Add a packet. When the queue is full, drop a packet or pass this one to ``divert``."""
         self.offered += 1
         size = self.bytes_queued + len(packet)
         waiting = self._waiting
@@ -107,27 +114,27 @@ class Outbox:
             self.divert(packet)
 
     def _put_fairly(self, packet: bytes) -> None:
-        """Add a packet where there may be no room, and give up what has to go."""
+        """Add a packet and drop packets of the heaviest flow until the limits hold."""
         waiting = self._waiting
         if not isinstance(waiting, FairQueue):
             waiting = self._waiting = FairQueue(waiting, self._limit, self._limit_bytes)
             self._is_fair = True
         waiting.append(packet)
-        # What has been taken for sending is being sent, and stays.
+        # Packets taken for sending are never dropped.
         while self._is_over_full and waiting:
-            given_up, flow = waiting.pop_heaviest(oldest=self._drop_oldest)
-            self.bytes_queued -= len(given_up)
+            victim, flow = waiting.pop_heaviest(oldest=self._drop_oldest)
+            self.bytes_queued -= len(victim)
             self.dropped[FULL] += 1
             self.crowded_out[flow] += 1
         if len(self.crowded_out) > MOST_FLOWS:
             self.crowded_out = Counter(dict(self.crowded_out.most_common(MOST_FLOWS // 2)))
 
     def put_all(self, packets: Sequence[bytes], size: int) -> None:
-        """Add packets in their order, as if each were put; where there is room, at once.
+        """Add packets in order, with the result of one `put` each. Faster while there is room.
 
         Args:
-            packets: what to add.
-            size: their bytes.
+            packets: the packets, oldest first.
+            size: sum of their lengths in bytes.
         """
         count = len(packets)
         if (
@@ -148,14 +155,18 @@ class Outbox:
         return waiting > self._limit or self.bytes_queued > self._limit_bytes
 
     def restore(self, packets: Iterable[bytes]) -> None:
-        """Packets that waited elsewhere can be taken from now on."""
+        """Move packets from disk back to the end of the queue in memory, oldest first."""
         for packet in packets:
             self.spooled -= 1
             self._waiting.append(packet)
             self.bytes_queued += len(packet)
 
     def remove_all(self) -> list[bytes]:
-        """Take out what is in memory: it waits elsewhere from now on."""
+        """Remove all packets from memory, to be spooled. They stay queued and count as spooled.
+
+        Returns:
+            the packets, oldest first.
+        """
         self.undo()
         packets = list(self._waiting)
         self._waiting = deque()
@@ -164,20 +175,27 @@ class Outbox:
         return packets
 
     def drop_spooled(self, count: int, cause: str) -> None:
-        """So many packets that waited elsewhere are lost."""
+        """Count ``count`` packets on disk, from 0, as dropped for ``cause``."""
         if count:
             self.spooled -= count
             self.dropped[cause] += count
 
     def refuse(self, cause: str) -> None:
-        """Count a packet that was offered and cannot even wait."""
+        """Count a packet as offered and dropped for ``cause`` without queueing it."""
         self.offered += 1
         self.dropped[cause] += 1
 
     def take(self, size: int) -> list[bytes]:
-        """Take the next packets for sending: at least one, and about ``size`` bytes at most.
+        """Take the oldest packets for sending.
 
-        They count as queued until `done`, `undo` or `drop_taken` says what became of them.
+        They count as queued until `done`, `undo` or `drop_taken` is called.
+
+        Args:
+            size: bytes to take, from 1. The last packet may exceed it.
+
+        Returns:
+            the packets taken, and those taken before that are not yet done; empty if none are
+            queued.
         """
         taken = self._taken
         waiting = self._waiting
@@ -191,7 +209,12 @@ class Outbox:
         return taken
 
     def done(self, count: int | None = None) -> None:
-        """What was taken has been sent; or so many of it, and the others wait on."""
+        """Count the taken packets as sent.
+
+        Args:
+            count: number of packets sent, from 0. The others go back to the front of the queue.
+                None counts all as sent.
+        """
         if count is not None and count < len(self._taken):
             self._waiting.extendleft(reversed(self._taken[count:]))
             del self._taken[count:]
@@ -202,25 +225,31 @@ class Outbox:
         self._taken = []
 
     def undo(self) -> None:
-        """What was taken could not be sent: it is first in the queue again."""
+        """Put the taken packets back to the front of the queue, because sending failed."""
         self._waiting.extendleft(reversed(self._taken))
         self._taken = []
 
     def drop_taken(self, cause: str) -> None:
-        """What was taken can never be sent."""
+        """Count the taken packets as dropped for ``cause``."""
         self.dropped[cause] += len(self._taken)
         self.bytes_queued -= sum(map(len, self._taken))
         self._taken = []
 
     def lost(self, cause: str) -> None:
-        """A packet that was sent turned out to be lost."""
+        """Count a packet as dropped for ``cause`` that counted as sent before."""
         if self.sent:
             self.sent -= 1
             self.dropped[cause] += 1
             self.bounced += 1
 
     def withdraw(self) -> list[bytes]:
-        """Take back what waits, as if it had never been offered: another will send it."""
+        """Remove the queued packets, so that another sender sends them.
+
+        ``offered`` is reduced by their number. Packets taken for sending and packets on disk stay.
+
+        Returns:
+            the packets, oldest first.
+        """
         packets = list(self._waiting)
         self._waiting = deque()
         self.offered -= len(packets)
@@ -228,7 +257,7 @@ class Outbox:
         return packets
 
     def drop_all(self, cause: str) -> None:
-        """Give up everything in memory."""
+        """Drop all packets in memory for ``cause``."""
         if self.in_memory:
             self.dropped[cause] += self.in_memory
         self._waiting = deque()

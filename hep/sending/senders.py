@@ -1,4 +1,7 @@
-"""Sending packets: UDP, TCP and TLS behind one method that neither blocks nor raises."""
+"""Senders to one collector over UDP, TCP, TLS and Unix sockets.
+
+`Sender.send` queues a packet and never blocks. The sender connects in the background.
+"""
 
 import asyncio
 import logging
@@ -25,71 +28,91 @@ log = logging.getLogger(__name__)
 __all__ = ["REFUSED", "SHUTDOWN", "TOO_LONG", "Sender", "SenderSettings", "open_sender"]
 
 SHUTDOWN: Final = "shutdown"
-"""The cause of a packet that still waited when the sender was closed, or came after that."""
+"""Cause of a drop: the packet was still queued when the sender was closed, or came later."""
 
 
 @dataclass(frozen=True, slots=True)
 class SenderSettings:
-    """How hard a sender tries."""
+    """Limits, timeouts and options of a sender."""
 
     queue_limit: int = LIMIT
-    """Packets that may wait."""
+    """Maximum number of packets queued in memory, from 1. Default: 10000."""
     queue_limit_bytes: int = LIMIT_BYTES
-    """Bytes that may wait."""
+    """Maximum number of bytes queued in memory, from 1. Default: 64 MiB."""
     when_full: WhenFull = "drop-oldest"
+    """Packet to drop when the queue is full: ``drop-oldest`` or ``drop-newest``."""
     connect_timeout: float = 5.0
-    """Seconds that a connection may take to come up."""
+    """Time limit for connecting in seconds, including name resolution and TLS handshake."""
     retry_first: float = 0.2
-    """Seconds before the first new try to connect; doubled each time, and jittered by half."""
+    """Seconds before the first reconnect. Doubles with each failure. The actual pause is between
+    half of the value and the value, at random."""
     retry_longest: float = 15.0
-    """Seconds between two tries at the most."""
+    """Maximum number of seconds between two attempts to connect."""
     tls: ssl.SSLContext | None = None
-    """For transport tls; the system's certificates and full verification unless given. A context
-    with a certificate of one's own makes it mutual."""
+    """TLS context for transport tls. Default: the CA certificates of the system; certificate and
+    host name are verified. A context with a client certificate gives mutual TLS."""
     longest: int = LONGEST
-    """Bytes of the longest packet to send, over any transport."""
+    """Maximum length of a packet in bytes, over any transport. Default: 65507."""
     when_too_long: WhenTooLong = "drop"
-    """What becomes of a longer one: ``drop``, ``truncate`` its payload, or ``compress`` it
-    (which Homer cannot read)."""
+    """Handling of a longer packet: ``drop`` it, ``truncate`` its payload, or ``compress`` its
+    payload (which Homer cannot read)."""
     auth_key: bytes | None = None
-    """The authenticate key of each `Packet` sent that has none (version 3 only). What is sent as
-    bytes goes out as it is."""
+    """Authenticate key (chunk 0x000e) added to each `Packet` without one (version 3 only). Packets
+    sent as bytes are not changed."""
     spool: Path | None = None
-    """A directory that takes what finds no room in the queue, and what is left at the end; the
-    next sender with the same one sends it. Without it, such packets are dropped."""
+    """Directory for packets that exceed the queue, and for those queued when the sender closes. The
+    next sender with the same directory sends them. Default: none, such packets are dropped."""
     spool_limit_bytes: int = SPOOL_LIMIT_BYTES
-    """Bytes that may be on disk."""
+    """Maximum number of bytes in the spool. Beyond it, the oldest segment is dropped. Default:
+    256 MiB."""
 
 
 _ROOM_FOR_THE_REST: Final = 1024
-"""Bytes: where a payload leaves more than this, it is not the length that keeps a packet from being
-encoded."""
+"""Bytes kept for the other chunks. If a payload is shorter than the maximum by more than this, an
+encoding error has another reason than the length."""
 
 
 class Sender:
-    """Sends packets to one collector, which may come and go. Made by `open_sender`.
+    """Sends packets to one collector and reconnects when needed. Made by `open_sender`.
 
-    Packets wait in a bounded queue while there is no connection; they are sent in order. A
-    connection that breaks takes along what the system had taken and not delivered; what it had not
-    taken whole is sent again, so that a collector may get a packet twice.
+    Interface:
+
+    - `send` and `send_all` queue packets and return at once.
+    - ``counters`` is the `Outbox`: packets offered, sent, dropped by cause, queued.
+    - `drained` waits until the queue is empty.
+    - `aclose` sends the queued packets and closes. ``async with`` calls it.
+    - ``connected``, ``connects``, ``failures``, ``last_error`` and ``on_change`` report the state
+      of the connection.
+
+    Packets are sent in order. Without a connection they stay in a bounded queue. When a connection
+    breaks, packets that the system accepted and did not deliver are lost. A packet that the system
+    accepted in part is sent again, so a collector may receive a packet twice.
+
+    Args:
+        destination: the collector.
+        settings: limits and options.
+
+    Raises:
+        HepSpoolError: the spool directory cannot be used.
+        RuntimeError: no event loop is running.
     """
 
     def __init__(self, destination: HepId, settings: SenderSettings) -> None:
         self.destination = destination
         self.counters = Outbox(settings.queue_limit, settings.when_full, settings.queue_limit_bytes)
-        """The ledger: offered, sent, dropped by cause, queued."""
+        """Counters of packets: offered, sent, dropped by cause, queued."""
         self.connects = 0
-        """Connections that came up."""
+        """Connections established."""
         self.failures = 0
-        """Tries to connect that failed, and connections that broke."""
+        """Failed attempts to connect, and connections that ended."""
         self.last_error: str | None = None
-        """Why the last of them failed."""
+        """Reason of the last failure; None before the first one."""
         self.shortened = 0
         """Packets truncated or compressed because they were too long."""
         self.connected = False
-        """Whether there is a connection now. UDP has one as soon as the name is resolved."""
-        self.on_change: Callable[[], object] = _nothing
-        """Called whenever ``connected`` changes."""
+        """Whether the sender is connected. UDP is connected once the name is resolved."""
+        self.on_change: Callable[[], object] = _ignore_change
+        """Called each time ``connected`` changes."""
         self._settings = settings
         self._longest = settings.longest
         self._closed = False
@@ -106,13 +129,16 @@ class Sender:
         self._task = loop.create_task(self._run(), name=f"hep {destination}")
 
     def send(self, packet: bytes | Packet) -> None:
-        """Send a packet, now or when there is a connection; returns at once.
+        """Queue a packet for sending. Returns at once.
 
         Args:
-            packet: encoded, or to be encoded in the version of the destination.
+            packet: an encoded packet, or a `Packet`, which is encoded in the version of the
+                destination. A packet longer than ``SenderSettings.longest`` is shortened or dropped
+                as ``SenderSettings.when_too_long`` says.
 
         Raises:
-            HepEncodeError: a value of the packet does not fit, other than that all is too long.
+            HepEncodeError: a value of a `Packet` does not fit its chunk. Encoded packets never
+                raise.
         """
         if not isinstance(packet, bytes):
             encoded = self._encode(packet)
@@ -130,9 +156,9 @@ class Sender:
                 self._link.wake()
 
     def send_all(self, packets: Sequence[bytes]) -> None:
-        """Send encoded packets in their order, as if each were sent; returns at once."""
+        """Queue encoded packets in order, with the result of one `send` each. Returns at once."""
         size = sum(map(len, packets))
-        # Together they are mostly shorter than one may be.
+        # All packets together are mostly shorter than the limit for one, which skips `max`.
         if self._closed or (size > self._longest and max(map(len, packets)) > self._longest):
             for packet in packets:
                 self.send(packet)
@@ -171,9 +197,9 @@ class Sender:
         return encoded
 
     async def drained(self) -> None:
-        """Wait until all that waits has been sent, or the sender is closed.
+        """Wait until all queued packets have been sent or the sender is closed.
 
-        For who has packets from elsewhere, and can leave them there: else more would be dropped.
+        Use it for flow control, when the packets come from a source that can wait.
         """
         if self.counters.queued:
             self._all_sent.clear()
@@ -181,15 +207,15 @@ class Sender:
 
     @property
     def reconnects(self) -> int:
-        """Connections that came up after the first."""
+        """Connections established after the first one."""
         return max(0, self.connects - 1)
 
     async def aclose(self, timeout: float = 2.0) -> None:
-        """Send what waits, and end.
+        """Send the queued packets, then close. May be called again.
 
         Args:
-            timeout: seconds that it may take; what is left then is dropped and counted, or kept
-                in the spool where there is one.
+            timeout: time limit for sending in seconds, from 0. After that, packets that are still
+                queued are dropped and counted as `SHUTDOWN`, or kept in the spool if there is one.
         """
         self._closed = True
         if self.counters.queued and not self._task.done():
@@ -229,11 +255,11 @@ class Sender:
                         self._ran_empty,
                     )
             except (OSError, TimeoutError, ValueError) as exc:
-                # ValueError: what is written as the host can be no name.
+                # ValueError: the host is no valid host name.
                 self.last_error = why(exc) or f"no answer within {settings.connect_timeout:g} s"
                 if not down:
                     log.warning(
-                        "no connection to %s: %s; trying on", self.destination, self.last_error
+                        "no connection to %s: %s; retrying", self.destination, self.last_error
                     )
                 down = True
             else:
@@ -245,14 +271,14 @@ class Sender:
                 await self._serve(link)
             self.failures += 1
             if not down and loop.time() - since > pause:
-                # It was a good connection: the next one comes at once.
+                # The connection was stable: reconnect at once.
                 pause = settings.retry_first
                 continue
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, settings.retry_longest)
 
     async def _serve(self, link: Link) -> None:
-        """Send over a link until it breaks."""
+        """Send over a link until it ends."""
         self.connects += 1
         self._link = link
         self._set_connected(True)
@@ -282,16 +308,24 @@ class Sender:
         self.on_change()
 
 
-def _nothing() -> None:
-    """What nobody wants to know of."""
+def _ignore_change() -> None:
+    """Ignore a change of ``connected``."""
 
 
 def open_sender(destination: HepId, settings: SenderSettings | None = None) -> Sender:
-    """Start sending to a collector; connecting goes on in the background.
+    """Create a sender, which connects in the background.
 
-    Needs a running event loop. Names are resolved anew at every connection.
+    Needs a running event loop. Each attempt to connect resolves the host name again.
+
+    Args:
+        destination: the collector.
+        settings: limits and options. Default: `SenderSettings`.
+
+    Returns:
+        the sender. Close it with `Sender.aclose`.
 
     Raises:
-        HepSpoolError: the directory in the settings cannot be used.
+        HepSpoolError: the spool directory in the settings cannot be used.
+        RuntimeError: no event loop is running.
     """
     return Sender(destination, settings or SenderSettings())

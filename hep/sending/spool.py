@@ -1,11 +1,12 @@
-"""Packets on disk, first in, first out: what waits through a long outage or a restart.
+"""A FIFO queue of packets on disk, which survives a long outage or a restart.
 
-A spool is a directory of segments, ``0000000001.spool`` and so on, each a row of records: length
-and CRC-32 of a packet (4 bytes each, big-endian), then the packet. A segment is deleted when all
-of it has been sent, so that a crash loses nothing that was written and may send some twice. What a
-crash left half-written is passed over and counted.
+A spool is a directory of segment files such as ``1000000000.spool``. A segment is a sequence of
+records. A record is the length and the CRC-32 of a packet (4 bytes each, big-endian), then the
+packet. A segment is deleted when all of its packets have been sent. A crash therefore loses no
+written packet, and may send some packets twice. Reading stops at a record that a crash left
+incomplete, and counts the segment as damaged.
 
-Everything here blocks; `hep.sending.spooling` calls it from threads.
+All functions here block; `hep.sending.spooling` calls them in threads.
 """
 
 import fcntl
@@ -21,25 +22,25 @@ from zlib import crc32
 from hep.errors import HepSpoolError
 
 SEGMENT: Final = 1024 * 1024
-"""Bytes of a segment at the most: what is loaded at a time, and given up at a time when there is
-no room."""
+"""Maximum size of a segment in bytes. Segments are loaded whole, and dropped whole when the spool
+is full."""
 
 FIRST: Final = 1_000_000_000
-"""The number of the first segment of all. Others may come before it as well as behind it."""
+"""Number of the first segment in an empty spool. It leaves room for lower and higher numbers."""
 
 LIMIT_BYTES: Final = 256 * 1024 * 1024
-"""Bytes on disk unless told: an hour of a busy server."""
+"""Default limit of a spool in bytes: about an hour of a busy server."""
 
 _RECORD: Final = struct.Struct("!II")
 _SUFFIX: Final = ".spool"
 
 
 class Spool:
-    """A directory of packets.
+    """A directory of queued packets.
 
     Args:
-        directory: made where it is not there. It belongs to one sender alone.
-        limit_bytes: what may be on disk; beyond it the oldest segment is given up.
+        directory: created if missing. Each sender needs its own.
+        limit_bytes: maximum size in bytes, from 1. Beyond it, the oldest segment is dropped.
 
     Raises:
         HepSpoolError: the directory cannot be used, or another process uses it.
@@ -50,28 +51,30 @@ class Spool:
         self.packets = 0
         """Packets on disk that have not been loaded."""
         self.loaded = False
-        """Whether the oldest segment has been read; it is kept until `discard`."""
+        """Whether the oldest segment has been loaded. It stays on disk until `discard`."""
         self.damaged = 0
-        """Segments whose end was found unreadable; what stood behind it is lost."""
+        """Segments with an unreadable record. The rest of such a segment is lost."""
         self._limit = limit_bytes
-        # A small spool has small segments, so that little goes when room has to be made.
+        # A small spool has small segments, so that a full spool drops few packets at a time.
         self._segment = min(SEGMENT, limit_bytes // 4)
         self._segments: deque[tuple[int, int, int]] = deque()
         """Number, bytes and packets of each, oldest first."""
         self._tail: BinaryIO | None = None
-        """The last segment, while it is being written."""
+        """The newest segment while it is open for writing."""
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock = (directory / "lock").open("wb")
         except OSError as exc:
-            raise HepSpoolError(f"spool {directory} cannot be used: {exc}") from exc
+            raise HepSpoolError(
+                f"spool {directory} cannot be used: {exc}; name a directory that can be written"
+            ) from exc
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._find_segments()
         except BlockingIOError as exc:
             self._lock.close()
             raise HepSpoolError(
-                f"spool {directory}: another process uses it; each sender needs its own"
+                f"spool {directory}: another process uses it; give each sender its own directory"
             ) from exc
         except (OSError, ValueError) as exc:
             self._lock.close()
@@ -83,13 +86,16 @@ class Spool:
         return sum(size for _, size, _ in self._segments)
 
     def append(self, packets: Iterable[bytes]) -> int:
-        """Write packets behind all others.
+        """Write packets at the end of the queue.
+
+        Args:
+            packets: the packets, oldest first.
 
         Returns:
-            how many older packets were given up to make room.
+            number of older packets dropped because the spool was full.
 
         Raises:
-            OSError: the disk did not take them; what it took of them is taken back.
+            OSError: writing failed. The spool is as before.
         """
         records = [_RECORD.pack(len(each), crc32(each)) + each for each in packets]
         data = b"".join(records)
@@ -110,10 +116,10 @@ class Spool:
         return self._make_room()
 
     def load(self) -> tuple[list[bytes], int]:
-        """Read the oldest segment; it stays on disk until `discard`.
+        """Read the oldest segment. It stays on disk until `discard`.
 
         Returns:
-            its packets, and how many more it had that cannot be read.
+            its packets, and the number of its packets that cannot be read.
         """
         if not self._segments:
             return [], 0
@@ -129,20 +135,21 @@ class Spool:
         return packets, count - len(packets)
 
     def discard(self) -> None:
-        """Delete what was loaded."""
+        """Delete the loaded segment, if there is one."""
         if self.loaded:
             self.loaded = False
             number, _, _ = self._segments.popleft()
             self._path(number).unlink(missing_ok=True)
 
     def put_back(self, packets: list[bytes]) -> None:
-        """Put packets before all others, in place of what was loaded.
+        """Write packets at the front of the queue, in place of the loaded segment.
 
         Args:
-            packets: what was loaded and not sent, and what else is older than the rest.
+            packets: the packets that were loaded and not sent, and others older than those in the
+                spool.
 
         Raises:
-            OSError: the disk did not take them; the spool is as it was.
+            OSError: writing failed. The spool is as before.
         """
         if not packets:
             self.discard()
@@ -152,7 +159,8 @@ class Spool:
         if self._segments and not self.loaded:
             number -= 1
         data = b"".join(_RECORD.pack(len(each), crc32(each)) + each for each in packets)
-        # Written aside and renamed: a crash leaves the old segment or the new one.
+        # The new segment is written to another name and renamed: after a crash there is the old
+        # segment or the new one.
         aside = self.directory / "new"
         aside.write_bytes(data)
         aside.rename(self._path(number))
@@ -163,7 +171,7 @@ class Spool:
         self.packets += len(packets)
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Close the spool, so that another process can use it."""
         self._close_tail()
         self._lock.close()
 
@@ -175,20 +183,20 @@ class Spool:
             self.packets += len(found)
 
     def _make_room(self) -> int:
-        given_up = 0
-        # The tail is being written, and the first may have been loaded: those two stay.
+        dropped = 0
+        # The newest segment is open for writing, and the oldest may be loaded: both stay.
         while self.size > self._limit and len(self._segments) > 2:
             number, _, count = self._segments[1]
             del self._segments[1]
             self._path(number).unlink(missing_ok=True)
-            given_up += count
-        self.packets -= given_up
-        return given_up
+            dropped += count
+        self.packets -= dropped
+        return dropped
 
     def _forget_half_written(self, number: int, size: int) -> None:
         with suppress(OSError):
             os.truncate(self._path(number), size)
-        # What Python buffered must not follow later.
+        # Closing may write what Python still buffers, so the file is truncated again after it.
         tail, self._tail = self._tail, None
         if tail is not None:
             with suppress(OSError):

@@ -1,8 +1,8 @@
-"""What a sender keeps on disk while its collector is away: a `hep.sending.spool.Spool` and a queue.
+"""Moves packets between an outbox and a `hep.sending.spool.Spool` while a collector is down.
 
-The event loop never waits for the disk: packets go into a bounded list, and a task hands them to
-the spool from a thread. Order is kept: memory holds the oldest packets, the spool those behind
-them, the list the newest.
+The event loop never waits for the disk. Packets go into a bounded list, and a task writes them to
+the spool in a thread. The order is kept: the outbox holds the oldest packets, the spool the next
+ones, the list the newest.
 """
 
 import asyncio
@@ -17,25 +17,27 @@ from hep.sending.spool import Spool
 log = logging.getLogger(__name__)
 
 PENDING_BYTES: Final = 16 * 1024 * 1024
-"""Bytes that may wait for the disk: some seconds of a busy server, while the disk is slow."""
+"""Maximum number of bytes in the list: some seconds of a busy server with a slow disk."""
 
 BATCH: Final = 1000
-"""Packets written at a time."""
+"""Maximum number of packets in one write."""
 
 SPOOL_FULL: Final = "spool-full"
-"""The cause of a packet given up because the spool had no room, or the disk was too slow."""
+"""Cause of a drop: the spool was full, or the disk was too slow."""
 
 SPOOL_FAILED: Final = "spool-failed"
-"""The cause of a packet that the disk did not take."""
+"""Cause of a drop: writing or reading the spool failed."""
 
 
 class Spooler:
-    """Keeps an outbox's packets on disk when it has no room for them, and at the end.
+    """Stores the packets of an outbox on disk when it is full, and when the sender closes.
+
+    Interface: `run` moves packets until `stop`, `wake` reports a change, `aclose` writes the rest.
 
     Args:
-        outbox: whose packets.
-        directory: of the spool.
-        limit_bytes: of the spool.
+        outbox: queue of the sender. The spooler sets its ``divert``.
+        directory: directory of the spool.
+        limit_bytes: maximum size of the spool in bytes, from 1.
 
     Raises:
         HepSpoolError: the directory cannot be used.
@@ -50,20 +52,20 @@ class Spooler:
         self._closing = False
         self._wake = asyncio.Event()
         self.recovered = self._spool.packets
-        """Packets that an earlier process left."""
+        """Packets left in the spool by an earlier process."""
         outbox.offered += self.recovered
         outbox.spooled += self.recovered
         outbox.divert = self._take
 
     def wake(self) -> None:
-        """Something has changed: the outbox may have run empty."""
+        """Report that the outbox may be empty."""
         self._wake.set()
 
     async def run(self, on_restored: Callable[[], object]) -> None:
-        """Move packets until `aclose`.
+        """Move packets until `stop`.
 
         Args:
-            on_restored: called when there is something new in the outbox.
+            on_restored: called each time packets from disk are back in the outbox.
         """
         outbox, spool = self._outbox, self._spool
         while not self._closing:
@@ -77,7 +79,7 @@ class Spooler:
                 await self._wake.wait()
 
     async def aclose(self) -> None:
-        """Write what is left, in order; to be called when `run` has ended."""
+        """Write all remaining packets in order and close the spool. Call it after `run` ended."""
         outbox = self._outbox
         first = outbox.remove_all()
         try:
@@ -90,7 +92,7 @@ class Spooler:
         await asyncio.to_thread(self._spool.close)
 
     def stop(self) -> None:
-        """Have `run` end after what it is doing."""
+        """Make `run` end after its current operation."""
         self._closing = True
         self._wake.set()
 
@@ -108,18 +110,18 @@ class Spooler:
         return batch
 
     async def _write(self) -> None:
-        """Hand the oldest of what is pending to the disk."""
+        """Write the oldest packets of the list to the spool."""
         batch = self._next_batch()
         try:
-            given_up = await asyncio.to_thread(self._spool.append, batch)
+            dropped = await asyncio.to_thread(self._spool.append, batch)
         except OSError as exc:
             self._note_failure(exc)
             self._outbox.drop_spooled(len(batch), SPOOL_FAILED)
         else:
-            self._outbox.drop_spooled(given_up, SPOOL_FULL)
+            self._outbox.drop_spooled(dropped, SPOOL_FULL)
 
     async def _refill(self) -> None:
-        """The outbox has run empty: fill it with the oldest of what waits."""
+        """Fill the empty outbox with the oldest packets of the spool or of the list."""
         outbox, spool = self._outbox, self._spool
         await asyncio.to_thread(spool.discard)
         if not spool.packets:
@@ -132,7 +134,12 @@ class Spooler:
 
     def _note_failure(self, exc: OSError) -> None:
         if not self._failing:
-            # Once, until the collector has been back: a full disk takes a small packet now and
-            # then, and the counters tell the rest.
+            # Logged once until the spool has been emptied: a full disk still accepts a small packet
+            # now and then. The counters show the others.
             self._failing = True
-            log.error("spool %s: %s", self._spool.directory, exc.strerror or exc)
+            log.error(
+                "spool %s: %s; packets are dropped as %s until the disk accepts them",
+                self._spool.directory,
+                exc.strerror or exc,
+                SPOOL_FAILED,
+            )

@@ -33,19 +33,19 @@ class Inbox:
     def __init__(self) -> None:
         self.packets: list[hep.Packet] = []
         self.sources: list[hep.Source] = []
-        self._arrived = asyncio.Event()
+        self.arrived = asyncio.Event()
 
     def __call__(self, packet: hep.Packet, source: hep.Source) -> None:
         self.packets.append(packet)
         self.sources.append(source)
-        self._arrived.set()
+        self.arrived.set()
 
     async def wait_for(self, count: int) -> list[hep.Packet]:
         """Wait until so many packets have come in all."""
         async with asyncio.timeout(5):
             while len(self.packets) < count:
-                self._arrived.clear()
-                await self._arrived.wait()
+                self.arrived.clear()
+                await self.arrived.wait()
         return self.packets
 
 

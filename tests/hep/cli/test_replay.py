@@ -52,13 +52,13 @@ class Sink:
     def __init__(self, takes: bool = True) -> None:
         self.counters = Outbox()
         self.packets: list[hep.Packet] = []
-        self._takes = takes
+        self.takes = takes
 
     def send(self, packet: hep.Packet) -> None:
         data = hep.encode(packet)
         self.packets.append(packet)
         self.counters.put(data)
-        if self._takes:
+        if self.takes:
             self.counters.take(len(data))
             self.counters.done()
 

@@ -76,7 +76,7 @@ async def test_a_consumer_that_raises_is_logged_and_reading_goes_on(
 
 
 async def test_an_address_that_is_none_is_refused(inbox) -> None:
-    with pytest.raises(ValueError, match="'9060' is not HOST:PORT"):
+    with pytest.raises(ValueError, match=r"'9060' is not HOST:PORT; write 127\.0"):
         await hep.Collector(inbox, udp="9060").start()
 
 

@@ -136,7 +136,7 @@ async def test_packets_sent_together_go_where_each_would(kind: type[Group], numb
 
 
 def test_a_group_of_nobody_is_refused() -> None:
-    with pytest.raises(ValueError, match="a group needs a sender"):
+    with pytest.raises(ValueError, match="pass at least one sender"):
         hep.Duplicate()
 
 

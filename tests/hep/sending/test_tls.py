@@ -134,7 +134,7 @@ async def test_garbage_in_place_of_tls_is_counted_and_told_once_in_a_line(
             writer.close()
         await until(lambda: collector.counters["tls_failed"] == 2)
     [told] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert told.getMessage().startswith("no TLS handshake with 127.0.0.1:")
+    assert told.getMessage().startswith("TLS handshake with 127.0.0.1:")
     assert told.exc_info is None
     assert collector.counters["accepted"] == 0
     destination = hep.HepId("localhost", collector.tls_address[1], "tls")
@@ -162,17 +162,17 @@ class Mute:
     """A collector that does TLS and reads, but never ends a connection."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
+        self.context = context
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
         self.received = b""
         self.was_told = False
         """Whether TLS said that there comes no more, and then TCP."""
 
     def run(self) -> None:
-        with self._listening, self._listening.accept()[0] as accepted:
+        with self.listening, self.listening.accept()[0] as accepted:
             accepted.settimeout(10)
-            with self._context.wrap_socket(
+            with self.context.wrap_socket(
                 accepted, server_side=True, suppress_ragged_eofs=False
             ) as connected:
                 while data := connected.recv(4096):
