@@ -1,4 +1,5 @@
-"""SIP and HEP in captures: pcap in and out, TCP streams put together, scapy layers.
+"""SIP and HEP in captures: pcap reader and writer, TCP reassembly, scapy layers.
 
-It may import `hep.codec` and `hep.errors`; scapy is loaded when it is used.
+This package imports `hep.codec`, `hep.errors` and `hep.hep_id` only. scapy is imported when it is
+first used.
 """

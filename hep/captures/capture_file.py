@@ -1,6 +1,6 @@
-"""The frames of a capture file, pcap or pcapng, as scapy reads them.
+"""Reads the frames of a capture file (pcap or pcapng) with scapy.
 
-scapy is slow to import: that is done when the first file is opened.
+scapy is slow to import. It is imported when the first file is opened.
 """
 
 import gzip
@@ -17,28 +17,33 @@ from hep.errors import HepError
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _LONGEST_FRAME: Final = 0xFFFF
-"""Bytes of a frame that scapy reads; the rest is passed over."""
+"""Bytes of a frame that scapy reads; it skips the rest."""
 
 LONGEST_BLOCK: Final = 1 << 24
-"""Bytes of a block of a pcapng file; one that states more is damaged."""
+"""Maximum size of a pcapng block in bytes. A file with a larger block is damaged."""
 
 
 class Frame(NamedTuple):
-    """A frame and when it was captured."""
+    """A captured frame."""
 
     link_type: int
-    """What it starts with (LINKTYPE numbers)."""
+    """Link type of ``data`` (LINKTYPE number)."""
     seconds: int
-    """Since the epoch."""
+    """Capture time in whole seconds since the epoch."""
     microseconds: int
+    """Microseconds of the capture time, 0 to 999999."""
     data: bytes
+    """The captured bytes from the link header on."""
 
 
 class CaptureFile:
-    """A capture file to read once, from its beginning; also one compressed with gzip.
+    """A capture file, plain or compressed with gzip, that is read once from the start.
+
+    Args:
+        path: the file.
 
     Raises:
-        HepError: it cannot be read, or is no capture.
+        HepError: the file cannot be read or is no capture.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -51,23 +56,23 @@ class CaptureFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return self._file.size
 
     @property
     def position(self) -> int:
-        """Bytes of it that have been read."""
+        """Number of bytes read so far, 0 to ``size``, compressed if the file is."""
         return self._file.position()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file."""
         self._file.close()
 
     def frames(self) -> Iterator[Frame]:
-        """Its frames.
+        """Read the frames in order.
 
         Raises:
-            HepError: it is damaged; the frames in front of the damage have been yielded.
+            HepError: the file is damaged. The frames before the damage have been yielded.
         """
         name = self._file.name
         count = 0
@@ -80,9 +85,9 @@ class CaptureFile:
                 except HepError:
                     raise
                 except Exception as exc:
-                    # scapy takes what is in the file to be as it should.
+                    # scapy raises exceptions of any type on a damaged file.
                     raise HepError(
-                        f"{name}: damaged behind frame {count}: {type(exc).__name__}: {exc}"
+                        f"{name}: damaged after frame {count}: {type(exc).__name__}: {exc}"
                     ) from exc
             if hasattr(about, "tsresol"):
                 ticks = ((about.tshigh or 0) << 32) + (about.tslow or 0)
@@ -94,19 +99,19 @@ class CaptureFile:
                 break
             else:
                 microseconds = about.usec // 1000 if self._reader.nano else about.usec
-                # The upper half says how long a frame's checksum is.
+                # The upper 16 bits hold the length of the frame check sequence.
                 yield Frame(self._reader.linktype & 0xFFFF, about.sec, microseconds, data)
             count += 1
-        if warnings.heard or self._file.ended_within:
-            raise HepError(f"{name}: ends in the middle, behind frame {count}")
+        if warnings.seen or self._file.ended_within:
+            raise HepError(f"{name}: incomplete after frame {count}")
 
 
 class _File:
-    """What scapy reads from: uncompressed, and never more in one go than a block may have."""
+    """The file object for scapy: it decompresses, and reads at most `LONGEST_BLOCK` at a time."""
 
     def __init__(self, path: str | Path) -> None:
         self.ended_within = False
-        """Whether there was less than asked for."""
+        """Whether a read returned fewer bytes than requested."""
         self.name = str(path)
         try:
             self._file = Path(path).open("rb")  # noqa: SIM115 - closed by close()
@@ -125,7 +130,7 @@ class _File:
         try:
             data = self._stream.read(min(size, LONGEST_BLOCK))
         except (OSError, EOFError, zlib.error) as exc:
-            raise HepError(f"{self.name}: cannot be read on: {exc}") from exc
+            raise HepError(f"{self.name}: reading failed: {exc}") from exc
         if 0 < len(data) < size:
             self.ended_within = True
         return data
@@ -138,21 +143,21 @@ class _File:
         self._file.close()
 
 
-class _Listening(logging.Filter):
-    """Hears what scapy logs, which is how it tells of damage, and keeps it from the terminal."""
+class _ScapyWarnings(logging.Filter):
+    """Detects and suppresses the log records with which scapy reports damage."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__()
-        self.heard = False
+        self.seen = False
         self._logger = logger
 
     def filter(self, record: logging.LogRecord) -> bool:
-        self.heard = True
+        self.seen = True
         return False
 
     def __enter__(self) -> Self:
-        self.heard = False
-        # In front of scapy's own filter, which lets the same text through once in a while only.
+        self.seen = False
+        # Before scapy's own filter, which suppresses repeated messages.
         self._logger.filters.insert(0, self)
         return self
 
@@ -160,16 +165,16 @@ class _Listening(logging.Filter):
         self._logger.filters.remove(self)
 
 
-def _scapy_reader(file: _File) -> tuple[Any, _Listening]:
+def _scapy_reader(file: _File) -> tuple[Any, _ScapyWarnings]:
     from scapy.error import log_runtime
     from scapy.utils import RawPcapReader
 
-    listening = _Listening(log_runtime)
-    with listening:
+    warnings = _ScapyWarnings(log_runtime)
+    with warnings:
         try:
-            # The class makes an instance of whichever reader fits.
+            # The class makes an instance of the reader for the file's format.
             reader: Any = RawPcapReader
-            return reader(file), listening
+            return reader(file), warnings
         except HepError:
             raise
         except Exception as exc:

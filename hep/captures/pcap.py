@@ -1,4 +1,4 @@
-"""SIP and HEP out of capture files. `hep.captures.pcap_writer` writes such files."""
+"""Reads SIP and HEP from capture files. `hep.captures.pcap_writer` writes such files."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,48 +18,58 @@ from hep.errors import HepDecodeError, HepError
 from hep.hep_id import PORT
 
 MOST_STREAMS: Final = 1024
-"""Directions of TCP connections followed at a time; the one silent for longest is given up."""
+"""Maximum number of TCP streams (one direction of a connection each) that are followed. Beyond it,
+the stream idle for longest is ended."""
 
 
 @value
 class Message:
-    """A SIP message, or a HEP packet, found in a capture."""
+    """A SIP message or a HEP packet found in a capture."""
 
     frame: int
-    """The number of the frame that completed it, from 1, as Wireshark counts."""
+    """Number of the frame that completed it, from 1, as in Wireshark."""
     seconds: int
+    """Capture time of the frame in whole seconds since the epoch."""
     microseconds: int
+    """Microseconds of the capture time, 0 to 999999."""
     transport: str
     """``udp`` or ``tcp``."""
     src_ip: str
+    """Source address as text."""
     src_port: int
+    """Source port, 0 to 65535."""
     dst_ip: str
+    """Destination address as text."""
     dst_port: int
+    """Destination port, 0 to 65535."""
     data: bytes
+    """The message."""
     is_hep: bool
-    """Whether it is HEP, or should be: everything on port 9060 that is no SIP."""
+    """Whether it is taken for HEP: it starts as HEP, or is on port 9060 and is no SIP."""
 
 
 class RawHep(NamedTuple):
-    """The bytes of what is, or should be, a HEP packet."""
+    """The bytes of a HEP packet, not decoded. They may be no valid packet."""
 
     frame: int
     """As in `Message`."""
     transport: str
     """``udp`` or ``tcp``."""
     data: bytes
+    """The packet."""
 
 
 class Captured(NamedTuple):
     """A packet of a capture."""
 
     timestamp: float
-    """When the frame was captured, in seconds since the epoch."""
+    """Capture time of the frame in seconds since the epoch."""
     packet: Packet
+    """The packet, with its own time if it is HEP."""
 
 
 class _Content(NamedTuple):
-    """A message and the datagram, or the segment, that completed it."""
+    """A message and the datagram or segment that completed it."""
 
     segment: wire.Segment
     data: bytes
@@ -67,11 +77,11 @@ class _Content(NamedTuple):
 
 
 BAD: Final = "bad"
-"""Counter: what should be HEP and cannot be decoded."""
+"""Counter: data taken for HEP that cannot be decoded."""
 
 
 class Capture:
-    """A capture file to read once, from its beginning; also one compressed with gzip.
+    """A capture file, plain or compressed with gzip, that is read once from the start.
 
     Example::
 
@@ -79,30 +89,40 @@ class Capture:
             for timestamp, packet in capture.packets():
                 print(timestamp, packet.payload)
 
-    Frames may be Ethernet (with VLAN tags), raw IP, Linux' cooked ones or of a loopback interface.
-    IP fragments are put together, and TCP streams in order. Encrypted streams and WebSocket
-    connections are passed over.
+    Link types: Ethernet with or without VLAN tags, raw IP, Linux cooked capture, BSD loopback. IP
+    fragments and TCP streams are reassembled. Encrypted streams and WebSocket connections are
+    skipped.
+
+    Args:
+        path: the file.
 
     Raises:
-        HepError: the file cannot be read, or is no capture.
+        HepError: the file cannot be read or is no capture.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.counters: Counter[str] = Counter()
-        """``frames``; ``sip`` and ``hep`` found; ``bad`` HEP; ``cut`` datagrams, not all of which
-        were captured; ``gaps`` in TCP streams; ``fragments lost``."""
+        """Counters so far.
+
+        - ``frames``: frames read.
+        - ``sip``, ``hep``: messages found.
+        - ``bad``: HEP that cannot be decoded.
+        - ``cut``: datagrams truncated by the capture.
+        - ``gaps``: places in TCP streams where bytes are missing.
+        - ``fragments lost``: IP packets with a missing fragment.
+        """
         self._file = CaptureFile(path)
         self._fragments = Fragments(self.counters)
         self._streams: dict[tuple[bytes, bytes, int, int], _Followed] = {}
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return self._file.size
 
     @property
     def position(self) -> int:
-        """Bytes of it that have been read."""
+        """Number of bytes read so far, 0 to ``size``."""
         return min(self._file.position, self.size)
 
     def close(self) -> None:
@@ -116,15 +136,16 @@ class Capture:
         self.close()
 
     def packets(self, capture_id: int = 0) -> Iterator[Captured]:
-        """SIP as packets, with its Call-ID as correlation id; HEP as what it decodes to.
+        """Read all SIP and HEP as packets.
 
-        What should be HEP and is not is counted as `BAD`.
+        SIP becomes a packet with the addresses of the frame and the Call-ID as correlation id. HEP
+        is decoded. HEP that cannot be decoded is counted as `BAD`.
 
         Args:
-            capture_id: capture agent id of what is found as SIP.
+            capture_id: capture agent id of packets made from SIP, 0 to 2³²-1.
 
         Raises:
-            HepError: the file is damaged; what came before the damage has been yielded.
+            HepError: the file is damaged. The packets before the damage have been yielded.
         """
         for message in self.messages():
             timestamp = message.seconds + message.microseconds / 1_000_000
@@ -139,7 +160,7 @@ class Capture:
             yield Captured(timestamp, packet)
 
     def raw_hep(self) -> Iterator[RawHep]:
-        """What is, or should be, HEP, undecoded.
+        """Read all HEP without decoding it.
 
         Raises:
             HepError: as `packets`.
@@ -149,7 +170,7 @@ class Capture:
                 yield RawHep(each.frame, each.transport, each.data)
 
     def messages(self) -> Iterator[Message]:
-        """All SIP and HEP, in the order in which it was complete.
+        """Read all SIP and HEP, in the order in which the messages are complete.
 
         Raises:
             HepError: as `packets`.
@@ -196,7 +217,7 @@ class Capture:
 
     def _of_stream(self, segment: wire.Segment) -> list[_Content]:
         key = segment.src, segment.dst, segment.src_port, segment.dst_port
-        # Taken out and put back in, it is the last one: the first has been silent for longest.
+        # Removing and adding the stream again moves it to the end: the first one is idle longest.
         followed = self._streams.pop(key, None) or _Followed(self.counters)
         found = followed.feed(segment)
         if segment.flags & wire.RST:
@@ -224,7 +245,7 @@ class Capture:
 
 
 class _Followed:
-    """One direction of a TCP connection and what is read from it."""
+    """One direction of a TCP connection, reassembled and split into messages."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
@@ -248,29 +269,29 @@ class _Followed:
                 self._counters["gaps"] += 1
                 self._splitter = None
             if self._splitter is None:
-                hep = data[:4] in MAGICS or (_is_heps_port(segment) and not is_sip(data))
+                hep = data[:4] in MAGICS or (_is_hep_port(segment) and not is_sip(data))
                 self._splitter = Splitter() if hep else SipSplitter()
             is_hep = isinstance(self._splitter, Splitter)
             found += [_Content(segment, each, is_hep) for each in self._splitter.feed(data)]
         return found
 
 
-def _is_heps_port(segment: wire.Segment) -> bool:
+def _is_hep_port(segment: wire.Segment) -> bool:
     return PORT in (segment.src_port, segment.dst_port)
 
 
 def _is_hep(segment: wire.Segment) -> bool:
-    """Whether a datagram is HEP, or should be."""
+    """Whether to take a datagram for HEP."""
     data = segment.payload
     if data[:4] in MAGICS:
         return True
     if not data or is_sip(data):
         return False
-    if _is_heps_port(segment):
+    if _is_hep_port(segment):
         return True
     if data[0] not in (1, 2):
         return False
-    # Versions 1 and 2 have no magic number; what they carry is SIP.
+    # Versions 1 and 2 have no magic number. They carry SIP only.
     try:
         return is_sip(decode(data).payload)
     except HepDecodeError:

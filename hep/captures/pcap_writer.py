@@ -1,4 +1,4 @@
-"""HEP packets written to a capture file, as the traffic that they tell of."""
+"""Writes the messages that HEP packets carry to a capture file."""
 
 import os
 import struct
@@ -15,25 +15,28 @@ _FILE_HEADER: Final = struct.Struct("<IHHiIII")
 _RECORD: Final = struct.Struct("<IIII")
 _MAGIC: Final = 0xA1B2C3D4
 _SNAP_LENGTH: Final = 262_144
-"""What the file says of the longest frame: tcpdump's number."""
+"""Maximum frame length stated in the file header, in bytes: the value of tcpdump."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
-"""What an IPv4 address has in front of it as an IPv6 one (RFC 4291 section 2.5.5.2)."""
+"""Prefix of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2)."""
 
 
 def record(packet: Packet, received: float) -> bytes:
-    """A packet as a record of a capture file: an Ethernet frame with IP, UDP and the payload.
+    """Encode a packet as a pcap record: an Ethernet frame with IP, UDP and the payload.
 
-    It is UDP whatever the packet says, because a message has to be a packet of its own: every SIP
-    tool reads that, and no TCP connection can be made up for it. A payload of over 65,507 bytes is
-    cut there, and the record says how long the frame would have been.
+    The frame is UDP even if the message came over TCP. Each message is one datagram, which every
+    SIP tool reads. A payload of more than 65,507 bytes is truncated. The record then states the
+    length of the whole frame.
 
     Args:
-        packet: of any version. A missing address is all zeros; an IPv4 address facing an IPv6 one
-            is mapped into IPv6.
-        received: seconds since the epoch, for a packet that does not say when it was captured.
+        packet: a packet of any version. A missing address is written as zeros. If only one address
+            is IPv6, the other is written as an IPv4-mapped IPv6 address.
+        received: time of reception in seconds since the epoch, used if the packet has no time.
+
+    Returns:
+        the record: pcap record header and frame.
 
     Raises:
-        HepEncodeError: an address or a port is none.
+        HepEncodeError: an address or a port is invalid.
     """
     payload = packet.payload[: wire.LONGEST_UDP]
     try:
@@ -64,23 +67,26 @@ def _ipv6(address: str | None) -> bytes:
 
 
 class PcapWriter:
-    """Writes packets to a capture file that any SIP tool opens; see `record`.
+    """Writes packets to a pcap file that any SIP tool reads; see `record`.
 
-    Each packet is with the system when `write` returns. One that did not fit on the disk is not in
-    the file: it stays readable, and what comes when there is room again is written.
+    Interface: `write` adds a packet, `close` closes the file; ``with`` calls `close`. ``written``
+    and ``cut`` count packets.
+
+    `write` does not buffer. A packet that does not fit on the disk is not in the file. The file
+    stays valid, and later packets are written when the disk has room again.
 
     Args:
-        path: the file; one that is there is overwritten.
+        path: the file. An existing file is overwritten.
 
     Raises:
-        HepError: it cannot be written.
+        HepError: the file cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.written = 0
         """Packets in the file."""
         self.cut = 0
-        """Those among them whose payload was too long and is cut."""
+        """Packets in the file with a truncated payload."""
         self._path = path
         self._end = 0
         try:
@@ -94,14 +100,15 @@ class PcapWriter:
             raise
 
     def write(self, packet: Packet, received: float) -> None:
-        """Add a packet.
+        """Write a packet to the file.
 
         Args:
-            packet: of any version.
-            received: as in `record`.
+            packet: a packet of any version.
+            received: time of reception in seconds since the epoch, used if the packet has no time.
 
         Raises:
-            HepError: it cannot be written, or has no addresses that a frame can have.
+            HepEncodeError: an address or a port of the packet is invalid.
+            HepError: the file cannot be written.
         """
         self._write(record(packet, received))
         self.written += 1
@@ -125,7 +132,7 @@ class PcapWriter:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as exc:
-            # Half a record would make all behind it unreadable. (A pipe cannot be cut.)
+            # A partial record makes all later records unreadable. (A pipe cannot be truncated.)
             with suppress(OSError):
                 os.ftruncate(self._fd, self._end)
                 os.lseek(self._fd, self._end, os.SEEK_SET)

@@ -1,7 +1,6 @@
-"""IP fragments to packets, and TCP segments to what was sent. Pure.
+"""Reassembly of IP fragments and TCP segments. Pure.
 
-A capture may hold anything: what waits for its missing rest is bounded everywhere, and what is
-given up is counted.
+A capture may contain anything. Therefore all buffers are bounded, and dropped data is counted.
 """
 
 from collections import Counter
@@ -10,34 +9,35 @@ from typing import Final, NamedTuple
 from hep.captures.wire import SYN, Ip, Segment
 
 MOST_FRAGMENTED: Final = 256
-"""IP packets that may wait for fragments; the one that has waited longest goes when one more comes.
-Fragments of a packet come together, so that few wait at a time."""
+"""Maximum number of incomplete IP packets. Beyond it, the oldest is dropped. The fragments of a
+packet arrive close together, so few packets are incomplete at a time."""
 
 MOST_FRAGMENTS: Final = 256
-"""Fragments of a packet: 64 KiB over a link that carries 576 bytes are 120."""
+"""Maximum number of fragments of a packet. 64 KiB over a link with an MTU of 576 bytes need 120."""
 
 LONGEST_PACKET: Final = 0xFFFF
+"""Maximum length of a reassembled IP payload in bytes."""
 
 LONGEST_WAIT: Final = 256 * 1024
-"""Bytes that may wait in a stream for a segment that comes late; with more of them it is taken for
-lost. What is under way at a time is hardly more."""
+"""Maximum number of bytes buffered after a missing segment. Beyond it, the segment counts as lost.
+Few connections have more unacknowledged data in flight."""
 
 MOST_WAITING: Final = 256
-"""Segments that may wait, likewise."""
+"""Maximum number of segments buffered after a missing one, as `LONGEST_WAIT`."""
 
 FARTHEST: Final = 1 << 24
-"""How far ahead of, or behind, what is expected a segment's sequence number can stand, in bytes.
-Beyond it, it belongs to another connection of the same addresses."""
+"""Maximum distance in bytes between the sequence number of a segment and the expected one. A
+segment beyond it belongs to another connection between the same addresses."""
 
 FRAGMENTS_LOST: Final = "fragments lost"
-"""Counter: IP packets given up because not all of them came."""
+"""Counter: IP packets dropped because a fragment is missing."""
 
 
 class Fragments:
-    """Puts IP packets together.
+    """Reassembles fragmented IP packets (RFC 791 section 3.2, RFC 8200 section 4.5).
 
     Args:
-        counters: where `FRAGMENTS_LOST` are counted.
+        counters: counter for `FRAGMENTS_LOST`.
     """
 
     def __init__(self, counters: Counter[str]) -> None:
@@ -45,13 +45,17 @@ class Fragments:
         self._waiting: dict[tuple[bytes, bytes, int, int], dict[int, Ip]] = {}
 
     def add(self, part: Ip) -> Ip | None:
-        """Take a fragment; returns the whole packet when it was the last one missing."""
+        """Add an IP packet or a fragment.
+
+        Returns:
+            the complete packet; None while fragments are missing.
+        """
         if part.fragment is None:
             return part
         if part.missing:
             self._counters[FRAGMENTS_LOST] += 1
             return None
-        # IPv4 tells packets apart by protocol, too, while in IPv6 only the first one's counts.
+        # In IPv4 the protocol is part of a packet's identity. In IPv6 it is not (RFC 8200, 4.5).
         protocol = part.protocol if len(part.src) == 4 else 0
         key = part.src, part.dst, protocol, part.fragment.ident
         parts = self._waiting.setdefault(key, {})
@@ -68,14 +72,14 @@ class Fragments:
         return whole
 
     def finish(self) -> None:
-        """Nothing more comes."""
+        """Drop and count all incomplete packets at the end of the capture."""
         if self._waiting:
             self._counters[FRAGMENTS_LOST] += len(self._waiting)
         self._waiting.clear()
 
 
 def _joined(parts: dict[int, Ip]) -> Ip | None:
-    """The packet whose parts these are, if they are all there."""
+    """The packet that these fragments make, keyed by offset; None if one is missing."""
     if 0 not in parts:
         return None
     data = bytearray()
@@ -96,11 +100,11 @@ class Piece(NamedTuple):
 
     data: bytes
     after_gap: bool
-    """Whether something is missing before them."""
+    """Whether bytes before ``data`` are missing."""
 
 
 class Stream:
-    """One direction of a TCP connection, in order, each byte once."""
+    """Reassembles one direction of a TCP connection: in order, each byte once (RFC 9293)."""
 
     def __init__(self) -> None:
         self._next: int | None = None
@@ -109,10 +113,14 @@ class Stream:
         self._size = 0
 
     def feed(self, segment: Segment) -> list[Piece]:
-        """Take a segment; returns what is in order now."""
+        """Add a segment.
+
+        Returns:
+            the bytes that are in order now.
+        """
         seq = segment.seq
         if segment.flags & SYN:
-            # TCP connections reuse addresses: what is left of the one before never comes.
+            # A new connection reuses the addresses: the rest of the earlier one never arrives.
             self._forget()
             seq = (seq + 1) % 2**32
             self._next, self._gap = seq, False
@@ -133,7 +141,7 @@ class Stream:
         return pieces
 
     def finish(self) -> list[Piece]:
-        """Nothing more comes; returns what still waited, with its gaps."""
+        """Return all buffered bytes with their gaps at the end of the capture."""
         pieces = []
         while self._waiting:
             pieces += self._skip_gap()
@@ -175,5 +183,5 @@ class Stream:
 
 
 def _ahead(seq: int, expected: int) -> int:
-    """How far a sequence number stands behind another in the stream; they wrap at 2³²."""
+    """Distance from ``expected`` to ``seq`` in bytes, -2³¹ to 2³¹-1; sequence numbers wrap."""
     return (seq - expected + 2**31) % 2**32 - 2**31

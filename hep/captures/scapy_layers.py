@@ -1,19 +1,19 @@
-"""HEP as scapy layers, on UDP and TCP port 9060. Importing this module binds them.
+"""HEP 1, 2 and 3 as scapy layers on UDP and TCP port 9060.
 
-A capture, packet by packet::
+Importing this module binds the layers to the port. Show a packet of a capture::
 
     from hep.scapy_layers import HEP3
     from scapy.utils import rdpcap
 
     rdpcap("hep.pcap")[0][HEP3].show()
 
-A packet from a `hep.Packet` is ``HEP3(hep.encode(packet))``, and back ``hep.decode(bytes(layer))``.
-One that is built in scapy has its chunks in a list, each of a class in `CHUNKS`::
+Convert a `hep.Packet` to a layer with ``HEP3(hep.encode(packet))``, and back with
+``hep.decode(bytes(layer))``. Build a layer from a list of chunks, whose classes are in `CHUNKS`::
 
     HEP3(chunks=[CHUNKS[0x03](src_ip="192.0.2.5"), CHUNKS[0x0F](data=b"OPTIONS ...")])
 
-Fields have the names of `hep.Packet`'s attributes, and where there is none, those of the chunks.
-Only ``payload`` is called ``data``, because scapy calls what a layer carries so.
+A field has the name of the attribute of `hep.Packet`. If there is no attribute, it has the name of
+the chunk. The field of the payload is ``data``, because ``payload`` has another meaning in scapy.
 """
 
 import re
@@ -75,7 +75,10 @@ _ADDRESS_SIZE: Final = {INET: 4, INET6: 16}
 
 
 class HEP3Chunk(Packet):
-    """A chunk that is none of the table, or not as long as the table says."""
+    """A chunk with a type or a length that is not in the table of chunks.
+
+    Fields: ``vendor``, ``type`` (0 to 65535), ``length`` (bytes, header included) and ``data``.
+    """
 
     name = "HEP3 chunk"
     fields_desc = [
@@ -86,7 +89,7 @@ class HEP3Chunk(Packet):
     ]
 
     def extract_padding(self, s: bytes) -> tuple[bytes, bytes]:
-        """What comes behind it is the next chunk."""
+        """Treat the bytes after the chunk as the next chunk (scapy hook)."""
         return b"", s
 
 
@@ -108,7 +111,14 @@ _RENAMED: Final = {0x0F: "data", 0x10: "compressed"}
 
 
 def field_name(chunk_type: int) -> str:
-    """The name of the field that holds the value of a chunk of the table."""
+    """The name of the scapy field that holds the value of a chunk.
+
+    Args:
+        chunk_type: a type in `CHUNKS`.
+
+    Raises:
+        KeyError: the type is not in `CHUNKS`.
+    """
     row = GENERIC[chunk_type]
     return _RENAMED.get(chunk_type) or row.field or "_".join(_words(row.name)).lower()
 
@@ -118,7 +128,7 @@ def _words(name: str) -> list[str]:
 
 
 def _chunk_class(chunk_type: int, row: Row) -> type[HEP3Chunk]:
-    """The layer of a chunk of the table."""
+    """Make the layer class of a chunk in the table."""
     name = field_name(chunk_type)
     length: Field[Any, Any]
     value: Field[Any, Any]
@@ -147,13 +157,13 @@ def _chunk_class(chunk_type: int, row: Row) -> type[HEP3Chunk]:
 
 
 CHUNKS: Final = {chunk_type: _chunk_class(chunk_type, row) for chunk_type, row in GENERIC.items()}
-"""The layer of each chunk of the table; each is in this module by its name, too, such as
-``HEP3IPv4SourceAddress``."""
+"""Layer class of each generic chunk, by chunk type. Each class is also an attribute of this module,
+such as ``HEP3IPv4SourceAddress``."""
 globals().update({layer.__name__: layer for layer in CHUNKS.values()})
 
 
 def _chunk(data: bytes, **_: Any) -> Packet:
-    """The chunk that bytes start with."""
+    """Dissect the first chunk of the bytes."""
     if len(data) < v3.CHUNK.size:
         return conf.raw_layer(data)
     vendor, chunk_type, length = v3.CHUNK.unpack_from(data)
@@ -164,13 +174,13 @@ def _chunk(data: bytes, **_: Any) -> Packet:
 
 
 class HEP(Packet):
-    """What is on HEP's port: `HEP1`, `HEP2` or `HEP3`, as its first bytes say."""
+    """Any HEP packet; dissects as `HEP1`, `HEP2`, `HEP2BigEndian` or `HEP3` by the first bytes."""
 
     name = "HEP"
 
     @classmethod
     def dispatch_hook(cls, _pkt: bytes | None = None, *_: Any, **__: Any) -> type[Packet]:
-        """The layer for these bytes."""
+        """Choose the layer class for the bytes (scapy hook); Raw if they are no HEP."""
         data = _pkt or b""
         if data[:4] in v3.MAGICS:
             return HEP3
@@ -184,7 +194,11 @@ class HEP(Packet):
 
     @classmethod
     def tcp_reassemble(cls, data: bytes, *_: Any) -> Packet | None:
-        """The packets that a stream starts with, once the first one is there whole."""
+        """Dissect the packets at the start of a TCP stream (scapy hook).
+
+        Returns:
+            the packets; None while the first one is incomplete.
+        """
         if data[:4] in v3.MAGICS and _stated_length(data) > len(data):
             return None
         return cls(data)
@@ -209,7 +223,7 @@ def _address(name: str) -> MultipleTypeField:
 
 
 def _header(version: int) -> list[Any]:
-    """What versions 1 and 2 start with."""
+    """The fields of the common header of versions 1 and 2."""
     return [
         ByteField("version", version),
         ByteField("header_length", None),
@@ -223,25 +237,28 @@ def _header(version: int) -> list[Any]:
 
 
 class HEP1(Packet):
-    """HEP version 1; what it carries is its payload."""
+    """HEP version 1: a fixed header with addresses and ports, then the payload (SIP)."""
 
     name = "HEP1"
     fields_desc = _header(1)
 
     def post_build(self, pkt: bytes, pay: bytes) -> bytes:
-        """Fill in the header length: that of version 1 in version 2, too, as everybody has it."""
+        """Set the header length if it is None (scapy hook).
+
+        Version 2 states the length of a version 1 header too, as most implementations do.
+        """
         if self.header_length is None:
             length = v1v2.HEADER.size + 2 * _ADDRESS_SIZE.get(self.ip_family, 4)
             pkt = pkt[:1] + bytes([length]) + pkt[2:]
         return pkt + pay
 
     def mysummary(self) -> str:
-        """Version, addresses and ports."""
+        """One line with version, addresses and ports (scapy hook)."""
         return self.sprintf(f"{self.name} %src_ip%:%src_port% > %dst_ip%:%dst_port%")
 
 
 class HEP2(HEP1):
-    """HEP version 2, from a little-endian machine as nearly all are."""
+    """HEP version 2 with the time in little-endian, as nearly all senders write it."""
 
     name = "HEP2"
     fields_desc = [
@@ -254,7 +271,7 @@ class HEP2(HEP1):
 
 
 class _Padding(StrFixedLenField):
-    """Two zero bytes, which a sender may have left out."""
+    """Two zero bytes, which some senders omit."""
 
     def getfield(self, pkt: Packet, s: bytes) -> tuple[bytes, bytes]:
         size = 2 if s.startswith(b"\0\0") else 0
@@ -265,7 +282,7 @@ class _Padding(StrFixedLenField):
 
 
 class HEP2BigEndian(HEP2):
-    """HEP version 2, from a big-endian machine; ``packet[HEP2]`` finds it, too."""
+    """HEP version 2 with the time in big-endian; ``packet[HEP2]`` also finds it."""
 
     name = "HEP2"
     match_subclass = True
@@ -279,7 +296,7 @@ class HEP2BigEndian(HEP2):
 
 
 class HEP3(Packet):
-    """HEP version 3."""
+    """HEP version 3: ``magic``, ``length`` (bytes, header included) and ``chunks``."""
 
     name = "HEP3"
     fields_desc = [
@@ -291,19 +308,19 @@ class HEP3(Packet):
     ]
 
     def post_build(self, pkt: bytes, pay: bytes) -> bytes:
-        """Fill in the length."""
+        """Set the length if it is None (scapy hook)."""
         if self.length is None:
             pkt = pkt[:4] + struct.pack("!H", len(pkt)) + pkt[6:]
         return pkt + pay
 
     def guess_payload_class(self, payload: bytes) -> type[Packet]:
-        """Over TCP the next packet comes right behind."""
+        """Choose the layer class after this one (scapy hook): the next packet of a TCP stream."""
         if payload[:4] in v3.MAGICS and _stated_length(payload) <= len(payload):
             return HEP3
         return conf.padding_layer
 
     def mysummary(self) -> str:
-        """Version, protocol, addresses and ports."""
+        """One line with version, protocol, addresses and ports (scapy hook)."""
         try:
             packet = decode(bytes(self))
         except HepDecodeError:

@@ -1,7 +1,7 @@
-"""Ethernet, IP, UDP and TCP headers, written and read. Pure.
+"""Encodes and decodes Ethernet, IP, UDP and TCP headers. Pure.
 
-scapy does both, and takes 650 µs to build a frame and 180 µs to take one apart where this takes a
-few; it is the oracle of the tests instead. Nothing here raises on what comes from the network.
+scapy needs 650 µs to build a frame and 180 µs to dissect one; these functions need a few µs. The
+tests compare them with scapy. Decoding never raises.
 """
 
 import struct
@@ -15,12 +15,12 @@ ETHERNET: Final = 1
 _NULL: Final = 0
 _LOOP: Final = 108
 _RAW: Final = frozenset((12, 14, 101, 228, 229))
-"""IP without a link header: Linux' number, OpenBSD's, the portable one, IPv4's and IPv6's own."""
+"""IP without a link header: DLT_RAW, DLT_RAW of OpenBSD, LINKTYPE_RAW, LINKTYPE_IPV4 and _IPV6."""
 _LINUX_SLL: Final = 113
 _LINUX_SLL2: Final = 276
 
 LONGEST_UDP: Final = 65_507
-"""Payload bytes of a UDP datagram over IPv4; over IPv6 there is room for 20 more."""
+"""Maximum payload of a UDP datagram over IPv4 in bytes. Over IPv6 it is 20 bytes more."""
 
 FIN: Final = 0x01
 SYN: Final = 0x02
@@ -34,7 +34,7 @@ _TCP: Final = struct.Struct("!HHIIBB")
 
 _DO_NOT_FRAGMENT: Final = 0x4000
 _TTL: Final = 64
-# Locally administered addresses, which are nobody's.
+# Locally administered MAC addresses, which no device has by default.
 _ETHERNET_TO_IPV4: Final = bytes.fromhex("020000000002 020000000001 0800")
 _ETHERNET_TO_IPV6: Final = bytes.fromhex("020000000002 020000000001 86dd")
 _IS_IP: Final = (0x0800, 0x86DD)
@@ -47,21 +47,25 @@ _IPV6_EXTENSIONS: Final = frozenset((0, 43, _IPV6_FRAGMENT, _IPV6_AUTHENTICATION
 
 
 def udp_frame(src: bytes, dst: bytes, src_port: int, dst_port: int, payload: bytes) -> bytes:
-    """An Ethernet frame with a UDP datagram; checksums are right.
+    """Encode an Ethernet frame with a UDP datagram and correct checksums.
 
     Args:
-        src: address, 4 or 16 bytes; ``dst`` is of the same family.
-        dst: likewise.
-        src_port: 0 to 65535.
-        dst_port: likewise.
+        src: packed source address, 4 or 16 bytes.
+        dst: packed destination address of the same length.
+        src_port: source port, 0 to 65535.
+        dst_port: destination port, 0 to 65535.
         payload: at most `LONGEST_UDP` bytes.
 
+    Returns:
+        the frame.
+
     Raises:
-        struct.error: a port or the payload's length does not fit.
+        struct.error: a port is out of range or the payload is too long.
     """
     length = _UDP.size + len(payload)
     words = payload if len(payload) % 2 == 0 else payload + b"\0"
-    # 2¹⁶ is 1 modulo 2¹⁶-1: the remainder of the bytes as one number is their ones' complement sum.
+    # 2¹⁶ is 1 modulo 2¹⁶-1. So the ones' complement sum of the 16-bit words is the remainder of all
+    # bytes read as one number.
     total = int.from_bytes(src + dst) + UDP + length + src_port + dst_port + length
     checksum = -(total + int.from_bytes(words)) % 0xFFFF or 0xFFFF
     udp = _UDP.pack(src_port, dst_port, length, checksum)
@@ -74,25 +78,30 @@ def udp_frame(src: bytes, dst: bytes, src_port: int, dst_port: int, payload: byt
 
 
 class Fragment(NamedTuple):
-    """Which part of an IP packet this is."""
+    """Position of a fragment in its IP packet."""
 
     ident: int
+    """Identification: 0 to 65535 in IPv4, 0 to 2³²-1 in IPv6."""
     offset: int
+    """Offset in bytes, 0 to 65528."""
     more: bool
-    """Whether another part comes behind it."""
+    """Whether fragments follow (flag MF or M)."""
 
 
 class Ip(NamedTuple):
-    """An IP packet, or a fragment of one."""
+    """An IP packet or a fragment of one."""
 
     src: bytes
+    """Packed source address, 4 or 16 bytes."""
     dst: bytes
+    """Packed destination address, 4 or 16 bytes."""
     protocol: int
-    """Of what ``payload`` starts with."""
+    """Protocol of ``payload``, 0 to 255."""
     payload: bytes
     missing: int = 0
-    """Bytes at the end that the capture has cut off."""
+    """Bytes at the end that the capture truncated."""
     fragment: Fragment | None = None
+    """None for a whole packet."""
 
 
 class Segment(NamedTuple):
@@ -101,18 +110,30 @@ class Segment(NamedTuple):
     protocol: int
     """`UDP` or `TCP`."""
     src: bytes
+    """Packed source address, 4 or 16 bytes."""
     dst: bytes
+    """Packed destination address, 4 or 16 bytes."""
     src_port: int
     dst_port: int
     payload: bytes
     missing: int = 0
-    """Bytes at the end that the capture has cut off."""
+    """Bytes at the end that the capture truncated."""
     seq: int = 0
+    """TCP sequence number, 0 to 2³²-1."""
     flags: int = 0
+    """TCP flags, such as `SYN`."""
 
 
 def ip(link_type: int, frame: bytes) -> Ip | None:
-    """The IP packet in a frame; None where there is none, or none that could be read."""
+    """Decode the IP packet in a frame.
+
+    Args:
+        link_type: LINKTYPE number of the frame.
+        frame: the captured bytes.
+
+    Returns:
+        the packet; None if there is none or its headers are incomplete or invalid.
+    """
     start = _ip_start(link_type, frame)
     if start is None or start >= len(frame):
         return None
@@ -123,7 +144,7 @@ def ip(link_type: int, frame: bytes) -> Ip | None:
 
 
 def _ip_start(link_type: int, frame: bytes) -> int | None:
-    """Where IP starts in a frame, if it does."""
+    """Offset of the IP header in a frame; None if there is none."""
     if link_type == ETHERNET:
         start = 14
         while _ethertype(frame, start - 2) in _VLAN_TAGS:
@@ -132,7 +153,8 @@ def _ip_start(link_type: int, frame: bytes) -> int | None:
     if link_type in _RAW:
         return 0
     if link_type in (_NULL, _LOOP):
-        # The family before it is in the byte order of whoever captured, and differs by system.
+        # The family before it has the byte order of the capturing machine, and its value differs by
+        # system. So it is not checked.
         return 4
     if link_type == _LINUX_SLL:
         return 16 if _ethertype(frame, 14) in _IS_IP else None
@@ -152,7 +174,7 @@ def _ipv4(frame: bytes, start: int) -> Ip | None:
     header = (first & 0x0F) * 4
     if header < _IPV4.size:
         return None
-    # Where the network card does the cutting up, the length is left to it.
+    # With segmentation offload the length is 0 in the capture: the network card sets it.
     total = total or len(frame) - start
     if total < header:
         return None
@@ -179,7 +201,7 @@ def _ipv6(frame: bytes, start: int) -> Ip | None:
 
 
 def _behind_extensions(packet: Ip) -> Ip | None:
-    """The same packet without the extension headers that it starts with, up to a fragment's."""
+    """The packet without its leading IPv6 extension headers, up to a fragment header."""
     protocol, data, offset = packet.protocol, packet.payload, 0
     while protocol in _IPV6_EXTENSIONS:
         if len(data) < offset + 8:
@@ -199,9 +221,13 @@ def _behind_extensions(packet: Ip) -> Ip | None:
 
 
 def segment(packet: Ip) -> Segment | None:
-    """The UDP datagram or TCP segment in a whole IP packet; None where it has another protocol."""
+    """Decode the UDP datagram or TCP segment in a whole IP packet.
+
+    Returns:
+        the segment; None if the protocol is another or the header is incomplete or invalid.
+    """
     if len(packet.src) == 16 and packet.protocol in _IPV6_EXTENSIONS:
-        # What was put together from fragments may have more of them.
+        # A reassembled packet may have extension headers after the fragment header.
         behind = _behind_extensions(packet)
         if behind is None:
             return None

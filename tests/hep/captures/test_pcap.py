@@ -217,7 +217,7 @@ def test_other_traffic_is_passed_over(tmp_path: Path) -> None:
         (b"", "no capture file, neither pcap nor pcapng"),
         (b"INVITE sip:a@b SIP/2.0", "no capture file, neither pcap nor pcapng"),
         (b"\xd4\xc3\xb2\xa1\2\0", "no capture file, neither pcap nor pcapng"),
-        (b"\x1f\x8b no gzip at all", "cannot be read on"),
+        (b"\x1f\x8b no gzip at all", "reading failed"),
     ],
 )
 def test_what_is_no_capture_is_said(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -236,7 +236,7 @@ def test_a_file_that_ends_in_the_middle_is_read_up_to_there(
     path = capture(tmp_path / "x", [udp(OPTIONS), udp(OPTIONS)], writer)
     path.write_bytes(path.read_bytes()[:-lost])
     found = []
-    with Capture(path) as file, pytest.raises(hep.HepError, match="x: ends in the middle, behind"):
+    with Capture(path) as file, pytest.raises(hep.HepError, match="x: incomplete after"):
         found.extend(file.messages())
     assert [each.data for each in found] == [OPTIONS]
     assert capsys.readouterr().err == ""
@@ -245,7 +245,7 @@ def test_a_file_that_ends_in_the_middle_is_read_up_to_there(
 def test_a_gzip_file_that_ends_in_the_middle_is_read_up_to_there(tmp_path: Path) -> None:
     path = capture(tmp_path / "x", [udp(random.Random(1).randbytes(60_000)) for _ in range(5)])
     path.write_bytes(gzip.compress(path.read_bytes())[:-40_000])
-    with Capture(path) as file, pytest.raises(hep.HepError, match="x: cannot be read on"):
+    with Capture(path) as file, pytest.raises(hep.HepError, match="x: reading failed"):
         list(file.messages())
     assert file.counters["frames"] > 1
 

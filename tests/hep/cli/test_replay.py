@@ -248,7 +248,7 @@ def test_a_capture_that_ends_in_the_middle_is_sent_up_to_there(
     capture.write_bytes(capture.read_bytes()[:-5])
     assert main(["replay", str(capture), "--to", closed]) == 1
     shown = capsys.readouterr()
-    assert "calls.pcap: ends in the middle, behind frame 9" in shown.err
+    assert "calls.pcap: incomplete after frame 9" in shown.err
     assert shown.out.endswith(" s\n")
 
 
