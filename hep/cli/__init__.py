@@ -1,4 +1,4 @@
 """The command ``hep``: listen, decode, send, replay, doctor.
 
-It may import every package of `hep`; nothing imports it.
+This package may import every package of `hep`. No package of `hep` imports it.
 """

@@ -1,4 +1,4 @@
-"""Packets for a person to read, and for a program."""
+"""Formats packets as lines, as text of several lines, and as JSON."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ from hep.codec.packet import Packet
 from hep.codec.v3 import chunks
 
 FIRST_LINE: Final = 160
-"""Characters of a payload that a line shows."""
+"""Maximum number of characters of a payload on a line."""
 
 _COLOURS: Final = {ProtocolType.SIP: "36", ProtocolType.NET: "33", ProtocolType.LOG: "35"}
 _FAILURE: Final = "31"
@@ -19,9 +19,13 @@ _DIM: Final = "2"
 
 
 def line(packet: Packet, *, colour: bool = False) -> str:
-    """One line: time, protocol, addresses, what it says, correlation id.
+    """Format a packet as one line: time, protocol, addresses, payload, correlation id.
 
-    What came from the network is stripped of control characters: it is to go to a terminal.
+    Control characters from the network are replaced, so that they cannot control the terminal.
+
+    Args:
+        packet: the packet.
+        colour: whether to add ANSI colours.
     """
     when = "--:--:--.------"
     if packet.timestamp is not None:
@@ -41,7 +45,10 @@ def line(packet: Packet, *, colour: bool = False) -> str:
 
 
 def as_json(packet: Packet) -> dict[str, Any]:
-    """A packet as an object for `json.dumps`."""
+    """Convert a packet to an object for `json.dumps`.
+
+    A payload that is no UTF-8 is in ``payload_base64``, and ``payload`` is None.
+    """
     try:
         payload: dict[str, Any] = {"payload": packet.payload.decode()}
     except UnicodeDecodeError:
@@ -66,13 +73,13 @@ def as_json(packet: Packet) -> dict[str, Any]:
 
 
 def as_json_line(packet: Packet) -> str:
-    """A packet as a JSON object on one line, in which all but printable ASCII is escaped."""
-    # Of the control characters DEL alone is left as it is.
+    """Format a packet as a JSON object on one line of printable ASCII."""
+    # `json.dumps` escapes all control characters except DEL.
     return json.dumps(as_json(packet)).replace("\x7f", r"\u007f")
 
 
 def describe(packet: Packet) -> str:
-    """All of a packet over several lines, chunk by chunk."""
+    """Format a packet with all of its chunks over several lines."""
     lines = [line(packet)]
     if packet.version == 3:
         lines += [f"  {chunk.name}:{_value(chunk)}" for chunk in chunks(packet)]
@@ -86,7 +93,7 @@ _NOT_REPEATED: Final = ("Protocol", "Event", "Status", "Message", "Ws-Request", 
 
 
 def _gist(packet: Packet) -> str:
-    """What a payload says, in a line."""
+    """The payload in one line: its first line, or a summary of an OpenSIPS event."""
     if packet.payload.startswith(b"{"):
         try:
             members = json.loads(packet.payload)
@@ -102,7 +109,7 @@ def _gist(packet: Packet) -> str:
 
 
 def _network_event(parts: dict[str, str]) -> str:
-    """OpenSIPS' network events, and whatever more a sender puts into them."""
+    """A network event of OpenSIPS in one line, with members that other senders add."""
     said = parts.get("Message", "")
     if "Ws-Request" in parts or "Ws-Reply" in parts:
         exchange = (_first_line(parts.get(name, "")) for name in ("Ws-Request", "Ws-Reply"))
@@ -125,7 +132,7 @@ def _text(data: bytes | None) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text without what would move a terminal's cursor or change its colours."""
+    """Replace non-printable characters, which could move the cursor or change colours."""
     return "".join(c if c.isprintable() else "·" for c in text)
 
 
@@ -145,12 +152,12 @@ def _value(chunk: Chunk) -> str:
     try:
         value = row.form.unpack(chunk.data)
     except InflateError as exc:
-        # A packet with a payload of its own is read all the same.
+        # A packet that also has a plain payload (0x000f) decodes without inflating this chunk.
         return f" {chunk.data.hex()} ({exc})"
     return _lines(value) if isinstance(value, bytes) else f" {value}"
 
 
 def _lines(data: bytes) -> str:
-    """Text behind its name, or indented below where it has more than one line."""
+    """Text after a chunk's name; text of several lines is indented below it."""
     lines = [_printable(each.expandtabs(4)) for each in _text(data).splitlines()]
     return f" {''.join(lines)}" if len(lines) <= 1 else "".join(f"\n    {each}" for each in lines)

@@ -1,4 +1,4 @@
-"""``hep doctor``: what a collector would lose, of probes or of a capture."""
+"""``hep doctor``: show what a collector loses of probes or of a capture."""
 
 import argparse
 import asyncio
@@ -20,41 +20,48 @@ _PAINT: Final = {Severity.LOST: "31", Severity.ALTERED: "33", Severity.HIDDEN: "
 _GOOD: Final = "32"
 
 CAPTURES: Final = (".pcap", ".pcapng", ".cap", ".gz")
-"""Files with these names are captures; others hold HEP packets, one behind the other."""
+"""Suffixes of capture files. A file with another suffix is a sequence of HEP packets."""
 
 
 def add_parser(commands: Any) -> None:
-    """Add the subcommand."""
+    """Add the subcommand ``doctor`` to the parser of ``hep``."""
     parser = commands.add_parser(
         "doctor",
-        help="tell what a collector would lose without a word",
-        description="Probe a collector, or examine a capture of HEP, and tell what known collectors"
-        " would lose of it without a word. Status 1 when the collector cannot be reached or does"
-        " not take a plain packet, or when something of the capture would be lost.",
+        help="show what a collector silently drops or alters",
+        description="Probe a collector, or examine the HEP in a capture, and show what known"
+        " collectors silently drop, alter or hide. Exit status 1 if the collector cannot be reached"
+        " or rejects a plain packet, or if a collector would lose a packet of the capture.",
     )
     parser.add_argument(
         "hep_id", nargs="?", metavar="HEP_ID", help="host[:port][;transport=udp|tcp|tls]"
-        "[;version=1|2|3]; tcp and 3 unless told",
+        "[;version=1|2|3] (default: port 9060, tcp, version 3)",
     )  # fmt: skip
     parser.add_argument(
         "--profile",
         action="append",
         metavar="NAME",
-        help=f"what it is: {', '.join(PROFILES)}; all unless told; may be repeated",
+        help=f"collector: {', '.join(PROFILES)} (default: all); may be repeated",
     )
     parser.add_argument(
         "--capture",
         metavar="FILE",
-        help="examine the HEP in a pcap or pcapng, or in a file of HEP packets",
+        help="examine the HEP in a pcap or pcapng file, or in a file of HEP packets",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it."""
+    """Run ``hep doctor`` with parsed arguments.
+
+    Returns:
+        the exit status: `DONE` or `FAILED`.
+
+    Raises:
+        WrongInputError: an argument is wrong, or the file cannot be read.
+    """
     if (args.hep_id is None) == (args.capture is None):
-        raise WrongInputError("hep doctor takes a HEP_ID to probe, or --capture FILE")
+        raise WrongInputError("hep doctor needs either a HEP_ID to probe or --capture FILE")
     profiles = _profiles(args.profile or list(PROFILES))
     paint = sys.stdout.isatty() and not args.json
     if args.capture is not None:
@@ -66,7 +73,7 @@ def _profiles(names: Iterable[str]) -> list[Profile]:
     chosen: list[Profile] = []
     for name in names:
         if name not in PROFILES:
-            raise WrongInputError(f"--profile {name!r} is none of {', '.join(PROFILES)}")
+            raise WrongInputError(f"--profile {name!r} is not one of {', '.join(PROFILES)}")
         chosen.append(name)
     return chosen
 
@@ -90,7 +97,7 @@ async def _probe(to: HepId, profiles: list[Profile], as_json: bool, paint: bool)
         outcome = await try_probe(to, probe)
         _print_outcome(outcome, to, profiles, as_json, paint)
         if number == 0 and not outcome.taken:
-            # The plain packet: there is nothing more to learn.
+            # A collector that rejects the plain packet rejects all others.
             return FAILED
     if not as_json:
         print(f"\nLook for the correlation id or Call-ID {marker} in what it stores.")
@@ -129,11 +136,13 @@ def _print_outcome(
 
 @dataclass(slots=True)
 class _Tally:
-    """One finding over a capture."""
+    """A finding and the number of packets of a capture that have it."""
 
     finding: Finding
     count: int = 0
+    """Packets with the finding."""
     first: int = 0
+    """Number of the first of them, as in `_packets`."""
 
 
 def _examine(name: str, profiles: list[Profile], as_json: bool, paint: bool) -> int:
@@ -179,7 +188,7 @@ def _print_tallies(
 
 
 def _packets(path: Path) -> Iterator[tuple[int, str, bytes]]:
-    """Number, transport and bytes of each packet of a file."""
+    """Frame or packet number (from 1), transport and bytes of each packet of a file."""
     if path.suffix in CAPTURES:
         from hep.captures.pcap import Capture  # scapy is slow to import
 

@@ -1,7 +1,8 @@
-"""What known collectors lose of a packet without a word. Pure.
+"""Rules for what known collectors lose, alter or hide of a packet. Pure.
 
-Each rule says what one collector does with a property of a packet, as its source and its answers to
-real packets have shown. A new one is a function and a row of `RULES`.
+Collectors report none of this. Each rule describes what collectors do with one property of a
+packet, as observed in their source code and with real packets. A new rule is a function and an
+entry in `RULES`.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hep.errors import HepDecodeError
 from hep.sending.fitting import LONGEST
 
 Profile = Literal["homer7", "homer11", "opensips", "kamailio"]
+"""Name of a collector; see `PROFILES`."""
 
 PROFILES: Final[dict[Profile, str]] = {
     "homer7": "Homer 7 (heplify-server and homer-app)",
@@ -24,34 +26,37 @@ PROFILES: Final[dict[Profile, str]] = {
     "opensips": "OpenSIPS with proto_hep and sipcapture",
     "kamailio": "Kamailio with sipcapture",
 }
-"""The collectors whose habits are known."""
+"""The collectors that have rules, with their names for users."""
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """Effect of a finding, worst first."""
 
     LOST = "lost"
-    """The packet, or its payload, is not stored."""
+    """The collector does not store the packet or its payload."""
     ALTERED = "altered"
-    """It is stored with something wrong or missing."""
+    """The collector stores the packet with a wrong or missing value."""
     HIDDEN = "hidden"
-    """It is stored, and not shown unless something is configured."""
+    """The collector stores the packet, but shows it only after additional configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a collector does to a packet."""
+    """One thing that a collector loses, alters or hides of a packet."""
 
     rule: str
-    """One word that scripts can rely on."""
+    """Stable identifier of the rule, for scripts."""
     severity: Severity
+    """The effect."""
     what: str
+    """The problem, for users."""
     remedy: str
+    """The change at the sender or the collector that avoids it, for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A packet as it goes over the wire."""
+    """A packet as it is sent."""
 
     data: bytes
     packet: Packet
@@ -66,24 +71,25 @@ class _Sent:
 
 
 _Rule = Callable[[_Sent], Finding | None]
+"""A rule: returns a finding, or None if the packet is stored unchanged."""
 
 
 def lint(data: bytes, profile: Profile, transport: str = "udp") -> list[Finding]:
-    """What a collector does to a packet, worst first.
+    """Find what a collector loses, alters or hides of a packet.
 
     Args:
         data: the packet as sent: a datagram, or one packet of a stream.
-        profile: which collector.
+        profile: the collector.
         transport: ``udp``, ``tcp`` or ``tls``.
 
     Returns:
-        nothing for a packet that is stored as it is.
+        the findings, worst first; empty if the packet is stored unchanged.
     """
     try:
         packet = decode(data)
     except HepDecodeError as exc:
-        remedy = "mend the sender: no collector can read this"
-        return [Finding("not-hep", Severity.LOST, f"it is no HEP packet: {exc}", remedy)]
+        remedy = "correct the sender: no collector can read this"
+        return [Finding("not-hep", Severity.LOST, f"this is no HEP packet: {exc}", remedy)]
     sent = _Sent(data, packet, transport)
     findings = [finding for rule in RULES[profile] if (finding := rule(sent))]
     order = list(Severity)
@@ -127,7 +133,7 @@ def _longer_than(longest: int, consequence: str, over: tuple[str, ...]) -> _Rule
         return Finding(
             "too-long",
             Severity.LOST,
-            f"a packet of {len(sent.data)} bytes, over {longest}: {consequence}",
+            f"a packet of {len(sent.data)} bytes exceeds {longest}: {consequence}",
             "truncate the payload in the sender",
         )
 
@@ -141,13 +147,13 @@ def _bytes_behind(sent: _Sent) -> Finding | None:
     return Finding(
         "bytes-behind",
         Severity.LOST,
-        f"the datagram has {len(sent.data)} bytes, the packet in it {len(whole[0])}",
-        "send one packet a datagram, with its true total length",
+        f"the datagram has {len(sent.data)} bytes, but the packet in it has {len(whole[0])}",
+        "send one packet per datagram, with the correct total length",
     )
 
 
 def _no_sip(sent: _Sent) -> Finding | None:
-    # What is shorter is taken for a keep-alive.
+    # heplify-server takes a shorter payload for a keep-alive.
     if not sent.is_sip or len(sent.packet.payload) <= 32:
         return None
     first_line = sent.packet.payload.split(b"\r\n", 1)[0]
@@ -156,8 +162,8 @@ def _no_sip(sent: _Sent) -> Finding | None:
     return Finding(
         "no-sip",
         Severity.LOST,
-        "the protocol type says SIP and the payload is none (JSON around it, perhaps)",
-        "send SIP as it is (OpenSIPS: homer5_on=1), or another protocol type",
+        "the protocol type is SIP, but the payload is not (it may be SIP wrapped in JSON)",
+        "send plain SIP (OpenSIPS: homer5_on=1), or another protocol type",
     )
 
 
@@ -186,7 +192,7 @@ def _ip_protocol(shown: tuple[int, ...], what: str) -> _Rule:
 
 
 def _v2_read(byte_order: Literal["little", "big"]) -> _Rule:
-    """The collector reads the time of version 2 in that order, whoever sent it."""
+    """A rule for a collector that always reads the time of version 2 in this byte order."""
 
     def rule(sent: _Sent) -> Finding | None:
         packet = sent.packet
@@ -199,8 +205,8 @@ def _v2_read(byte_order: Literal["little", "big"]) -> _Rule:
         return Finding(
             "v2-byte-order",
             Severity.ALTERED,
-            f"the time of version 2 is read {byte_order}-endian, and this sender writes the other"
-            " way: it is stored under a wrong date",
+            f"the collector reads the time of version 2 {byte_order}-endian, but this sender uses"
+            " the other byte order: the packet is stored with a wrong date",
             "send version 3",
         )
 
@@ -214,7 +220,7 @@ def _few_chunks(sent: _Sent) -> Finding | None:
     return Finding(
         "few-chunks",
         Severity.LOST,
-        f"{known} chunks: over TCP fewer than 9 are taken for a broken packet",
+        f"{known} chunks: over TCP a packet with fewer than 9 is dropped as broken",
         "send addresses, ports, time, both protocols and the capture id with each packet",
     )
 
@@ -224,9 +230,9 @@ def _no_time(sent: _Sent) -> Finding | None:
     if packet.seconds and (packet.microseconds or 0) < 1_000_000:
         return None
     if packet.seconds:
-        what = f"{packet.microseconds} microseconds are more than a second"
+        what = f"{packet.microseconds} microseconds exceed one second"
     else:
-        what = "no time: it is stored under the year 1970, or the time of arrival"
+        what = "no time: the packet is stored under the year 1970 or the time of arrival"
     return Finding("no-time", Severity.ALTERED, what, "send chunks 0x0009 and 0x000a")
 
 
@@ -248,8 +254,8 @@ def _same_ends(sent: _Sent) -> Finding | None:
     return Finding(
         "same-ends",
         Severity.ALTERED,
-        f"source and destination are the same ({packet.src_ip}:{packet.src_port}): the arrow of a"
-        " call flow has no length",
+        f"source and destination are the same ({packet.src_ip}:{packet.src_port}): a call flow"
+        " cannot show the direction",
         "send the addresses of both ends of the connection",
     )
 
@@ -262,7 +268,7 @@ def _vendor_chunk(sent: _Sent) -> Finding | None:
                 Severity.ALTERED,
                 f"chunk 0x{kind:04x} of vendor {vendor} is read as the generic"
                 f" {GENERIC[kind].name}",
-                "number chunks of one's own from 0x0100",
+                "use chunk types from 0x0100 for vendor chunks",
             )
     return None
 
@@ -289,7 +295,7 @@ RULES: Final[dict[Profile, tuple[_Rule, ...]]] = {
     ),
     "homer11": (
         _compressed,
-        _longer_than(0xFFFF, "it is refused", ("udp", "tcp", "tls")),
+        _longer_than(0xFFFF, "it is rejected", ("udp", "tcp", "tls")),
         _unmapped((1, 5, 53, 100, 200, 201, 202), "load a mapping for this type"),
         _v2_read("big"),
         _vendor_chunk,
@@ -309,4 +315,4 @@ RULES: Final[dict[Profile, tuple[_Rule, ...]]] = {
         *_EVERYWHERE,
     ),
 }
-"""What each collector is known to do."""
+"""The rules of each collector."""

@@ -1,6 +1,7 @@
-"""Probing a collector: it never answers, but it can be reached or not, and hang up or not.
+"""Probes a collector with packets.
 
-`hep.cli.lint` knows what becomes of a packet that was taken.
+A collector never answers. Two things are visible: whether it can be reached, and whether it closes
+the connection after a packet. `hep.cli.lint` lists what it does with a packet that it accepts.
 """
 
 import asyncio
@@ -22,13 +23,13 @@ from hep.sending.links import REFUSED, why
 from hep.sending.senders import Sender, SenderSettings, open_sender
 
 PATIENCE: Final = 5.0
-"""Seconds that a connection may take."""
+"""Time limit for connecting and sending in seconds."""
 
 VERDICT: Final = 0.3
-"""Seconds that a collector gets to hang up on a packet, or a system to refuse a datagram."""
+"""Seconds to wait for a close by the collector or an ICMP error after a packet was sent."""
 
 _POLL: Final = 0.01
-"""Seconds between two looks at a sender, which tells nobody when it fails."""
+"""Seconds between two checks of a sender, which has no event for a failure."""
 
 OPENSIPS_WEBSOCKET: Final = 50
 """The IP protocol number that OpenSIPS sends for ws and wss."""
@@ -36,47 +37,50 @@ OPENSIPS_WEBSOCKET: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A packet with one property that some collectors do not bear."""
+    """A packet with one property that some collectors do not support."""
 
     property: str
-    """What it is, in a few words."""
+    """The property in a few words, for users."""
     data: bytes
+    """The encoded packet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was seen of the collector when a probe was sent."""
+    """Reaction of the collector to a probe."""
 
     probe: Probe
+    """The packet that was sent."""
     taken: bool
+    """Whether the packet was sent and the connection stayed open."""
     remark: str
-    """For a person to read."""
+    """The reaction in a few words, for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How the collector was reached."""
+    """A successful connection to the collector."""
 
     remark: str
-    """For a person to read: addresses, round trip, certificate."""
+    """Address, connect time and certificate, for users."""
 
 
 class UnreachableError(Exception):
-    """The collector cannot be reached; the message says why."""
+    """The collector cannot be reached; the message has the reason."""
 
 
 def new_marker() -> str:
-    """A correlation id to look for in Homer."""
+    """Make a random correlation id to search for in Homer."""
     return f"hep-doctor-{secrets.token_hex(4)}"
 
 
 def probes(destination: HepId, marker: str, now: float) -> Iterator[Probe]:
-    """The packets to try.
+    """Make the packets to send, the plain one first.
 
     Args:
-        destination: whose version and transport they suit.
-        marker: their correlation id, and their Call-ID.
-        now: their time, in seconds since the epoch.
+        destination: the collector; its version and transport select the packets.
+        marker: correlation id and Call-ID of the packets.
+        now: capture time of the packets in seconds since the epoch.
     """
     plain = _packet(destination.version, marker, now)
     yield Probe("SIP, as it should be", encode(plain))
@@ -98,10 +102,17 @@ def probes(destination: HepId, marker: str, now: float) -> Iterator[Probe]:
 
 
 async def reach(destination: HepId, tls: ssl.SSLContext | None = None) -> Reached:
-    """Connect to a collector as a sender does.
+    """Connect to a collector as a sender does, and close the connection.
+
+    Args:
+        destination: the collector. For UDP only its name is resolved.
+        tls: TLS context for transport tls. Default: the CA certificates of the system.
+
+    Returns:
+        details of the connection.
 
     Raises:
-        UnreachableError: it cannot be reached.
+        UnreachableError: the collector cannot be reached within `PATIENCE` seconds.
     """
     loop = asyncio.get_running_loop()
     begun = time.monotonic()
@@ -109,7 +120,7 @@ async def reach(destination: HepId, tls: ssl.SSLContext | None = None) -> Reache
         async with asyncio.timeout(PATIENCE):
             if destination.transport == "udp":
                 found = await loop.getaddrinfo(destination.host, destination.port)
-                return Reached(f"{found[0][4][0]} over UDP, where nobody answers")
+                return Reached(f"{found[0][4][0]} over UDP, which cannot show whether it receives")
             context = None
             if destination.transport == "tls":
                 context = tls or ssl.create_default_context()
@@ -133,7 +144,16 @@ async def reach(destination: HepId, tls: ssl.SSLContext | None = None) -> Reache
 
 
 async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None = None) -> Outcome:
-    """Send one packet over a connection of its own, and see whether the collector minds."""
+    """Send one packet over a new connection and observe the reaction of the collector.
+
+    Args:
+        destination: the collector.
+        probe: the packet.
+        tls: TLS context for transport tls. Default: the CA certificates of the system.
+
+    Returns:
+        the reaction within `VERDICT` seconds.
+    """
     settings = SenderSettings(
         connect_timeout=PATIENCE, retry_first=PATIENCE, tls=tls, longest=0xFFFF
     )
@@ -141,7 +161,7 @@ async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None
     try:
         sender.send(probe.data)
         if not await was_tried(sender):
-            return Outcome(probe, False, f"not taken within {PATIENCE:g} s")
+            return Outcome(probe, False, f"not accepted within {PATIENCE:g} s")
         begun = time.monotonic()
         while not sender.failures and time.monotonic() - begun < VERDICT:  # noqa: ASYNC110
             await asyncio.sleep(_POLL)
@@ -149,16 +169,20 @@ async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None
     finally:
         await sender.aclose(0)
     if sender.counters.dropped[REFUSED]:
-        return Outcome(probe, False, "nobody listens there")
+        return Outcome(probe, False, "the UDP port is closed")
     if not sender.counters.sent:
         return Outcome(probe, False, sender.last_error or "not sent")
     if hung_up:
-        return Outcome(probe, False, "it hung up on this packet")
+        return Outcome(probe, False, "the collector closed the connection after this packet")
     return Outcome(probe, True, "taken")
 
 
 async def was_tried(sender: Sender) -> bool:
-    """Wait until a sender has sent all that it has, or has failed; False after `PATIENCE`."""
+    """Wait until a sender has sent all queued packets or has failed.
+
+    Returns:
+        False if neither happened within `PATIENCE` seconds.
+    """
     begun = time.monotonic()
     while sender.counters.queued and not sender.failures:
         if time.monotonic() - begun > PATIENCE:
@@ -192,7 +216,7 @@ def _packet(version: int, marker: str, now: float) -> Packet:
 
 
 def _padded(packet: Packet, size: int) -> Packet:
-    """The packet with a header that makes it encode to so many bytes."""
+    """The packet with a Subject header that makes it encode to ``size`` bytes."""
     head, _, tail = packet.payload.partition(b"Content-Length")
     missing = size - len(encode(packet)) - len(b"Subject: \r\n")
     header = b"Subject: " + b"x" * missing + b"\r\n"

@@ -1,4 +1,4 @@
-"""Sending what is in a capture to a collector: ``hep replay``."""
+"""``hep replay``: send the SIP and HEP of a capture to a collector."""
 
 import argparse
 import asyncio
@@ -21,49 +21,48 @@ from hep.sending.outbox import Outbox
 from hep.sending.senders import Sender, open_sender
 
 MOST_WAITING: Final = 200
-"""Packets that may wait in the sender: enough for one write of many, and few enough that its queue,
-which drops what is too much, is never full."""
+"""Maximum number of packets queued in the sender. Enough for one large write, and far below the
+limit of the queue, which drops packets beyond it."""
 
-LOOK_AGAIN: Final = 0.001
-"""Seconds until a queue that was too long is looked at again."""
+POLL_INTERVAL: Final = 0.001
+"""Seconds between two checks of a queue that has reached `MOST_WAITING`."""
 
 PATIENCE: Final = 10.0
-"""Seconds that a collector may take none of what waits before it is given up: a restart takes
-less."""
+"""Seconds without progress after which the replay ends. A restart of a collector takes less."""
 
 UDP_RATE: Final = 1000.0
-"""Packets a second over UDP unless told: nobody says when a datagram is lost, and a collector's
-socket holds some hundred."""
+"""Default rate over UDP in packets per second. UDP does not report lost datagrams, and the socket
+buffer of a collector holds a few hundred."""
 
 CAPTURE_ID: Final = 1
-"""Capture agent id of SIP unless told: OpenSIPS' default, ``hep_capture_id``."""
+"""Default capture agent id of SIP, as in OpenSIPS (proto_hep parameter ``hep_capture_id``)."""
 
 UNFIT: Final = "unfit"
-"""Counter: packets that cannot be written in the destination's version of HEP."""
+"""Counter: packets that cannot be encoded in the HEP version of the destination."""
 
 BAR_INTERVAL: Final = 0.1
-"""Seconds between two drawings of the progress bar."""
+"""Seconds between two updates of the progress bar."""
 
 BAR_WIDTH: Final = 30
-"""Columns of the bar itself, at the most."""
+"""Maximum width of the bar in columns, without the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When each packet is due."""
+    """Schedule of the packets. Without ``rate`` and ``realtime`` there are no pauses."""
 
     rate: float | None = None
-    """Packets a second."""
+    """Packets per second, more than 0."""
     realtime: bool = False
-    """As they came: with the pauses of the capture."""
+    """Whether to keep the pauses of the capture."""
 
     def due(self, number: int, elapsed: float) -> float:
-        """When a packet is due, in seconds after the first one. Pure.
+        """The time to send a packet, in seconds after the first one, from 0. Pure.
 
         Args:
-            number: which one it is, from 0.
-            elapsed: seconds between the first one's time and its own in the capture; captures that
-                were merged may go back in time, and what is due earlier is due at once.
+            number: index of the packet, from 0.
+            elapsed: seconds between the capture times of the first packet and this one. Negative in
+                a merged capture that goes back in time; the packet is then sent at once.
         """
         if self.realtime:
             return max(0.0, elapsed)
@@ -71,18 +70,18 @@ class Pace:
 
 
 class Destination(Protocol):
-    """What packets are sent to, such as a `hep.Sender`."""
+    """A destination of packets, such as a `hep.Sender`."""
 
     @property
     def counters(self) -> Outbox:
-        """What became of them."""
+        """Counters of the packets: sent, dropped, queued."""
 
     def send(self, packet: Packet) -> None:
-        """Send one; returns at once."""
+        """Queue a packet for sending. Returns at once."""
 
 
 class CollectorStuckError(HepError):
-    """A collector takes no packets."""
+    """A collector accepts no packets."""
 
 
 async def replay(
@@ -91,16 +90,18 @@ async def replay(
     pace: Pace,
     counters: Counter[str] | None = None,
 ) -> None:
-    """Send packets with their own timestamps; returns when the last one is with the sender.
+    """Send packets with the timestamps of the capture.
+
+    Returns when the last packet is in the queue of the sender.
 
     Args:
-        packets: what to send, such as `hep.captures.pcap.Capture.packets`.
-        sender: not closed here.
-        pace: without rate and realtime as fast as the sender takes them.
-        counters: where packets ``read`` and ``unfit`` are counted.
+        packets: the packets, such as `hep.captures.pcap.Capture.packets`.
+        sender: the destination; stays open.
+        pace: schedule of the packets.
+        counters: counter for ``read`` and ``unfit`` packets. Default: not counted.
 
     Raises:
-        CollectorStuckError: nothing of what waited was taken for `PATIENCE`.
+        CollectorStuckError: the collector accepted no queued packet for `PATIENCE` seconds.
         HepError: the capture is damaged.
     """
     counters = Counter() if counters is None else counters
@@ -117,25 +118,28 @@ async def replay(
         except HepEncodeError:
             counters[UNFIT] += 1
         if sender.counters.queued >= MOST_WAITING:
-            await _until_there_is_room(sender.counters)
+            await _wait_for_room(sender.counters)
 
 
-async def _until_there_is_room(outbox: Outbox) -> None:
+async def _wait_for_room(outbox: Outbox) -> None:
     loop = asyncio.get_running_loop()
     before, since = outbox.queued, loop.time()
     while outbox.queued >= MOST_WAITING // 2:
-        await asyncio.sleep(LOOK_AGAIN)
+        await asyncio.sleep(POLL_INTERVAL)
         if outbox.queued != before:
             before, since = outbox.queued, loop.time()
         elif loop.time() - since > PATIENCE:
-            raise CollectorStuckError(f"the collector has taken nothing for {PATIENCE:.0f} seconds")
+            raise CollectorStuckError(
+                f"the collector has accepted no packet for {PATIENCE:.0f} seconds; check that it"
+                " runs, then replay again"
+            )
 
 
 def _as_sent(packet: Packet, timestamp: float) -> Packet:
-    """A packet with what it needs to be found in Homer; one that has it goes out as it came."""
+    """Add the correlation id and the time that Homer needs, if the packet has none."""
     changes: dict[str, Any] = {}
     if packet.version != 3:
-        # Should it go out as version 3, that has a place for it.
+        # The sender may encode the packet in version 3, which has a chunk for it.
         changes["correlation_id"] = call_id(packet.payload)
     if packet.seconds is None:
         seconds, microseconds = divmod(round(timestamp * 1_000_000), 1_000_000)
@@ -144,46 +148,53 @@ def _as_sent(packet: Packet, timestamp: float) -> Packet:
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command ``replay`` to those of ``hep``."""
+    """Add the subcommand ``replay`` to the parser of ``hep``."""
     parser = commands.add_parser(
         "replay",
-        help="send what is in a capture to a collector",
-        description="Send the SIP and the HEP found in a capture (pcap or pcapng) to a collector,"
-        " with the timestamps that it has there. Without --rate and --realtime: as fast as the"
-        f" collector takes it, and over UDP, where nobody can say, {UDP_RATE:.0f} packets a second."
-        " Exit status 1 when something was dropped.",
+        help="send the SIP and HEP of a capture to a collector",
+        description="Send the SIP and HEP found in a capture (pcap or pcapng) to a collector, with"
+        " the timestamps of the capture. Without --rate and --realtime, packets are sent as fast as"
+        f" the collector accepts them over TCP and TLS, and at {UDP_RATE:.0f} packets per second"
+        " over UDP, which has no flow control. Exit status 1 if a packet was dropped.",
     )
-    parser.add_argument("file", metavar="FILE.pcap", help="the capture")
+    parser.add_argument("file", metavar="FILE.pcap", help="the capture, pcap or pcapng")
     parser.add_argument(
         "--to",
         required=True,
         metavar="HEP_ID",
-        help="the collector: host[:port][;transport=udp|tcp|tls][;version=1|2|3]; 9060, tcp and 3"
-        " unless told",
+        help="the collector: host[:port][;transport=udp|tcp|tls][;version=1|2|3]"
+        " (default: port 9060, tcp, version 3)",
     )
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--rate", type=float, metavar="N", help="N packets a second")
-    pace.add_argument("--realtime", action="store_true", help="with the pauses of the capture")
+    pace.add_argument("--rate", type=float, metavar="N", help="send N packets per second")
+    pace.add_argument("--realtime", action="store_true", help="keep the pauses of the capture")
     parser.add_argument(
         "--capture-id",
         type=int,
         default=CAPTURE_ID,
         metavar="N",
-        help=f"capture agent id of what is found as SIP (default: {CAPTURE_ID})",
+        help=f"capture agent id of packets made from SIP (default: {CAPTURE_ID})",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; returns the exit status.
+    """Run ``hep replay`` with parsed arguments.
+
+    Returns:
+        the exit status: `DONE` if all packets were sent, otherwise `FAILED`.
 
     Raises:
         WrongInputError: an argument is wrong, or the file is no capture.
     """
     if args.rate is not None and not (math.isfinite(args.rate) and args.rate > 0):
-        raise WrongInputError(f"--rate {args.rate}: packets a second, more than 0")
+        raise WrongInputError(
+            f"--rate {args.rate}: give a number of packets per second greater than 0"
+        )
     if not 0 <= args.capture_id < 2**32:
-        raise WrongInputError(f"--capture-id {args.capture_id}: a number from 0 to {2**32 - 1}")
+        raise WrongInputError(
+            f"--capture-id {args.capture_id}: give a number from 0 to {2**32 - 1}"
+        )
     collector = destination(args.to)
     try:
         capture = Capture(args.file)
@@ -262,14 +273,16 @@ async def _draw(capture: Capture, sender: Sender) -> None:
 
 
 def bar(done: float, counts: str, seconds: float, columns: int) -> str:
-    """A progress bar for a terminal. Pure.
+    """Format a progress bar for a terminal. Pure.
 
     Args:
-        done: how much is done, from 0 to 1.
-        counts: what is said behind it.
-        seconds: since it began.
-        columns: of the terminal; the bar leaves the last one free, and where there is no room for
-            it, it is left out.
+        done: share that is done, 0 to 1.
+        counts: text after the percentage.
+        seconds: seconds since the start, from 0.
+        columns: width of the terminal in columns.
+
+    Returns:
+        one line of at most ``columns - 1`` characters. A narrow terminal gets the text only.
     """
     minutes, rest = divmod(int(seconds), 60)
     text = f"{done:4.0%}  {counts}  {minutes}:{rest:02}"

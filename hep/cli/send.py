@@ -1,4 +1,4 @@
-"""``hep send``: one packet from the command line."""
+"""``hep send``: send one packet from the command line."""
 
 import argparse
 import asyncio
@@ -16,65 +16,87 @@ from hep.codec.chunks import ProtocolType
 from hep.codec.packet import Packet
 from hep.errors import HepEncodeError
 from hep.hep_id import HepId
+from hep.sending.fitting import LONGEST
 from hep.sending.senders import REFUSED, TOO_LONG, SenderSettings, open_sender
 
 REFUSAL: Final = 0.2
-"""Seconds in which a system says that nobody listens on a UDP port."""
+"""Seconds to wait for an ICMP error, by which the system reports a closed UDP port."""
 
 
 def add_parser(commands: Any) -> None:
-    """Add the subcommand."""
+    """Add the subcommand ``send`` to the parser of ``hep``."""
     parser = commands.add_parser(
         "send",
         help="send one packet",
-        description="Send one packet. Status 1 when the collector did not take it.",
+        description="Send one packet. Exit status 1 if the collector did not accept it.",
     )
     parser.add_argument(
         "--to", required=True, metavar="HEP_ID", help="host[:port][;transport=udp|tcp|tls]"
-        "[;version=1|2|3]; 9060, tcp and 3 unless told",
+        "[;version=1|2|3] (default: port 9060, tcp, version 3)",
     )  # fmt: skip
     parser.add_argument("--src", required=True, metavar="IP:PORT", help="source of the payload")
-    parser.add_argument("--dst", required=True, metavar="IP:PORT", help="its destination")
     parser.add_argument(
-        "--proto", default="SIP", metavar="NAME|NUMBER", help="protocol type: SIP unless told"
+        "--dst", required=True, metavar="IP:PORT", help="destination of the payload"
     )
     parser.add_argument(
-        "--correlation-id", metavar="ID", help="for SIP the payload's Call-ID unless told"
+        "--proto", default="SIP", metavar="NAME|NUMBER", help="protocol type (default: SIP)"
     )
-    parser.add_argument("--capture-id", type=int, default=0, metavar="N", help="0 unless told")
     parser.add_argument(
-        "--ip-protocol", type=int, default=6, metavar="N", help="6 (TCP) unless told; 17 is UDP"
+        "--correlation-id", metavar="ID", help="correlation id (default: the Call-ID, for SIP)"
     )
-    parser.add_argument("--auth", metavar="KEY", help="authenticate key; none unless told")
+    parser.add_argument(
+        "--capture-id", type=int, default=0, metavar="N", help="capture agent id (default: 0)"
+    )
+    parser.add_argument(
+        "--ip-protocol",
+        type=int,
+        default=6,
+        metavar="N",
+        help="IP protocol: 6 is TCP, 17 is UDP (default: 6)",
+    )
+    parser.add_argument("--auth", metavar="KEY", help="authenticate key (default: none)")
     payload = parser.add_mutually_exclusive_group(required=True)
-    payload.add_argument("--payload", metavar="TEXT", help="the payload itself")
-    payload.add_argument("--file", metavar="FILE", help="file with the payload; - for standard in")
+    payload.add_argument("--payload", metavar="TEXT", help="the payload")
+    payload.add_argument(
+        "--file", metavar="FILE", help="file with the payload; - is standard input"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it."""
+    """Run ``hep send`` with parsed arguments.
+
+    Returns:
+        the exit status: `DONE` or `FAILED`.
+
+    Raises:
+        WrongInputError: an argument is wrong, or the file cannot be read.
+    """
     to = destination(args.to)
     packet = _packet(args)
     try:
-        trouble = asyncio.run(send(to, packet))
+        problem = asyncio.run(send(to, packet))
     except HepEncodeError as exc:
         raise WrongInputError(str(exc)) from exc
-    if trouble:
-        print(f"hep: not sent to {to}: {trouble}", file=sys.stderr)
+    if problem:
+        print(f"hep: not sent to {to}: {problem}", file=sys.stderr)
         return FAILED
     print(f"sent to {to}: {len(packet.payload)} bytes of payload")
     return DONE
 
 
 async def send(to: HepId, packet: Packet) -> str | None:
-    """Send a packet and wait for it to be on its way.
+    """Send a packet and wait until the system has accepted it.
+
+    Args:
+        to: the collector.
+        packet: the packet, encoded in the version of the collector.
 
     Returns:
-        what became of it otherwise, for a person to read; None when all is well.
+        the reason of a failure, for users; None if the packet was sent.
 
     Raises:
-        HepEncodeError: a value of the packet does not fit.
+        HepEncodeError: a value of the packet does not fit its chunk.
     """
     sender = open_sender(to, SenderSettings(connect_timeout=PATIENCE))
     try:
@@ -87,9 +109,9 @@ async def send(to: HepId, packet: Packet) -> str | None:
         return None
     [cause] = sender.counters.dropped
     if cause == TOO_LONG:
-        return "the packet is too long for any collector"
+        return f"the packet is longer than {LONGEST} bytes; shorten the payload"
     if cause == REFUSED:
-        return "nobody listens there"
+        return "the UDP port is closed"
     return sender.last_error or f"no connection within {PATIENCE:g} s"
 
 
@@ -98,8 +120,8 @@ def _packet(args: argparse.Namespace) -> Packet:
     dst_ip, dst_port = _address("--dst", args.dst)
     if (":" in src_ip) != (":" in dst_ip):
         raise WrongInputError(
-            f"--src {args.src} and --dst {args.dst}: an IPv4 and an IPv6 address cannot talk;"
-            " name two of one kind"
+            f"--src {args.src} and --dst {args.dst}: one address is IPv4, the other IPv6; give two"
+            " of the same family"
         )
     payload = _payload(args)
     kind = _protocol_type(args.proto)
@@ -124,7 +146,7 @@ def _packet(args: argparse.Namespace) -> Packet:
 
 
 def _bytes(text: str) -> bytes:
-    """An argument as UTF-8; bytes of it that are none stay as they were given."""
+    """Encode an argument as UTF-8; bytes of the command line that are no UTF-8 stay unchanged."""
     return text.encode(errors="surrogateescape")
 
 
@@ -136,7 +158,8 @@ def _address(option: str, text: str) -> tuple[str, int]:
             raise ValueError
     except ValueError:
         raise WrongInputError(
-            f"{option} {text!r} is not IP:PORT, such as 192.0.2.1:5060 or [2001:db8::1]:5060"
+            f"{option} {text!r} is not IP:PORT; write 192.0.2.1:5060, or [2001:db8::1]:5060 for"
+            " IPv6"
         ) from None
     return str(ip), int(port)
 
@@ -152,7 +175,9 @@ def _protocol_type(text: str) -> int:
         number = -1
     if not 0 <= number <= 0xFF:
         names = ", ".join(kind.name for kind in ProtocolType)
-        raise WrongInputError(f"--proto {text!r} is no number from 0 to 255 and none of {names}")
+        raise WrongInputError(
+            f"--proto {text!r} is not a number from 0 to 255 and not one of {names}"
+        )
     return number
 
 

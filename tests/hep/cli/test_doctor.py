@@ -86,7 +86,7 @@ def test_send_takes_protocol_types_by_name_and_files(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("transport", "why"), [("tcp", "Connection refused"), ("udp", "nobody listens there")]
+    ("transport", "why"), [("tcp", "Connection refused"), ("udp", "the UDP port is closed")]
 )
 def test_send_to_nobody_is_status_1(transport, why, capsys: pytest.CaptureFixture[str]) -> None:
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
@@ -98,10 +98,10 @@ def test_send_to_nobody_is_status_1(transport, why, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "a:b:c", *SEND_V4], "is no host"),
+        (["--to", "a:b:c", *SEND_V4], "is not host"),
         (["--to", "a", "--src", "1.2.3.4", "--dst", "1.2.3.4:5"], "is not IP:PORT"),
-        (["--to", "a", *SEND_V4, "--proto", "sipp"], "none of SIP"),
-        (["--to", "127.0.0.1;transport=udp", *SEND], "cannot talk"),
+        (["--to", "a", *SEND_V4, "--proto", "sipp"], "not one of SIP"),
+        (["--to", "127.0.0.1;transport=udp", *SEND], "two of the same family"),
     ],
 )
 def test_a_mistake_in_what_to_send_is_status_2(
@@ -126,7 +126,7 @@ def test_doctor_sees_a_collector_hang_up(capsys: pytest.CaptureFixture[str]) -> 
         assert main(["doctor", f"127.0.0.1:{port}", "--json", "--profile", "homer7"]) == 0
     probes = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [probe["probe"] for probe in probes if not probe["taken"]] == ["65508 bytes"]
-    assert probes[-1]["remark"] == "it hung up on this packet"
+    assert probes[-1]["remark"] == "the collector closed the connection after this packet"
     assert [finding["rule"] for finding in probes[-1]["findings"]["homer7"]] == ["too-long"]
 
 
@@ -135,7 +135,7 @@ def test_doctor_of_nobody_is_status_1(transport, capsys: pytest.CaptureFixture[s
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     assert main(["doctor", f"127.0.0.1:{free_port(kind)};transport={transport}"]) == 1
     out = capsys.readouterr().out
-    assert "Connection refused" in out or "nobody listens there" in out or "Connect call" in out
+    assert "Connection refused" in out or "the UDP port is closed" in out or "Connect call" in out
 
 
 def test_doctor_examines_a_file_of_packets(

@@ -118,7 +118,7 @@ async def test_what_cannot_be_encoded_is_counted_and_the_rest_sent() -> None:
 async def test_a_collector_that_takes_nothing_is_given_up(monkeypatch) -> None:
     monkeypatch.setattr(replaying, "PATIENCE", 0.01)
     sink = Sink(takes=False)
-    with pytest.raises(CollectorStuckError, match="the collector has taken nothing for"):
+    with pytest.raises(CollectorStuckError, match="the collector has accepted no packet for"):
         await replay(captured(*map(sip, range(1000))), sink, Pace())
     assert sink.counters.queued == replaying.MOST_WAITING
 
@@ -265,9 +265,12 @@ def test_a_capture_with_nothing_to_send_makes_the_status_1(tmp_path, closed, cap
     [
         (["none.pcap", "--to", "127.0.0.1"], "none.pcap: cannot be read: No such file"),
         (["x", "--to", "127.0.0.1;transport=sctp"], "transport 'sctp' is not one of udp, tcp, tls"),
-        (["x", "--to", "127.0.0.1", "--rate", "0"], "--rate 0.0: packets a second, more than 0"),
-        (["x", "--to", "127.0.0.1", "--rate", "nan"], "--rate nan: packets a second"),
-        (["x", "--to", "127.0.0.1", "--capture-id", "-1"], "--capture-id -1: a number from 0"),
+        (
+            ["x", "--to", "127.0.0.1", "--rate", "0"],
+            "--rate 0.0: give a number of packets per second",
+        ),
+        (["x", "--to", "127.0.0.1", "--rate", "nan"], "--rate nan: give a number"),
+        (["x", "--to", "127.0.0.1", "--capture-id", "-1"], "--capture-id -1: give a number from 0"),
     ],
 )
 def test_a_wrong_argument_is_one_message_and_status_2(arguments, message, capsys) -> None:
