@@ -6,8 +6,8 @@ Example::
     decide = script.decider("ws_filter")
     decide(Subject(si="192.0.2.5", sp=8000, socket_ip="10.0.0.1", socket_port=80))  # True: traced
 
-A script is parsed and compiled once; a decision is a call. The parser (lark) is imported when the
-first script is parsed. `docs/filter-routes.md` describes the language.
+A script is parsed and compiled once. A decision is one function call. The parser (lark) is imported
+when the first script is parsed. `docs/filter-routes.md` describes the language.
 """
 
 from sipws.errors import Diagnostic, FilterRouteError

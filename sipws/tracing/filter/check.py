@@ -1,4 +1,4 @@
-"""What OpenSIPS accepts in silence and is most likely not meant."""
+"""Warnings about script that OpenSIPS silently accepts and that is probably a mistake."""
 
 import itertools
 import re
@@ -19,13 +19,13 @@ from sipws.tracing.filter.syntax.pseudo import print_variable
 from sipws.tracing.filter.syntax.walk import walk
 
 Warnings = Iterator[tuple[int, str]]
-"""Positions, and what to say there."""
+"""Positions in the script and the warnings there."""
 
 _BARE_DOT: Final = re.compile(r"(?<!\\)[0-9]\.(?![*+?{])[0-9(\[]")
 _CLASS: Final = re.compile(r"(?<!\\)(?:\\\\)*\\([adfnrtv])")
 
 _LOOKED_THROUGH: Final = 10_000
-"""Nodes of a loop in which an end is looked for: loops may be nested."""
+"""Maximum number of nodes of a loop that are searched for an exit, because loops may be nested."""
 
 _TEXTS: Final = frozenset({"si", "src_ip", "socket_in(ip)", "socket_in(proto)", "socket_in(af)"})
 _NUMBERS: Final = frozenset({"sp", "socket_in(port)"})
@@ -34,10 +34,10 @@ _VALUES: Final = {"socket_in(proto)": ("ws", "wss"), "socket_in(af)": ("INET", "
 
 
 def warnings_of(routes: Iterable[nodes.Route]) -> list[tuple[int, str]]:
-    """All there is to say of some routes.
+    """Find the warnings for some routes.
 
     Returns:
-        positions, and what to say there; each once, and `MAX_FINDINGS` at most.
+        positions and warnings, without duplicates, at most `MAX_FINDINGS`.
     """
     routes = tuple(routes)
     every = (said for route in routes for node in walk(route) for said in _of(node))
@@ -51,7 +51,7 @@ def warnings_of(routes: Iterable[nodes.Route]) -> list[tuple[int, str]]:
 
 @singledispatch
 def _of(node: nodes.Node) -> Warnings:
-    """What there is to say of a node alone."""
+    """The warnings for one node without its children."""
     yield from ()
 
 
@@ -205,7 +205,7 @@ def _not_filled_in(text: nodes.Text) -> Warnings:
 
 
 def _name(node: nodes.Node) -> str:
-    """A variable without transformations, as it is called in the tables above."""
+    """The name of a variable as in the tables above; "" if it has transformations or an index."""
     if not isinstance(node, nodes.Variable) or node.transformations or node.index is not None:
         return ""
     return node.name if node.inner is None else f"{node.name}({node.inner.strip().lower()})"
@@ -238,7 +238,7 @@ def _ends(statement: nodes.Statement) -> bool:
 
 
 def _never_set(routes: tuple[nodes.Route, ...]) -> Warnings:
-    """Variables that are read and set nowhere: most are misspelt."""
+    """Warnings for variables that are read but never set, which are mostly misspelt."""
     everything = [node for route in routes for node in walk(route)]
     places: set[int] = set()
     names: set[str] = set()

@@ -1,7 +1,7 @@
-"""Why a connection is traced or not: the path through the script, line by line, with values.
+"""Explains a decision: the path through the script, line by line, with values.
 
-The same compiler and the same closures as for a decision; only that around each part that says
-something a recorder is put (`Scope.watch`).
+The compiler and its closures are those of a normal decision. `Scope.watch` wraps each relevant part
+in a recorder.
 """
 
 from dataclasses import dataclass
@@ -18,29 +18,30 @@ from sipws.tracing.filter.syntax.printer import print_condition, print_statement
 from sipws.tracing.filter.syntax.pseudo import print_variable
 
 MAX_STEPS_SHOWN = 200
-"""Of a loop nobody reads more; the last steps are kept, for they decide."""
+"""Maximum number of steps in an explanation. The last steps are kept, because they decide."""
 
 _SHOWN = 500
-"""Characters of a value that are shown."""
+"""Maximum number of characters of a value in an explanation."""
 
 _FLOW = {BREAK: "leaves the loop", RETURN: "returns", EXIT: "ends: traced", DROP: "ends: dropped"}
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A condition that was asked or a statement that was done."""
+    """A condition that was evaluated or a statement that was executed."""
 
     filename: str
+    """File of the script."""
     line: int
-    """From 1."""
+    """Line number, from 1."""
     column: int
-    """From 1."""
+    """Column number, from 1."""
     text: str
-    """As it stands in the script, but for blanks and brackets."""
+    """The source text with normalized blanks and brackets."""
     result: str
-    """``true``, ``false``, ``error``, or what came of a statement."""
+    """``true``, ``false`` or ``error`` of a condition; the result of a statement."""
     values: tuple[str, ...]
-    """The variables in it: ``$sp is 28000``."""
+    """The variables and their values: ``$sp is 28000``."""
 
     def __str__(self) -> str:
         values = f"   ({', '.join(self.values)})" if self.values else ""
@@ -49,20 +50,31 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision and the way to it."""
+    """A decision and the steps that led to it."""
 
     outcome: Outcome
+    """The decision."""
     steps: tuple[Step, ...]
+    """The last `MAX_STEPS_SHOWN` steps, in order."""
 
     @property
     def decisive(self) -> Step | None:
-        """The statement that decided; None: the route came to its end, or is not there."""
+        """The statement that decided; None if the route ran to its end or does not exist."""
         last = self.steps[-1] if self.steps else None
         return last if last is not None and last.result in _FLOW.values() else None
 
 
 def explain(script: Script, route: str, subject: Subject, own: Own = ()) -> Explanation:
-    """Decide, and keep the path.
+    """Decide about a connection and record the path through the script.
+
+    Args:
+        script: the script.
+        route: name of the filter route. A route that does not exist traces every connection.
+        subject: the connection.
+        own: further local addresses and ports, for ``is_myself``.
+
+    Returns:
+        the decision and its steps.
 
     Raises:
         FilterRouteError: as for `Script.decider`.
@@ -76,7 +88,7 @@ def explain(script: Script, route: str, subject: Subject, own: Own = ()) -> Expl
 
 
 class _Recording(Scope):
-    """A scope whose parts leave a trail in the run."""
+    """A scope that wraps compiled parts in recorders, which append to ``Run.trail``."""
 
     def watch(self, node: nodes.Node, made: Any) -> Any:
         match node:
@@ -129,7 +141,7 @@ class _Recording(Scope):
         return watched
 
     def _values(self, node: nodes.Node) -> list[tuple[str, Any]]:
-        """The variables of a condition, each once, and how their values are got."""
+        """The variables of a condition without duplicates, each with its getter."""
         match node:
             case nodes.Comparison(_, left, right):
                 operands: tuple[Any, ...] = (left, right)
@@ -156,7 +168,7 @@ def _seen(values: list[tuple[str, Any]], run: Run) -> tuple[str, ...]:
 
 
 def _looked_up(get: Getter, run: Run) -> str:
-    """A value as it is shown: to look costs the script nothing."""
+    """A value as text. Reading it does not count as steps of the script."""
     steps, run.steps = run.steps, 0
     try:
         text = shown(get(run))

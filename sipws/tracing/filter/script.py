@@ -1,4 +1,4 @@
-"""A script: its routes found, checked and compiled."""
+"""A script: finds, checks and compiles its routes."""
 
 import io
 import itertools
@@ -19,23 +19,22 @@ from sipws.tracing.filter.syntax.toplevel import Contents, Item, Read, Reader
 from sipws.tracing.filter.syntax.walk import walk
 
 Decider = Callable[[Subject], bool]
-"""True: the connection is traced."""
+"""Decides about a connection: True traces it, False does not."""
 
 Own = Iterable[tuple[str, int]]
-"""Addresses and ports that are ours beside the connection's own: ``is_myself`` knows them."""
+"""Local addresses and ports in addition to those of the connection, for ``is_myself``."""
 
 _MAX_FILE: Final = 4 * MAX_SCRIPT
-"""Bytes of a file: a character has up to four. What is beyond is not even read."""
+"""Maximum size of a script file in bytes: a character has up to four. The rest is not read."""
 
 _TOO_DEEP = "its routes and brackets within each other are nested too deep"
 
 
 class Script:
-    """A script: its routes, by name. Made by `parse` or `load`.
+    """A parsed and compiled script with its routes. Made by `parse` or `load`.
 
-    A file that holds nothing but routes is a script: all of it must be right, as OpenSIPS wants
-    it. A file that holds more is an ``opensips.cfg``: what its filter routes need must be right,
-    and its other routes may do with SIP messages what they like.
+    A file with routes only is a script, and all of it must be valid. A file with other statements
+    is an ``opensips.cfg``: only its filter routes, and the routes that they call, must be valid.
     """
 
     def __init__(self, text: str, filename: str, read: Read | None) -> None:
@@ -47,7 +46,7 @@ class Script:
         self._items: dict[str, list[Item]] = {}
         self._parsed: dict[str, tuple[nodes.Route | None, list[tuple[int, str]]]] = {}
         self._mistakes = 0
-        """In the routes that were parsed."""
+        """Number of errors in the routes parsed so far."""
         errors = _Errors()
         reader = Reader(self._source, errors, self._note, read)
         self._contents: Contents = reader.contents
@@ -68,21 +67,30 @@ class Script:
 
     @classmethod
     def parse(cls, text: str, *, filename: str = "<script>") -> Self:
-        """Read a script.
+        """Parse and compile a script.
 
         Args:
-            text: the script. Files that it would include are not read; `load` does that.
-            filename: what messages call it.
+            text: the script. ``include_file`` reads nothing; use `load` for included files.
+            filename: name of the script in messages.
+
+        Returns:
+            the script.
 
         Raises:
-            FilterRouteError: OpenSIPS would not start with it. It has all that is wrong, each
-                with its place, the line and carets.
+            FilterRouteError: OpenSIPS would refuse to start with the script. The exception has all
+                errors, each with its place, the line and carets.
         """
         return cls(text, filename, None)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a script or an ``opensips.cfg`` from a file, with the files that it includes.
+        """Load a script or an ``opensips.cfg`` with the files that it includes.
+
+        Args:
+            path: the file, UTF-8.
+
+        Returns:
+            the script.
 
         Raises:
             ConfigurationError: the file cannot be read.
@@ -94,12 +102,12 @@ class Script:
 
     @property
     def is_cfg(self) -> bool:
-        """Whether the file holds more than routes."""
+        """Whether the file has statements other than routes."""
         return self._contents.is_cfg
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """The routes that the file itself names as ``trace_filter_route`` (``modparam``)."""
+        """The filter routes that the file names (``modparam``, ``trace_filter_route``)."""
         return tuple(dict.fromkeys(self._contents.filters))
 
     @property
@@ -110,14 +118,14 @@ class Script:
 
     @property
     def sockets(self) -> tuple[tuple[str, str], ...]:
-        """Each ``socket=`` or ``listen=`` of a cfg: what stands behind it, and its place."""
+        """Each ``socket=`` or ``listen=`` of a cfg: its value, and its place as ``FILE:LINE``."""
         return tuple(
             (_behind_sign(self._source.line(at)), self._line(at)) for at in self._contents.sockets
         )
 
     @property
     def passed_over(self) -> tuple[str, ...]:
-        """What the file holds beside its filter routes, in words (``12 loadmodule``)."""
+        """Summary of the statements that were ignored, such as ``12 loadmodule``."""
         counts = self._contents.passed_over
         others = [name for name in self._items if name not in self._steps]
         found = [(len(others), "other route"), (self._contents.unknown_lines, "unknown line")]
@@ -128,7 +136,7 @@ class Script:
 
     @property
     def routes(self) -> tuple[str, ...]:
-        """The names of its routes."""
+        """The names of all routes."""
         return tuple(self._items)
 
     @property
@@ -139,12 +147,12 @@ class Script:
 
     @property
     def source(self) -> Source:
-        """The text, for those who want to show a place of it."""
+        """The source text with its places."""
         return self._source
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What OpenSIPS accepts in silence and is most likely not meant."""
+        """Warnings about script that OpenSIPS silently accepts and that is probably a mistake."""
         if self._warnings is None:
             found = sorted([*self._noted, *warnings_of(self.trees)])[:MAX_FINDINGS]
             self._warnings = tuple(
@@ -153,7 +161,7 @@ class Script:
         return self._warnings
 
     def missing(self, route: str) -> Diagnostic | None:
-        """A warning where the filter route is defined nowhere; None: it is there."""
+        """A warning if the route does not exist; None if it does."""
         if route in self._items:
             return None
         there = f"; routes there: {_listed(self._items)}"
@@ -164,13 +172,20 @@ class Script:
         return Diagnostic(self._filename, 1, 1, "warning", problem, f"{self._source.line(0)}\n^")
 
     def decider(self, route: str, own: Own = ()) -> Decider:
-        """The decision of a route: True traces the connection, False drops it.
+        """Make the decision function of a filter route.
 
-        A script that goes beyond its bounds (`run`) traces the connection, as does a route that
-        is not there.
+        It traces the connection if the script exceeds a limit of `sipws.tracing.filter.bounds` or
+        if the route does not exist.
+
+        Args:
+            route: name of the route.
+            own: further local addresses and ports, for ``is_myself``.
+
+        Returns:
+            a function that returns True to trace a connection. It never raises.
 
         Raises:
-            FilterRouteError: the route of an ``opensips.cfg`` is no filter route.
+            FilterRouteError: a route of an ``opensips.cfg`` is not valid as a filter route.
         """
         body = self._body(route)
         if body is None:
@@ -190,7 +205,15 @@ class Script:
         return decide
 
     def evaluate(self, route: str, subject: Subject, own: Own = ()) -> Outcome:
-        """A decision with what happened on the way; for those who show it.
+        """Decide about a connection and collect the messages of ``xlog``.
+
+        Args:
+            route: name of the route.
+            subject: the connection.
+            own: further local addresses and ports, for ``is_myself``.
+
+        Returns:
+            the decision, why the script was stopped, and its messages.
 
         Raises:
             FilterRouteError: as for `decider`.
@@ -199,7 +222,18 @@ class Script:
         return Outcome(True) if body is None else conclude(body, prepared(subject, own))
 
     def compiled_for(self, route: str, scope: Callable[..., Scope]) -> Step | None:
-        """The closure of a route in a scope of its own; None: there is no such route."""
+        """Compile all routes in a new scope.
+
+        Args:
+            route: name of a route.
+            scope: class of the scope.
+
+        Returns:
+            the closure of the route; None if the route does not exist.
+
+        Raises:
+            FilterRouteError: as for `decider`.
+        """
         if self._body(route) is None:
             return None
         made = self._scope(lambda at, problem: None, scope)
@@ -222,7 +256,7 @@ class Script:
 
     def _tree(self, name: str) -> nodes.Route | None:
         if name not in self._parsed:
-            # The grammar's parser takes a while to import: only those who have a script pay.
+            # The parser is slow to import, so it is imported for the first script.
             from sipws.tracing.filter.syntax.parser import parse_route
 
             errors: list[tuple[int, str]] = []
@@ -242,14 +276,14 @@ class Script:
                 parse_route(other.tokens, error)
             self._parsed[name] = tree, errors
             for item in self._items[name]:
-                # Of a long script they are most of the memory.
+                # The tokens take most of the memory of a long script.
                 item.tokens = []
         return self._parsed[name][0]
 
     def _reachable(self, roots: Iterable[str]) -> list[str]:
-        """The routes that some routes need, in the order of the script."""
+        """The given routes and all routes that they call, in the order of the script."""
         found: set[str] = set()
-        # The last is looked at first.
+        # The list is a stack: its last route is visited first.
         left = [name for name in reversed(tuple(roots)) if name in self._items]
         while left:
             name = left.pop()
@@ -276,10 +310,14 @@ class Script:
         )
 
     def _compile(self, roots: Iterable[str], errors: list[tuple[int, str]]) -> None:
-        """Compile some routes and those that they need.
+        """Compile routes and all routes that they call.
+
+        Args:
+            roots: names of the routes.
+            errors: positions and texts of errors found before.
 
         Raises:
-            FilterRouteError: there are errors, these or others.
+            FilterRouteError: there are errors, earlier or new ones.
         """
         found = _Errors()
         scope = self._scope(found)
@@ -299,7 +337,7 @@ class Script:
         concerned = names or self._parsed
         inside = [*found.found, *(error for name in concerned for error in self._parsed[name][1])]
         torn = self._contents.torn
-        # What follows a string that is never closed is lost: there everything seems to be wrong.
+        # Errors after a string that is never closed are consequences of it.
         unique = sorted({*errors, *(it for it in inside if torn is None or it[0] < torn)})
         if unique:
             for name in names:
@@ -316,7 +354,7 @@ class Script:
 
 
 class _Errors:
-    """Takes errors; at `MAX_FINDINGS` it raises `Enough`."""
+    """Collects errors. It raises `Enough` at `MAX_FINDINGS` errors."""
 
     def __init__(self) -> None:
         self.found: list[tuple[int, str]] = []
@@ -328,7 +366,7 @@ class _Errors:
 
 
 def _listed(names: Collection[str]) -> str:
-    """Names for a message: the first of many."""
+    """Format up to 20 names for a message."""
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return (", ".join(itertools.islice(names, 20)) or "none") + more
 
@@ -338,7 +376,7 @@ def _behind_sign(line: str) -> str:
 
 
 def prepared(subject: Subject, own: Own) -> Run:
-    """A run that keeps what ``xlog`` writes."""
+    """Make a run that collects the messages of ``xlog``."""
     run = Run(subject)
     run.own = frozenset(own)
     run.messages = []
@@ -346,7 +384,7 @@ def prepared(subject: Subject, own: Own) -> Run:
 
 
 def conclude(step: Step, run: Run) -> Outcome:
-    """Run a route to its end."""
+    """Run a route and return the decision. A script that exceeds a limit traces the connection."""
     stopped = None
     traced = True
     try:
@@ -374,7 +412,7 @@ def _read(path: Path) -> str:
 
 
 def _include(name: str, includer: str, may_miss: bool) -> tuple[str, str] | None:
-    """As OpenSIPS looks: from where we are, then beside the file that includes."""
+    """Read an included file, from the working directory or next to the including file."""
     for path in dict.fromkeys((Path(name), Path(includer).parent / name)):
         if path.is_file():
             return str(path), _read(path)

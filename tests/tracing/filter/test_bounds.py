@@ -283,11 +283,14 @@ def test_the_characters_that_are_remembered_are_bounded() -> None:
 
 
 def test_nothing_that_is_remembered_is_as_long_as_texts_may_be() -> None:
-    before = comparisons._remembered.cache_info().misses, comparisons._compiled.cache_info().misses
+    before = (
+        comparisons.numbered_address.cache_info().misses,
+        comparisons.cached_pattern.cache_info().misses,
+    )
     outcome(f"route[f] {{ {LONG} if ($var(t) == 10.0.0.0/8) exit; }}")
     outcome("route[f] { $var(p) = $(rm{s.fill.left,a,300}); if ($si =~ $var(p)) exit; }")
-    assert comparisons._remembered.cache_info().misses == before[0]
-    assert comparisons._compiled.cache_info().misses == before[1]
+    assert comparisons.numbered_address.cache_info().misses == before[0]
+    assert comparisons.cached_pattern.cache_info().misses == before[1]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""From a tree to a decision: compiler, values, variables, transformations.
+"""Evaluation of syntax trees: compiler, values, variables, functions, transformations.
 
-It may import `sipws.tracing.filter.syntax`.
+This package imports `sipws.tracing.filter.syntax` and `sipws.tracing.filter.bounds`.
 """

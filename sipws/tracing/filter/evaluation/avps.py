@@ -1,4 +1,4 @@
-"""The values of ``$avp(…)``: each name has a list, the value that was set last first."""
+"""The variable ``$avp(name)`` of OpenSIPS: each name has a list of values, the newest first."""
 
 import re
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from sipws.tracing.filter.syntax.nodes import Variable
 from sipws.tracing.filter.syntax.pseudo import Problem
 
 _FREE_VALUES: Final = 512
-"""Values that make room for a new one without a step; each so many more are a step."""
+"""Length up to which adding to a list costs no steps. Each further 512 values cost one step."""
 
 Inner = Callable[[str], Getter]
-"""Compiles a variable that stands within another."""
+"""Compiles a variable inside another one."""
 
 
 def _index(variable: Variable, inner: Inner) -> Getter | Literal["all", "append"]:
@@ -48,7 +48,11 @@ def _key(variable: Variable, inner: Inner) -> Callable[[Run], str | None]:
 
 
 def compile_avp(variable: Variable, inner: Inner) -> Getter:
-    """How a value is got. Raises Problem."""
+    """Compile reading of ``$avp(name)``, ``$(avp(name)[index])`` or ``$(avp(name)[*])``.
+
+    Raises:
+        Problem: the index is invalid.
+    """
     key, index = _key(variable, inner), _index(variable, inner)
 
     def get(run: Run) -> Value:
@@ -72,7 +76,11 @@ def compile_avp(variable: Variable, inner: Inner) -> Getter:
 
 
 def compile_avp_setter(variable: Variable, inner: Inner) -> Callable[[Run, Value, str], bool]:
-    """How a value is set. Raises Problem."""
+    """Compile assignment to ``$avp(name)``, ``$(avp(name)[index])`` or ``$(avp(name)[append])``.
+
+    Raises:
+        Problem: the index is invalid.
+    """
     key, index = _key(variable, inner), _index(variable, inner)
 
     def put(run: Run, value: Value, operator: str) -> bool:
@@ -116,7 +124,7 @@ def compile_avp_setter(variable: Variable, inner: Inner) -> Callable[[Run, Value
     cost = weight_of(constant)
 
     def push(run: Run, value: Value, operator: str) -> bool:
-        # What scripts do with nearly all of them, on a shorter way.
+        # Fast path for the usual case: a new value without an index.
         values: list[Value] | None = run.variables.get(constant)
         many = values is not None and len(values) > _FREE_VALUES
         if many or value is None or operator == ":=":

@@ -1,4 +1,4 @@
-"""A filter in Python instead of a route."""
+"""Filters written in Python."""
 
 import importlib
 from collections.abc import Callable
@@ -8,10 +8,9 @@ from sipws.errors import ConfigurationError
 
 
 def load_callable(path: str) -> Callable[[Any], bool]:
-    """Import a filter: ``def ws_filter(connection) -> bool``.
+    """Import a filter function: ``def ws_filter(connection) -> bool``.
 
-    It is called once per connection, as a route is, with the connection; what it gives is taken
-    for a truth value: true traces the connection.
+    The tracer calls it once per connection with the connection. A true result traces it.
 
     Args:
         path: ``module:function``; the function may be an attribute of something in the module

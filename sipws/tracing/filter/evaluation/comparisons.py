@@ -1,7 +1,7 @@
-"""From comparisons to closures: what is compared with what, and when that is an error.
+"""Compiles comparisons to closures.
 
-As OpenSIPS compares (``comp_scriptvar``): an address or a network, a number, a text whatever its
-case, a pattern, NULL, or another variable.
+They compare as OpenSIPS does (``comp_scriptvar``): with an address or a network, a number, a text
+ignoring case, a pattern, NULL, or another variable.
 """
 
 import operator
@@ -32,14 +32,14 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
 }
 
 _FREE_MATCH: Final = 2_000
-"""Characters times states of a match that cost nothing; more are counted as steps, five a step."""
+"""Characters times states of a match that cost no steps. Beyond it, five of them cost one step."""
 
-_compiled = lru_cache(maxsize=32)(compile_pattern)
-"""Patterns that are made while a route runs."""
+cached_pattern = lru_cache(maxsize=32)(compile_pattern)
+"""Compile a pattern that is known only at run time, with a cache."""
 
 
 def compile_comparison(node: nodes.Comparison, scope: Scope) -> Test:
-    """The closure of a comparison. Errors are reported to the scope."""
+    """Compile a comparison. Errors go to ``scope.error``."""
     get, kind = compile_variable(node.left, scope)
     if (direct := _direct(node)) is not None:
         return direct
@@ -72,7 +72,7 @@ def compile_comparison(node: nodes.Comparison, scope: Scope) -> Test:
 
 
 class Net(NamedTuple):
-    """A network, or a set of addresses with a mask that has holes: OpenSIPS takes both."""
+    """A network with its mask. As in OpenSIPS, the mask need not be contiguous."""
 
     version: int
     base: int
@@ -80,7 +80,7 @@ class Net(NamedTuple):
 
 
 def network_of(text: str) -> Net | None:
-    """The network that an unquoted word is; None: it is none."""
+    """Parse an unquoted address or network; None if the text is none."""
     base, slash, written = text.partition("/")
     address = address_of(base)
     if address is None:
@@ -100,21 +100,21 @@ def network_of(text: str) -> Net | None:
 
 
 def _numbered(text: str) -> tuple[int, int] | None:
-    """The version and the number of an address; None: it is none."""
-    return _remembered(text) if len(text) <= LONGEST_ADDRESS else None
+    """IP version and integer of an address; None if the text is no address."""
+    return numbered_address(text) if len(text) <= LONGEST_ADDRESS else None
 
 
 @lru_cache(maxsize=1024)
-def _remembered(text: str) -> tuple[int, int] | None:
-    """A route asks for the same address again and again."""
+def numbered_address(text: str) -> tuple[int, int] | None:
+    """As `_numbered`, with a cache: a route compares the same address many times."""
     address = address_of(text)
     return None if address is None else (address.version, int(address))
 
 
 def _direct(node: nodes.Comparison) -> Test | None:
-    """The commonest comparisons, without the getter: an address or a port with a constant.
+    """Compile the most common comparisons, without a getter: an address or a port with a constant.
 
-    An IPv6 address needs its full form first, and an IPv4 address never equals one.
+    An IPv6 address has to be expanded first. An IPv4 address never equals an IPv6 address.
     """
     if node.operator != "==" or node.left.transformations:
         return None
@@ -141,7 +141,7 @@ def _against_null(get: Getter, wanted: bool) -> Test:
 def _against_text(get: Getter, always_text: bool, sign: str, text: str) -> Test:
     compare = _COMPARE[sign]
     if always_text and text.lower() == text.upper():
-        # Nothing to fold on one side: equal or not, the other needs none either.
+        # A constant without letters needs no case folding on either side.
         if sign == "==":
             return lambda run: get(run) == text
         if sign == "!=":
@@ -237,10 +237,10 @@ def _match(run: Run, left: Value, right: Value, wanted: bool) -> int:
     text, written = text_of(left), text_of(right)
     if text is None or written is None:
         return -1
-    # As if it were compiled each time: whether it is depends on what was decided before.
+    # The cost counts even if the pattern is cached, so it does not depend on earlier decisions.
     run.spend(2 * len(written))
     try:
-        pattern = (_compiled if len(written) <= SHORT_TEXT else compile_pattern)(written)
+        pattern = (cached_pattern if len(written) <= SHORT_TEXT else compile_pattern)(written)
     except TooLargeError:
         run.spend(MAX_PARTS)
         return -1

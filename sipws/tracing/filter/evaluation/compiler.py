@@ -1,8 +1,8 @@
-"""From a route's syntax tree to a closure: made once a script, called once a connection.
+"""Compiles the syntax tree of a route to a closure, once per script. It is called per connection.
 
-A statement gives its return code, or how it changes the flow (`run`). What OpenSIPS does with
-codes is kept to the letter, because scripts can ask for them: 0 ends the script, ``break`` leaves
--5 behind, an ``if`` that takes no branch leaves its condition in ``$rc`` and yet returns 1.
+A statement returns its return code, or a change of control flow (`run`). Return codes are exactly
+those of OpenSIPS, because scripts can read them: 0 ends the script, ``break`` leaves -5, and an
+``if`` without a matching branch leaves the result of its condition in ``$rc`` but returns 1.
 """
 
 from collections.abc import Sequence
@@ -35,11 +35,11 @@ from sipws.tracing.filter.syntax.source import nearest
 from sipws.tracing.filter.syntax.walk import walk
 
 _BUG: Final = -5
-"""What ``break``, ``assert`` and an unknown route return (``E_BUG``)."""
+"""Return code of ``break``, ``assert`` and an unknown route (OpenSIPS ``E_BUG``)."""
 
 
 def compile_route(route: nodes.Route, scope: Scope) -> None:
-    """Add the closure of a route to its scope. Errors are reported there."""
+    """Compile a route into ``scope.steps``. Errors go to ``scope.error``."""
     scope.route = route.name
     statements = _Statements(scope)
     step = statements.body(route.body) if route.body else (lambda run: 1)
@@ -47,10 +47,10 @@ def compile_route(route: nodes.Route, scope: Scope) -> None:
 
 
 def _weight(node: nodes.Node) -> int:
-    """What a node itself counts, in halves of a step.
+    """The cost of a node without its children, in half steps.
 
-    A statement is a step, two variables are another. Conditions and arguments may be as many as
-    the script has room for.
+    A statement costs one step, and a variable half a step. Variables count because a statement may
+    have any number of conditions and arguments.
     """
     match node:
         case nodes.Log(_, _, text):
@@ -72,8 +72,8 @@ class _Statements:
         self._weights: dict[int, int] = {}
 
     def weigh(self, body: nodes.Body) -> int:
-        """What a body counts each time it is repeated, in halves of a step."""
-        # Loops within loops ask for the same body again.
+        """The cost of one execution of a body, in half steps."""
+        # The result is cached: nested loops need the same body again.
         known = self._weights.get(id(body))
         if known is None:
             known = self._weights[id(body)] = sum(map(self._weigh, body))
@@ -98,7 +98,7 @@ class _Statements:
         return total + sum(self.weigh(body) for body in bodies if body)
 
     def body(self, body: Sequence[nodes.Statement]) -> Step:
-        """The closure of statements, of which there is at least one."""
+        """Compile a sequence of one statement or more."""
         if len(body) == 1:
             return self._kept(body[0])
         made = tuple(map(self._guarded, body))
@@ -124,14 +124,14 @@ class _Statements:
         return run_all
 
     def _guarded(self, statement: nodes.Statement) -> tuple[Test | None, Step]:
-        """A statement, and the test before it: a plain ``if`` is taken apart to save its call."""
+        """Compile a statement and its test: a plain ``if`` is split in two, which saves a call."""
         match statement:
             case nodes.If(((condition, body),), None) if body and not self._scope.tracks_rc:
                 return self._expressions.condition(condition), self.body(body)
         return None, self._kept(statement)
 
     def _kept(self, statement: nodes.Statement) -> Step:
-        """A statement that leaves its code in ``$rc``, if the script ever looks there."""
+        """Compile a statement that stores its return code in ``$rc``, if the script reads it."""
         step: Step = self._scope.watch(statement, self._statement(statement))
         if not self._scope.tracks_rc or isinstance(statement, (nodes.If, nodes.RouteCall)):
             return step
@@ -216,7 +216,7 @@ class _Statements:
         condition_weight = sum(map(_weight, walk(condition)))
         step, cost = self._loop(body), 1 + (self.weigh(body) + condition_weight) // 2
         if not body:
-            # OpenSIPS looks once and goes on.
+            # OpenSIPS evaluates the condition once and continues.
             return lambda run: held if (held := test(run)) > 1 else 1
 
         def loop(run: Run) -> int:
@@ -278,7 +278,7 @@ class _Statements:
                 run.made(text)
                 start = min(start, places.get(text.lower(), behind))
             code = 1
-            # What a case does not break out of goes on in the next, and at last in the default.
+            # A case without `break` falls through to the next one, and finally to the default.
             for index in range(start, len(bodies)):
                 body = bodies[index]
                 if body is not None:
@@ -398,7 +398,7 @@ def _returned(getters: tuple[Getter, ...], run: Run) -> tuple[Value, ...]:
 
 
 def _remembering_if(tests: list[Test], bodies: list[Step | None], otherwise: Step | None) -> Step:
-    """An ``if`` that leaves in ``$rc`` what OpenSIPS leaves there."""
+    """Compile an ``if`` that stores in ``$rc`` the value that OpenSIPS stores."""
     branches = tuple(zip(tests, bodies, strict=True))
 
     def remembering_if(run: Run) -> int:

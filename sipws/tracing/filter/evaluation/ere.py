@@ -1,6 +1,6 @@
-"""The syntax of POSIX extended regular expressions, as glibc's ``regcomp`` reads them.
+"""Parser for POSIX extended regular expressions, as glibc's ``regcomp`` reads them.
 
-With ``REG_EXTENDED | REG_ICASE``, that is: everything is compared in capitals.
+The flags are ``REG_EXTENDED | REG_ICASE``: characters are compared in upper case.
 """
 
 import string
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_REPEAT: Final = 0x7FFF
-"""glibc's bound of ``{n}``."""
+"""Maximum number of repetitions in ``{n}``, as in glibc (``RE_DUP_MAX``)."""
 
 CharSet = Callable[[str], bool]
+"""Whether a character is in a set."""
 Node = tuple[object, ...]
 """``("char", set)``, ``("at", name)``, ``("cat", nodes)``, ``("or", nodes)`` or
-``("repeat", node, least, most)``; most -1: no end."""
+``("repeat", node, least, most)``. ``most`` is -1 if there is no limit."""
 
 _CLASSES: Final[dict[str, CharSet]] = {
     "alpha": string.ascii_letters.__contains__,
@@ -32,19 +33,19 @@ _CLASSES: Final[dict[str, CharSet]] = {
 
 
 class PatternError(Exception):
-    """A pattern is not valid; the text says why."""
+    """A pattern is not valid; the message has the reason."""
 
 
 def is_word(char: str) -> bool:
-    """Whether a character is one of a word: a letter, a digit or ``_``."""
+    """Whether a character is a word character: a letter, a digit or ``_``."""
     return char.isalnum() or char == "_"
 
 
 class Parser:
-    """Reads a pattern.
+    """Parses a pattern.
 
-    Raises:
-        PatternError: `parse` finds it wrong.
+    Args:
+        pattern: the regular expression.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -54,7 +55,14 @@ class Parser:
         self._depth = 0
 
     def parse(self) -> Node:
-        """The pattern's tree."""
+        """Parse the pattern.
+
+        Returns:
+            its tree.
+
+        Raises:
+            PatternError: the pattern is not valid.
+        """
         return self._alternatives()
 
     def _peek(self) -> str:
@@ -166,7 +174,7 @@ class Parser:
             if int(char) > self._groups:
                 raise PatternError(f"'\\{char}' refers to a group that is not there")
             raise PatternError(f"'\\{char}': back-references cannot be matched in bounded time")
-        # glibc compares in capitals, but leaves an escaped letter as it is: `\d` matches nothing.
+        # glibc compares in upper case, but keeps an escaped letter: `\d` matches nothing.
         return ("char", _letter(char) if not char.islower() else lambda c: False)
 
     def _bracket(self) -> CharSet:
@@ -208,7 +216,7 @@ class Parser:
         return _CLASSES[name]
 
     def _member(self) -> str:
-        """A character of a bracket, were it written ``[.x.]`` or ``[=x=]``."""
+        """A character of a bracket expression, also in the form ``[.x.]`` or ``[=x=]``."""
         char = self._peek()
         sign = self._text[self._next + 1 : self._next + 2]
         if char == "[" and sign in (".", "=") and sign:

@@ -1,7 +1,7 @@
-"""From conditions and calculations to closures.
+"""Compiles conditions and calculations to closures.
 
-A condition is 1, 0, or -1 where it could not be decided (a text against an integer, say). As in
-OpenSIPS an error is no simple false: it ends a ``||`` too, and ``!`` leaves it what it is.
+A condition is 1, 0, or -1 for an error, such as a text compared with an integer. As in OpenSIPS, an
+error is not the same as false: it also ends a ``||``, and ``!`` does not change it.
 """
 
 from collections.abc import Callable
@@ -30,11 +30,11 @@ from sipws.tracing.filter.evaluation.variables import compile_variable
 from sipws.tracing.filter.syntax import nodes
 
 Block = Callable[[nodes.Body, Scope], Step]
-"""Compiles statements; handed in, because they compile conditions."""
+"""Compiles statements. It is a parameter, because statements contain conditions and vice versa."""
 
 
 class Ended(Exception):  # noqa: N818 - carries `EXIT` or `DROP` out of a calculation
-    """A route that was called within a calculation ended the script."""
+    """A route called in a calculation ended the script."""
 
     def __init__(self, signal: int) -> None:
         self.signal = signal
@@ -44,7 +44,7 @@ class Expressions:
     """Compiles the conditions and calculations of a script.
 
     Args:
-        scope: what is known beside the node at hand; takes the errors.
+        scope: context of the compiler; its ``error`` gets the errors.
         block: compiles statements.
     """
 
@@ -53,7 +53,7 @@ class Expressions:
         self._block = block
 
     def condition(self, node: nodes.Condition, level: int = 1) -> Test:
-        """The closure of a condition."""
+        """Compile a condition; ``level`` counts the conditions around it, from 1."""
         if level > MAX_EXPRESSION_DEPTH:
             return lambda run: -1
         match node:
@@ -75,7 +75,7 @@ class Expressions:
         return watched
 
     def value(self, node: nodes.Value, level: int = 1) -> Getter:
-        """The closure of a calculation."""
+        """Compile a calculation; ``level`` counts the conditions around it, from 1."""
         match node:
             case nodes.Variable():
                 return compile_variable(node, self._scope)[0]
@@ -108,7 +108,7 @@ class Expressions:
         return called
 
     def comparison(self, node: nodes.Comparison) -> Test:
-        """The closure of a comparison."""
+        """Compile a comparison."""
         made = compile_comparison(node, self._scope)
         watched: Test = self._scope.watch(node, made)
         return watched
@@ -161,7 +161,7 @@ class Expressions:
         if isinstance(value, nodes.Command):
             return _done(self._block((value,), self._scope))
         get = self.value(value, level)
-        # A variable within brackets holds as soon as it has a text, were it "0".
+        # A variable in brackets is true if it has a text, even "0".
         has_text = isinstance(value, nodes.Variable)
 
         def true(run: Run) -> int:
@@ -206,7 +206,7 @@ def _done(step: Step) -> Test:
     def done(run: Run) -> int:
         code = step(run)
         if code > LAST_CODE:
-            # Whatever ends a route within a condition ends the script there.
+            # A statement that ends a route ends the script inside a condition.
             return EXIT if code in (RETURN, BREAK) else code
         return int(code > 0)
 

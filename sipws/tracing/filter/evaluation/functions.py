@@ -1,4 +1,4 @@
-"""The functions that a filter route can call: those of OpenSIPS' core."""
+"""The functions of the OpenSIPS core that a filter route can call."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,7 +19,7 @@ from sipws.tracing.filter.syntax.pseudo import Problem, parse_format
 from sipws.tracing.filter.syntax.source import nearest
 
 PARAMETERS: Final = {
-    # S a text, I an integer, V a variable, F a fixed text; small letters may be left out.
+    # S: text, I: integer, V: variable, F: fixed text. A lower-case letter is optional.
     "is_myself": "Si",
     "setflag": "F",
     "resetflag": "F",
@@ -31,7 +31,7 @@ PARAMETERS: Final = {
     "get_timestamp": "VV",
     "script_trace": "isf",
 }
-"""The functions of the core that work without a SIP message."""
+"""Functions of the core that work without a SIP message, by OpenSIPS name, with parameters."""
 
 WITHOUT_EFFECT: Final = {
     "add_local_rport": "",
@@ -75,8 +75,8 @@ WITHOUT_EFFECT: Final = {
     "strip_tail": "I",
     "subscribe_event": "SSi",
 }
-"""The functions of the core that change or send a SIP message, or talk to what is not there:
-OpenSIPS starts with them, and they do nothing here."""
+"""Functions of the core that change or send a SIP message or need a component that sipws does not
+have. OpenSIPS accepts them in a filter route. Here they have no effect."""
 
 _FALSE: Final = frozenset({"isdsturiset", "next_branches", "cache_fetch", "cache_counter_fetch"})
 
@@ -99,7 +99,7 @@ NEEDS_MESSAGE: Final = frozenset(
     use_media_proxy validate_dialog www_authorize www_challenge
     """.split()  # noqa: SIM905 - a list of words reads better than a column of quotes
 )
-"""Functions of modules that work on a SIP message."""
+"""Functions of OpenSIPS modules that need a SIP message."""
 
 OTHERS: Final = {
     "avp_db_query": "avpops",
@@ -124,7 +124,7 @@ OTHERS: Final = {
     "sql_query": "sqlops",
     "update_stat": "statistics",
 }
-"""Functions of modules that work without one, and their module."""
+"""Functions of OpenSIPS modules that need no SIP message, with their module."""
 
 _LEVELS: Final = {
     "A": "ALERT",
@@ -135,11 +135,11 @@ _LEVELS: Final = {
     "I": "INFO",
     "D": "DBG",
 }
-"""By the third letter, as in ``L_INFO``: OpenSIPS looks at no other."""
+"""Log levels by their third letter, as in ``L_INFO``. OpenSIPS checks that letter only."""
 
 
 def compile_call(node: nodes.Call, scope: Scope) -> Step:
-    """The closure of a call. Errors are reported to the scope."""
+    """Compile a function call. Errors go to ``scope.error``."""
     name = node.function
     parameters = PARAMETERS.get(name, WITHOUT_EFFECT.get(name))
     if parameters is None:
@@ -165,7 +165,16 @@ def compile_call(node: nodes.Call, scope: Scope) -> Step:
 
 
 def compile_format(text: str, scope: Scope, at: int) -> Getter:
-    """A text with variables in it, filled in. Errors are reported to the scope."""
+    """Compile a format string with variables, as ``xlog`` takes it.
+
+    Args:
+        text: the format string.
+        scope: context of the compiler; its ``error`` gets the errors.
+        at: position of the string.
+
+    Returns:
+        a getter of the text with the values of the variables.
+    """
     try:
         parts = parse_format(text, at)
     except Problem as exc:
@@ -197,7 +206,7 @@ def _part(part: str | nodes.Variable, scope: Scope) -> Getter:
 
 
 def compile_log(node: nodes.Log, scope: Scope) -> Step:
-    """The closure of ``xlog`` and its like."""
+    """Compile ``xlog``, ``xdbg``, ``log`` or ``error``. Errors go to ``scope.error``."""
     if node.function == "error":
         return lambda run: 1
     if node.function == "log":
@@ -218,8 +227,10 @@ def compile_log(node: nodes.Log, scope: Scope) -> Step:
 
 
 def _log(get: Getter, level: str) -> Step:
+    """``xlog``, ``xdbg``, ``log``: write a message to the log of the decision."""
+
     def log(run: Run) -> int:
-        # Whether anybody wants to read it makes no difference to the decision.
+        # The message counts even if it is discarded, so that the decision does not depend on it.
         message = f"{level}: {text_of(get(run))}".rstrip("\n")
         run.hold(weight_of(message))
         if run.messages is not None:
@@ -230,6 +241,7 @@ def _log(get: Getter, level: str) -> Step:
 
 
 def _unknown(name: str) -> str:
+    """The error for a function that a filter route cannot call."""
     if name in NEEDS_MESSAGE:
         return f"{name!r} needs a SIP message; a filter route has none"
     if name in OTHERS:
@@ -241,7 +253,19 @@ def _unknown(name: str) -> str:
 def _argument(
     argument: nodes.Argument, letter: str, name: str, number: int, scope: Scope, at: int
 ) -> Any:
-    """A getter, a setter for a variable, a fixed text, or None for one left out."""
+    """Compile an argument of a call.
+
+    Args:
+        argument: the argument; None if it is omitted.
+        letter: its type, as in `PARAMETERS`.
+        name: name of the function.
+        number: number of the argument, from 1.
+        scope: context of the compiler; its ``error`` gets the errors.
+        at: position of the call.
+
+    Returns:
+        a getter, a setter for a variable, a fixed text, or None if it is omitted.
+    """
     where = f"argument {number} of {name}()"
     if argument is None or isinstance(argument, nodes.Null):
         if letter.isupper():
@@ -273,6 +297,8 @@ def _argument(
 
 
 def _is_myself(host: Getter, port: Getter | None = None) -> Step:
+    """``is_myself(host[, port])``: whether an address is one of ours."""
+
     def call(run: Run) -> int:
         subject = run.subject
         wanted = text_of(host(run))
@@ -286,6 +312,7 @@ def _is_myself(host: Getter, port: Getter | None = None) -> Step:
 
 
 def _same(host: str, other: str) -> bool:
+    """Whether two texts are the same address, or the same host name in any case."""
     address = address_of(host)
     if address is None:
         return host.lower() == other.lower()
@@ -293,10 +320,12 @@ def _same(host: str, other: str) -> bool:
 
 
 def _set_flag(flag: str, branch: Getter | None = None) -> Step:
+    """``setflag(flag)``, ``setbflag(flag[, branch])``: set a flag."""
     return lambda run: _mark(run, flag, True)
 
 
 def _reset_flag(flag: str, branch: Getter | None = None) -> Step:
+    """``resetflag(flag)``, ``resetbflag(flag[, branch])``: clear a flag."""
     return lambda run: _mark(run, flag, False)
 
 
@@ -306,14 +335,17 @@ def _mark(run: Run, flag: str, value: bool) -> int:
 
 
 def _is_flag_set(flag: str, branch: Getter | None = None) -> Step:
+    """``isflagset(flag)``, ``isbflagset(flag[, branch])``: whether a flag is set."""
     return lambda run: 1 if run.variables.get(f"#{flag}") else -1
 
 
 def _print(put: Any, get: Getter) -> Step:
+    """``pv_printf(variable, format)``: assign a formatted text to a variable."""
     return lambda run: 1 if put(run, text_of(get(run)), "=") else -1
 
 
 def _timestamp(seconds: Any, microseconds: Any) -> Step:
+    """``get_timestamp(seconds, microseconds)``: assign the time to two variables."""
     now, part = PLAIN["Ts"][0], PLAIN["Tsm"][0]
 
     def call(run: Run) -> int:

@@ -1,7 +1,7 @@
-"""The variables of a SIP message, on a connection that has none.
+"""The variables of the dummy SIP message of a filter route.
 
-OpenSIPS runs a filter route with a made-up request (``get_dummy_sip_msg``); these are its fields.
-Whatever is not in it is NULL.
+OpenSIPS runs a filter route with a dummy request (``get_dummy_sip_msg``). `FIELDS` has its
+variables. All other variables of SIP messages are NULL.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ HEADERS: Final = {
     name.lower(): value
     for name, value in (line.split(": ", 1) for line in MESSAGE.splitlines()[1:] if line)
 }
-"""By name in lower case."""
+"""Header fields of the dummy request, by name in lower case."""
 
 _OTHER_METHOD: Final = 1 << 14
 
@@ -80,4 +80,4 @@ WRITABLE: Final = frozenset(f"{_WRITABLE_NULL} ru ruri rU ruri.user rd ruri.doma
 INDEXED: Final = frozenset({"branch", "ct", "cT", "rb"})
 
 WITH_FIELD: Final = frozenset({"branch", "branch.fields", "branch.flag", "ct.fields", "msg.flag"})
-"""Those that take a name in brackets; all are NULL."""
+"""Variables of SIP messages with a name in brackets; all are NULL."""

@@ -1,13 +1,13 @@
 r"""POSIX extended regular expressions, matched in linear time.
 
-``=~`` is decided on the event loop, with patterns that users write and texts that the network may
-influence. Python's ``re`` backtracks: ``(a+)+$`` takes it longer than anyone waits. Here a pattern
-becomes a nondeterministic automaton whose states are followed all at once; the sets of states that
-occur are remembered with their transitions, so that a text costs a dictionary look-up a character.
+``=~`` runs on the event loop, and its text may come from the network. The ``re`` module of Python
+backtracks and takes exponential time for patterns such as ``(a+)+$``. Here a pattern becomes a
+nondeterministic automaton that follows all states at once. The sets of states are cached with
+their transitions, so that matching mostly costs one dictionary look-up per character.
 
-What is accepted and refused is what glibc's ``regcomp`` does with ``REG_EXTENDED | REG_ICASE``:
-``*`` after nothing is an error, an unmatched ``)`` stands for itself, ``\d`` is a ``d``, and
-``\w \W \s \S \b \B \< \>`` are understood. Back-references are refused: no automaton matches them.
+The syntax is that of glibc's ``regcomp`` with ``REG_EXTENDED | REG_ICASE``: a leading ``*`` is an
+error, an unmatched ``)`` is literal, ``\d`` matches nothing, and ``\w \W \s \S \b \B \< \>`` have
+their GNU meaning. Back-references are rejected, because no automaton matches them.
 """
 
 from typing import Final
@@ -17,18 +17,19 @@ from sipws.tracing.filter.evaluation.ere import Node, Parser, PatternError, is_w
 __all__ = ["Pattern", "PatternError", "compile_pattern"]
 
 MAX_STATES: Final = 10_000
-"""Of an automaton; more is refused. ``((a{99}){99}){99}`` would have a million."""
+"""Maximum number of states of an automaton. ``((a{99}){99}){99}`` would have a million."""
 
 MAX_PARTS: Final = 4 * MAX_STATES
-"""Of a pattern, each as often as it is repeated: a group that is empty has no state."""
+"""Maximum number of parts of a pattern after its repetitions are expanded. It also bounds empty
+groups, which have no state."""
 
 _MATCHED: Final = -1
 
 MAX_CACHED: Final = 1_000
-"""Sets of states that are remembered; at more, all are forgotten and remembering starts anew."""
+"""Maximum number of cached sets of states. Beyond it, the cache is cleared."""
 
 MAX_REMEMBERED: Final = 50_000
-"""States in those sets, and transitions, that are remembered: some megabytes a pattern."""
+"""Maximum number of states in cached sets plus cached transitions: some megabytes per pattern."""
 
 
 class TooLargeError(PatternError):
@@ -36,10 +37,13 @@ class TooLargeError(PatternError):
 
 
 def compile_pattern(pattern: str) -> "Pattern":
-    """Make the automaton of a pattern.
+    """Compile a POSIX extended regular expression.
+
+    Returns:
+        the automaton of the pattern.
 
     Raises:
-        PatternError: ``regcomp`` would refuse it, or it is too large.
+        PatternError: ``regcomp`` rejects the pattern, or it is too large.
     """
     try:
         return Pattern(Parser(pattern).parse())
@@ -56,11 +60,11 @@ class Pattern:
         self._emit(tree)
         self._program.append(("match",))
         self.size = len(self._program)
-        """States; what a character costs at most is in proportion to it."""
+        """Number of states. The maximum cost of a character is proportional to it."""
         self._forget()
 
     def search(self, text: str) -> bool:
-        """Whether the pattern matches somewhere in a text, whatever the case of its letters."""
+        """Whether the pattern matches anywhere in a text, ignoring case."""
         state = 0
         for char in text:
             following = self._after[state].get(char)
@@ -75,7 +79,7 @@ class Pattern:
         return at_end
 
     def _forget(self) -> None:
-        # A state is the instructions that come next, and what kind of character came last.
+        # A state of the cache: the next instructions, and the class of the last character.
         self._states: list[tuple[frozenset[int], str]] = [(frozenset({0}), "")]
         self._numbers = {self._states[0]: 0}
         self._after: list[dict[str, int]] = [{}]
@@ -83,14 +87,14 @@ class Pattern:
         self._remembered = 0
 
     def _step(self, state: int, char: str) -> int:
-        """The state after a character, found out and remembered."""
+        """Compute and cache the state after a character."""
         found, matched = self._reach(state, char)
         after = self._after[state]
         self._remembered += 1
         if matched:
             after[char] = _MATCHED
             return _MATCHED
-        # The search may begin anywhere: the first instruction is always next.
+        # A match may begin at any character: the first instruction is always included.
         following = {0}
         for index in found:
             contains = self._program[index][1]
@@ -112,11 +116,11 @@ class Pattern:
         return number
 
     def _reach(self, state: int, char: str) -> tuple[list[int], bool]:
-        """The instructions that wait for a character, and whether the pattern has matched.
+        """Compute the instructions that need a character, and whether the pattern has matched.
 
         Args:
-            state: where the automaton is.
-            char: the character that comes; "": the end.
+            state: number of the state.
+            char: the next character; empty at the end of the text.
         """
         starts, last = self._states[state]
         waiting: list[int] = []
@@ -141,7 +145,7 @@ class Pattern:
 
     def _emit(self, node: Node) -> None:
         program = self._program
-        # What is repeated may be empty, and need no state.
+        # A repeated part may be empty and then adds no state, so parts are counted too.
         self._emitted += 1
         if len(program) > MAX_STATES or self._emitted > MAX_PARTS:
             raise TooLargeError(f"this needs more than {MAX_STATES} states; repeat less")
@@ -190,9 +194,9 @@ def _holds(anchor: str, last: str, char: str) -> bool:
     """Whether an anchor holds between two characters.
 
     Args:
-        anchor: its name.
-        last: "w" for a letter of a word, "-" for another character, "" for none.
-        char: the character that comes; "": none.
+        anchor: name of the anchor.
+        last: class of the last character: "w" for a word character, "-" for another, "" for none.
+        char: the next character; empty at the end of the text.
     """
     before, after = last == "w", char != "" and is_word(char)
     match anchor:

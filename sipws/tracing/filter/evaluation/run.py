@@ -1,4 +1,4 @@
-"""What one decision works with, and the bounds it works within."""
+"""The state of one decision, and its limits."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -16,72 +16,76 @@ from sipws.tracing.filter.evaluation.subject import Subject
 from sipws.tracing.filter.evaluation.values import Value, too_long
 from sipws.tracing.filter.syntax.nodes import Node
 
-# What a statement gives, beside an integer: each is beyond 32 bits, so that one comparison tells.
+# Results of a statement other than a return code. They exceed 32 bits, so one comparison with
+# `LAST_CODE` separates them from return codes.
 BREAK: Final = 1 << 40
 RETURN: Final = 1 << 41
-"""The code is in `Run.code`."""
+"""The return code is in `Run.code`."""
 EXIT: Final = 1 << 42
 DROP: Final = 1 << 43
 LAST_CODE: Final = 0x7FFFFFFF
+"""Greatest return code of a statement."""
 
 Getter = Callable[["Run"], Value]
-"""Gives the value of a variable or a calculation."""
+"""Returns the value of a variable or a calculation."""
 Step = Callable[["Run"], int]
-"""A statement: gives its return code (above 0: done, below 0: not) or one of the above."""
+"""Executes a statement: returns its return code (positive: true, negative: false) or one of the
+results above."""
 Test = Callable[["Run"], int]
-"""A condition: gives 1, 0, -1 for an error, or `EXIT` or `DROP` where a route it called ended
+"""Evaluates a condition: returns 1, 0, -1 for an error, or `EXIT` or `DROP` if a called route ended
 the script."""
 
 
 class Run:
-    """One decision under way.
+    """The state of one decision.
 
-    What is rarely changed is kept in the class until it is: making a run is most of what a simple
-    decision costs.
+    Defaults are class attributes: creating a run is most of the cost of a simple decision.
     """
 
     rc = 0
-    """``$rc``: what the last statement or route returned."""
+    """``$rc``: return code of the last statement or route."""
     code = 0
-    """What is being returned."""
+    """Code of the ``return`` in progress."""
     values: tuple[Value, ...] = ()
-    """``$return``: what the last route returned beside its code."""
+    """``$return``: values that the last route returned in addition to its code."""
     arguments: "Arguments | None" = None
-    """``$param``: of the route that runs."""
+    """``$param``: arguments of the running route."""
     depth = 1
+    """Levels of route calls, from 1."""
     steps = 0
+    """Steps so far (`MAX_STEPS`)."""
     held = 0
-    """Characters of what is kept (`MAX_HELD`)."""
+    """Characters kept so far (`MAX_HELD`)."""
     long = 0
-    """Those of them in long texts of ``$var``: until there are some, setting one counts nothing."""
+    """Characters of long texts in ``$var``. While it is 0, assigning to ``$var`` counts nothing."""
     own: frozenset[tuple[str, int]] = frozenset()
-    """Addresses and ports that are ours beside the connection's own, for ``is_myself``."""
+    """Local addresses and ports in addition to those of the connection, for ``is_myself``."""
     messages: list[str] | None = None
-    """What ``xlog`` writes; None: nobody wants to know."""
+    """Messages of ``xlog``; None discards them."""
     trail: list[Any] | None = None
-    """What `explain` records."""
+    """Steps recorded by `sipws.tracing.filter.explain`; None records nothing."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.variables: dict[str, Any] = {}
-        """By name: ``$var`` as ``name``, the values of an ``$avp`` as ``@name``, the last first,
-        flags as ``#name``, variables of the message as ``$name``."""
+        """Values by key: ``$var`` as ``name``, the list of an ``$avp`` as ``@name`` (newest first),
+        flags as ``#name``, variables of the SIP message as ``$name``."""
 
     def spend(self, steps: int) -> None:
         """Count steps.
 
         Raises:
-            Exhausted: these were too many.
+            Exhausted: there are more than `MAX_STEPS`.
         """
         self.steps += steps
         if self.steps > MAX_STEPS:
             raise Exhausted(f"its loops, routes and texts took more than {MAX_STEPS} steps")
 
     def made(self, text: str) -> None:
-        """Count a text that was made.
+        """Count a new text.
 
         Raises:
-            Exhausted: it is too long, or one text too many.
+            Exhausted: the text is longer than `MAX_TEXT`, or there are more than `MAX_STEPS` steps.
         """
         size = len(text)
         if size > SHORT_TEXT:
@@ -90,17 +94,20 @@ class Run:
             self.spend(size // COPY)
 
     def hold(self, characters: int) -> None:
-        """Count characters that are kept; a negative number: that are given up.
+        """Count kept characters.
+
+        Args:
+            characters: characters kept in addition; negative for characters released.
 
         Raises:
-            Exhausted: these were too many.
+            Exhausted: there are more than `MAX_HELD`.
         """
         self.held += characters
         if self.held > MAX_HELD:
             raise Exhausted(f"it keeps more than {MAX_HELD} characters in variables and logs")
 
     def put(self, key: str, value: Value) -> bool:
-        """Set a ``$var`` where there are long texts. Their names stand in the script."""
+        """Set a ``$var`` and count long texts. The names of variables come from the script."""
         change = _long(value) - _long(self.variables.get(key))
         self.hold(change)
         self.long += change
@@ -109,7 +116,7 @@ class Run:
 
 
 def weight_of(value: Value) -> int:
-    """The characters that a value counts where there may be many."""
+    """The characters that a kept value counts, with its overhead."""
     return VALUE + (len(value) if isinstance(value, str) else 0)
 
 
@@ -118,17 +125,17 @@ def _long(value: Any) -> int:
 
 
 Arguments = tuple[tuple[Getter, ...], "Arguments | None"]
-"""Of a route, and of the route that called it, where they are evaluated."""
+"""Arguments of a route, and those of the calling route, in which they are evaluated."""
 
 
 class Scope:
-    """What the compiler knows beside the node at hand.
+    """The context of the compiler.
 
     Args:
-        error: takes a position and what is wrong there.
+        error: called with the position and the text of each error.
         routes: the names of all routes.
-        place: gives file, line and column of a position.
-        tracks_rc: whether the script asks for ``$rc``; keeping it costs every statement.
+        place: returns file, line and column of a position.
+        tracks_rc: whether the script reads ``$rc``. Recording it slows down each statement.
     """
 
     def __init__(
@@ -143,14 +150,14 @@ class Scope:
         self.place = place
         self.tracks_rc = tracks_rc
         self.variable_depth = 0
-        """Variables that the one at hand is within."""
+        """Number of variables around the current one."""
         self.route = ""
-        """The route that is being compiled."""
+        """Name of the route being compiled."""
         self.calls: list[tuple[str, int]] = []
-        """The routes that it calls by name, and where."""
+        """Names and positions of the routes that it calls."""
         self.steps: dict[str, tuple[Step, int]] = {}
-        """The compiled routes, and their number of statements."""
+        """The compiled routes with their number of statements."""
 
     def watch(self, node: Node, made: Any) -> Any:
-        """What becomes of a compiled part: here nothing; `explain` puts a recorder around it."""
+        """Return the compiled part unchanged. `sipws.tracing.filter.explain` wraps it."""
         return made

@@ -1,6 +1,6 @@
-"""The transformations of texts that have parts: SIP URIs, lists and parameters.
+"""The transformations ``{uri.*}``, ``{csv.*}`` and ``{param.*}`` of OpenSIPS 3.6.
 
-As OpenSIPS 3.6 does them (``transformations.c``).
+They behave as in ``transformations.c`` of OpenSIPS.
 """
 
 import re
@@ -18,12 +18,14 @@ _URI: Final = re.compile(
 
 
 def _csv(text: str) -> list[str]:
+    """The fields of comma-separated values, with their quotes."""
     return [field.strip() for field in re.findall(r'\s*("(?:[^"]|"")*"|[^,]*)\s*(?:,|$)', text)][
         : text.count(",") + 1
     ]
 
 
 def _csv_value(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{csv.value,INDEX}``: a field; a negative index counts from the end."""
     fields, index = _csv(text), number_of(arguments[0])
     if index is None or not -len(fields) <= index < len(fields):
         return FAILED
@@ -31,21 +33,26 @@ def _csv_value(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
+    """Names and values of ``name=value;name=value``."""
     pairs = (part.partition("=") for part in text.split(";") if part.strip())
     return [(name.strip(), value.strip().strip('"')) for name, _, value in pairs]
 
 
 def _param_value(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{param.value,NAME}``: the value of a parameter; NULL if it is missing."""
     name = (text_of(arguments[0]) or "").lower()
     return next((value for key, value in _pairs(text) if key.lower() == name), None)
 
 
 def _param_exist(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{param.exist,NAME}``: 1 if a parameter is present, otherwise 0."""
     name = (text_of(arguments[0]) or "").lower()
     return int(any(key.lower() == name for key, _ in _pairs(text)))
 
 
 def _param_at(part: int) -> Change:
+    """``{param.name,INDEX}``, ``{param.valueat,INDEX}``: name or value of a parameter."""
+
     def change(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
         pairs, index = _pairs(text), number_of(arguments[0])
         if index is None:
@@ -56,6 +63,8 @@ def _param_at(part: int) -> Change:
 
 
 def _uri_part(part: str) -> Change:
+    """``{uri.user}``, ``{uri.host}``, ``{uri.port}`` and the others: a part of a SIP URI."""
+
     def change(text: str, *_: object) -> Value:
         found = _URI.fullmatch(text)
         if not found:
@@ -70,6 +79,8 @@ def _uri_part(part: str) -> Change:
 
 
 def _uri_param(name: str | None) -> Change:
+    """``{uri.param,NAME}``, ``{uri.transport}`` and the others: a parameter of a SIP URI."""
+
     def change(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
         found = _URI.fullmatch(text)
         if not found:
@@ -114,4 +125,4 @@ STRUCTURED: Final[dict[str, tuple[str, Change]]] = {
     "param.valueat": ("n", _param_at(1)),
     "param.name": ("n", _param_at(0)),
 }
-"""By kind and name, with their arguments as in `transformations.CHANGES`."""
+"""The transformations by OpenSIPS name, with their arguments as in `transformations.CHANGES`."""

@@ -1,4 +1,4 @@
-"""What a filter route decides about, and what comes out."""
+"""The input and the result of a filter route."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,16 +6,16 @@ from typing import Literal
 
 @dataclass(slots=True)
 class Subject:
-    """A connection, as a filter route sees it."""
+    """The properties of a connection that a filter route can read."""
 
     si: str
-    """``$si``: the address of the socket that is not ours, whoever connected, without brackets."""
+    """``$si``: the peer's address, also for outgoing connections. IPv6 without brackets."""
     sp: int
-    """``$sp``: its port."""
+    """``$sp``: the peer's port, 0 to 65535."""
     socket_ip: str
-    """``$socket_in(ip)``: our end's address, without brackets (a route sees IPv6 in brackets)."""
+    """``$socket_in(ip)``: the local address. IPv6 without brackets; a route sees it in brackets."""
     socket_port: int
-    """``$socket_in(port)``."""
+    """``$socket_in(port)``: the local port, 0 to 65535."""
     proto: Literal["ws", "wss"] = "ws"
     """``$socket_in(proto)``."""
     tag: str | None = None
@@ -25,17 +25,18 @@ class Subject:
     advertised_port: int | None = None
     """``$socket_in(advertised_port)``."""
     now: float | None = None
-    """The time of the decision, seconds since 1970, for ``$Ts``, ``$time(...)`` and their like;
-    None: the clock's, asked when a route wants to know."""
+    """Time of the decision in seconds since the epoch, for ``$Ts``, ``$time(…)`` and others. None
+    reads the clock each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A decision, and what happened on the way."""
+    """A decision with the messages of the script."""
 
     traced: bool
+    """Whether the connection is traced."""
     stopped: str | None = None
-    """Why the script was stopped before its end: it went beyond its bounds, and the connection is
-    traced. None: it came to its end."""
+    """The limit that stopped the script, in which case the connection is traced. None if the script
+    ran to its end."""
     messages: tuple[str, ...] = ()
-    """What ``xlog`` wrote, in order."""
+    """The messages of ``xlog``, in order."""

@@ -1,7 +1,7 @@
-"""What ``{…}`` does to a variable's value: the texts (``s``), addresses (``ip``) and lists.
+"""The transformations ``{s.*}`` and ``{ip.*}`` of OpenSIPS 3.6, and the table of all of them.
 
-As OpenSIPS 3.6 does it (``transformations.c``), its NULLs and its failures included: NULL stays
-NULL, and what cannot be done is `FAILED`.
+They behave as in ``transformations.c`` of OpenSIPS. NULL stays NULL. A transformation that cannot
+be applied gives `FAILED`.
 """
 
 import base64
@@ -52,18 +52,20 @@ def _string(data: bytes) -> str:
 
 
 def _to_int(text: str, value: Value, _: tuple[Value, ...]) -> Value:
+    """``{s.int}``: the leading integer of a text; 0 if there is none."""
     number = number_of(value)
     if number is not None:
         return number
     found = _INTEGER.match(text[:20])
     if not found:
         return Worded(0, text)
-    # OpenSIPS applies the sign last, and stops before that at what is no digit.
+    # OpenSIPS applies the sign last. It omits the sign if a character that is no digit follows.
     read = int(found[0]) if found.end() == len(text) else abs(int(found[0]))
     return Worded(wrap(read), text)
 
 
 def _substr(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{s.substr,OFFSET,LENGTH}``: a part of a text; a negative offset counts from the end."""
     start, length = map(number_of, arguments)
     if start is None or length is None:
         return FAILED
@@ -76,6 +78,7 @@ def _substr(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _select(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{s.select,INDEX,SEPARATOR}``: a field of a text; NULL if there is no such field."""
     index = number_of(arguments[0])
     if index is None:
         return FAILED
@@ -86,6 +89,7 @@ def _select(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _index(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{s.index,TEXT[,START]}``: offset of the first occurrence; NULL if there is none."""
     needle = text_of(arguments[0])
     start = number_of(arguments[1]) if len(arguments) > 1 else 0
     if not needle or start is None:
@@ -95,22 +99,25 @@ def _index(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _rindex(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{s.rindex,TEXT[,START]}``: offset of the last occurrence; NULL if there is none."""
     needle = text_of(arguments[0])
     start = number_of(arguments[1]) if len(arguments) > 1 else len(text) - 1
     if not needle or start is None:
         return FAILED
     last = min(_start(text, start), len(text) - 1)
-    # Backwards `find` is linear, which `rfind` is not.
+    # `find` in the reversed text takes linear time; `rfind` does not.
     backwards = text[: last + len(needle)][::-1]
     found = backwards.find(needle[::-1])
     return None if found < 0 else len(backwards) - len(needle) - found
 
 
 def _start(text: str, start: int) -> int:
+    """The offset of a start index, which counts from the end if it is negative."""
     return start if start >= 0 or not text else start % len(text)
 
 
 def _fill_left(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{s.fill.left,PAD,LENGTH}``: a text padded on the left to a length."""
     padding = _padding(text, arguments)
     if padding is None:
         return value
@@ -119,6 +126,7 @@ def _fill_left(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _fill_right(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{s.fill.right,PAD,LENGTH}``: a text padded on the right to a length."""
     padding = _padding(text, arguments)
     if padding is None:
         return value
@@ -127,6 +135,7 @@ def _fill_right(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _padding(text: str, arguments: tuple[Value, ...]) -> tuple[str, int] | None:
+    """The padding and the number of characters to fill; None if the text is long enough."""
     pad, size = str(arguments[0]), (number_of(arguments[1]) or 0) - len(text)
     if size < 0 or size > MAX_TEXT:
         return None
@@ -136,6 +145,7 @@ def _padding(text: str, arguments: tuple[Value, ...]) -> tuple[str, int] | None:
 
 
 def _width(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{s.width,LENGTH}``: a text truncated or padded with blanks to a length."""
     width = number_of(arguments[0])
     if width is None or not 0 < width <= MAX_TEXT:
         return FAILED
@@ -143,6 +153,7 @@ def _width(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _decode_hexa(text: str, *_: object) -> Value:
+    """``{s.decode.hexa}``: the text of hexadecimal digits."""
     try:
         return _string(bytes.fromhex(text[: len(text) // 2 * 2])) if " " not in text else FAILED
     except ValueError:
@@ -150,12 +161,14 @@ def _decode_hexa(text: str, *_: object) -> Value:
 
 
 def _hex2dec(text: str, value: Value, _: tuple[Value, ...]) -> Value:
+    """``{s.hex2dec}``: a hexadecimal number as an integer."""
     if number_of(value) is not None:
         return value
     return wrap(int(text, 16)) if re.fullmatch("[0-9A-Fa-f]{1,8}", text) else FAILED
 
 
 def _dec2hex(text: str, value: Value, _: tuple[Value, ...]) -> Value:
+    """``{s.dec2hex}``: an integer in hexadecimal."""
     number = number_of(value)
     if number is None:
         if not _INTEGER.fullmatch(text[:20]):
@@ -165,6 +178,7 @@ def _dec2hex(text: str, value: Value, _: tuple[Value, ...]) -> Value:
 
 
 def _b64decode(text: str, *_: object) -> Value:
+    """``{s.b64decode}``: the text of Base64."""
     try:
         return _string(base64.b64decode(_bytes(text)))
     except binascii.Error:
@@ -172,6 +186,7 @@ def _b64decode(text: str, *_: object) -> Value:
 
 
 def _xor(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{s.xor,SECRET}``: the bytes of a text combined with a repeated secret."""
     secret = text_of(arguments[0])
     if not secret:
         return FAILED
@@ -183,6 +198,7 @@ def _xor(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _escaped(allowed: str) -> Change:
+    """``{s.escape.user}``, ``{s.escape.param}``: percent-encoding of all but some characters."""
     plain = frozenset((string.ascii_letters + string.digits + allowed).encode())
     table = [chr(byte) if byte in plain else f"%{byte:02x}" for byte in range(256)]
 
@@ -193,16 +209,20 @@ def _escaped(allowed: str) -> Change:
 
 
 def _percent_decoded(text: str, *_: object) -> Value:
+    """``{s.unescape.user}``, ``{s.unescape.param}``: the text of percent-encoding."""
     if re.search("%(?![0-9A-Fa-f]{2})", text):
         return FAILED
     return _string(unquote_to_bytes(text))
 
 
 def _hashed(name: str) -> Change:
+    """``{s.md5}``, ``{s.sha1}`` to ``{s.sha512}``: a digest in hexadecimal."""
     return lambda text, *_: hashlib.new(name, _bytes(text), usedforsecurity=False).hexdigest()
 
 
 def _keyed(name: str) -> Change:
+    """``{s.sha1_hmac,KEY}`` to ``{s.sha512_hmac,KEY}``: an HMAC in hexadecimal."""
+
     def change(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
         key = text_of(arguments[0])
         return FAILED if key is None else hmac.new(_bytes(key), _bytes(text), name).hexdigest()
@@ -211,6 +231,8 @@ def _keyed(name: str) -> Change:
 
 
 def _is_ip(version: int | None) -> Change:
+    """``{ip.isip}``, ``{ip.isip4}``, ``{ip.isip6}``: 1 if a text is an IP address, otherwise 0."""
+
     def change(text: str, *_: object) -> Value:
         address = address_of(text)
         return int(address is not None and version in (None, address.version))
@@ -219,16 +241,18 @@ def _is_ip(version: int | None) -> Change:
 
 
 def _pton(text: str, *_: object) -> Value:
+    """``{ip.pton}``: a textual address as packed bytes."""
     address = address_of(text)
     return FAILED if address is None else address.packed.decode("latin-1")
 
 
 def _packed(text: str) -> int | None:
-    """The version of IP whose packed address has that length."""
+    """The IP version of a packed address of this length; None if the length is another."""
     return {4: 4, 16: 6}.get(len(text))
 
 
 def _ntop(text: str, *_: object) -> Value:
+    """``{ip.ntop}``: a packed address as text."""
     if _packed(text) is None or not max(text) < "\u0100":
         return FAILED
     data = text.encode("latin-1")
@@ -238,16 +262,19 @@ def _ntop(text: str, *_: object) -> Value:
 
 
 def _family(text: str, *_: object) -> Value:
+    """``{ip.family}``: ``INET`` or ``INET6`` of a packed address."""
     version = _packed(text)
     return FAILED if version is None else {4: "INET", 6: "INET6"}[version]
 
 
 def _resolve(text: str, *_: object) -> Value:
-    # A name server would keep the event loop waiting: only addresses resolve, to themselves.
+    """``{ip.resolve}``: an address as it is; NULL for a host name."""
+    # A DNS query would block the event loop, so only addresses are resolved.
     return written(str(address)) if (address := address_of(text)) is not None else None
 
 
 def _matches(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+    """``{ip.matches,NETWORK}``: 1 if an address is in a network, otherwise 0."""
     address, net = address_of(text), text_of(arguments[0]) or ""
     base, slash, bits = net.partition("/")
     inside = address_of(base)
@@ -259,6 +286,7 @@ def _matches(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 
 
 def _is_private(text: str, *_: object) -> Value:
+    """``{ip.isprivate}``: 1 for an address of RFC 1918 or RFC 6598, otherwise 0."""
     address = address_of(text)
     return int(isinstance(address, IPv4Address) and any(address in net for net in _PRIVATE))
 
@@ -269,7 +297,8 @@ _PARAMETER: Final = "-_.!~*'()[]/:&+$"
 _BLANKS: Final = " \t\r\n"
 
 CHANGES: Final[dict[str, tuple[str, Change]]] = {
-    # The arguments: n a number, s a text, c one character as it stands, ? none from here on.
+    # Arguments: n: number, s: text, c: one literal character, f: fixed text; those after ? are
+    # optional.
     "s.len": ("", lambda text, *_: len(text)),
     "s.int": ("", _to_int),
     "s.md5": ("", _hashed("md5")),
@@ -318,14 +347,17 @@ CHANGES: Final[dict[str, tuple[str, Change]]] = {
 SLOW: Final = frozenset(
     {*STRUCTURED, "s.unescape.common", "s.unescape.user", "s.unescape.param", "s.select"}
 )
-"""Those that cut a text into parts, of one character perhaps: they are charged more."""
+"""Transformations that split a text into parts. They cost `LIST_CHANGE` instead of `CHANGE`."""
 
 
 def find(transformation: Transformation) -> tuple[str, Change]:
-    """What a transformation does, and which arguments it takes.
+    """Find a transformation by its OpenSIPS name, in any case.
+
+    Returns:
+        the letters of its arguments, as in `CHANGES`, and its function.
 
     Raises:
-        Problem: there is none of that name, or it needs a SIP message.
+        Problem: it does not exist, is not supported, or needs a SIP message.
     """
     name = f"{transformation.kind}.{transformation.name}".lower()
     if name in CHANGES:

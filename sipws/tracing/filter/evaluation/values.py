@@ -1,6 +1,6 @@
-"""The values of the language, and how they combine.
+"""The values of the language and their operators.
 
-A value of OpenSIPS may have a text, an integer, or both, of which one is what it mainly is:
+A value of OpenSIPS (``pv_value_t``) has a text, an integer, or both. One of them is primary:
 
 =============  ======  =======  ====================================================
 here           text    integer  where it comes from
@@ -36,7 +36,7 @@ class Bare(int):
 
 
 class Worded(int):
-    """An integer whose text is not its digits."""
+    """An integer with a text other than its digits."""
 
     text: str
 
@@ -48,7 +48,7 @@ class Worded(int):
 
 
 class Numbered(str):
-    """A text that has an integer too."""
+    """A text that also has an integer."""
 
     number: int
 
@@ -66,16 +66,17 @@ class Failed(Enum):
 
 
 FAILED: Final = Failed.FAILED
-"""What a variable has whose transformation could not be done."""
+"""The value of a variable with a transformation that cannot be applied."""
 
 Value = str | int | Failed | None
+"""A value of the language; see the table above."""
 
 Change = Callable[[str, Value, tuple[Value, ...]], Value]
-"""What a transformation does: takes the text of the value, the value, and the arguments."""
+"""A transformation: takes the text of the value, the value, and the arguments."""
 
 
 def text_of(value: Value) -> str | None:
-    """A value's text; None: it has none."""
+    """The text of a value; None if it has none."""
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, Bare):
@@ -84,21 +85,21 @@ def text_of(value: Value) -> str | None:
 
 
 def number_of(value: Value) -> int | None:
-    """A value's integer; None: it has none."""
+    """The integer of a value; None if it has none."""
     if isinstance(value, int):
         return value
     return value.number if isinstance(value, Numbered) else None
 
 
 def kept(value: Value) -> Value:
-    """A value as a variable keeps it: only what it mainly is."""
+    """The value that a variable stores: only the primary part."""
     if isinstance(value, str):
         return str(value)
     return int(value) if isinstance(value, int) else value
 
 
 def shown(value: Value) -> str:
-    """A value as messages show it."""
+    """Format a value for messages."""
     match value:
         case None:
             return "NULL"
@@ -112,7 +113,7 @@ def shown(value: Value) -> str:
 
 
 def printed(value: Value) -> str:
-    """A value within a text that ``xlog`` writes."""
+    """Format a value for ``xlog``."""
     if value is None:
         return "<null>"
     text = text_of(value)
@@ -120,12 +121,12 @@ def printed(value: Value) -> str:
 
 
 def divide(a: int, b: int) -> int:
-    """``a / b`` of C: towards 0. Nothing is divided by 0: that gives 0."""
+    """``a / b`` as in C, rounded towards 0; 0 if ``b`` is 0."""
     return int(abs(a) // abs(b)) * (1 if (a < 0) == (b < 0) else -1) if b else 0
 
 
 def remainder(a: int, b: int) -> int:
-    """``a % b`` of C: with the sign of ``a``. Of 0 it is 0."""
+    """``a % b`` as in C, with the sign of ``a``; 0 if ``b`` is 0."""
     return a - b * divide(a, b) if b else 0
 
 
@@ -138,29 +139,38 @@ INTEGERS: Final[dict[str, Callable[[int, int], int]]] = {
     "&": operator.and_,
     "|": operator.or_,
     "^": operator.xor,
-    # What C leaves open, the usual processors do so: only five bits of the distance count.
+    # C leaves larger distances undefined. x86 and ARM use the lowest five bits only.
     "<<": lambda a, b: a << (b & 31),
     ">>": lambda a, b: a >> (b & 31),
 }
 
 
 class Account(Protocol):
-    """What pays for long texts (`run.Run`)."""
+    """Counts the cost of long texts (`run.Run`)."""
 
     def spend(self, steps: int) -> None:
         """Count steps; raises `Exhausted`."""
 
 
 def too_long() -> Exhausted:
-    """What is raised instead of making a text that is too long."""
+    """The exception for a text that is longer than `MAX_TEXT`."""
     return Exhausted(f"it makes a text of more than {MAX_TEXT} characters")
 
 
 def calculate(sign: str, left: Value, right: Value, account: Account) -> Value:
-    """``left sign right``, as OpenSIPS calculates (``eval_elem``); FAILED: it does not.
+    """Calculate ``left sign right`` as OpenSIPS does (``eval_elem``).
+
+    Args:
+        sign: an operator of `INTEGERS`.
+        left: left operand.
+        right: right operand.
+        account: counts the cost of long texts.
+
+    Returns:
+        the result; `FAILED` if the operator does not apply to the operands.
 
     Raises:
-        Exhausted: the text would be too long, or is one too many.
+        Exhausted: the text is longer than `MAX_TEXT`, or there are too many steps.
     """
     if left is FAILED or right is FAILED:
         return FAILED
@@ -184,7 +194,7 @@ def calculate(sign: str, left: Value, right: Value, account: Account) -> Value:
 
 
 def _low_bytes(text: str) -> int:
-    """The lowest byte of each character, as one number."""
+    """The lowest byte of each character, as one integer."""
     return int.from_bytes(text.encode("utf-32-le", "surrogatepass")[::4], "little")
 
 
@@ -198,7 +208,16 @@ def _joined(first: str, second: str, account: Account) -> str:
 
 
 def change(sign: str, old: Value, value: Value, account: Account) -> Value:
-    """``old sign= value`` (``do_assign``); FAILED: the variable keeps what it has.
+    """Calculate ``old sign= value`` as OpenSIPS does (``do_assign``).
+
+    Args:
+        sign: the operator before ``=``.
+        old: value of the variable.
+        value: operand.
+        account: counts the cost of long texts.
+
+    Returns:
+        the new value; `FAILED` if the variable keeps its value.
 
     Raises:
         Exhausted: as for `calculate`.
@@ -212,7 +231,7 @@ def change(sign: str, old: Value, value: Value, account: Account) -> Value:
 
 
 def address_of(text: str) -> IPv4Address | IPv6Address | None:
-    """The address that a text is, IPv6 with or without brackets; None: it is none."""
+    """Parse an IP address, IPv6 with or without brackets; None if the text is no address."""
     if len(text) > LONGEST_ADDRESS:
         return None
     try:
@@ -225,7 +244,7 @@ def address_of(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def written(ip: str) -> str:
-    """An address as OpenSIPS writes it: IPv6 in full, without leading zeros."""
+    """Format an address as OpenSIPS does: IPv6 in full, without leading zeros."""
     if ":" not in ip:
         return ip
     address = address_of(ip.partition("%")[0])

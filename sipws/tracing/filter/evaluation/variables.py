@@ -1,4 +1,4 @@
-"""The pseudo-variables: what each gives, and which can be written."""
+"""The pseudo-variables of OpenSIPS: their values, and which of them can be assigned."""
 
 import os
 import re
@@ -28,10 +28,10 @@ from sipws.tracing.filter.syntax.pseudo import Problem, parse_variable, print_va
 from sipws.tracing.filter.syntax.source import nearest
 
 Kind = Literal["text", "number", "any"]
-"""What a variable always is: that saves asking when the connection is there."""
+"""Type of a variable's value, known at compile time, which saves a check for each decision."""
 
 Setter = Callable[[Run, Value, str], bool]
-"""Takes the value and the operator; False: it cannot be set."""
+"""Assigns a value with an operator; returns False if the assignment fails."""
 
 _STARTED: Final = time.time()
 
@@ -43,7 +43,7 @@ _REPLACED: Final = {
     "af": "$socket_in(af)",
     "fs": "$socket_out",
 }
-"""Variables of older OpenSIPS versions, and what they are called in 3.6."""
+"""Variables of older OpenSIPS versions, with their names in 3.6."""
 
 _MODULES: Final = {
     "json": "json",
@@ -61,29 +61,34 @@ _MODULES: Final = {
     "Dp": "diversion",
     "xml": "xml",
 }
-"""Variables of modules that people look for."""
+"""Variables of OpenSIPS modules, with their module. A filter route has none of them."""
 
 
 def _now(run: Run) -> float:
+    """The time of the decision in seconds since the epoch."""
     return time.time() if run.subject.now is None else run.subject.now
 
 
 def _si(run: Run) -> str:
+    """``$si``, ``$src_ip``: the address of the peer."""
     ip = run.subject.si
     return ip if ":" not in ip else written(ip)
 
 
 def _socket_ip(run: Run) -> str:
+    """``$socket_in(ip)``: the local address, IPv6 in brackets."""
     ip = run.subject.socket_ip
     return ip if ":" not in ip else f"[{written(ip)}]"
 
 
 def _advertised_ip(run: Run) -> Value:
+    """``$socket_in(advertised_ip)``: the advertised address, IPv6 in brackets."""
     ip = run.subject.advertised_ip
     return ip if ip is None or ":" not in ip else f"[{written(ip)}]"
 
 
 def _formatted(run: Run) -> Value:
+    """``$Tf``: the time as text."""
     now = _now(run)
     return Numbered(time.ctime(now), int(now))
 
@@ -120,21 +125,24 @@ PLAIN: Final[dict[str, tuple[Getter, Kind]]] = {
     "route.type": (lambda run: "request", "text"),
     "$": (lambda run: Numbered("$", ord("$")), "any"),
 }
-"""Those without brackets, by name; `message.FIELDS` has those of a SIP message."""
+"""Variables without brackets by OpenSIPS name. `message.FIELDS` has those of a SIP message."""
 
 BRACKETED: Final = (
     "avp", "var", "socket_in", "socket_out", "time", "param", "return", "hdr", "hdrcnt", "argv", "C"
 )  # fmt: skip
-"""Those with a name in brackets."""
+"""Variables with a name in brackets, such as ``$avp(name)``, by OpenSIPS name."""
 
 _HERE: Final = ("route", "route.name", "cfg_line", "cfg_file")
-"""Those that depend on where they stand."""
+"""Variables whose value depends on their place in the script."""
 
 
 def compile_variable(variable: Variable, scope: Scope) -> tuple[Getter, Kind]:
-    """How a variable's value is got.
+    """Compile reading a variable with its transformations.
 
-    Errors are reported to the scope; what is given then is never called.
+    Errors go to ``scope.error``.
+
+    Returns:
+        the getter of its value, and the type of the value.
     """
     try:
         if variable.problem:
@@ -149,7 +157,7 @@ def compile_variable(variable: Variable, scope: Scope) -> tuple[Getter, Kind]:
 
 
 def compile_target(variable: Variable, scope: Scope) -> Setter:
-    """How a variable is set. Errors are reported to the scope."""
+    """Compile assignment to a variable. Errors go to ``scope.error``."""
     try:
         if variable.problem:
             raise Problem(variable.problem)
@@ -163,10 +171,18 @@ def compile_target(variable: Variable, scope: Scope) -> Setter:
 
 
 def variable_in(text: str, scope: Scope, at: int) -> Getter:
-    """How the value of a variable within a variable is got (``$param($var(i))``).
+    """Compile a variable inside another one, as in ``$param($var(i))``.
+
+    Args:
+        text: the inner variable.
+        scope: context of the compiler.
+        at: position of the outer variable.
+
+    Returns:
+        the getter of its value.
 
     Raises:
-        Problem: it is not written as a variable is, or is within too many others.
+        Problem: the text is no variable, or variables are nested deeper than `MAX_VARIABLE_DEPTH`.
     """
     if scope.variable_depth >= MAX_VARIABLE_DEPTH:
         raise Problem(f"variables stand within each other more than {MAX_VARIABLE_DEPTH} deep")
@@ -204,6 +220,7 @@ def _plain_or_bracketed(variable: Variable, scope: Scope) -> tuple[Getter, Kind]
 
 
 def _unknown(name: str, inner: str | None) -> str:
+    """The error for a variable that a filter route does not have."""
     if inner is None and name in BRACKETED:
         return f"${name} needs a name in brackets: ${name}(…)"
     if inner is not None and (name in PLAIN or name in message.FIELDS):
@@ -248,6 +265,7 @@ def _bracketed(variable: Variable, inner: str, scope: Scope) -> tuple[Getter, Ki
 
 
 def _strftime(written_format: str, now: float) -> Value:
+    """``$time(format)``: the time formatted by strftime; NULL from 127 characters on."""
     try:
         text = time.strftime(written_format, time.localtime(now))
     except (ValueError, OverflowError, UnicodeError):
@@ -256,7 +274,7 @@ def _strftime(written_format: str, now: float) -> Value:
 
 
 def _counted(inner: str, scope: Scope, variable: Variable) -> Getter:
-    """The number in brackets, written out or as a variable."""
+    """Compile the number in brackets, which is a literal or a variable."""
     if inner.startswith("$"):
         return variable_in(inner, scope, variable.at)
     if not re.fullmatch("[0-9]{1,9}", inner):
@@ -266,6 +284,8 @@ def _counted(inner: str, scope: Scope, variable: Variable) -> Getter:
 
 
 def _param(index: Getter) -> Getter:
+    """``$param(index)``: an argument of the running route, from 1."""
+
     def get(run: Run) -> Value:
         number, arguments = number_of(index(run)), run.arguments
         if number is None:
@@ -273,9 +293,9 @@ def _param(index: Getter) -> Getter:
         if arguments is None or not 1 <= number <= len(arguments[0]):
             return None
         if arguments[1] is not None:
-            # What a caller was given may stand for what its caller was given, several times over.
+            # An argument may refer to an argument of the caller, which may refer to another one.
             run.spend(1)
-        # It stands for what the caller wrote, and is evaluated where that was written.
+        # An argument is evaluated in the context of the caller.
         try:
             run.arguments = arguments[1]
             return arguments[0][number - 1](run)
@@ -286,6 +306,8 @@ def _param(index: Getter) -> Getter:
 
 
 def _returned(index: Getter) -> Getter:
+    """``$return(index)``: a value returned by the last route, from 0."""
+
     def get(run: Run) -> Value:
         number = number_of(index(run))
         return None if number is None or number >= len(run.values) else run.values[number]
@@ -294,6 +316,7 @@ def _returned(index: Getter) -> Getter:
 
 
 def _here(variable: Variable, scope: Scope) -> tuple[Getter, Kind]:
+    """``$route``, ``$route.name``, ``$cfg_line``, ``$cfg_file``."""
     filename, line, _ = scope.place(variable.at)
     name = scope.route
     match variable.name:
@@ -307,6 +330,7 @@ def _here(variable: Variable, scope: Scope) -> tuple[Getter, Kind]:
 
 
 def _transformed(get: Getter, node: Any, scope: Scope) -> Getter:
+    """A getter that applies a transformation to the value of another getter."""
     form, change = transformations.find(node)
     optional = "?" in form
     letters = form.replace("?", "")
@@ -322,7 +346,7 @@ def _transformed(get: Getter, node: Any, scope: Scope) -> Getter:
 
     constants = tuple(argument for argument in arguments if not callable(argument))
     getters = None if len(constants) == len(arguments) else tuple(map(_getter, arguments))
-    # What is written in the script may be long too.
+    # Constant arguments may be long too.
     size = sum(len(each) for each in constants if isinstance(each, str))
     size = size if size > SHORT_TEXT else 0
     takes_empty = node.kind.lower() == "s"
@@ -357,7 +381,21 @@ def _getter(argument: Value | Getter) -> Getter:
 
 
 def _argument(letter: str, text: str, shown: str, scope: Scope, at: int) -> Value | Getter:
-    """A value, or how it is got."""
+    """Compile an argument of a transformation.
+
+    Args:
+        letter: its type, as in `transformations.CHANGES`.
+        text: the argument as written.
+        shown: the transformation, for messages.
+        scope: context of the compiler.
+        at: position of the transformation.
+
+    Returns:
+        a constant, or a getter.
+
+    Raises:
+        Problem: the argument has the wrong type.
+    """
     if letter == "c":
         if not text:
             raise Problem(f"{shown} needs the character that separates")
@@ -380,6 +418,8 @@ def _argument(letter: str, text: str, shown: str, scope: Scope, at: int) -> Valu
 
 
 def _var_setter(key: str) -> Setter:
+    """Assignment to ``$var(name)`` or to a variable of the SIP message."""
+
     def put(run: Run, value: Value, operator: str) -> bool:
         if isinstance(value, str):
             value = str(value)

@@ -1,4 +1,4 @@
-"""From a filter-route script to its tree.
+"""Parsing of filter-route scripts to syntax trees.
 
-It may import nothing of the other two packages of the language.
+This package imports no other module of the language, except its limits.
 """

@@ -1,4 +1,4 @@
-"""From lark's matches to syntax trees: a method a rule of grammar.lark, which describes them."""
+"""Builds syntax trees from the matches of lark: one method for each rule of grammar.lark."""
 
 # ruff: noqa: D102
 
@@ -23,14 +23,14 @@ def _body(statements: tuple[Any, ...]) -> Body:
 
 
 class _Branches:
-    """An ``if`` under way: the parser finds the last ``else if`` first.
+    """An incomplete ``if``. The parser finds the last ``else if`` first.
 
-    Were it a node already, each ``else if`` before it would copy its branches.
+    With complete nodes, each earlier ``else if`` would copy the branches of the later ones.
     """
 
     def __init__(self, condition: Condition, body: Body, otherwise: Body | None, at: int) -> None:
         self.branches = [(condition, body)]
-        """The last first."""
+        """Conditions and bodies, the last one first."""
         self.otherwise = otherwise
         self.at = at
 
@@ -49,7 +49,7 @@ def _whole_body(body: tuple[Any, ...]) -> Body:
 
 @v_args(inline=True)
 class Builder(Transformer[Token, Any]):
-    """Makes the tree of a route."""
+    """Builds the tree of a route."""
 
     def route(self, word: Token, name: Token, *body: Statement | None) -> nodes.Route:
         return nodes.Route(route_name(name), _body(body), at=_at(name))
@@ -59,7 +59,7 @@ class Builder(Transformer[Token, Any]):
 
     def body(self, *statements: Any) -> tuple[Any, ...]:
         found = tuple(statement for statement in statements if statement is not None)
-        # What is alone may be the `if` of an `else if`.
+        # A single statement may be the `if` of an `else if`.
         return found if len(found) == 1 else _whole_body(found)
 
     def break_(self, word: Token) -> nodes.Break:
@@ -206,7 +206,7 @@ def _calculation(first: Value, links: tuple[Any, ...], flat: bool) -> nodes.Arit
 
 
 def route_name(word: Token) -> str:
-    """The name of a route, as written between its brackets."""
+    """The name of a route from the token between its brackets."""
     match word.type:
         case "STRING":
             return unquote(word)

@@ -1,8 +1,8 @@
-"""From text to tokens, as the scanner of OpenSIPS (``cfg.lex``) cuts them.
+"""Splits text into tokens as the scanner of OpenSIPS does (``cfg.lex``).
 
-Three of its habits need a scanner of our own: comments nest, a variable runs on to the next
-operator, bracket or blank (``$sp]`` is one token, its ``]`` lost), and a character that begins
-nothing is passed over in silence.
+Three properties need a scanner of our own. Comments nest. A variable extends to the next operator,
+bracket or blank: ``$sp]`` is one token, and its ``]`` is lost. A character that starts no token is
+silently ignored.
 """
 
 import re
@@ -13,10 +13,10 @@ from sipws.tracing.filter.bounds import MAX_TOKENS
 
 
 class Token(NamedTuple):
-    """A word of the language."""
+    """A token of the language."""
 
     kind: str
-    """A terminal of the grammar."""
+    """Terminal of the grammar."""
     text: str
     at: int
     """Its position."""
@@ -53,7 +53,7 @@ KEYWORDS: Final = {
         return route switch while xdbg xlog
         """.split()  # noqa: SIM905 - words read better without quotes
 }
-"""Lower case only, as in OpenSIPS; the value is the terminal."""
+"""Terminals of the keywords. As in OpenSIPS, keywords are lower case only."""
 
 _WORDS: Final = KEYWORDS | dict.fromkeys(("&&", "and"), "AND") | dict.fromkeys(("||", "or"), "OR")
 
@@ -63,7 +63,7 @@ CONSTANTS: Final = {
     **dict.fromkeys(("inet", "INET"), 2),
     **dict.fromkeys(("inet6", "INET6"), 10),
 }
-"""Words that are numbers: truth values, and the system's numbers of the address families."""
+"""Words with a numeric value: truth values, and the address families of the system."""
 
 SIGNS: Final = {
     "&&": "AND", "||": "OR", "!": "NOT",
@@ -75,24 +75,28 @@ SIGNS: Final = {
     ":": "_COLON", ";": "_SEMICOLON", ",": "_COMMA", ".": "DOT",
     "(": "_LPAR", ")": "_RPAR", "{": "_LBRACE", "}": "_RBRACE", "[": "_LSQB", "]": "_RSQB",
 }  # fmt: skip
-"""The terminals of the signs; the other assignments (``+=`` …) are ``CHANGE``."""
+"""Terminals of the operators. The other assignments (``+=`` …) are ``CHANGE``."""
 
 _SAME: Final = re.compile(r"(.)\1*+", re.DOTALL)
 _EDGE: Final = re.compile(r"/\*|\*/")
 _BRACKET: Final = re.compile(r"[()]")
 
 Report = Callable[[int, str], None]
-"""Takes a position and what is wrong there."""
+"""Called with the position and the text of an error or a warning."""
 
 
 def tokenize(text: str, start: int, error: Report, ignored: Report) -> list[Token]:
-    """Cut a text into tokens.
+    """Split a text into tokens.
 
     Args:
-        text: a file.
-        start: the position of its first character.
-        error: called for what is never closed; the rest of the text is lost then.
-        ignored: called for characters that OpenSIPS passes over.
+        text: the text of a file.
+        start: position of its first character.
+        error: called for a comment, string or variable that is never closed. The rest of the text
+            gives no tokens.
+        ignored: called for characters that OpenSIPS ignores.
+
+    Returns:
+        the tokens in order.
     """
     tokens: list[Token] = []
     add, match, offset, size = tokens.append, _TOKEN.match, 0, len(text)
@@ -166,11 +170,11 @@ _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", '"': '"', "\\": "
 
 
 def unquote(word: str) -> str:
-    r"""The text that a quoted string stands for.
+    r"""The value of a quoted string.
 
-    Between ``"`` these are resolved: ``\n \r \t \a \" \\ \xHH \OOO`` and a backslash at the end of
-    a line; any other backslash stays, so that ``"\."`` is a pattern for a dot. Between ``'``
-    nothing is.
+    In ``"`` these escapes are resolved: ``\n \r \t \a \" \\ \xHH \OOO`` and a backslash at the end
+    of a line. Any other backslash is kept, so that ``"\."`` is a pattern for a dot. In ``'`` no
+    escape is resolved.
     """
     if word[0] == "'":
         return word[1:-1]
@@ -183,7 +187,7 @@ def unquote(word: str) -> str:
             return chr(int(escape, 8) & 0xFF)
         return _ESCAPES[escape]
 
-    # A string of OpenSIPS ends at a NUL, however that got into it.
+    # A string of OpenSIPS ends at the first NUL.
     return _ESCAPE.sub(resolve, word[1:-1]).split("\0", 1)[0]
 
 
@@ -191,8 +195,8 @@ _BEGINS_ESCAPE: Final = re.compile(r'\\(?=[nrat"\\x0-7\n\r\t\a]|\Z)')
 
 
 def quote(text: str) -> str:
-    """A quoted string that stands for a text: the opposite of `unquote`."""
-    # A backslash that begins no escape stands for itself, and is easier to read so.
+    """Quote a text; the inverse of `unquote`."""
+    # A backslash that starts no escape is kept, which is easier to read.
     text = _BEGINS_ESCAPE.sub(r"\\\\", text).replace('"', '\\"')
     for letter, char in (("n", "\n"), ("r", "\r"), ("t", "\t"), ("a", "\a")):
         text = text.replace(char, f"\\{letter}")
@@ -200,14 +204,14 @@ def quote(text: str) -> str:
 
 
 def number(word: str) -> int:
-    """The value of a number as written, in the 32 bits that OpenSIPS has for it."""
+    """The value of a number token, cut to 32 bits as in OpenSIPS."""
     if word in CONSTANTS:
         return CONSTANTS[word]
     base = 16 if word[:2] == "0x" else 8 if word[0] == "0" and len(word) > 1 else 10
-    # The C library stops at the largest long; only then is it cut to an int.
+    # strtol() saturates at the largest long; the result is then cut to an int.
     return wrap(min(int(word[:4300], base), 0x7FFFFFFFFFFFFFFF))
 
 
 def wrap(value: int) -> int:
-    """An integer cut to 32 bits with a sign, as C does."""
+    """Wrap an integer to 32 bits with a sign, as C does."""
     return ((value + 0x80000000) & 0xFFFFFFFF) - 0x80000000

@@ -1,6 +1,6 @@
-"""The syntax tree: what a script says, before it means anything.
+"""The nodes of the syntax tree.
 
-Two nodes are equal when they say the same, wherever they stand.
+Two nodes are equal if they have the same content; their positions do not matter.
 """
 
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What all nodes have."""
+    """Base class of all nodes."""
 
     at: int = field(compare=False, repr=False, kw_only=True, default=0)
-    """Its position (`Source.place`)."""
+    """Position in the source (`Source.place`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Variable(Node):
     index: str | None = None
     transformations: tuple[Transformation, ...] = ()
     junk: str = field(default="", compare=False)
-    """What OpenSIPS loses: characters that were run into the variable (``$sp]``)."""
+    """Characters directly after the variable, which OpenSIPS ignores (``$sp]``)."""
     problem: str = field(default="", compare=False)
-    """Why it is no variable at all; "": it is one."""
+    """Why the text is no variable; empty if it is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text(Node):
-    """A quoted string, its escapes resolved."""
+    """A quoted string with its escapes resolved."""
 
     value: str
 
@@ -82,7 +82,7 @@ class Comparison(Node):
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic(Node):
-    """``first operator operand …``, from left to right, all of one rank."""
+    """``first operator operand …``: operators of one precedence, from left to right."""
 
     first: "Value"
     rest: tuple[tuple[str, "Value"], ...]
@@ -125,7 +125,7 @@ class Group(Node):
 
 @dataclass(frozen=True, slots=True)
 class Chain(Node):
-    """``first && condition || …``: equal rank, from left to right."""
+    """``first && condition || …``: equal precedence, from left to right."""
 
     first: "Condition"
     rest: tuple[tuple[str, "Condition"], ...]
@@ -134,29 +134,29 @@ class Chain(Node):
 
 @dataclass(frozen=True, slots=True)
 class Done(Node):
-    """Statements as a condition: they run, and what the last one returns decides."""
+    """Statements as a condition. The return code of the last one decides."""
 
     body: "Body"
 
 
 @dataclass(frozen=True, slots=True)
 class Drop(Node):
-    """``drop``: not traced, and the end of the script."""
+    """``drop``: ends the script; the connection is not traced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exit(Node):
-    """``exit``: the end of the script."""
+    """``exit``: ends the script; the connection is traced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Break(Node):
-    """``break``: the end of a loop or a ``switch``."""
+    """``break``: ends a loop or a ``switch``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Return(Node):
-    """``return(code, values…)``: the end of a route."""
+    """``return(code, values…)``: ends a route."""
 
     code: Variable | Number | None
     values: tuple[Argument, ...] = ()
@@ -189,7 +189,7 @@ class Call(Node):
 
 @dataclass(frozen=True, slots=True)
 class Log(Node):
-    """``xlog``, ``xdbg``, ``log`` or ``error``: something is written."""
+    """``xlog``, ``xdbg``, ``log`` or ``error``: writes a log message."""
 
     function: str
     level: Text | Number | None
@@ -198,7 +198,7 @@ class Log(Node):
 
 @dataclass(frozen=True, slots=True)
 class Assert(Node):
-    """``assert(condition, "text")``: nothing, unless OpenSIPS is told to mind."""
+    """``assert(condition, "text")``: no effect, as in OpenSIPS without ``enable_asserts``."""
 
     condition: "Condition"
     text: Text
@@ -248,7 +248,7 @@ class Switch(Node):
 
 @dataclass(frozen=True, slots=True)
 class Route(Node):
-    """``route[name] { body }``; the one without a name is called ``0``."""
+    """``route[name] { body }``. A route without a name has the name ``0``."""
 
     name: str
     body: "Body"

@@ -1,7 +1,8 @@
-"""From the tokens of a route to its syntax tree, with an error for each statement that is wrong.
+"""Parses the tokens of a route to its syntax tree and reports each wrong statement.
 
-The only importer of lark (with `builder`). A statement that does not parse is reported and taken
-out, and the rest is parsed again: so one run finds many errors.
+The grammar is in grammar.lark, next to this file. Only this module and `builder` import lark. A
+statement that does not parse is reported and removed, and the rest is parsed again. One run
+therefore finds many errors.
 """
 
 from collections.abc import Sequence
@@ -42,10 +43,10 @@ _EXPECTED: Final = {
     "_RSQB": "']'",
     "_SEMICOLON": "';'",
 }
-"""How terminals are called in messages; those that are not here go without saying."""
+"""Names of terminals in messages. Terminals without a name are not listed."""
 
 _STATEMENT: Final = frozenset({"IF", "WHILE", "_SEMICOLON"})
-"""Where all of these are expected, a statement is."""
+"""A statement is expected where all of these are."""
 
 _VALUE: Final = frozenset({"NUMBER", "VARIABLE", "STRING"})
 
@@ -60,7 +61,7 @@ _OLD: Final = {
     "af": "$socket_in(af)",
     "method": "$rm",
 }
-"""Words of scripts for OpenSIPS 1, and what they are called now."""
+"""Words of scripts for OpenSIPS 1, with their replacement."""
 
 _FOREIGN: Final = {
     "then": "there is no 'then': the statement follows the condition",
@@ -70,11 +71,11 @@ _FOREIGN: Final = {
     "foreach": "write 'for ($var(x) in $(avp(list)[*]))'",
     "function": "write 'route[NAME] { … }'",
 }
-"""Words of other languages."""
+"""Keywords of other languages, with a remedy."""
 
 
 class _NoLexer(Lexer):
-    """lark wants one; tokens are fed by hand."""
+    """A lexer that lark requires but never calls, because `_attempt` feeds the tokens."""
 
     def __init__(self, conf: Any) -> None: ...
 
@@ -95,14 +96,14 @@ def _grammar() -> lark.Lark:
 
 
 def parse_route(tokens: Sequence[Token], error: Report) -> nodes.Route | None:
-    """Read the tokens of one route, from ``route`` to its last bracket.
+    """Parse the tokens of one route, from ``route`` to its closing bracket.
 
     Args:
-        tokens: what the scanner cut.
-        error: called for each error.
+        tokens: tokens from `lexer.tokenize`.
+        error: called with position and text of each error.
 
     Returns:
-        its tree; None when there were errors.
+        the tree; None if there were errors.
     """
     if (deep := _too_deep(tokens)) is not None:
         error(deep.at, f"this is nested deeper than {MAX_NESTING} brackets; simplify it")
@@ -128,12 +129,12 @@ def parse_route(tokens: Sequence[Token], error: Report) -> nodes.Route | None:
 
 class _Mistake(NamedTuple):
     place: int
-    """Of the token that does not belong there; the number of tokens: there is one too few."""
+    """Index of the unexpected token; the number of tokens if the route is incomplete."""
     allowed: frozenset[str]
-    """The terminals that would have done."""
+    """The terminals that are valid there."""
 
     def is_echo_of(self, tokens: list[Token]) -> bool:
-        """Whether it is our own repair that does not fit."""
+        """Whether the error is a consequence of an earlier repair."""
         return self.place < len(tokens) and not tokens[self.place].text
 
 
@@ -153,7 +154,7 @@ def _attempt(tokens: list[Token]) -> nodes.Route | _Mistake:
 
 
 def _too_deep(tokens: Sequence[Token]) -> Token | None:
-    """Where brackets, signs and statements without brackets are nested too deep."""
+    """The first token that is nested too deep; None if there is none."""
     runs, before = [0], ""
     total = 0
     for token in tokens:
@@ -176,7 +177,7 @@ def _too_deep(tokens: Sequence[Token]) -> Token | None:
 
 
 def _repair(mistake: _Mistake, tokens: list[Token]) -> bool:
-    """Take the wrong statement out, or put a missing ``;`` in; False: that cannot be done."""
+    """Remove the wrong statement or insert a missing ``;``; returns False if neither works."""
     index = mistake.place
     body = next((i for i, token in enumerate(tokens) if token.kind == "_LBRACE"), len(tokens))
     if index >= len(tokens) or index <= body:
@@ -208,7 +209,7 @@ def _end_of_statement(tokens: list[Token], start: int, at_least: int) -> int:
 
 
 def _say(mistake: _Mistake, tokens: list[Token]) -> tuple[int, str]:
-    """Where a mistake is, and what to say of it."""
+    """Position and text of the error for a mistake."""
     index, allowed = mistake
     before = tokens[index - 1] if index else Token("", "", 0)
     if index >= len(tokens):
@@ -233,7 +234,7 @@ def _say(mistake: _Mistake, tokens: list[Token]) -> tuple[int, str]:
 
 
 def _foreign(tokens: list[Token], index: int) -> tuple[int, str] | None:
-    """A keyword in capitals, or of another language, within the wrong statement."""
+    """The error for a keyword in upper case or of another language; None if there is none."""
     for token in reversed(tokens[: index + 1]):
         if token.kind in ("_SEMICOLON", "_LBRACE", "_RBRACE") and token is not tokens[index]:
             return None
@@ -245,7 +246,14 @@ def _foreign(tokens: list[Token], index: int) -> tuple[int, str] | None:
 
 
 def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) -> str | None:
-    """A word on what people who know other languages write."""
+    """The error text for syntax of other languages; None if it is none.
+
+    Args:
+        token: the unexpected token.
+        before: the token before it.
+        after: the token after it.
+        allowed: the terminals that are valid there.
+    """
     kind, word = token.kind, token.text
     if word == "/" == after.text and after.at == token.at + 1:
         return "'//' begins no comment here; use '#' or '/* … */'"

@@ -1,4 +1,4 @@
-"""From a syntax tree back to text: what is printed parses to the same tree."""
+"""Prints syntax trees as script. The script parses to the same tree."""
 
 from typing import Final
 
@@ -10,19 +10,19 @@ _INDENT: Final = "    "
 
 
 def print_route(route: nodes.Route) -> str:
-    """A route, a statement a line."""
+    """Print a route, one statement per line."""
     name = quote(route.name)
     return f"route[{name}] {{\n{print_body(route.body, 1)}}}\n"
 
 
 def print_body(body: nodes.Body, depth: int) -> str:
-    """Statements, each on lines of its own; ``;`` stands where there is none."""
+    """Print statements, each on its own lines; an empty body is ``;``."""
     lines = [print_statement(statement, depth) for statement in body] or [";"]
     return "".join(f"{_INDENT * depth}{line}\n" for line in lines)
 
 
 def print_statement(node: nodes.Statement, depth: int = 0) -> str:
-    """A statement; its first line is not indented."""
+    """Print a statement; its first line is not indented."""
     match node:
         case nodes.If(branches, otherwise):
             parts = [
@@ -47,7 +47,7 @@ def print_statement(node: nodes.Statement, depth: int = 0) -> str:
 
 
 def print_condition(node: nodes.Condition) -> str:
-    """A condition, without brackets around it."""
+    """Print a condition without brackets around it."""
     match node:
         case nodes.Chain(first, rest):
             links = "".join(f" {link} {print_condition(condition)}" for link, condition in rest)
@@ -66,7 +66,7 @@ def print_condition(node: nodes.Condition) -> str:
 
 
 def print_value(node: nodes.Value) -> str:
-    """A calculation."""
+    """Print a calculation."""
     match node:
         case nodes.Arithmetic(first, rest):
             return _unit(first) + "".join(f" {sign} {_unit(value)}" for sign, value in rest)

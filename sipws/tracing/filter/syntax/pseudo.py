@@ -1,7 +1,7 @@
-"""How a pseudo-variable is written: ``$name``, ``$name(inner)``, ``$(name(inner)[index]{s.len})``.
+"""Parses pseudo-variables: ``$name``, ``$name(inner)``, ``$(name(inner)[index]{s.len})``.
 
-As OpenSIPS reads it (``pv_parse_spec``, ``parse_transformation``). What a name means is in
-`variables`, what a transformation does in `transformations`.
+The syntax is that of OpenSIPS (``pv_parse_spec``, ``parse_transformation``). `variables` has the
+meaning of the names, `transformations` that of the transformations.
 """
 
 import re
@@ -13,27 +13,41 @@ _NAME: Final = re.compile(r"[0-9A-Za-z_.]*")
 
 
 class Problem(Exception):  # noqa: N818 - never leaves the package: it becomes a diagnostic
-    """Something in a variable or a string is wrong; the text says what."""
+    """A variable or a string has an error; the message has the reason."""
 
 
 def parse_variable(word: str, at: int = 0) -> Variable:
-    """Read a variable as the scanner cut it.
+    """Parse a variable token.
+
+    Args:
+        word: the token.
+        at: its position.
+
+    Returns:
+        the variable.
 
     Raises:
-        Problem: it is not written as a variable is.
+        Problem: the token is no variable.
     """
     variable, end = _variable(word, 0, at)
-    # What follows is lost in OpenSIPS, and nobody notices.
+    # OpenSIPS silently ignores the characters that follow.
     return Variable(
         variable.name, variable.inner, variable.index, variable.transformations, word[end:], at=at
     )
 
 
 def parse_format(text: str, at: int = 0) -> tuple[str | Variable, ...]:
-    """Read a text with variables in it, as ``xlog`` takes it.
+    """Parse a format string with variables, as ``xlog`` takes it.
+
+    Args:
+        text: the format string.
+        at: its position.
+
+    Returns:
+        its literal parts and its variables, in order.
 
     Raises:
-        Problem: a variable in it is not written as a variable is.
+        Problem: a variable in it is invalid.
     """
     parts: list[str | Variable] = []
     offset = 0
@@ -48,7 +62,7 @@ def parse_format(text: str, at: int = 0) -> tuple[str | Variable, ...]:
 
 
 def print_variable(variable: Variable) -> str:
-    """A variable as it is written."""
+    """Print a variable as script."""
     inner = "" if variable.inner is None else f"({variable.inner})"
     if variable.index is None and not variable.transformations:
         return f"${variable.name}{inner}"
@@ -117,14 +131,14 @@ def _transformation(inside: str, at: int) -> Transformation:
     kind, dot, rest = inside.partition(".")
     if not dot or not kind:
         raise Problem(f"{{{inside}}} is no transformation: it is written {{kind.name,…}}")
-    # `select` takes the character behind its second comma as it stands, were that a comma too.
+    # `select` takes the character after its second comma literally, even a comma.
     selects = rest.lstrip().lower().startswith("select")
     name, *arguments = rest.split(",", 2) if selects else _split(rest)
     return Transformation(kind.strip(), name.strip(), tuple(arguments), at=at)
 
 
 def _split(text: str) -> list[str]:
-    """Split at commas, but not within brackets of any kind or after a backslash."""
+    """Split at commas outside of brackets that do not follow a backslash."""
     parts, depth, start = [], 0, 0
     for index, char in enumerate(text):
         if char in "({[":

@@ -1,4 +1,4 @@
-"""The text of a script, and how a place in it is shown. Pure."""
+"""The source text of a script, with positions and excerpts for messages. Pure."""
 
 import difflib
 import itertools
@@ -15,31 +15,36 @@ _SPAN: Final = re.compile(
       | "(?:[^"\\\n]|\\.)*" | '[^'\n]*' | [=!<>:+*/%&|^-]=|=~|!~|&&|\|\||[^\w\s]""",
     re.VERBOSE,
 )
-"""What the carets are drawn under: a variable, a word, a string, or one character."""
+"""The text that carets underline: a variable, a word, a string, or one character."""
 
 _FUNCTION: Final = re.compile(r"\w+(?=\()")
 
 _EXCERPT: Final = 200
-"""Characters of a line that an excerpt shows; a longer line is cut around the place."""
+"""Maximum number of characters of an excerpt. A longer line is cut around the position."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What terminals obey instead of showing it."""
+"""Control characters, which a terminal executes."""
 
 _PROBLEM: Final = 1_000
-"""Characters of what is said of a place; a word of the script in it may have a million."""
+"""Maximum number of characters of an error text, which may quote a long word of the script."""
 
 
 class _File(NamedTuple):
     name: str
     text: str
     lines: list[int]
-    """Where each line starts."""
+    """Offset of each line."""
 
 
 class Source:
-    """One or more files, as one range of positions.
+    """The text of one file or more, with one range of positions for all of them.
 
-    A position is a number that says file, line and column; the syntax tree carries nothing else.
+    A position is an integer that identifies file, line and column. Nodes of the syntax tree have
+    only this integer.
+
+    Args:
+        text: text of the first file.
+        filename: its name.
     """
 
     def __init__(self, text: str, filename: str) -> None:
@@ -48,7 +53,7 @@ class Source:
         self.add(text, filename)
 
     def add(self, text: str, filename: str) -> int:
-        """Take in a file.
+        """Add a file.
 
         Returns:
             the position of its first character.
@@ -60,7 +65,7 @@ class Source:
         return start
 
     def place(self, position: int) -> tuple[str, int, int]:
-        """The file, line and column of a position; lines and columns from 1."""
+        """File, line and column of a position. Lines and columns count from 1."""
         index = bisect_right(self._starts, position) - 1
         name, text, lines = self._files[index]
         offset = min(position - self._starts[index], len(text))
@@ -68,7 +73,7 @@ class Source:
         return name, line + 1, offset - lines[line] + 1
 
     def line(self, position: int) -> str:
-        """The line that a position is in, without its end."""
+        """The line at a position, without its line end."""
         index = bisect_right(self._starts, position) - 1
         _, text, lines = self._files[index]
         offset = min(position - self._starts[index], len(text))
@@ -82,22 +87,28 @@ class Source:
         problem: str,
         severity: Literal["error", "warning"] = "error",
     ) -> Diagnostic:
-        """A diagnostic with its excerpt: the line, and carets under what stands at the position."""
+        """Make a diagnostic with an excerpt: the line, and carets under the text at the position.
+
+        Args:
+            position: position of the problem.
+            problem: the text of the message, cut to 1000 characters.
+            severity: ``error`` or ``warning``.
+        """
         name, line, column = self.place(position)
         if len(problem) > _PROBLEM:
             problem = f"{problem[: _PROBLEM // 2]} … {problem[-_PROBLEM // 2 :]}"
         text, at = _cut(self.line(position), column - 1)
         text = _CONTROL.sub("\ufffd", text)
-        # Tabs stay tabs, so that the carets stand under their characters in any terminal.
+        # Tabs are kept, so that the carets are under their characters in any terminal.
         indent = "".join(c if c == "\t" else " " for c in text[:at].ljust(at))
-        # A call is marked by its name, a variable with all that belongs to it.
+        # Carets mark the name of a call, but a whole variable with its brackets.
         found = _FUNCTION.match(text, at) or _SPAN.match(text, at)
         carets = "^" * (len(found[0]) if found else 1)
         return Diagnostic(name, line, column, severity, problem, f"{text}\n{indent}{carets}")
 
 
 def _cut(line: str, at: int) -> tuple[str, int]:
-    """A line as an excerpt shows it, and where a place in it is then."""
+    """Cut a line to an excerpt; returns it and the offset of the position in it."""
     if len(line) <= _EXCERPT:
         return line, at
     start = max(0, min(at - _EXCERPT // 2, len(line) - _EXCERPT))
@@ -107,9 +118,15 @@ def _cut(line: str, at: int) -> tuple[str, int]:
 
 
 def nearest(name: str, known: Iterable[str], quote: str = "'") -> str:
-    """``; do you mean 'NAME'?`` for a misspelt name, or nothing where none is near.
+    """Suggest a name for a misspelt one.
 
-    Of very many names only the first are compared.
+    Args:
+        name: the misspelt name.
+        known: the valid names; the first `MAX_COMPARED` of them are compared.
+        quote: quotation mark around the suggestion.
+
+    Returns:
+        ``; do you mean 'NAME'?``, or an empty text if no name is similar.
     """
     names = list(itertools.islice(known, MAX_COMPARED))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)

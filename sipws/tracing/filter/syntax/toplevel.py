@@ -1,7 +1,7 @@
-"""What stands around the routes: the routes of a script are found among all that a cfg file holds.
+"""Finds the routes of a script among the other statements of an ``opensips.cfg``.
 
-Nothing of it is parsed but the routes' brackets, so that a file of thousands of lines costs only
-its scanning.
+Only the brackets of routes are parsed. A file of thousands of lines thus costs little more than its
+scanning.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from sipws.tracing.filter.syntax.lexer import Report, Token, number, tokenize, u
 from sipws.tracing.filter.syntax.source import Source, nearest
 
 MAX_INCLUDE_DEPTH: Final = 10
-"""Files within files; OpenSIPS' own bound."""
+"""Maximum depth of included files, as in OpenSIPS."""
 
 OTHER_ROUTES: Final = (
     "branch_route",
@@ -52,16 +52,16 @@ PARAMETERS: Final = frozenset(
     xlog_force_color xlog_level xlog_print_level
     """.split()  # noqa: SIM905 - words read better without quotes
 )
-"""What the core can be told, as far as we know: a file that tells it something is a cfg."""
+"""Known global parameters of the OpenSIPS core. A file that sets one is an ``opensips.cfg``."""
 
 Read = Callable[[str, str, bool], tuple[str, str] | None]
-"""Reads an included file: its name, the file that includes it, and whether it may be missing;
-gives its full name and text, or None."""
+"""Reads an included file. Takes its name, the including file, and whether it may be missing.
+Returns its full name and text, or None."""
 
 
 @dataclass(slots=True)
 class Item:
-    """A route as its tokens."""
+    """A route that is not parsed yet."""
 
     name: str
     at: int
@@ -70,32 +70,32 @@ class Item:
 
 @dataclass(slots=True)
 class Contents:
-    """What a file holds."""
+    """The contents of a file with its included files."""
 
     routes: list[Item] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
-    """Kinds of statements that say nothing to a filter route, and how many there are."""
+    """Number of ignored statements by kind."""
     filters: list[str] = field(default_factory=list)
-    """The ``trace_filter_route`` of each WebSocket module."""
+    """The ``trace_filter_route`` parameters of proto_ws and proto_wss."""
     parameters: list[tuple[str, str, str, int]] = field(default_factory=list)
     """Each ``modparam``: module, parameter, value, position."""
     sockets: list[int] = field(default_factory=list)
-    """Where each ``socket=`` or ``listen=`` stands."""
+    """Position of each ``socket=`` or ``listen=``."""
     unknown_lines: int = 0
     torn: int | None = None
-    """Where a comment, string or variable begins that is never closed: what follows is lost."""
+    """Position of a comment, string or variable that is never closed. The text after it is lost."""
     is_cfg: bool = False
-    """Whether it holds more than routes: then only the filter routes are ours to judge."""
+    """Whether there are statements other than routes. Then only filter routes are checked."""
 
 
 class Reader:
-    """Reads a script and what it includes.
+    """Reads a script with its included files.
 
     Args:
-        source: takes in the included files.
-        error: takes a position and what is wrong there.
-        warning: the same for what is allowed.
-        read: reads included files; None: they are passed over.
+        source: source text, to which included files are added.
+        error: called with position and text of each error.
+        warning: called with position and text of each warning.
+        read: reads included files; None ignores them.
     """
 
     def __init__(self, source: Source, error: Report, warning: Report, read: Read | None) -> None:
@@ -104,13 +104,24 @@ class Reader:
         self._warning = warning
         self._read = read
         self._characters = 0
-        """Of all files so far."""
+        """Number of characters of all files so far."""
         self._doubts: dict[int, tuple[Token, Callable[[str], str]]] = {}
-        """By the number of routes before: the first that seems to be wrong, and how to say it."""
+        """First suspicious token and its error text, by the number of routes before it."""
         self.contents = Contents()
 
     def run(self, text: str, filename: str) -> Contents:
-        """Find the routes of a file that is the source's first."""
+        """Find the routes of the first file of the source.
+
+        Args:
+            text: the text of the file.
+            filename: its name.
+
+        Returns:
+            the contents with all routes.
+
+        Raises:
+            Enough: there are too many errors.
+        """
         self._characters = len(text)
         if self._characters > MAX_SCRIPT:
             self._error(0, f"the script has more than {MAX_SCRIPT} characters; shorten it")
@@ -123,8 +134,8 @@ class Reader:
             return self.contents
         self._cut(tokens)
         if not self.contents.is_cfg:
-            # In a cfg it may be something of a version that we do not know. In a script the first
-            # thing between two routes that is none is wrong, and what follows its echo.
+            # An unknown statement in a cfg may belong to another version of OpenSIPS. In a script,
+            # the first one between two routes is an error, and the next ones are consequences.
             for at, problem in self._first_doubts():
                 self._error(at, problem)
         return self.contents
@@ -189,7 +200,7 @@ class Reader:
                 index = self._end_of_line(tokens, index)
 
     def _other(self, tokens: list[Token], index: int, following: str) -> int:
-        """Pass over what is no route; gives where it ends."""
+        """Skip a statement that is no route; returns the index after it."""
         token = tokens[index]
         word = token.text
         if word in OTHER_ROUTES and following in ("_LSQB", "_LBRACE"):
@@ -259,7 +270,7 @@ def _name(tokens: list[Token], index: int) -> str:
 
 
 def _end_of_route(tokens: list[Token], index: int) -> int:
-    """Where a route ends; one that is never closed ends where the next begins."""
+    """The index after a route. A route that is never closed ends where the next one begins."""
     depth = 0
     for end in range(index + 1, len(tokens)):
         kind = tokens[end].kind
@@ -275,7 +286,7 @@ def _end_of_route(tokens: list[Token], index: int) -> int:
 
 
 def _begins_route(tokens: list[Token], index: int) -> bool:
-    """Whether a route begins here: inside of one, ``route`` is followed by another bracket."""
+    """Whether a route begins here. A call of a route has ``(`` after ``route``."""
     token = tokens[index]
     if token.kind != "ROUTE" and token.text not in OTHER_ROUTES:
         return False

@@ -8,7 +8,7 @@ from sipws.tracing.filter.syntax.nodes import Node
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """A node and all within it, in the order of the script."""
+    """Yield a node and all of its descendants in the order of the script."""
     left: list[Any] = [node]
     while left:
         item = left.pop()
@@ -20,7 +20,7 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def deeper_than(most: int, node: Node) -> Node | None:
-    """The first node that is within more than so many others; None: there is none."""
+    """Find the first node with more than ``most`` ancestors; None if there is none."""
     left: list[tuple[Any, int]] = [(node, 0)]
     while left:
         item, depth = left.pop()
@@ -37,7 +37,7 @@ _PARTS: dict[type[Node], tuple[str, ...]] = {}
 
 
 def _parts(node: Node) -> tuple[str, ...]:
-    """The names of a node's fields, the last first."""
+    """The names of a node's fields in reverse order."""
     kind = type(node)
     if kind not in _PARTS:
         _PARTS[kind] = tuple(field.name for field in reversed(fields(kind)))
