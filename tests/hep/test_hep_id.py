@@ -47,7 +47,7 @@ def test_a_hep_id_is_read(text: str, hep_id: HepId) -> None:
         ("10.0.0.2;version=2;transport=tcp", "version 2 needs transport=udp, not tcp"),
     ],
 )
-def test_a_wrong_hep_id_is_refused_with_what_is_wrong(text: str, problem: str) -> None:
+def test_a_wrong_hep_id_raises_with_the_problem(text: str, problem: str) -> None:
     with pytest.raises(HepIdError) as refused:
         HepId.parse(text)
     assert problem in str(refused.value)

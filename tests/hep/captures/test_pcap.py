@@ -89,7 +89,7 @@ def test_hep_over_udp_is_decoded(tmp_path, packet, port: int, version: int) -> N
         assert list(file.raw_hep()) == [pcap.RawHep(1, "udp", data)]
 
 
-def test_what_should_be_hep_and_is_not_is_counted_and_shown_raw(tmp_path: Path) -> None:
+def test_invalid_hep_is_counted_and_available_raw(tmp_path: Path) -> None:
     frames = [udp(OPTIONS, 9060), udp(b"\1nothing", 9060), udp(b"\1nothing"), udp(b"HEP3\0\1")]
     path = capture(tmp_path / "x.pcap", frames)
     with Capture(path) as file:
@@ -109,7 +109,7 @@ def test_sip_over_tcp_is_cut_by_its_content_length(tmp_path: Path, size: int) ->
 
 
 @pytest.mark.parametrize("port", [9060, 5080])
-def test_hep_over_tcp_comes_out_whole_whatever_the_order(tmp_path, packet, port: int) -> None:
+def test_hep_over_tcp_is_reassembled_in_any_order(tmp_path, packet, port: int) -> None:
     data = hep.encode(packet)
     frames = tcp(data * 5, 50, port)
     opening = ETHERNET / ip() / TCP(sport=50123, dport=port, seq=0, flags="S")
@@ -131,7 +131,7 @@ def test_the_two_directions_of_a_connection_are_two_streams(tmp_path: Path) -> N
     ]
 
 
-def test_a_lost_segment_costs_its_message_only(tmp_path: Path) -> None:
+def test_a_lost_segment_loses_its_message_only(tmp_path: Path) -> None:
     frames = tcp(OPTIONS + MESSAGE + OPTIONS * 2, len(OPTIONS))
     del frames[2]
     with Capture(capture(tmp_path / "x.pcap", frames)) as file:
@@ -140,13 +140,13 @@ def test_a_lost_segment_costs_its_message_only(tmp_path: Path) -> None:
         assert file.counters["gaps"] == 1
 
 
-def test_a_reset_connection_starts_anew(tmp_path: Path) -> None:
+def test_a_reset_connection_restarts_the_stream(tmp_path: Path) -> None:
     reset = ETHERNET / ip() / TCP(sport=50123, dport=5060, seq=20, flags="R")
     frames = [*tcp(OPTIONS[:20]), reset, *tcp(OPTIONS, start=77_000)]
     assert [each.data for each in messages(capture(tmp_path / "x.pcap", frames))] == [OPTIONS]
 
 
-def test_the_connection_silent_for_longest_is_given_up(tmp_path, monkeypatch) -> None:
+def test_the_stream_idle_for_longest_is_ended(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(pcap, "MOST_STREAMS", 2)
     halves = [tcp(OPTIONS, 40, port) for port in (1, 2, 3)]
     frames = [each[0] for each in halves] + [halves[at][1] for at in (1, 2, 0)]
@@ -154,7 +154,7 @@ def test_the_connection_silent_for_longest_is_given_up(tmp_path, monkeypatch) ->
     assert [each.dst_port for each in found] == [2, 3]
 
 
-def test_ip_fragments_are_put_together(tmp_path: Path) -> None:
+def test_ip_fragments_are_reassembled(tmp_path: Path) -> None:
     whole = ip(id=5) / UDP(sport=1, dport=5060) / Raw(MESSAGE)
     parts = [ETHERNET / part for part in fragment(whole, fragsize=1200)]
     path = capture(tmp_path / "x.pcap", [parts[2], parts[0], parts[1]])
@@ -202,7 +202,7 @@ def test_pcapng_is_read_with_its_times(tmp_path: Path) -> None:
     ]
 
 
-def test_other_traffic_is_passed_over(tmp_path: Path) -> None:
+def test_other_traffic_is_skipped(tmp_path: Path) -> None:
     frames = [
         ETHERNET / ARP(), ETHERNET / ip(proto=1) / Raw(b"ping"), udp(b""),
         *tcp(b"GET / HTTP/1.1\r\n\r\n"), ETHERNET / Raw(b"?"),
@@ -220,7 +220,9 @@ def test_other_traffic_is_passed_over(tmp_path: Path) -> None:
         (b"\x1f\x8b no gzip at all", "reading failed"),
     ],
 )
-def test_what_is_no_capture_is_said(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_file_that_is_no_capture_raises(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
     path = tmp_path / "x"
     if content is not None:
         path.write_bytes(content)
@@ -230,7 +232,7 @@ def test_what_is_no_capture_is_said(tmp_path: Path, content: bytes | None, messa
 
 @pytest.mark.parametrize("writer", [PcapWriter, PcapNgWriter])
 @pytest.mark.parametrize("lost", [1, 20, 70, 130])
-def test_a_file_that_ends_in_the_middle_is_read_up_to_there(
+def test_an_incomplete_file_is_read_up_to_its_end(
     tmp_path: Path, writer: type, lost: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = capture(tmp_path / "x", [udp(OPTIONS), udp(OPTIONS)], writer)
@@ -242,7 +244,7 @@ def test_a_file_that_ends_in_the_middle_is_read_up_to_there(
     assert capsys.readouterr().err == ""
 
 
-def test_a_gzip_file_that_ends_in_the_middle_is_read_up_to_there(tmp_path: Path) -> None:
+def test_an_incomplete_gzip_file_is_read_up_to_its_end(tmp_path: Path) -> None:
     path = capture(tmp_path / "x", [udp(random.Random(1).randbytes(60_000)) for _ in range(5)])
     path.write_bytes(gzip.compress(path.read_bytes())[:-40_000])
     with Capture(path) as file, pytest.raises(hep.HepError, match="x: reading failed"):
@@ -250,7 +252,7 @@ def test_a_gzip_file_that_ends_in_the_middle_is_read_up_to_there(tmp_path: Path)
     assert file.counters["frames"] > 1
 
 
-def test_what_scapy_logs_elsewhere_is_left_alone(tmp_path: Path) -> None:
+def test_other_log_records_of_scapy_are_kept(tmp_path: Path) -> None:
     filters = list(logging.getLogger("scapy.runtime").filters)
     messages(capture(tmp_path / "x", [udp(OPTIONS)]))
     assert logging.getLogger("scapy.runtime").filters == filters
@@ -303,7 +305,9 @@ MAGICS = [
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([b"", b"\x1f\x8b\x08", *MAGICS]), st.binary(max_size=300))
-def test_no_bytes_are_too_much_for_a_capture(tmp_path: Path, start: bytes, data: bytes) -> None:
+def test_reading_any_bytes_raises_only_hep_errors(
+    tmp_path: Path, start: bytes, data: bytes
+) -> None:
     path = tmp_path / "noise"
     path.write_bytes(start + data)
     read_all(path)

@@ -42,7 +42,7 @@ def test_the_order_of_fragments_makes_no_difference(data: bytes, draw: st.DataOb
     assert whole[:1] == [Ip(SRC, DST, UDP, data)]
 
 
-def test_fragments_of_two_packets_are_kept_apart() -> None:
+def test_fragments_of_two_packets_are_not_mixed() -> None:
     fragments = Fragments(Counter())
     assert fragments.add(part(b"a" * 8, 0, True, 1)) is None
     assert fragments.add(part(b"b" * 8, 0, True, 2)) is None
@@ -58,7 +58,7 @@ def test_overlapping_fragments_count_once_and_a_packet_has_an_end() -> None:
     assert fragments.add(part(b"a" * 100, 65_528, False, 2)) is None
 
 
-def test_what_waits_for_fragments_is_bounded_and_counted() -> None:
+def test_incomplete_packets_are_bounded_and_counted() -> None:
     counters: Counter[str] = Counter()
     fragments = Fragments(counters)
     for ident in range(MOST_FRAGMENTED + 5):
@@ -89,20 +89,20 @@ def test_the_order_of_segments_makes_no_difference(data, start, draw) -> None:
     assert stream.finish() == []
 
 
-def test_a_capture_may_begin_in_the_middle_of_a_connection() -> None:
+def test_a_capture_may_begin_during_a_connection() -> None:
     stream = Stream()
     assert stream.feed(segment(1000, b"ab")) == [Piece(b"ab", False)]
     assert stream.feed(segment(1002, b"cd", FIN)) == [Piece(b"cd", False)]
 
 
-def test_a_keep_alive_probe_and_a_retransmission_say_nothing_new() -> None:
+def test_keep_alive_probes_and_retransmissions_add_nothing() -> None:
     stream = Stream()
     stream.feed(segment(10, b"abc"))
     assert stream.feed(segment(12, b"c")) == []
     assert stream.feed(segment(10, b"abcd")) == [Piece(b"d", False)]
 
 
-def test_a_lost_segment_is_given_up_at_the_end_of_the_capture() -> None:
+def test_a_lost_segment_is_a_gap_at_the_end_of_the_capture() -> None:
     stream = Stream()
     stream.feed(segment(0, b"ab"))
     assert stream.feed(segment(5, b"fg")) == []
@@ -110,7 +110,7 @@ def test_a_lost_segment_is_given_up_at_the_end_of_the_capture() -> None:
     assert stream.finish() == [Piece(b"d", True), Piece(b"fg", True)]
 
 
-def test_a_lost_segment_is_given_up_when_too_much_waits_for_it() -> None:
+def test_a_lost_segment_is_a_gap_when_the_buffer_is_full() -> None:
     stream = Stream()
     stream.feed(segment(0, b"ab"))
     big = bytes(60_000)
@@ -128,13 +128,13 @@ def test_a_lost_segment_is_given_up_when_too_much_waits_for_it() -> None:
     assert [len(each) for each in found] == [0] * MOST_WAITING + [1]
 
 
-def test_what_the_capture_cut_off_is_a_gap() -> None:
+def test_bytes_truncated_by_the_capture_are_a_gap() -> None:
     stream = Stream()
     assert stream.feed(segment(0, b"ab", missing=3)) == [Piece(b"ab", False)]
     assert stream.feed(segment(5, b"f")) == [Piece(b"f", True)]
 
 
-def test_another_connection_of_the_same_addresses_starts_anew() -> None:
+def test_a_new_connection_of_the_same_addresses_restarts_the_stream() -> None:
     stream = Stream()
     stream.feed(segment(0, b"ab"))
     stream.feed(segment(100, b"never"))
@@ -151,7 +151,7 @@ def test_another_connection_of_the_same_addresses_starts_anew() -> None:
         )
     )
 )  # fmt: skip
-def test_no_segments_are_too_much_for_a_stream(segments: list[Segment]) -> None:
+def test_any_segments_never_raise(segments: list[Segment]) -> None:
     stream = Stream()
     pieces = [piece for each in segments for piece in stream.feed(each)] + stream.finish()
     assert len(joined(pieces)) <= sum(len(each.payload) for each in segments)

@@ -109,7 +109,7 @@ def test_a_tcp_segment_has_its_sequence_number_and_flags() -> None:
     assert found.flags & wire.SYN
 
 
-def test_what_the_capture_cut_off_is_counted_in_bytes() -> None:
+def test_bytes_truncated_by_the_capture_are_counted() -> None:
     found = read(101, bytes(UDP_OVER_4)[:-2])
     assert found is not None
     assert (found.payload, found.missing) == (b"hel", 2)
@@ -119,7 +119,7 @@ def test_what_the_capture_cut_off_is_counted_in_bytes() -> None:
     assert (found.payload, found.missing) == (b"hel", 2)
 
 
-def test_fragments_say_where_they_belong() -> None:
+def test_fragments_have_their_position() -> None:
     big = IP(src="192.0.2.1", dst="192.0.2.2", id=9) / UDP() / Raw(bytes(3000))
     parts = [wire.ip(101, bytes(part)) for part in fragment(big, fragsize=1000)]
     assert [part.fragment for part in parts if part] == [
@@ -139,7 +139,7 @@ def test_fragments_say_where_they_belong() -> None:
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 255)), max_size=4),
     st.integers(0, 80),
 )
-def test_no_damage_to_a_frame_raises_anything(link_type, frame, changes, size) -> None:
+def test_decoding_damaged_frames_never_raises(link_type, frame, changes, size) -> None:
     data = bytearray(bytes(frame)[:size])
     for at, byte in changes:
         if at < len(data):
@@ -149,7 +149,7 @@ def test_no_damage_to_a_frame_raises_anything(link_type, frame, changes, size) -
 
 
 @given(st.sampled_from([0, 1, 101, 113, 276]), st.binary(max_size=100))
-def test_no_bytes_are_too_much_for_the_headers(link_type: int, data: bytes) -> None:
+def test_decoding_any_bytes_never_raises(link_type: int, data: bytes) -> None:
     read(link_type, data)
     read(link_type, b"\x45" + data)
     read(link_type, b"\x60" + data)

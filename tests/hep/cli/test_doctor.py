@@ -88,7 +88,9 @@ def test_send_takes_protocol_types_by_name_and_files(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("transport", "why"), [("tcp", "Connection refused"), ("udp", "the UDP port is closed")]
 )
-def test_send_to_nobody_is_status_1(transport, why, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sending_to_a_closed_port_exits_with_1(
+    transport, why, capsys: pytest.CaptureFixture[str]
+) -> None:
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     to = f"127.0.0.1:{free_port(kind)};transport={transport}"
     assert main(["send", "--to", to, *SEND_V4, "--payload", "x"]) == 1
@@ -104,14 +106,14 @@ def test_send_to_nobody_is_status_1(transport, why, capsys: pytest.CaptureFixtur
         (["--to", "127.0.0.1;transport=udp", *SEND], "two of the same family"),
     ],
 )
-def test_a_mistake_in_what_to_send_is_status_2(
+def test_a_wrong_argument_of_send_exits_with_2(
     arguments, message, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["send", *arguments, "--payload", "x"]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_doctor_tells_what_each_profile_loses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_shows_what_each_profile_loses(capsys: pytest.CaptureFixture[str]) -> None:
     with collector() as (port, received):
         assert main(["doctor", f"127.0.0.1:{port}"]) == 0
     out = capsys.readouterr().out

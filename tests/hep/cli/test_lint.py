@@ -18,7 +18,7 @@ def rules(packet: hep.Packet | bytes, profile: Profile, transport: str = "udp") 
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_plain_sip_packet_is_stored_as_it_is(packet, profile) -> None:
+def test_a_plain_sip_packet_has_no_findings(packet, profile) -> None:
     assert rules(packet, profile) == []
 
 
@@ -56,7 +56,7 @@ def test_the_byte_order_of_version_2_matters(packet) -> None:
     assert {name for name in PROFILES if rules(big, name)} == {"opensips", "kamailio"}
 
 
-def test_json_in_the_place_of_sip_is_lost_by_homer_7(packet) -> None:
+def test_json_instead_of_sip_is_lost_by_homer_7(packet) -> None:
     wrapped = replace(packet, payload=b'{"message":"OPTIONS sip:example.com SIP/2.0"}')
     assert rules(wrapped, "homer7") == ["no-sip"]
 
@@ -82,11 +82,11 @@ def test_a_few_chunks_are_not_enough_for_kamailio_over_tcp(packet) -> None:
         ({"payload": b""}, "no-payload"),
     ],
 )
-def test_what_is_odd_about_a_packet_is_told(packet, change, rule) -> None:
+def test_an_unusual_property_of_a_packet_is_reported(packet, change, rule) -> None:
     assert rules(replace(packet, **change), "homer7") == [rule]
 
 
-def test_what_is_no_hep_is_lost_by_all() -> None:
+def test_bytes_that_are_no_hep_are_lost_by_all() -> None:
     assert [rules(b"OPTIONS sip:a SIP/2.0", name) for name in PROFILES] == [["not-hep"]] * 4
 
 

@@ -40,7 +40,7 @@ def test_a_file_may_hold_many_packets_or_hexadecimal_text(
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 
-def test_what_is_no_packet_is_said_and_the_status_is_1(
+def test_decoding_garbage_prints_an_error_and_exits_with_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad").write_bytes(b"HEP3\x00\x0c\x00\x00\x00\x0f\x00\x00")
@@ -48,9 +48,7 @@ def test_what_is_no_packet_is_said_and_the_status_is_1(
     assert "bad: at byte 6: chunk length 0 is shorter than its header" in capsys.readouterr().err
 
 
-def test_a_file_that_is_not_there_is_the_users_mistake(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["decode", str(tmp_path / "none")]) == 2
     assert "none: cannot be read: No such file or directory\n" in capsys.readouterr().err
 
@@ -73,7 +71,7 @@ def test_a_wrong_argument_is_one_message_and_status_2(
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-async def test_listen_prints_what_comes_and_ctrl_c_prints_the_totals(
+async def test_listen_prints_packets_and_ctrl_c_prints_the_totals(
     packet: hep.Packet, transport: str
 ) -> None:
     process = await asyncio.create_subprocess_exec(

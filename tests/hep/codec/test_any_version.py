@@ -48,7 +48,7 @@ def test_opensips_packets_decode_to_the_chunks_of_their_index(path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", [p for p in VERSION_3 if p.parent == KAMAILIO], ids=name)
-def test_kamailios_packets_are_understood(path: Path) -> None:
+def test_kamailio_packets_decode(path: Path) -> None:
     packet = hep.decode(path.read_bytes())
     assert (packet.src_ip, packet.dst_ip) == ("127.0.0.1", "127.0.0.1")
     assert packet.protocol_type == hep.ProtocolType.SIP
@@ -57,7 +57,7 @@ def test_kamailios_packets_are_understood(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", OLDER, ids=name)
-def test_recorded_versions_1_and_2_are_understood(path: Path) -> None:
+def test_recorded_versions_1_and_2_decode(path: Path) -> None:
     data = path.read_bytes()
     packet = hep.decode(data)
     assert packet.version == data[0]
@@ -73,7 +73,7 @@ OPENSIPS_OLDER = [path for path in OLDER if path.parent == OPENSIPS]
 
 
 @pytest.mark.parametrize("path", OPENSIPS_OLDER, ids=name)
-def test_opensips_surplus_zeros_are_no_part_of_the_payload(path: Path) -> None:
+def test_zeros_appended_by_opensips_are_not_payload(path: Path) -> None:
     data = path.read_bytes()
     payload = hep.decode(data).payload
     assert data.endswith(bytes(8))
@@ -114,7 +114,7 @@ def test_unknown_chunks_and_second_chunks_survive() -> None:
     assert hep.encode(packet) == data
 
 
-def test_the_older_spelling_is_read_and_kept(packet: hep.Packet) -> None:
+def test_the_magic_eep1_is_decoded_and_kept(packet: hep.Packet) -> None:
     data = b"EEP1" + hep.encode(packet)[4:]
     assert hep.decode(data).payload == packet.payload
     assert hep.encode(hep.decode(data)) == data
@@ -139,7 +139,7 @@ def test_the_byte_order_of_version_2_is_that_of_a_plausible_time() -> None:
         assert (packet.seconds, packet.microseconds, packet.capture_id) == (1_700_000_000, 42, 7)
 
 
-def test_a_packet_that_is_too_long_is_refused_and_never_wrapped(packet: hep.Packet) -> None:
+def test_a_packet_that_is_too_long_raises(packet: hep.Packet) -> None:
     with pytest.raises(hep.HepEncodeError, match="HEPv3 allows 65535"):
         hep.encode(replace(packet, payload=bytes(65_500)))
     with pytest.raises(hep.HepEncodeError, match="HEPv3 allows 65529; shorten the value"):
@@ -183,7 +183,7 @@ def test_a_value_that_does_not_fit_is_named(
         (b"\x01\x10\x02\x11" + bytes(11), 15, "15 bytes, and the headers have 16"),
     ],
 )
-def test_what_is_no_packet_is_refused_with_place_and_reason(
+def test_decoding_garbage_raises_with_offset_and_reason(
     data: bytes, offset: int, reason: str
 ) -> None:
     with pytest.raises(hep.HepDecodeError) as refused:
@@ -195,7 +195,7 @@ def test_what_is_no_packet_is_refused_with_place_and_reason(
 
 @given(st.binary(max_size=400))
 @example(b"HEP3\xff\xff" + b"\x00" * 100)
-def test_no_bytes_make_decoding_raise_anything_else(data: bytes) -> None:
+def test_decoding_any_bytes_raises_only_decode_errors(data: bytes) -> None:
     for start in (b"", b"HEP3", b"\x01", b"\x02"):
         try:
             packet = hep.decode(start + data)
@@ -207,7 +207,7 @@ def test_no_bytes_make_decoding_raise_anything_else(data: bytes) -> None:
 
 
 @given(st.data())
-def test_no_damage_to_a_real_packet_makes_decoding_raise_anything_else(data: st.DataObject) -> None:
+def test_decoding_damaged_packets_raises_only_decode_errors(data: st.DataObject) -> None:
     damaged = bytearray(data.draw(st.sampled_from(VERSION_3)).read_bytes())
     for _ in range(data.draw(st.integers(1, 5))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
@@ -260,9 +260,7 @@ def test_the_prepared_encoder_writes_what_the_general_one_writes(
 
 
 @pytest.mark.parametrize("path", VERSION_3, ids=name)
-def test_reading_the_usual_start_at_once_makes_no_difference(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fast_decoding_gives_the_same_packet(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = path.read_bytes()
     at_once = hep.decode(data)
     monkeypatch.setattr(prefix, "read", lambda data, total: None)
@@ -271,7 +269,7 @@ def test_reading_the_usual_start_at_once_makes_no_difference(
 
 @given(damage=st.lists(st.tuples(st.integers(4, 120), st.integers(0, 255)), max_size=3),
        path=st.sampled_from(VERSION_3), cut=st.integers(0, 130))  # fmt: skip
-def test_reading_the_usual_start_of_damaged_packets_at_once_makes_no_difference(
+def test_fast_decoding_gives_the_same_result_for_damaged_packets(
     damage: list[tuple[int, int]], path: Path, cut: int
 ) -> None:
     data = bytearray(path.read_bytes())
@@ -309,7 +307,7 @@ FIELDS = {
 
 
 @given(fields=st.fixed_dictionaries({}, optional=FIELDS))
-def test_writing_the_usual_chunks_at_once_makes_no_difference(fields: dict[str, object]) -> None:
+def test_fast_encoding_gives_the_same_bytes(fields: dict[str, object]) -> None:
     packet = hep.Packet(**{"src_ip": "192.0.2.1", "dst_ip": "::1", "seconds": 1} | fields)  # type: ignore[arg-type]
 
     def outcome() -> object:
@@ -324,7 +322,7 @@ def test_writing_the_usual_chunks_at_once_makes_no_difference(fields: dict[str, 
         assert outcome() == at_once
 
 
-def test_the_prepared_encoder_refuses_what_is_too_long(packet: hep.Packet) -> None:
+def test_the_prepared_encoder_raises_on_a_packet_that_is_too_long(packet: hep.Packet) -> None:
     with pytest.raises(hep.HepEncodeError, match="HEPv3 allows 65535"):
         hep.PreparedEncoder(packet).encode(1, 1, bytes(65_500))
 
@@ -341,7 +339,7 @@ def test_the_prepared_encoder_refuses_what_is_too_long(packet: hep.Packet) -> No
     ),
     src_ip=IP, src_port=U16, dst_ip=IP, dst_port=U16,
 )  # fmt: skip
-def test_a_flow_between_other_addresses_is_as_if_prepared_for_them(
+def test_between_equals_an_encoder_for_those_addresses(
     flow: dict[str, object], src_ip: str, src_port: int, dst_ip: str, dst_port: int
 ) -> None:
     packet = hep.Packet(**flow)  # type: ignore[arg-type]
@@ -361,13 +359,13 @@ def test_a_flow_between_other_addresses_is_as_if_prepared_for_them(
         (("192.0.2.1", 1, "192.0.2.1", -1), "port -1"),
     ],
 )
-def test_what_is_no_address_is_named(
+def test_an_invalid_address_is_named(
     packet: hep.Packet, ends: tuple[str, int, str, int], problem: str
 ) -> None:
     with pytest.raises(hep.HepEncodeError, match=problem):
         hep.PreparedEncoder(packet).between(*ends)
 
 
-def test_a_flow_has_two_addresses() -> None:
+def test_a_flow_without_both_addresses_raises() -> None:
     with pytest.raises(hep.HepEncodeError, match="dst_ip = None"):
         hep.PreparedEncoder(hep.Packet(src_ip="192.0.2.5"))

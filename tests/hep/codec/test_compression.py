@@ -51,7 +51,7 @@ def test_a_received_packet_can_be_compressed_and_keeps_its_order(packet) -> None
     assert hep.encode(replace(again, compressed=None)) == hep.encode(received)
 
 
-def test_a_replaced_payload_is_compressed_anew_in_the_same_form() -> None:
+def test_a_replaced_payload_is_compressed_again_in_the_same_format() -> None:
     packet = hep.decode(with_payload_chunk(gzip.compress(b"REGISTER")))
     again = hep.decode(hep.encode(replace(packet, payload=b"OPTIONS")))
     assert again.payload == b"OPTIONS"
@@ -59,7 +59,7 @@ def test_a_replaced_payload_is_compressed_anew_in_the_same_form() -> None:
     assert gzip.decompress(again.compressed) == b"OPTIONS"
 
 
-def test_old_versions_know_no_compression(packet) -> None:
+def test_compressing_versions_1_and_2_raises(packet) -> None:
     with pytest.raises(hep.HepEncodeError, match="only version 3"):
         hep.compress(replace(packet, version=2))
 
@@ -74,7 +74,7 @@ def test_old_versions_know_no_compression(packet) -> None:
     ],
     ids=["nothing", "text", "a part", "a bomb"],
 )
-def test_what_cannot_be_inflated_is_refused_with_its_place(data: bytes, reason: str) -> None:
+def test_an_invalid_compressed_payload_raises_with_offset(data: bytes, reason: str) -> None:
     with pytest.raises(hep.HepDecodeError) as refused:
         hep.decode(with_payload_chunk(data))
     assert refused.value.offset == 6
@@ -86,7 +86,7 @@ def test_a_payload_as_long_as_the_limit_is_read() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_inflating_raise_anything_else(data: bytes) -> None:
+def test_inflating_any_bytes_raises_only_inflate_errors(data: bytes) -> None:
     for start in (b"", b"\x78\x9c", b"\x1f\x8b\x08"):
         try:
             inflate(start + data)

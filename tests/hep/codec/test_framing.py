@@ -15,11 +15,11 @@ def packets(count: int) -> list[bytes]:
     return [hep.encode(replace(blank, payload=b"%d" % n * n)) for n in range(count)]
 
 
-def test_packets_that_come_together_are_taken_apart() -> None:
+def test_merged_packets_are_split() -> None:
     assert hep.Splitter().feed(b"".join(packets(5))) == packets(5)
 
 
-def test_packets_that_come_byte_by_byte_are_put_together() -> None:
+def test_packets_arriving_byte_by_byte_are_reassembled() -> None:
     splitter = hep.Splitter()
     stream = b"".join(packets(3))
     assert [p for byte in stream for p in splitter.feed(bytes([byte]))] == packets(3)
@@ -27,7 +27,7 @@ def test_packets_that_come_byte_by_byte_are_put_together() -> None:
 
 
 @given(st.lists(st.integers(0, 200)))
-def test_any_split_will_do(cuts: list[int]) -> None:
+def test_any_split_of_the_stream_gives_the_same_packets(cuts: list[int]) -> None:
     stream = b"".join(packets(4))
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     splitter = hep.Splitter()
@@ -56,7 +56,7 @@ def test_garbage_is_skipped_and_counted(garbage: bytes) -> None:
 
 
 @given(st.lists(st.binary(max_size=100)))
-def test_no_stream_makes_it_raise_or_hold_more_than_a_packet(stream: list[bytes]) -> None:
+def test_any_stream_buffers_at_most_one_packet_and_never_raises(stream: list[bytes]) -> None:
     splitter = hep.Splitter()
     for data in stream:
         splitter.feed(data)

@@ -55,7 +55,7 @@ def outcome_the_long_way(data: bytes) -> object:
 
 
 @given(PACKETS)
-def test_both_ways_write_the_same(packet: hep.Packet) -> None:
+def test_the_fast_and_the_general_encoder_agree(packet: hep.Packet) -> None:
     assert hep.encode(packet) == v3.write_chunks(packet)
 
 
@@ -80,7 +80,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 
 @given(PACKETS, IP, st.sampled_from([{}, {"correlation_id": None}, {"ip_family": 0}]))
-def test_both_ways_write_a_decoded_packet_the_same(
+def test_both_encoders_agree_on_a_decoded_packet(
     packet: hep.Packet, other: str, changes: dict[str, Any]
 ) -> None:
     data = hep.encode(packet)
@@ -96,19 +96,19 @@ def test_both_ways_write_a_decoded_packet_the_same(
 
 
 @given(streams())
-def test_both_ways_read_the_same(data: bytes) -> None:
+def test_the_fast_and_the_general_decoder_agree(data: bytes) -> None:
     assert outcome(data) == outcome_the_long_way(data)
 
 
 @pytest.mark.parametrize("recorded", RECORDED)
-def test_what_others_send_is_read_the_short_way(recorded: bytes) -> None:
+def test_the_fast_decoder_reads_recorded_packets(recorded: bytes) -> None:
     assert prefix.read(recorded, len(recorded)) == v3.read_chunks(
         recorded, recorded[:4], len(recorded)
     )
 
 
 @given(st.sampled_from(RECORDED), st.data())
-def test_both_ways_read_damage_the_same(recorded: bytes, data: st.DataObject) -> None:
+def test_both_decoders_agree_on_damaged_packets(recorded: bytes, data: st.DataObject) -> None:
     damaged = bytearray(recorded)
     for _ in range(data.draw(st.integers(0, 4))):
         damaged[data.draw(st.integers(0, min(120, len(damaged) - 1)))] = data.draw(U8)

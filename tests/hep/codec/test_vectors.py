@@ -99,20 +99,20 @@ def check(packet: hep.Packet, key: str, expected: Any) -> None:
 
 
 @parameters(PACKETS)
-def test_a_packet_of_others_is_what_their_index_says(name: str, expected: Any) -> None:
+def test_a_foreign_packet_decodes_as_its_index(name: str, expected: Any) -> None:
     packet = hep.decode(read(name))
     for key, value in expected.items():
         check(packet, key, value)
 
 
 @parameters(NO_PACKETS)
-def test_what_others_refuse_is_refused(name: str, expected: Any) -> None:
+def test_packets_that_others_reject_are_rejected(name: str, expected: Any) -> None:
     with pytest.raises(hep.HepDecodeError):
         hep.decode(read(name))
 
 
 @parameters(VERSION_3)
-def test_a_version_3_packet_of_others_encodes_to_the_same_bytes(name: str, expected: Any) -> None:
+def test_a_foreign_version_3_packet_encodes_to_the_same_bytes(name: str, expected: Any) -> None:
     data = read(name)
     assert hep.encode(hep.decode(data)) == data[: expected["total"]]
 
@@ -127,7 +127,7 @@ def test_chunks_come_in_the_order_of_the_index(name: str, expected: Any) -> None
 
 
 @parameters(VERSION_3)
-def test_a_packet_of_others_comes_out_of_a_stream_whole(name: str, expected: Any) -> None:
+def test_a_foreign_packet_is_split_from_a_stream(name: str, expected: Any) -> None:
     data = read(name)[: expected["total"]]
     splitter = hep.Splitter()
     assert [each for byte in data * 2 for each in splitter.feed(bytes([byte]))] == [data, data]

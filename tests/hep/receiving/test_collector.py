@@ -45,7 +45,7 @@ async def test_garbage_in_a_stream_is_skipped_and_counted(packet, collect, inbox
     writer.close()
 
 
-async def test_only_the_right_key_is_taken_where_one_is_set(packet, collect, inbox) -> None:
+async def test_only_packets_with_the_authenticate_key_are_accepted(packet, collect, inbox) -> None:
     collector = await collect(tcp="127.0.0.1:0", auth_key=b"secret")
     good = replace(packet, auth_key=b"secret")
     stream = b"".join(map(hep.encode, (packet, replace(packet, auth_key=b"guess"), good)))
@@ -75,12 +75,12 @@ async def test_a_consumer_that_raises_is_logged_and_reading_goes_on(
     assert "cannot store" in caplog.text
 
 
-async def test_an_address_that_is_none_is_refused(inbox) -> None:
+async def test_an_invalid_address_raises(inbox) -> None:
     with pytest.raises(ValueError, match=r"'9060' is not HOST:PORT; write 127\.0"):
         await hep.Collector(inbox, udp="9060").start()
 
 
-async def test_an_address_that_is_taken_is_an_error_and_leaves_nothing_open(collect, inbox) -> None:
+async def test_an_address_in_use_raises_and_leaks_nothing(collect, inbox) -> None:
     taken = await collect(tcp="127.0.0.1:0")
     address = "{}:{}".format(*taken.tcp_address)
     with pytest.raises(OSError, match="in use"):

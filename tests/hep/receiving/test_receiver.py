@@ -18,7 +18,7 @@ async def test_packets_are_yielded_with_their_source(numbered) -> None:
     assert {source.transport for _, source in got} == {"tcp"}
 
 
-async def test_a_slow_consumer_loses_the_oldest_and_is_told(numbered, until) -> None:
+async def test_a_slow_consumer_loses_the_oldest_packets_which_are_counted(numbered, until) -> None:
     async with hep.receive(tcp="127.0.0.1:0", limit=5) as packets:
         collector = packets.collector
         async with hep.open_sender(hep.HepId(*collector.tcp_address)) as sender:

@@ -28,7 +28,7 @@ def packet(
     )  # fmt: skip
 
 
-def test_both_directions_and_all_kinds_of_packets_are_of_one_flow() -> None:
+def test_both_directions_in_all_versions_are_one_flow() -> None:
     assert flow_of(packet(1)) == flow_of(packet(1, b"more", back=True))
     assert flow_of(packet(1)) != flow_of(packet(2))
     assert flow_of(packet(1)) == flow_of(packet(1, version=1)) == flow_of(packet(1, version=2))
@@ -36,7 +36,7 @@ def test_both_directions_and_all_kinds_of_packets_are_of_one_flow() -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"HEP3", b"x" * 100, packet(1)[:40], packet(1)[:-1]])
-def test_what_is_no_packet_is_a_flow_of_its_own(garbage: bytes) -> None:
+def test_bytes_that_are_no_packet_have_an_empty_flow(garbage: bytes) -> None:
     assert flow_of(garbage) in ((), flow_of(packet(1)))
     assert named(()) == "no packet"
 
@@ -51,7 +51,7 @@ def test_the_flow_of_recorded_packets_is_that_of_their_addresses(path: Path) -> 
     assert flow_of(path.read_bytes()) == tuple(sorted(ends))
 
 
-def test_a_flow_has_a_name_for_people() -> None:
+def test_a_flow_is_formatted_for_logs() -> None:
     assert named(flow_of(packet(50123))) == "10.0.0.1:443 - 192.0.2.5:50123"
 
 
@@ -80,7 +80,7 @@ class Model:
     limit_bytes=st.integers(1, 2000),
     steps=st.lists(st.one_of(packets, st.sampled_from(["left", "oldest", "newest", "back"]))),
 )
-def test_it_is_as_a_plain_one(
+def test_it_behaves_as_a_simple_model(
     first: list[bytes], limit: int, limit_bytes: int, steps: list[object]
 ) -> None:
     queue, model = FairQueue(deque(first), limit, limit_bytes), Model(limit, limit_bytes)
@@ -108,7 +108,7 @@ def test_it_is_as_a_plain_one(
 
 @pytest.mark.parametrize("when_full", ["drop-oldest", "drop-newest"])
 @pytest.mark.parametrize("size", [100, 30_000])
-def test_a_flood_of_fifty_leaves_the_packets_of_others_alone(when_full, size: int) -> None:
+def test_a_flood_of_fifty_flows_does_not_displace_other_flows(when_full, size: int) -> None:
     outbox = Outbox(1000, when_full, 10_000_000)
     quiet = [packet(1, b"%d" % number) for number in range(10)]
     for number in range(10_000):
@@ -126,7 +126,7 @@ def test_a_flood_of_fifty_leaves_the_packets_of_others_alone(when_full, size: in
     assert max(shares.values()) - min(shares.values()) <= 1
 
 
-def test_whose_packets_went_is_counted_for_some_flows_only() -> None:
+def test_dropped_packets_are_counted_for_a_limited_number_of_flows() -> None:
     outbox = Outbox(2)
     for port in range(1, 5000):
         outbox.put(packet(port))

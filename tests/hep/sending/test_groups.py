@@ -35,7 +35,7 @@ async def two(until):
         await collector.aclose()
 
 
-async def test_duplicate_sends_to_all_and_one_that_is_down_holds_up_only_itself(
+async def test_duplicate_sends_to_all_and_a_member_that_is_down_delays_no_other(
     two, numbered, until
 ) -> None:
     (first, second), (got_first, got_second) = two
@@ -51,7 +51,7 @@ async def test_duplicate_sends_to_all_and_one_that_is_down_holds_up_only_itself(
     assert numbers(got_second) == list(range(20))
 
 
-async def test_failover_prefers_the_first_and_comes_back_to_it(two, numbered, until) -> None:
+async def test_failover_prefers_the_first_member_and_returns_to_it(two, numbered, until) -> None:
     (first, second), (got_first, got_second) = two
     ip, port = first.tcp_address
     async with hep.Failover(sender(first), sender(second)) as group:
@@ -73,7 +73,9 @@ async def test_failover_prefers_the_first_and_comes_back_to_it(two, numbered, un
     assert numbers(got_second) == list(range(5, 10))
 
 
-async def test_what_waits_for_a_member_that_is_down_goes_to_the_other(two, numbered, until) -> None:
+async def test_packets_queued_at_a_member_that_is_down_move_to_the_other(
+    two, numbered, until
+) -> None:
     (first, second), (_, got_second) = two
     down = hep.HepId(*first.tcp_address)
     await first.aclose()
@@ -118,7 +120,7 @@ async def test_balanced_keeps_both_directions_together_without_a_correlation_id(
 
 
 @pytest.mark.parametrize("kind", [hep.Duplicate, hep.Failover, hep.Balanced])
-async def test_packets_sent_together_go_where_each_would(kind: type[Group], numbered) -> None:
+async def test_send_all_chooses_the_same_members_as_send(kind: type[Group], numbered) -> None:
     nowhere = [hep.HepId("127.0.0.1", port) for port in (1, 2)]
     together, one_by_one = (kind(*map(hep.open_sender, nowhere)) for _ in range(2))
     async with together, one_by_one:
@@ -135,7 +137,7 @@ async def test_packets_sent_together_go_where_each_would(kind: type[Group], numb
     assert any(taken)
 
 
-def test_a_group_of_nobody_is_refused() -> None:
+def test_a_group_without_members_raises() -> None:
     with pytest.raises(ValueError, match="pass at least one sender"):
         hep.Duplicate()
 

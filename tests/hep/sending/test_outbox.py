@@ -24,7 +24,7 @@ def test_packets_leave_in_order_and_are_counted() -> None:
 @pytest.mark.parametrize(
     ("when_full", "kept"), [("drop-oldest", [b"2", b"3"]), ("drop-newest", [b"1", b"2"])]
 )
-def test_when_it_is_full_one_goes_and_is_counted(when_full: str, kept: list[bytes]) -> None:
+def test_a_full_queue_drops_and_counts_a_packet(when_full: str, kept: list[bytes]) -> None:
     outbox = Outbox(2, when_full)  # type: ignore[arg-type]
     for packet in (b"1", b"2", b"3"):
         outbox.put(packet)
@@ -50,7 +50,7 @@ def test_a_queue_of_one_keeps_one(when_full: WhenFull, kept: bytes) -> None:
     assert outbox.take(100) == [b"5"]
 
 
-def test_a_queue_of_one_has_the_next_packet_go_elsewhere() -> None:
+def test_a_full_queue_diverts_the_next_packet() -> None:
     outbox, elsewhere = Outbox(1), list[bytes]()
     outbox.divert = elsewhere.append
     for packet in (b"1", b"2", b"3"):
@@ -61,7 +61,7 @@ def test_a_queue_of_one_has_the_next_packet_go_elsewhere() -> None:
     assert not outbox.dropped
 
 
-def test_what_could_not_be_sent_is_first_again() -> None:
+def test_undo_puts_packets_back_to_the_front() -> None:
     outbox = Outbox()
     for packet in (b"1", b"2", b"3"):
         outbox.put(packet)
@@ -82,7 +82,7 @@ def state(outbox: Outbox) -> dict[str, object]:
     puts=st.lists(st.lists(st.binary(min_size=1, max_size=9), max_size=5)),
     taken=st.lists(st.integers(0, 20)),
 )
-def test_putting_packets_in_at_once_makes_no_difference(
+def test_put_all_equals_put_for_each_packet(
     limit: int, limit_bytes: int, when_full: WhenFull, puts: list[list[bytes]], taken: list[int]
 ) -> None:
     at_once, one_by_one = (Outbox(limit, when_full, limit_bytes) for _ in range(2))
@@ -96,7 +96,7 @@ def test_putting_packets_in_at_once_makes_no_difference(
         assert state(at_once) == state(one_by_one)
 
 
-def test_packets_go_elsewhere_together_too() -> None:
+def test_put_all_diverts_packets() -> None:
     outbox, elsewhere = Outbox(2), list[bytes]()
     outbox.divert = elsewhere.append
     outbox.put_all([b"1", b"2", b"3"], 3)

@@ -78,7 +78,7 @@ async def test_a_connection_closed_while_idle_is_noticed_before_the_next_packet(
     assert sender.counters.dropped.total() == 0
 
 
-async def test_a_collector_killed_in_the_middle_loses_only_what_the_system_had_taken(
+async def test_a_killed_collector_loses_only_packets_that_the_system_accepted(
     deaf, numbered, until
 ) -> None:
     total = 3_000
@@ -106,7 +106,9 @@ async def test_a_collector_killed_in_the_middle_loses_only_what_the_system_had_t
     assert sender.counters.dropped.total() == 0
 
 
-async def test_a_collector_that_closes_at_once_is_not_hammered(deaf, numbered, until) -> None:
+async def test_reconnecting_to_a_collector_that_closes_at_once_backs_off(
+    deaf, numbered, until
+) -> None:
     loop = asyncio.get_running_loop()
     settings = replace(QUICK, retry_first=0.02, retry_longest=0.04)
     sender = hep.open_sender(tcp(deaf), settings)
@@ -120,7 +122,7 @@ async def test_a_collector_that_closes_at_once_is_not_hammered(deaf, numbered, u
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 @pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example", "\0"], ids=ascii)
-async def test_a_host_that_can_be_no_name_is_a_failure_like_others(
+async def test_an_invalid_host_name_is_a_failure_to_connect(
     host, transport, numbered, until
 ) -> None:
     sender = hep.open_sender(hep.HepId(host, 9060, transport), QUICK)
@@ -130,7 +132,7 @@ async def test_a_host_that_can_be_no_name_is_a_failure_like_others(
     assert sender.counters.dropped == {SHUTDOWN: 1}
 
 
-async def test_what_a_collector_says_is_of_no_interest(deaf, numbered, until) -> None:
+async def test_data_from_a_collector_is_ignored(deaf, numbered, until) -> None:
     async with hep.open_sender(tcp(deaf), QUICK) as sender:
         await until(lambda: sender.connected)
         connection = await accepted(deaf)
@@ -144,7 +146,7 @@ async def test_what_a_collector_says_is_of_no_interest(deaf, numbered, until) ->
         await until(lambda: sender.failures)
 
 
-async def test_closing_leaves_no_task_behind(deaf, until) -> None:
+async def test_closing_leaks_no_task(deaf, until) -> None:
     before = asyncio.all_tasks()
     for transport in ("tcp", "udp"):
         sender = hep.open_sender(replace(tcp(deaf), transport=transport), QUICK)
@@ -155,7 +157,7 @@ async def test_closing_leaves_no_task_behind(deaf, until) -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_closing_twice_and_sending_after_that_are_no_mistakes(deaf, numbered) -> None:
+async def test_closing_twice_and_sending_after_it_do_not_raise(deaf, numbered) -> None:
     sender = hep.open_sender(tcp(deaf), QUICK)
     await sender.aclose()
     sender.send(numbered(1)[0])
@@ -164,7 +166,7 @@ async def test_closing_twice_and_sending_after_that_are_no_mistakes(deaf, number
     assert balanced(sender)
 
 
-async def test_a_burst_to_nobody_over_udp_is_counted(numbered, until) -> None:
+async def test_a_burst_to_a_closed_udp_port_is_counted(numbered, until) -> None:
     destination = hep.HepId("127.0.0.1", free_port(socket.SOCK_DGRAM), "udp")
     async with hep.open_sender(destination, QUICK) as sender:
         for data in numbered(50):
@@ -176,7 +178,7 @@ async def test_a_burst_to_nobody_over_udp_is_counted(numbered, until) -> None:
     assert sender.connects == 1
 
 
-async def test_another_address_of_a_name_is_tried_where_nobody_listens_on_one(
+async def test_the_next_address_of_a_name_is_tried_after_a_refusal(
     collect, inbox, numbered, until, monkeypatch
 ) -> None:
     collector = await collect(udp="127.0.0.1:0")
@@ -209,7 +211,7 @@ LONG = b"INVITE sip:example.com SIP/2.0\r\n".ljust(60_000, b"x")
     ("rule", "dropped", "shortened"), [("drop", 1, 0), ("truncate", 0, 1), ("compress", 0, 1)]
 )
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-async def test_a_packet_that_is_too_long_is_dealt_with_by_a_rule(
+async def test_a_packet_that_is_too_long_follows_when_too_long(
     packet, collect, inbox, transport, rule, dropped, shortened
 ) -> None:
     collector = await collect(**{transport: "127.0.0.1:0"})
@@ -228,7 +230,7 @@ async def test_a_packet_that_is_too_long_is_dealt_with_by_a_rule(
     assert balanced(sender)
 
 
-async def test_what_is_too_long_and_no_packet_is_dropped(deaf) -> None:
+async def test_long_bytes_that_are_no_packet_are_dropped(deaf) -> None:
     settings = replace(QUICK, when_too_long="truncate", longest=10)
     sender = hep.open_sender(tcp(deaf), settings)
     sender.send(b"no packet at all")
@@ -247,7 +249,7 @@ async def test_the_queue_is_bounded_in_bytes_too(numbered) -> None:
     assert balanced(sender)
 
 
-async def test_a_collector_that_is_surely_not_there_is_tried_now_and_then(numbered, until) -> None:
+async def test_sending_to_a_closed_udp_port_pauses(numbered, until) -> None:
     port = free_port(socket.SOCK_DGRAM)
     async with hep.open_sender(hep.HepId("127.0.0.1", port, "udp"), QUICK) as sender:
         await until(lambda: sender.connected)

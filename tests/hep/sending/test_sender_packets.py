@@ -22,7 +22,7 @@ async def test_a_packet_goes_out_in_the_version_of_the_destination(
     assert received.src_ip == packet.src_ip
 
 
-async def test_the_authenticate_key_is_added_where_there_is_none(packet, collect, inbox) -> None:
+async def test_the_authenticate_key_is_added_to_packets_without_one(packet, collect, inbox) -> None:
     collector = await collect(tcp="127.0.0.1:0")
     settings = hep.SenderSettings(auth_key=b"secret")
     async with hep.open_sender(hep.HepId(*collector.tcp_address), settings) as sender:
@@ -46,7 +46,7 @@ async def test_a_relayed_packet_keeps_its_chunks_and_gets_the_key(packet, collec
 
 @pytest.mark.parametrize("size", [64_600, 65_000, 65_507, 65_600, 200_000])
 @pytest.mark.parametrize("rule", ["drop", "truncate"])
-async def test_a_payload_about_as_long_as_a_packet_may_be_goes_by_the_rule(
+async def test_a_payload_near_the_maximum_length_follows_when_too_long(
     packet, collect, inbox, size, rule
 ) -> None:
     collector = await collect(udp="127.0.0.1:0")
@@ -62,7 +62,7 @@ async def test_a_payload_about_as_long_as_a_packet_may_be_goes_by_the_rule(
     assert sender.counters.dropped[TOO_LONG] == (rule == "drop" and not fits)
 
 
-async def test_a_value_that_does_not_fit_is_the_callers_mistake(packet) -> None:
+async def test_sending_a_value_that_does_not_fit_raises(packet) -> None:
     async with hep.open_sender(hep.HepId("127.0.0.1", 1, "udp")) as sender:
         with pytest.raises(hep.HepEncodeError, match="src_port"):
             sender.send(replace(packet, src_port=70_000))

@@ -77,12 +77,12 @@ async def test_packets_arrive_at_a_unix_socket_and_wait_until_it_is_there(packet
     assert packets == numbered(packet, 100)
 
 
-def test_no_unix_socket_can_be_asked_for_in_writing() -> None:
+def test_a_hep_id_with_transport_unix_raises() -> None:
     with pytest.raises(hep.HepIdError, match="transport 'unix' is not one of udp, tcp, tls"):
         hep.HepId.parse("/tmp/hep;transport=unix")
 
 
-async def test_sending_to_nobody_over_udp_is_counted_and_goes_on(packet, collect, inbox) -> None:
+async def test_packets_to_a_closed_udp_port_are_counted_as_refused(packet, collect, inbox) -> None:
     port = free_port()
     async with hep.open_sender(hep.HepId("127.0.0.1", port, "udp"), QUICK) as sender:
         for data in numbered(packet, 3):
@@ -115,9 +115,7 @@ async def test_packets_wait_for_a_tcp_collector_that_is_not_there_yet(
     assert sender.counters.dropped.total() == 0
 
 
-async def test_a_restarted_collector_gets_what_comes_next_and_no_first_packet_is_lost(
-    packet, collect, inbox
-) -> None:
+async def test_a_restarted_collector_gets_all_later_packets(packet, collect, inbox) -> None:
     port = free_port()
     first = hep.Collector(inbox, tcp=f"127.0.0.1:{port}")
     await first.start()
@@ -145,7 +143,7 @@ async def test_a_full_queue_drops_and_counts(packet, collect, inbox) -> None:
         assert numbers(await inbox.wait_for(10)) == list(range(15, 25))
 
 
-async def test_a_collector_that_stops_reading_holds_up_nobody(packet) -> None:
+async def test_a_collector_that_stops_reading_does_not_block_the_sender(packet) -> None:
     stuck: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda reader, writer: stuck.append(writer), "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
@@ -165,7 +163,7 @@ async def test_a_collector_that_stops_reading_holds_up_nobody(packet) -> None:
     server.close()
 
 
-async def test_closing_sends_what_waits(packet, collect, inbox) -> None:
+async def test_closing_sends_queued_packets(packet, collect, inbox) -> None:
     collector = await collect(tcp="127.0.0.1:0")
     sender = hep.open_sender(to(collector.tcp_address, "tcp"))
     for data in numbered(packet, 100):
@@ -174,9 +172,7 @@ async def test_closing_sends_what_waits(packet, collect, inbox) -> None:
     assert len(await inbox.wait_for(100)) == 100
 
 
-async def test_who_waits_until_all_is_sent_waits_no_longer_than_there_is_a_sender(
-    packet, collect, inbox
-) -> None:
+async def test_drained_returns_when_the_sender_is_closed(packet, collect, inbox) -> None:
     collector = await collect(tcp="127.0.0.1:0")
     sender = hep.open_sender(to(collector.tcp_address, "tcp"))
     await sender.drained()
@@ -195,14 +191,16 @@ async def test_who_waits_until_all_is_sent_waits_no_longer_than_there_is_a_sende
     await waiting
 
 
-async def test_closing_has_a_deadline_and_counts_what_is_left(packet) -> None:
+async def test_closing_has_a_deadline_and_counts_dropped_packets(packet) -> None:
     sender = hep.open_sender(hep.HepId("127.0.0.1", free_port(), "tcp"), QUICK)
     sender.send(numbered(packet, 1)[0])
     await sender.aclose(timeout=0.05)
     assert sender.counters.dropped == {SHUTDOWN: 1}
 
 
-async def test_what_no_datagram_can_carry_is_dropped_and_counted(packet, collect, inbox) -> None:
+async def test_a_packet_longer_than_a_datagram_is_dropped_and_counted(
+    packet, collect, inbox
+) -> None:
     collector = await collect(udp="127.0.0.1:0")
     async with hep.open_sender(to(collector.udp_address, "udp")) as sender:
         sender.send(bytes(65_508))
@@ -211,7 +209,7 @@ async def test_what_no_datagram_can_carry_is_dropped_and_counted(packet, collect
     assert sender.counters.dropped == {TOO_LONG: 1}
 
 
-async def test_a_name_that_does_not_resolve_is_tried_on(packet) -> None:
+async def test_a_name_that_does_not_resolve_is_retried(packet) -> None:
     destination = hep.HepId("does-not-exist.invalid", 9060, "udp")
     sender = hep.open_sender(destination, QUICK)
     sender.send(numbered(packet, 1)[0])
@@ -219,7 +217,7 @@ async def test_a_name_that_does_not_resolve_is_tried_on(packet) -> None:
     await sender.aclose(timeout=0)
 
 
-async def test_closing_at_any_moment_leaves_no_socket_behind() -> None:
+async def test_closing_at_any_moment_leaks_no_socket() -> None:
     # A UDP socket abandoned half-open keeps uvloop from ever closing its loop.
     before = len(os.listdir("/proc/self/fd"))
     for turns in range(8):

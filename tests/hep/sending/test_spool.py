@@ -44,7 +44,7 @@ def test_packets_come_back_in_order_after_a_restart(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.spool"))
 
 
-def test_what_was_loaded_is_there_again_after_a_crash(tmp_path: Path) -> None:
+def test_loaded_packets_survive_a_crash(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.append([b"a", b"b"])
     assert spool.load() == ([b"a", b"b"], 0)
@@ -52,7 +52,7 @@ def test_what_was_loaded_is_there_again_after_a_crash(tmp_path: Path) -> None:
     assert all_of(Spool(tmp_path)) == [b"a", b"b"]
 
 
-def test_what_is_put_back_comes_first(tmp_path: Path) -> None:
+def test_packets_put_back_come_first(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.append([b"a", b"b"])
     spool.load()
@@ -63,7 +63,7 @@ def test_what_is_put_back_comes_first(tmp_path: Path) -> None:
     assert all_of(Spool(tmp_path)) == [b"0", b"b", b"c"]
 
 
-def test_the_oldest_segments_go_when_there_is_no_room(tmp_path: Path) -> None:
+def test_a_full_spool_drops_its_oldest_segments(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 4000)
     given_up = sum(spool.append([b"%03d" % number * 10]) for number in range(200))
     assert given_up > 0
@@ -75,7 +75,7 @@ def test_the_oldest_segments_go_when_there_is_no_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
-def test_a_record_that_a_crash_left_half_written_is_passed_over(tmp_path: Path, damage) -> None:
+def test_an_incomplete_record_is_skipped(tmp_path: Path, damage) -> None:
     spool = Spool(tmp_path)
     spool.append([b"whole", b"half"])
     spool.close()
@@ -91,7 +91,7 @@ def test_a_record_that_a_crash_left_half_written_is_passed_over(tmp_path: Path, 
     assert all_of(again) == [b"whole"]
 
 
-def test_two_senders_do_not_share_a_spool(tmp_path: Path) -> None:
+def test_a_second_sender_on_one_spool_raises(tmp_path: Path) -> None:
     first = Spool(tmp_path)
     with pytest.raises(hep.HepSpoolError, match="another process uses it"):
         Spool(tmp_path)
@@ -99,7 +99,7 @@ def test_two_senders_do_not_share_a_spool(tmp_path: Path) -> None:
     Spool(tmp_path).close()
 
 
-def test_a_directory_that_cannot_be_is_a_mistake_that_names_it(tmp_path: Path) -> None:
+def test_an_unusable_directory_raises_and_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(hep.HepSpoolError, match=r"file/spool cannot be used"):
         Spool(tmp_path / "file" / "spool")
@@ -107,14 +107,14 @@ def test_a_directory_that_cannot_be_is_a_mistake_that_names_it(tmp_path: Path) -
 
 @settings(max_examples=50)
 @given(data=st.binary(max_size=200))
-def test_no_garbage_in_a_segment_raises(tmp_path_factory, data: bytes) -> None:
+def test_garbage_in_a_segment_never_raises(tmp_path_factory, data: bytes) -> None:
     directory = tmp_path_factory.mktemp("spool")
     (directory / "1000000000.spool").write_bytes(data)
     spool = Spool(directory)
     all_of(spool)
 
 
-async def test_what_finds_no_room_goes_to_disk_and_arrives_in_order(
+async def test_packets_beyond_the_queue_are_spooled_and_arrive_in_order(
     tmp_path, collect, inbox, numbered, until
 ) -> None:
     port = free_port()
@@ -137,9 +137,7 @@ async def test_what_finds_no_room_goes_to_disk_and_arrives_in_order(
     assert not list(tmp_path.glob("*.spool"))
 
 
-async def test_what_is_left_at_the_end_survives_a_restart(
-    tmp_path, collect, inbox, numbered, until
-) -> None:
+async def test_queued_packets_survive_a_restart(tmp_path, collect, inbox, numbered, until) -> None:
     port = free_port()
     settings = replace(QUICK, queue_limit=10, spool=tmp_path)
     for start in (0, 30):
@@ -158,7 +156,7 @@ async def test_what_is_left_at_the_end_survives_a_restart(
     assert [int(packet.payload) for packet in packets] == list(range(61))
 
 
-async def test_a_disk_that_fails_costs_packets_that_are_counted(
+async def test_packets_lost_on_a_failing_disk_are_counted(
     tmp_path, numbered, until, monkeypatch
 ) -> None:
     def no_space(self: Spool, packets: list[bytes]) -> int:
@@ -176,7 +174,7 @@ async def test_a_disk_that_fails_costs_packets_that_are_counted(
     assert sender.counters.queued + sender.counters.dropped.total() == 30
 
 
-async def test_a_full_spool_gives_up_the_oldest(tmp_path, packet, until) -> None:
+async def test_a_full_spool_drops_the_oldest_packets(tmp_path, packet, until) -> None:
     settings = replace(QUICK, queue_limit=1, spool=tmp_path, spool_limit_bytes=40_000)
     sender = hep.open_sender(hep.HepId("127.0.0.1", free_port()), settings)
     for number in range(50):
@@ -189,7 +187,7 @@ async def test_a_full_spool_gives_up_the_oldest(tmp_path, packet, until) -> None
     assert counters.offered == counters.sent + counters.dropped.total() + counters.queued
 
 
-async def test_what_the_disk_does_not_take_at_the_end_is_counted(
+async def test_packets_that_cannot_be_spooled_on_close_are_counted(
     tmp_path, numbered, until, monkeypatch
 ) -> None:
     def no_space(self: Spool, packets: list[bytes]) -> int:

@@ -44,7 +44,7 @@ async def test_packets_arrive_over_tls(packet, collect, inbox, trusting, collect
     assert inbox.sources[0].transport == "tls"
 
 
-async def test_packets_go_on_arriving_over_tls_write_after_write(
+async def test_packets_keep_arriving_over_tls(
     packet, collect, inbox, trusting, collector_context
 ) -> None:
     collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
@@ -56,7 +56,7 @@ async def test_packets_go_on_arriving_over_tls_write_after_write(
     assert sender.counters.sent == 5
 
 
-async def test_a_packet_right_behind_the_handshake_has_its_source(
+async def test_a_packet_directly_after_the_handshake_has_its_source(
     packet, collect, inbox, trusting, collector_context
 ) -> None:
     collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
@@ -78,7 +78,7 @@ async def test_a_packet_right_behind_the_handshake_has_its_source(
     writer.close()
 
 
-async def test_a_collector_that_nobody_vouches_for_gets_nothing(
+async def test_a_collector_with_an_untrusted_certificate_gets_nothing(
     packet, collect, inbox, collector_context
 ) -> None:
     collector = await collect(tls="127.0.0.1:0", tls_context=collector_context)
@@ -93,7 +93,7 @@ async def test_a_collector_that_nobody_vouches_for_gets_nothing(
     assert sender.counters.dropped == {"shutdown": 1}
 
 
-async def test_a_collector_may_ask_who_sends(
+async def test_a_collector_can_require_a_client_certificate(
     packet, collect, inbox, authority, collector_context, until
 ) -> None:
     collector_context.verify_mode = ssl.CERT_REQUIRED
@@ -118,7 +118,7 @@ async def test_a_collector_may_ask_who_sends(
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"HEP3\0\6", b"\x16\3\1", b""])
-async def test_garbage_in_place_of_tls_is_counted_and_told_once_in_a_line(
+async def test_garbage_instead_of_tls_is_counted_and_logged_once(
     packet, collect, inbox, trusting, collector_context, until, caplog, garbage: bytes
 ) -> None:
     # Its own TLS servers have asyncio tell of each, with a traceback.
@@ -144,7 +144,7 @@ async def test_garbage_in_place_of_tls_is_counted_and_told_once_in_a_line(
     assert collector.counters["accepted"] == 1
 
 
-async def test_a_collector_ends_without_waiting_for_a_handshake(collector_context) -> None:
+async def test_closing_a_collector_does_not_wait_for_handshakes(collector_context) -> None:
     before = asyncio.all_tasks()
     collector = hep.Collector(print, tls="127.0.0.1:0", tls_context=collector_context)
     async with collector:
@@ -183,7 +183,7 @@ class Mute:
                 self.was_told = True
 
 
-async def test_an_end_does_not_wait_for_a_collector_that_does_not_answer_it(
+async def test_closing_does_not_wait_for_a_close_notify(
     trusting: ssl.SSLContext, collector_context: ssl.SSLContext, packet: hep.Packet
 ) -> None:
     mute = Mute(collector_context)
@@ -200,7 +200,7 @@ async def test_an_end_does_not_wait_for_a_collector_that_does_not_answer_it(
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls"])
-async def test_an_end_does_not_wait_for_a_collector_that_says_nothing_at_all(
+async def test_closing_does_not_wait_for_a_silent_collector(
     packet: hep.Packet, transport: Transport
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:

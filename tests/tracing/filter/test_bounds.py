@@ -126,7 +126,7 @@ def test_no_script_keeps_more_than_it_may(script: str) -> None:
         pytest.param('$var(x) = $var(t); $var(x) = "";', id="a variable"),
     ],
 )
-def test_what_is_given_up_counts_no_longer(script: str) -> None:
+def test_released_values_do_not_count(script: str) -> None:
     found = outcome(
         f"route[f] {{ {LONG} while ($var(i) < 100) {{ $var(i) += 1; {script} }} drop; }}"
     )
@@ -202,7 +202,7 @@ def test_what_a_route_returns_is_bounded() -> None:
     assert found == Outcome(True, f"a route returns more than {MAX_TEXT} characters")
 
 
-def test_a_decision_is_the_same_whether_anybody_reads_its_logs() -> None:
+def test_a_decision_does_not_depend_on_collecting_messages() -> None:
     script = 'route[f] { while (1) { xlog("$(si{s.width,60000})"); } drop; }'
     assert outcome(script).traced
 
@@ -262,27 +262,27 @@ def test_patterns_that_hang_other_matchers_do_not_hang(pattern: str) -> None:
     assert len(compiled._states) < MAX_CACHED
 
 
-def test_what_is_remembered_of_a_pattern_is_bounded() -> None:
+def test_the_cache_of_a_pattern_is_bounded() -> None:
     compiled = compile_pattern("(a|b)*a(a|b){12}c")
     text = "".join("ab"[(i * i // 7) % 2] for i in range(20_000))
     assert compiled.search(text) is False
     assert len(compiled._states) <= MAX_CACHED
 
 
-def test_the_states_that_are_remembered_of_a_large_pattern_are_bounded() -> None:
+def test_the_cached_states_of_a_large_pattern_are_bounded() -> None:
     compiled = compile_pattern("(a|b)*a(a|b){900}c")
     compiled.search("".join("ab"[(i * i // 7) % 2] for i in range(300)))
     assert sum(len(states) for states, _ in compiled._states) <= 2 * MAX_REMEMBERED
 
 
-def test_the_characters_that_are_remembered_are_bounded() -> None:
+def test_the_cached_characters_are_bounded() -> None:
     compiled = compile_pattern("^a[^b]*c")
     compiled.search("a" + "".join(map(chr, range(1_000, 50_000))))
     compiled.search("a" + "".join(map(chr, range(60_000, 125_000))))
     assert sum(map(len, compiled._after)) <= 2 * MAX_REMEMBERED
 
 
-def test_nothing_that_is_remembered_is_as_long_as_texts_may_be() -> None:
+def test_long_texts_are_not_cached() -> None:
     before = (
         comparisons.numbered_address.cache_info().misses,
         comparisons.cached_pattern.cache_info().misses,

@@ -70,7 +70,7 @@ def cfg(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_filter_routes_are_found_and_the_rest_is_passed_over(cfg: Path) -> None:
+def test_filter_routes_are_found_and_other_statements_ignored(cfg: Path) -> None:
     script = Script.load(cfg)
     assert script.is_cfg
     assert script.filters == ("ws_filter",)
@@ -127,7 +127,7 @@ def test_files_are_included_from_beside_the_file(cfg: Path) -> None:
     assert [decide(OFFICE), decide(OTHER)] == [True, False]
 
 
-def test_files_that_cannot_be_included_are_told(tmp_path: Path) -> None:
+def test_files_that_cannot_be_included_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "f.cfg"
     path.write_text('include_file "f.cfg"\nroute[f] { drop; }\n')
     with pytest.raises(FilterRouteError, match="included more than 10 deep"):
@@ -142,7 +142,7 @@ def test_files_that_cannot_be_included_are_told(tmp_path: Path) -> None:
         Script.load(tmp_path / "none.cfg")
 
 
-def test_a_text_includes_nothing_and_says_so() -> None:
+def test_parse_includes_no_files_and_warns() -> None:
     script = Script.parse('include_file "x.cfg"\nroute[f] { drop; }')
     assert script.warnings[0].problem == (
         "'x.cfg' is not read: only a script in a file can include"

@@ -57,7 +57,7 @@ from sipws.tracing.filter import Script
                      " lost; put a blank before it", id="run into a variable"),
     ],
 )  # fmt: skip
-def test_what_is_not_meant_is_pointed_out(body: str, column: int, problem: str) -> None:
+def test_a_probable_mistake_is_a_warning(body: str, column: int, problem: str) -> None:
     (warning,) = Script.parse(f"route[f] {{ {body} }}", filename="f.cfg").warnings
     assert (warning.severity, warning.line) == ("warning", 1)
     assert (warning.column, warning.problem) == (column, problem)
@@ -74,5 +74,5 @@ def test_what_is_not_meant_is_pointed_out(body: str, column: int, problem: str) 
         "switch ($sp) { case 1: exit; default: drop; }",
     ],
 )
-def test_what_is_right_is_left_in_peace(body: str) -> None:
+def test_a_valid_script_has_no_warnings(body: str) -> None:
     assert Script.parse(f"route[f] {{ {body} }}").warnings == ()

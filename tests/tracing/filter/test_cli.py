@@ -49,7 +49,7 @@ def sipws(
     return run
 
 
-def test_a_right_script_is_ok(sipws: Run) -> None:
+def test_a_valid_script_is_ok(sipws: Run) -> None:
     assert sipws("check", "filter.cfg") == (0, ["filter.cfg: ok"])
 
 
@@ -86,7 +86,7 @@ def test_diagnostics_are_json_for_programs(sipws: Run) -> None:
     assert (found["severity"], found["line"], found["column"]) == ("warning", 1, 18)
 
 
-def test_a_cfg_says_what_it_passed_over(sipws: Run) -> None:
+def test_a_cfg_shows_the_ignored_statements(sipws: Run) -> None:
     Path("o.cfg").write_text('loadmodule "tm.so"\nroute { t_relay(); }\n' + SCRIPT)
     assert sipws("check", "o.cfg", "--route", "ws_filter") == (
         0,
@@ -147,7 +147,7 @@ def test_a_route_that_is_not_there_traces_and_warns(sipws: Run) -> None:
     assert "do you mean 'ws_filter'?" in lines[1]
 
 
-def test_a_script_that_was_stopped_says_why(sipws: Run) -> None:
+def test_a_stopped_script_shows_the_reason(sipws: Run) -> None:
     Path("loop.cfg").write_text("route[f] { while (1) while (1) $var(x) = 1; }")
     conn = "198.51.100.1:8000@ws:10.0.0.1:80"
     status, (line,) = sipws("eval", "loop.cfg", "--route", "f", "--conn", conn)
@@ -158,7 +158,7 @@ def test_a_script_that_was_stopped_says_why(sipws: Run) -> None:
     )
 
 
-def test_listeners_of_all_connections_are_ours(sipws: Run) -> None:
+def test_the_listeners_of_all_connections_are_local(sipws: Run) -> None:
     Path("own.cfg").write_text('route[f] { if (is_myself("$si")) drop; }')
     conns = ("--conn", "10.0.0.2:1@ws:10.0.0.1:80", "--conn", "10.0.0.9:1@ws:10.0.0.2:80")
     _, lines = sipws("eval", "own.cfg", "--route", "f", *conns)
@@ -176,14 +176,14 @@ def test_listeners_of_all_connections_are_ours(sipws: Run) -> None:
         "phone:8000@ws:10.0.0.1:80",
     ],
 )
-def test_a_connection_that_is_written_wrong_is_named_with_the_remedy(sipws: Run, conn: str) -> None:
+def test_an_invalid_connection_is_named_with_the_remedy(sipws: Run, conn: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         sipws("eval", "filter.cfg", "--route", "ws_filter", "--conn", conn)
     assert repr(conn) in str(refused.value)
     assert "it is written 'PEER_IP:PORT@LISTENER DEFINITION'" in str(refused.value)
 
 
-def test_trying_a_refused_script_is_wrong_input(sipws: Run) -> None:
+def test_trying_an_invalid_script_exits_with_2(sipws: Run) -> None:
     Path("filter.cfg").write_text("route[f] { drop }\n")
     with pytest.raises(FilterRouteError):
         sipws("eval", "filter.cfg", "--route", "f", "--conn", "192.0.2.5:8000@ws:10.0.0.1:80")
@@ -252,14 +252,14 @@ def test_cases_are_json_for_programs(sipws: Run) -> None:
         (CASES.replace(":8000@", "@"), "case 1: connection '192.0.2.5@"),
     ],
 )
-def test_a_table_that_is_written_wrong_is_told(sipws: Run, table: str, problem: str) -> None:
+def test_an_invalid_table_is_reported(sipws: Run, table: str, problem: str) -> None:
     Path("cases.toml").write_text(table)
     with pytest.raises(ConfigurationError) as refused:
         sipws("test", "cases.toml")
     assert problem in str(refused.value)
 
 
-def test_of_a_long_path_the_end_is_kept() -> None:
+def test_the_end_of_a_long_path_is_kept() -> None:
     script = Script.parse("route[f] { while (1) $var(x) = 1; drop; }")
     found = explain(script, "f", Subject("192.0.2.5", 8000, "10.0.0.1", 80))
     assert len(found.steps) == MAX_STEPS_SHOWN

@@ -32,7 +32,7 @@ def test_a_recipe_decides_as_the_page_says(recipe: re.Match[str]) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda found: found["title"])
-def test_a_recipe_is_beyond_reproach(recipe: re.Match[str]) -> None:
+def test_a_recipe_has_no_warnings(recipe: re.Match[str]) -> None:
     assert Script.parse(recipe["script"]).warnings == ()
 
 

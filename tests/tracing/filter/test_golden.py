@@ -31,12 +31,12 @@ def subject(decision: dict[str, Any]) -> Subject:
     )
 
 
-def test_all_of_them_are_here() -> None:
+def test_the_golden_scripts_are_complete() -> None:
     assert (len(ACCEPTED), len(REFUSED)) == (126, 24)
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_what_opensips_decides_is_decided(name: str) -> None:
+def test_decisions_are_those_of_opensips(name: str) -> None:
     case = SCRIPTS[name]
     decide = Script.parse(case["script"]).decider("ws_filter", LISTENERS)
     decisions = ["traced" if decide(subject(it)) else "dropped" for it in case["decisions"]]
@@ -59,7 +59,7 @@ def test_what_is_printed_parses_to_the_same_tree(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_opensips_refuses_is_refused_with_its_place(name: str) -> None:
+def test_scripts_that_opensips_rejects_are_errors_with_a_place(name: str) -> None:
     with pytest.raises(FilterRouteError) as refused:
         Script.parse(SCRIPTS[name]["script"], filename="filter.cfg")
     assert str(refused.value).startswith("filter.cfg:")

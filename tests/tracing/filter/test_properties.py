@@ -164,7 +164,7 @@ scraps = st.sampled_from(
 
 
 @given(st.lists(scraps, max_size=40).map(" ".join) | st.text(max_size=100))
-def test_no_text_makes_the_parser_raise_anything_else(text: str) -> None:
+def test_any_text_raises_only_filter_errors(text: str) -> None:
     try:
         script = Script.parse(text)
     except FilterRouteError:
@@ -179,7 +179,7 @@ def test_a_quoted_text_stands_for_itself(text: str) -> None:
 
 
 @given(st.text("ab.*+?()|[]^${}1,2\\-", max_size=10), st.text("ab1.-", max_size=10))
-def test_no_pattern_raises_anything_else(pattern: str, text: str) -> None:
+def test_any_pattern_raises_only_pattern_errors(pattern: str, text: str) -> None:
     try:
         compiled = compile_pattern(pattern)
     except PatternError:
@@ -198,7 +198,7 @@ def test_no_pattern_raises_anything_else(pattern: str, text: str) -> None:
     ],
     ids=["ends", "contains", "repeats", "counts"],
 )
-def test_patterns_agree_with_what_they_say(pattern: str, holds: object, text: str) -> None:
+def test_patterns_agree_with_a_reference(pattern: str, holds: object, text: str) -> None:
     assert callable(holds)
     assert compile_pattern(pattern).search(text) is holds(text)
 
@@ -208,7 +208,7 @@ addresses = st.ip_addresses().map(str)
 
 
 @given(addresses, ports, addresses, ports)
-def test_the_short_way_of_a_comparison_decides_as_the_long_one(
+def test_the_fast_path_of_a_comparison_decides_the_same(
     si: str, sp: int, ip: str, port: int
 ) -> None:
     # A bracketed calculation with the same variables takes no short way.

@@ -258,7 +258,7 @@ def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) ->
     if word == "/" == after.text and after.at == token.at + 1:
         return "'//' begins no comment here; use '#' or '/* … */'"
     if word in KEYWORDS and {"NAME", "STRING"} <= allowed:
-        return f"{word!r} is a keyword: as a name it stands in quotes"
+        return f"{word!r} is a keyword; to use it as a name, write it in quotes"
     if kind == "DOT" and before.kind == "NUMBER":
         return "a number ends here: there are no fractions, and an address has all four parts"
     if kind == "_LBRACE" and allowed >= _STATEMENT:

@@ -47,7 +47,7 @@ def test_a_function_is_found_and_decides(path: str) -> None:
         ("my_filters:LIMIT", "nothing that can be called"),
     ],
 )
-def test_what_is_no_filter_is_refused_with_the_remedy(path: str, problem: str) -> None:
+def test_an_invalid_filter_raises_with_the_remedy(path: str, problem: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         load_callable(path)
     assert repr(path) in str(refused.value)

@@ -58,7 +58,7 @@ def refusal(text: str) -> FilterRouteError:
         ),
     ],
 )
-def test_what_is_long_is_made_at_once(
+def test_a_long_script_compiles_quickly(
     made: type[nodes.Node], script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
@@ -261,14 +261,14 @@ def test_a_file_that_is_included_again_and_again_counts_each_time(tmp_path: Path
     assert caught.value.diagnostics[0].line == 4
 
 
-def test_characters_that_say_nothing_are_told_once_a_run() -> None:
+def test_ignored_characters_are_reported_once_per_run() -> None:
     script = Script.parse("\0" * 100_000 + "\n\x01 route[f] { exit; }")
     assert [(w.line, w.column) for w in script.warnings] == [(1, 1), (2, 1)]
     assert "100000 times" in script.warnings[0].problem
     assert not set("\0\x01") & set("".join(map(str, script.warnings)))
 
 
-def test_so_many_errors_are_reported_and_no_more() -> None:
+def test_the_number_of_errors_is_limited() -> None:
     found = refusal("route[f] {\n" + "$foo = 1;\n" * 1_000 + "}")
     assert [d.line for d in found.diagnostics] == list(range(2, MAX_FINDINGS + 2))
 
@@ -278,7 +278,7 @@ def test_the_first_routes_with_errors_are_reported() -> None:
     assert found.diagnostics[0].line == 1
 
 
-def test_so_many_warnings_are_reported_and_no_more() -> None:
+def test_the_number_of_warnings_is_limited() -> None:
     script = Script.parse("route[f] {\n" + "if ($si == 5) exit;\n" * 1_000 + "}")
     assert len(script.warnings) == MAX_FINDINGS
 
@@ -304,7 +304,7 @@ def test_one_filter_route_of_a_cfg_is_not_refused_for_the_errors_of_another() ->
     assert script.decider("good")(CONNECTION) is False
 
 
-def test_a_missing_route_is_told_with_some_of_those_that_are_there() -> None:
+def test_a_missing_route_is_reported_with_some_existing_ones() -> None:
     script = Script.parse("".join(f"route[r{i}] {{ exit; }}" for i in range(500)))
     missing = script.missing("quite_another")
     assert missing is not None

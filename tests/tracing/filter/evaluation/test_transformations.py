@@ -96,7 +96,7 @@ def transformed(value: str, chain: str) -> str:
     ],
     ids=lambda part: part,
 )
-def test_what_becomes_of_a_value(value: str, chain: str, result: str) -> None:
+def test_a_transformation_gives_its_value(value: str, chain: str, result: str) -> None:
     assert transformed(value, chain) == result
 
 

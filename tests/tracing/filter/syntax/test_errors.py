@@ -139,7 +139,7 @@ def refused(text: str) -> FilterRouteError:
         ),
         pytest.param(
             "route[log] { drop; }",
-            "f.cfg:1:7: error: 'log' is a keyword: as a name it stands in quotes\n"
+            "f.cfg:1:7: error: 'log' is a keyword; to use it as a name, write it in quotes\n"
             "route[log] { drop; }\n"
             "      ^^^",
             id="a keyword as a name",
@@ -223,7 +223,7 @@ def refused(text: str) -> FilterRouteError:
         ),
     ],
 )
-def test_a_mistake_is_told_with_its_place_and_carets(script: str, message: str) -> None:
+def test_an_error_has_its_place_and_carets(script: str, message: str) -> None:
     assert str(refused(script)) == message
 
 
@@ -264,7 +264,7 @@ def test_a_mistake_is_told_with_its_place_and_carets(script: str, message: str) 
         pytest.param("if ($sp) " * 150 + "drop;", id="too many ifs within each other"),
     ],
 )  # fmt: skip
-def test_what_opensips_would_refuse_is_refused(body: str) -> None:
+def test_scripts_that_opensips_rejects_are_rejected(body: str) -> None:
     assert refused(f"route[f] {{ {body} }}").diagnostics[0].line == 1
 
 
@@ -273,7 +273,7 @@ def test_what_opensips_would_refuse_is_refused(body: str) -> None:
     ["route[f] { drop; };", "route[f] { drop; } }", "foo = 1\nroute[f] { drop; }", "drop;",
      "route[] { drop; }", "route[f, 1] { drop; }", "route", "route[f]", "route[f] {"],
 )  # fmt: skip
-def test_what_stands_around_routes_is_checked_too(script: str) -> None:
+def test_statements_outside_of_routes_are_checked(script: str) -> None:
     assert refused(script).diagnostics
 
 

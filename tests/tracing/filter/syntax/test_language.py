@@ -262,7 +262,7 @@ def test_ipv6_is_text_in_full_and_an_address_in_any_form(holds: Holds) -> None:
     assert not holds("$si == 0.0.0.0/0", **six)
 
 
-def test_the_listener_can_be_told_by_its_tag_and_its_advertised_address(holds: Holds) -> None:
+def test_a_listener_is_identified_by_tag_and_advertised_address(holds: Holds) -> None:
     edge: dict[str, Any] = {
         "tag": "edge", "advertised_ip": "203.0.113.1", "advertised_port": 443
     }  # fmt: skip
