@@ -173,7 +173,8 @@ async def test_a_terminal_shows_a_progress_bar(capture: Path, collect, inbox) ->
         os.close(slave)
     assert process.returncode == 0
     assert "dropped  0:00\x1b[K" in shown
-    assert shown.endswith("\r\x1b[K")
+    # On a busy machine asyncio's debug mode remarks after it that a step was slow.
+    assert shown.partition("Executing <")[0].endswith("\r\x1b[K")
 
 
 async def test_ctrl_c_says_what_was_sent(capture: Path, collect, inbox) -> None:
