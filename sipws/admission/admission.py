@@ -1,8 +1,8 @@
-"""Who may open a connection: how many, how fast, from where, for what. Pure.
+"""Limits on connections: their number, their rate, their origin, host and path. Pure.
 
-`Admission` counts and meters connections as they come, before any work is spent on them: a
-`AdmissionSlot` each, which is given back when the connection is gone. `Rules.examine` looks at an
-upgrade request. Both say no with a `Refusal`.
+`Admission` counts and meters connections before any work is spent on them. Each gets an
+`AdmissionSlot`, which is released when the connection has closed. `Rules.examine` checks an upgrade
+request. Both refuse with a `Refusal`.
 """
 
 import ipaddress
@@ -20,75 +20,77 @@ from sipws.request import UpgradeRequest
 from sipws.ws.handshake import Refusal
 
 RETRY_AFTER: Final = 10
-"""Seconds after which a client is asked to come back when there is no room: long enough to make a
-difference, short enough for a phone."""
+"""Seconds in ``Retry-After`` when a limit of connections is reached. Long enough for connections to
+close, short enough for a phone."""
 
 BURST: Final = 10.0
-"""Seconds' worth of a rate that may come at once. An office behind one address registers all its
-phones in the same second after an outage, and a page reload opens two connections."""
+"""Seconds of a rate that may arrive at once. An office behind one address registers all its phones
+in the same second after an outage, and a page reload opens two connections."""
 
 IPV6_PREFIX: Final = 64
-"""Bits of an IPv6 address that count as one address: what one subscriber or host is given whole."""
+"""Bits of an IPv6 address that count as one address: a subscriber or a host gets a whole /64."""
 
 METERED_ADDRESSES: Final = 65_536
-"""Addresses whose rate is remembered; about 10 MB. Of more, those seen longest ago are forgotten:
-who has that many addresses is held by the rate in total."""
+"""Addresses whose rate is remembered; about 10 MB. Beyond it, the address seen longest ago is
+forgotten. The total rate limits an attacker with more addresses."""
 
-TOLD: Final = 64
-"""Refused connections that may stay at once to read why. Any more are dropped without a word, so
-that a flood that is refused holds no sockets."""
+MOST_ANSWERED: Final = 64
+"""Refused connections at once that get an HTTP answer. Further ones are closed silently, so that a
+flood holds no sockets."""
 
 _USUAL_ORIGIN: Final = b"\r\nOrigin: "
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Who is let in; the defaults let in everybody."""
+    """The limits and the checks; the defaults accept every connection."""
 
     max_connections: int | None = None
-    """Connections at once, those still in their handshake included."""
+    """Maximum concurrent connections, handshakes included. None: unlimited."""
 
     max_connections_per_address: int | None = None
-    """Connections at once from one address (of IPv6: from one /64)."""
+    """Maximum concurrent connections from one IPv4 address or one IPv6 /64. None: unlimited."""
 
     max_rate: float | None = None
-    """Connections a second in total; `BURST` seconds' worth may come at once."""
+    """New connections per second in total; `BURST` seconds of it may come at once. None:
+    unlimited."""
 
     max_rate_per_address: float | None = None
-    """Connections a second from one address; `BURST` seconds' worth may come at once."""
+    """New connections per second from one address; `BURST` seconds of it may arrive at once. None:
+    unlimited."""
 
     allowed_origins: OriginPatterns = field(default_factory=OriginPatterns)
-    """Origins of pages that may connect; any where there are none."""
+    """Origins that may connect. Empty: any origin."""
 
     require_origin: bool = False
     """Whether a request without ``Origin`` is refused (OpenSIPS ``require_origin``)."""
 
     allowed_hosts: HostPatterns = field(default_factory=HostPatterns)
-    """Values of ``Host`` that are served; any where there are none."""
+    """Values of ``Host`` that are served. Empty: any host."""
 
     resource: str = "/"
-    """The path that is served (OpenSIPS ``ws_resource``); ``/`` stands for every path."""
+    """The path that is served (OpenSIPS ``ws_resource``). ``/``: every path."""
 
     trusted_proxies: Networks = field(default_factory=Networks)
-    """Whose PROXY and forwarding headers are believed."""
+    """Proxies whose PROXY and forwarding headers are believed."""
 
     proxy_protocol: bool | frozenset[str] = False
-    """Whether trusted proxies begin with a PROXY header: on all listeners, or on those with one of
-    these tags. Whoever else connects there begins with HTTP or TLS as ever."""
+    """Whether trusted proxies send a PROXY header: on all listeners, or on those with one of these
+    tags. Other peers begin with HTTP or TLS."""
 
     forwarding_header: str = "x-forwarded-for"
-    """The header in which trusted proxies tell the real peer, in any case; no other one is
-    looked at, as a proxy passes on what a client wrote into a header that it does not know."""
+    """The header with the client's address, in any case. Only this one is read: a proxy forwards
+    headers that it does not know as the client wrote them."""
 
     def expects_proxy_header(self, listener: Listener) -> bool:
-        """Whether trusted proxies begin with a PROXY header on this listener."""
+        """Whether trusted proxies send a PROXY header on this listener."""
         if isinstance(self.proxy_protocol, bool):
             return self.proxy_protocol
         return listener.tag in self.proxy_protocol
 
     @property
     def examines(self) -> bool:
-        """Whether an upgrade request can change anything."""
+        """Whether these rules check upgrade requests at all."""
         return bool(
             self.allowed_origins
             or self.require_origin
@@ -98,21 +100,21 @@ class Rules:
         )
 
     def examine(self, request: UpgradeRequest) -> Refusal | None:
-        """Look at a complete upgrade request; None lets it in."""
+        """Check a complete upgrade request; returns why it is refused, None if it is accepted."""
         path = request.path
         if self.resource not in ("/", path):
             return Refusal(ErrorKind.NOT_FOUND, f"there is nothing at {path!r}")
         if self.allowed_hosts:
             hosts = request.header("host")
-            # A request without a Host, with two or with a wrong one is refused for that a moment
-            # later. RFC 9112 section 3.2.2: the host of a whole URI counts before Host.
+            # The handshake refuses a missing, repeated or malformed Host itself.
+            # RFC 9112 section 3.2.2: the host of a whole URI counts before Host.
             if len(hosts) == 1 and (not hosts[0] or is_authority(hosts[0])):
                 host = request.authority or hosts[0]
                 if host not in self.allowed_hosts:
                     return Refusal(ErrorKind.HOST_REFUSED, f"host {host!r} is not served here")
         origins = request.header("origin")
         if not origins:
-            # What asks for no WebSocket is told that a moment later: a person, or a health check.
+            # The handshake refuses a request without Upgrade itself: a browser or a health check.
             if self.require_origin and request.header("upgrade"):
                 detail = "an Origin header is required (require_origin)"
                 return Refusal(ErrorKind.ORIGIN_REFUSED, detail)
@@ -123,7 +125,12 @@ class Rules:
         return None
 
     def peer_behind(self, peer: Address, request: UpgradeRequest) -> Address | None:
-        """Whom a trusted proxy got the request from; None where the peer speaks for itself."""
+        """The client's address according to a trusted proxy; None if the peer is not one.
+
+        Args:
+            peer: the address of the socket.
+            request: the upgrade request.
+        """
         if peer.ip not in self.trusted_proxies:
             return None
         return real_peer(
@@ -135,24 +142,24 @@ class Admission:
     """Counts and meters connections.
 
     Args:
-        rules: the bounds.
+        rules: the limits and the checks; None accepts every connection.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
         self.examines = self.rules.examines
-        """Whether an upgrade request can change anything."""
+        """Whether upgrade requests are checked at all."""
         self.asks_only_for_origin = not replace(self.rules, require_origin=False).examines
-        """Whether a request with any ``Origin`` is let in."""
+        """Whether every request with an ``Origin`` is accepted."""
         self.draining: float | None = None
-        """Set, everybody is refused, and told to come back in so many seconds."""
+        """Once set, every connection is refused with this ``Retry-After``, in seconds."""
         self.refused: Counter[ErrorKind] = Counter()
-        """Refused connections since the start, by reason: those of `Rules.examine` and of PROXY
-        headers and TLS as well, which their finder adds."""
+        """Refused connections since the start, by reason. The transport adds those that it refuses
+        for their PROXY header or in TLS."""
         self.connections = 0
-        """Connections that were let in and are not gone yet."""
-        self._told = 0
-        # Most servers have no bounds for addresses: then nothing is worked out for them.
+        """Accepted connections that have not closed yet."""
+        self._answered = 0
+        # Most servers have no limits per address; their connections skip that work.
         self._claims = not (
             self.rules.max_connections_per_address is None
             and self.rules.max_rate is None
@@ -164,27 +171,27 @@ class Admission:
 
     @property
     def addresses(self) -> int:
-        """Addresses whose connections are counted at the moment."""
+        """Addresses with counted connections."""
         return len(self._of_address)
 
     @property
     def ending(self) -> Refusal | None:
-        """Why nobody is let in any more; None while that is not so."""
+        """Why every connection is refused during a shutdown; None before."""
         if self.draining is None:
             return None
         headers = _retry_after(self.draining)
         return Refusal(ErrorKind.SHUTTING_DOWN, "this server is about to stop", headers=headers)
 
     def enter(self, ip: str, now: float) -> "AdmissionSlot":
-        """Let a connection in, or not.
+        """Accept or refuse a connection.
 
         Args:
-            ip: where it comes from. Connections of a trusted proxy count in total only; whoever
-                turns out to be behind it is counted by `AdmissionSlot.claim`.
-            now: seconds, by whatever clock, as long as it is the same one.
+            ip: the address of the peer. A trusted proxy counts in total only;
+                `AdmissionSlot.claim` counts the client behind it.
+            now: seconds on a monotonic clock, the same for all calls.
 
         Returns:
-            the connection's ticket, to be released when it is gone, also where it says no.
+            the connection's slot, accepted or refused; the caller releases it at the end.
         """
         rules = self.rules
         if (ending := self.ending) is not None:
@@ -209,8 +216,8 @@ class Admission:
 
     def _refuse(self, refusal: Refusal) -> "AdmissionSlot":
         self.refused[refusal.kind] += 1
-        told = self._told < TOLD
-        self._told += told
+        told = self._answered < MOST_ANSWERED
+        self._answered += told
         return AdmissionSlot(self, refusal, told=told)
 
     def _claim(self, key: str, now: float) -> Refusal | None:
@@ -228,7 +235,7 @@ class Admission:
                 " second",
                 headers=_retry_after(wait),
             )
-        # Last, so that one address that is too fast leaves the total to the others.
+        # Last, so that an address above its own rate does not use up the total.
         if wait := self._total_rate.take("", now):
             return Refusal(
                 ErrorKind.TOO_FAST,
@@ -251,7 +258,13 @@ class Admission:
 
 
 class AdmissionSlot:
-    """A connection's place among those that are counted."""
+    """The slot of one connection, by which it is counted.
+
+    Args:
+        admission: where it is counted.
+        refusal: why it is refused; None if it is accepted.
+        told: whether a refused connection gets an HTTP answer.
+    """
 
     __slots__ = ("_admission", "_key", "refusal", "released", "told", "used")
 
@@ -261,24 +274,24 @@ class AdmissionSlot:
         self._admission = admission
         self._key: str | None = None
         self.released = False
-        """Whether the place has been given back."""
+        """Whether `release` was called."""
         self.refusal = refusal
-        """Why the connection is not let in; None where it is."""
+        """Why the connection is refused; None if it is accepted."""
         self.told = told
-        """Whether the connection may stay, if it is refused, until it has read why."""
+        """Whether the connection gets an HTTP answer if it is refused."""
         self.used = False
-        """Whether a flow has it, and will release it."""
+        """Whether a flow owns the slot, and releases it."""
 
     def claim(self, ip: str, now: float) -> Refusal | None:
-        """Count the connection for an address: the socket's, or the one behind a proxy.
+        """Count the connection for an address: that of the socket, or the client's behind a proxy.
 
         Args:
             ip: the address.
-            now: seconds, by the clock of `Admission.enter`.
+            now: seconds on the clock of `Admission.enter`.
 
         Returns:
-            why that address gets no further connection; None where it does. A connection that is
-            refused here is counted as refused by whoever drops it.
+            why that address is refused; None if it is accepted. The caller that drops the
+            connection counts it in `Admission.refused`.
         """
         if self._key is not None or self.refusal is not None or not self._admission._claims:
             return None
@@ -292,16 +305,16 @@ class AdmissionSlot:
         """Decide on a connection whose upgrade request has come.
 
         Args:
-            connection: who it is.
-            now: seconds, by the clock of `Admission.enter`.
+            connection: the connection, with its request.
+            now: seconds on the clock of `Admission.enter`.
 
         Returns:
-            the connection, with the real peer where a trusted proxy tells it, and why it is
-            refused; None where it is let in.
+            the connection, with the client's address if a trusted proxy reports one, and why it is
+            refused; None if it is accepted.
         """
         admission, request = self._admission, connection.request
-        # As most servers are configured and as browsers write it; the long way is ten times as long
-        # for a connection that finds cold caches.
+        # The fast path for the usual configuration and the way that browsers write Origin; with
+        # cold caches the full check takes ten times as long.
         if request is None or (admission.asks_only_for_origin and _USUAL_ORIGIN in request.raw):
             return connection, None
         rules, refusal = admission.rules, None
@@ -314,51 +327,58 @@ class AdmissionSlot:
         return connection, refusal
 
     def release(self) -> None:
-        """Give the place back; a second call does nothing."""
+        """Release the slot; further calls do nothing."""
         if self.released:
             return
         self.released = True
         admission = self._admission
         if self.refusal is not None:
-            admission._told -= self.told
+            admission._answered -= self.told
             return
         admission.connections -= 1
         admission._release(self._key)
 
 
 class _Meter:
-    """A token bucket for each key, kept as one number: when the bucket will be full again.
+    """A token bucket per key, stored as one number: the time at which it is full again.
 
-    (The generic cell rate algorithm of ATM: nothing has to be refilled.)
+    This is the generic cell rate algorithm of ATM; no timer refills buckets.
+
+    Args:
+        rate: tokens per second; None for unlimited.
     """
 
     def __init__(self, rate: float | None) -> None:
         self._interval = 1 / rate if rate else 0.0
-        # A rate below one in BURST seconds still lets a single connection in.
+        # A rate below one per BURST seconds still accepts a single connection.
         self._longest = max(BURST, self._interval)
         self._full_at: dict[str, float] = {}
 
     def take(self, key: str, now: float) -> float:
         """Take a token.
 
+        Args:
+            key: of the bucket.
+            now: seconds on a monotonic clock.
+
         Returns:
-            0, or the seconds until there will be one.
+            0 if there was one; otherwise the seconds until there is one.
         """
         if not self._interval:
             return 0.0
-        # A clock that was set back must not make anybody wait for longer than a whole bucket.
+        # If the clock goes back, the wait is one whole bucket at most.
         full_at = min(max(self._full_at.pop(key, now), now), now + self._longest) + self._interval
         wait = full_at - now - self._longest
         if wait > 1e-9:
             self._full_at[key] = full_at - self._interval
             return wait
-        # Written anew at the end, so that the order is that of the last visit.
+        # At the end of the dictionary, so that its order is that of the last connection.
         self._full_at[key] = full_at
         self._forget(now)
         return 0.0
 
     def _forget(self, now: float) -> None:
-        """Drop the oldest entries that are full again, two for each that may have been added."""
+        """Drop the oldest entries that are full again: two per call, as a call adds at most one."""
         for _ in range(2):
             oldest = next(iter(self._full_at))
             if self._full_at[oldest] > now and len(self._full_at) <= METERED_ADDRESSES:
@@ -370,7 +390,7 @@ class _Meter:
 
 
 def address_key(ip: str) -> str:
-    """What is counted as one address: an IPv4 address, or the /64 of an IPv6 address."""
+    """The key under which an address is counted: an IPv4 address, or the /64 of an IPv6 address."""
     if ":" not in ip:
         return ip
     try:

@@ -1,10 +1,14 @@
-"""Patterns for hosts and origins, as operators write them in lists. Pure.
+"""Patterns for hosts and origins in the configuration. Pure.
 
-A host is ``sip.example.com``, or ``*.example.com`` for every name below it; with ``:PORT`` it is
-that port alone. An origin is scheme, host and port, as in ``https://*.example.com``, without a port
-the scheme's own; ``null`` is what pages from files send, ``*`` stands for all. Applications that
-show pages have schemes of their own, and what they send is listed as it is sent: ``file://``,
-``app://.``, ``content://org.example.phone``.
+| pattern | matches |
+| --- | --- |
+| ``sip.example.com`` | the host, with any port |
+| ``*.example.com`` | every host below it |
+| ``sip.example.com:8443`` | the host with this port only |
+| ``https://*.example.com`` | an origin; without a port, the default port of the scheme |
+| ``null`` | the origin of pages from files |
+| ``*`` | every origin |
+| ``file://``, ``app://.``, ``content://org.example.phone`` | an origin of an application |
 """
 
 import ipaddress
@@ -24,7 +28,7 @@ _PLACE: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]/@]*)(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)")
 _OF_AN_APP: Final = re.compile(r"[!-~]*")
 _NEVER_OF_AN_APP: Final = frozenset("*?#@,")
-"""A star is for names below a host alone; the others are in no origin."""
+"""A star is only allowed for hosts below a name; no origin holds the others."""
 
 
 class _Place(NamedTuple):
@@ -33,7 +37,7 @@ class _Place(NamedTuple):
 
 
 def _place(text: str) -> _Place | None:
-    """Split ``HOST[:PORT]``, as it stands in a header."""
+    """Split ``HOST[:PORT]`` of a header."""
     match = _PLACE.fullmatch(text.strip(" \t").lower())
     if match is None or not match[1]:
         return None
@@ -45,7 +49,7 @@ def _place(text: str) -> _Place | None:
 
 
 def _canonical(host: str) -> str:
-    """An IPv6 address has many ways to be written; a name is as it is."""
+    """Write an IPv6 address in its shortest form; return a name unchanged."""
     if not host.startswith("["):
         return host
     try:

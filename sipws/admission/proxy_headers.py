@@ -1,9 +1,11 @@
-"""Who really connected, where proxies stand in front: PROXY protocol and forwarding headers. Pure.
+"""The client's address behind proxies: PROXY protocol and forwarding headers. Pure.
 
-A load balancer says it in front of the first byte (PROXY protocol, versions 1 and 2, as HAProxy's
-``doc/proxy-protocol.txt`` defines it), a reverse proxy in a header of the upgrade request
-(``X-Forwarded-For``, ``X-Real-IP``, ``CF-Connecting-IP`` or another, or ``Forwarded`` of RFC 7239).
-Anybody can write either, so both count only when they come from a trusted address (`Networks`).
+- A load balancer sends a PROXY header before the first byte (versions 1 and 2, HAProxy's
+  ``doc/proxy-protocol.txt``).
+- A reverse proxy adds a header to the upgrade request: ``X-Forwarded-For``, ``X-Real-IP``,
+  ``CF-Connecting-IP`` or another, or ``Forwarded`` (RFC 7239).
+
+Any client can forge both, so that they count only from a trusted address (`Networks`).
 """
 
 import ipaddress
@@ -16,17 +18,17 @@ from sipws.address import Address
 from sipws.errors import AddressError
 
 SIGNATURE_V2: Final = b"\r\n\r\n\x00\r\nQUIT\n"
-"""How a version 2 header starts."""
+"""The first bytes of a version 2 header."""
 
 LONGEST_V1: Final = 107
 """Bytes of the longest version 1 line, its CRLF included (the specification's own figure)."""
 
 LONGEST_V2: Final = 4096
-"""Bytes of a version 2 header that are taken. Addresses need 52; what TLVs add in practice (TLS
-details, names, a cloud's endpoint ids) stays below 1 KiB."""
+"""Maximum bytes of a version 2 header. Addresses need 52; TLVs (TLS details, names, endpoint ids
+of a cloud) stay below 1 KiB in practice."""
 
 LONGEST_CHAIN: Final = 32
-"""Hops of a forwarding header that are looked at, from the right. Real chains have two or three."""
+"""Hops of a forwarding header that are read, from the right. Real chains have two or three."""
 
 _HEAD_V2: Final = 16
 _CRC32C: Final = 0x03
@@ -133,15 +135,15 @@ def _read_v1(received: bytes) -> ProxyHeader | NeedMore | ProxyError:
     length = len(line) + len(end)
     words = line.decode("latin-1").split(" ")
     if words[1] == "UNKNOWN":
-        # Whatever follows is to be ignored.
+        # The specification says to ignore the rest of the line.
         return ProxyHeader(None, None, length, 1)
     version = {"TCP4": 4, "TCP6": 6}.get(words[1])
     if version is None or len(words) != 6:
-        return ProxyError(f"{line!r} is no PROXY line")
+        return ProxyError(f"{line!r} is not a PROXY line")
     source = _address_v1(version, words[2], words[4])
     destination = _address_v1(version, words[3], words[5])
     if source is None or destination is None:
-        return ProxyError(f"{line!r} has an address or a port that is none")
+        return ProxyError(f"{line!r} has an invalid address or port")
     return ProxyHeader(source, destination, length, 1)
 
 
@@ -226,21 +228,20 @@ def _sum_is_right(header: bytes, value: bytes) -> bool:
 
 
 def real_peer(header: str, lines: Sequence[str], trusted: Networks) -> Address | None:
-    """The nearest address that is not one of our proxies, according to a forwarding header.
+    """Find the nearest address that is not a trusted proxy in a forwarding header.
 
-    Each proxy appends whom it got the request from, so only what stands to the right of the first
-    untrusted address was written by proxies that are trusted; what stands left of it may be made
-    up. Addresses are therefore read from the right, past trusted ones. Empty elements of the list
-    are none (RFC 9110 section 5.6.1): a comma at the end hides nobody.
+    Each proxy appends the address that it got the request from. Addresses are therefore read from
+    the right, past trusted ones; entries left of the first untrusted address can be forged. Empty
+    elements of the list do not count (RFC 9110 section 5.6.1).
 
     Args:
-        header: its name: ``forwarded``, or any other, which is a list of addresses or a single one.
-        lines: the header's values, one for each time that it occurs, in order.
-        trusted: whose word is taken.
+        header: its name, ``forwarded`` or another, which holds a list of addresses.
+        lines: its values in order, one for each time that it occurs.
+        trusted: the trusted proxies.
 
     Returns:
-        the address, with port 0 where none is told; the leftmost one where all are trusted; None
-        where there is nothing readable right of an untrusted address.
+        the address, with port 0 if there is none; the leftmost one if all are trusted; None if
+        the first element from the right is not an address.
     """
     text = ",".join(lines)
     hops: Iterator[str | None]
@@ -251,8 +252,8 @@ def real_peer(header: str, lines: Sequence[str], trusted: Networks) -> Address |
             continue
         address = parse_node(hop)
         if address is None:
-            # "unknown" and obfuscated names hide whom a trusted proxy got the request from: the
-            # proxy itself is then as far as one can see.
+            # "unknown" and obfuscated names hide the client. The proxy that wrote this is then the
+            # last known address.
             break
         found = address
         if address.ip not in trusted:
@@ -268,16 +269,16 @@ _NODE: Final = re.compile(
 
 
 def parse_node(text: str) -> Address | None:
-    """Read an address as forwarding headers have it: quoted or not, with or without a port.
+    """Read an address of a forwarding header: quoted or not, with or without a port.
 
     Returns:
-        None for ``unknown``, for an obfuscated name (RFC 7239 section 6.3) and for anything else
-        that is no address. Port 0 stands for one that is not told or is obfuscated.
+        the address, with port 0 if the port is missing or obfuscated; None for ``unknown``, an
+        obfuscated name (RFC 7239 section 6.3) or any other text.
     """
     text = text.strip(" \t")
     if len(text) >= 2 and text[0] == text[-1] == '"':
         text = re.sub(r"\\(.)", r"\1", text[1:-1])
-    # An obfuscated port (RFC 7239 section 6.3) says nothing, but the address before it does.
+    # An obfuscated port (RFC 7239 section 6.3) does not make the address before it invalid.
     text = re.sub(r":_[A-Za-z0-9._-]+$", "", text)
     match = _NODE.fullmatch(text)
     if match is None:
@@ -292,19 +293,19 @@ def parse_node(text: str) -> Address | None:
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PAIR: Final = rf"({_WORD})=({_WORD}|\"(?:[^\"\\]|\\.)*\")"
 _PAIRS: Final = re.compile(_PAIR)
-# Nothing is given back: blanks between semicolons could else be taken in 2^n ways.
+# Possessive: blanks between semicolons could otherwise match in 2^n ways.
 _ELEMENT: Final = re.compile(rf"[ \t]*+(?:{_PAIR})?+(?:[ \t]*+;[ \t]*+(?:{_PAIR})?+)*+[ \t]*+")
 
 
 _NAMELESS: Final = "unknown"
-"""Who is behind an element that does not say so (RFC 7239 section 6.2)."""
+"""The node of an element without ``for`` (RFC 7239 section 6.2)."""
 
 
 def _forwarded_hops(text: str) -> Iterator[str | None]:
-    """The ``for`` of each element of a ``Forwarded`` header, from the right; None of an empty one.
+    """Yield the ``for`` of each element of a ``Forwarded`` header from the right; None if empty.
 
-    An element begins at the nearest comma from which on it follows the grammar: an unclosed quote
-    that a client wrote cannot swallow what a proxy wrote to its right.
+    An element begins at the nearest comma after which it follows the grammar. A quote that a client
+    left open therefore cannot hide the elements that proxies append.
     """
     tail: str | None = None
     for part in reversed(text.rsplit(",", 2 * LONGEST_CHAIN)):
@@ -329,5 +330,5 @@ def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _unmapped(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An IPv4 address as such, also where it is written as a mapped IPv6 address."""
+    """Return the IPv4 address of a mapped IPv6 address; any other address unchanged."""
     return getattr(address, "ipv4_mapped", None) or address

@@ -1,9 +1,15 @@
-"""What a credential is, and where in a handshake one may stand. Pure.
+"""Finds credentials in handshakes. Pure.
 
-In headers that carry nothing else, in the parameters of a URL wherever one stands, in the user of
-one; JSON Web Tokens anywhere. What is refused is told as well, so nothing here relies on the bytes
-being HTTP: headers may be folded, broken by control characters, cut anywhere. Where it is not clear
-how far a credential goes, rather too much is taken for one.
+Credentials are looked for in four places:
+
+- the values of headers with certain names,
+- the parameters of every URL,
+- the user of every URL,
+- JSON Web Tokens, anywhere.
+
+Refused handshakes are traced too, so that the bytes may not be HTTP: headers can be folded, broken
+by control characters, or cut anywhere. If the end of a credential is unclear, too much is masked
+rather than too little.
 """
 
 import re
@@ -14,10 +20,10 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 MASK: Final = b"***"
-"""What stands in place of a credential, however long it was."""
+"""The replacement for a credential of any length."""
 
 UNREAD: Final = b"(unread)"
-"""Stands for all credentials in what was not looked at, and masked whole."""
+"""The credential that represents all those in a part that was masked whole, unread."""
 
 NAMES: Final = (
     "*authorization",
@@ -76,43 +82,43 @@ NAMES: Final = (
     "*auth*key",
     "*subscription-key",
 )
-"""What credentials are called, in headers and in parameters alike; ``*`` stands for any characters.
-A capital within a name counts as the beginning of a word, and ``_`` and ``.`` are as ``-``."""
+"""Names of credentials, in headers and in parameters; ``*`` matches any characters. A capital
+within a name begins a word, and ``_`` and ``.`` count as ``-``."""
 
 HEADERS: Final = (*NAMES, "*signature-*", "x-*key", "sec-websocket-protocol")
-"""Headers whose values are masked unless told."""
+"""Headers whose values are masked by default."""
 
 PARAMETERS: Final = (*NAMES, "*signature*", "*key", "code", "code-*", "bearer*", "authenticat*")
-"""Query parameters, and members of JSON in a query, whose values are masked unless told."""
+"""Query parameters, and members of JSON in a query, whose values are masked by default."""
 
 is_handshake: Final = re.compile(
     rb"(?:sec-websocket-key:\s*[a-z0-9+/]{22}==|sec-websocket-accept:\s*[a-z0-9+/]{27}="
     rb"|upgrade:\s*websocket|connection:\s*(?:keep-alive,\s*)?upgrade)\s*",
     re.IGNORECASE,
 ).fullmatch
-"""Whether a line is the handshake's own, and as it should be: then it holds no credential."""
+"""Whether a line is a well-formed header of the handshake, which holds no credential."""
 
 MOST: Final = 200
-"""Parts of a header, and signs in a line that a credential may stand at, that are looked at one by
-one: browsers send up to 180 cookies, and one that is hostile is not to be read for long. What has
-more is masked whole."""
+"""Parts of a header, and places in a line where a credential can begin, that are checked one by
+one. Browsers send up to 180 cookies. A line with more is masked whole, so that a hostile one costs
+little time."""
 
 DEEPEST: Final = 4
-"""How often a credential may be percent-encoded: in a URL, in a URL that is its query, and on."""
+"""Layers of percent-encoding that are undone: a URL in the query of a URL has two."""
 
 BLANKS: Final = b" \t\r\n\0"
-"""What may stand around a credential without being part of it."""
+"""Characters around a credential that are not part of it."""
 
 _AS_HYPHENS: Final = bytes.maketrans(b"_.", b"--")
 _CAPITAL: Final = re.compile(rb"(?<=[a-z0-9])(?=[A-Z])")
 
 _TOKEN: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _BREAKS: Final = re.compile(rb"\r?\n[ \t]*|[^\t -~]")
-# A header behind a break that some take for the end of a line, and some do not.
+# A header after a character that some programs take for the end of a line.
 _INNER: Final = re.compile(
     rb"[\r\n][ \t\0]*+([-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}+)(?:[ \t\0]*+(:)|[ \t=])"
 )
-# What lacks the colon is no header to us, and may be one to whoever reads a trace.
+# A header without its colon, which the reader of a trace may still take for one.
 _NO_COLON: Final = re.compile(rb"[ \t\0]*+([-!#$%&'*+.^_`|~0-9A-Za-z]{1,100}+)[ \t\0=;,]++")
 _METHOD: Final = re.compile(rb"[A-Za-z]{1,20}[ \t]+")
 _VERSION: Final = re.compile(rb"[ \t]HTTP/[0-9.]*[\0-\x20]*\Z")
@@ -122,9 +128,9 @@ SCHEME: Final = re.compile(
     rb"|scram-[a-z0-9-]+|aws4-[a-z0-9-]+|kerberos|tls-dsk)(?:[ \t\r\n]+|\Z)",
     re.IGNORECASE,
 )
-"""How a credential begins that is of a known scheme (IANA, HTTP authentication schemes)."""
+"""The beginning of a credential of a known scheme (IANA, HTTP authentication schemes)."""
 _GOES_ON: Final = rb"\r?\n[ \t]+|[\r\v\f](?!\n)"
-"""What breaks a line, and yet is followed by more of it."""
+"""A break within a line that goes on after it."""
 _SCHEME_FIRST: Final = re.compile(
     rb"[ \t\r\n]*+[\"']?(?i:bearer|dpop)[ \t\r\n]++[\"']?([^\s,;\"'<>=*]++(?:"
     rb"={1,2}(?=[\s,;<>]|\Z)|(?=[\s,;\"'<>]|\Z))(?:(?:%b)++[^\s,;\"'<>=]++)*+)" % _GOES_ON
@@ -274,11 +280,11 @@ class Credentials:
         return self._in_one_line(line, found)
 
     def _in_one_line(self, line: bytes, found: list[bytes]) -> bytes:
-        """Mask what stands in a line that is no such header."""
+        """Mask the credentials in a line that is not a masked header."""
         method = _METHOD.match(line)
         if method is None:
             return self.in_text(line, found)
-        # What is asked for has no blanks; but one that is broken may.
+        # A target has no blanks, but a malformed one may.
         version = _VERSION.search(line)
         start = method.end()
         end = max(start, version.start() if version else len(line.rstrip(BLANKS)))

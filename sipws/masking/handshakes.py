@@ -1,9 +1,9 @@
-"""Credentials of handshakes kept out of what is told: of traces, logs and errors. Pure.
+"""Masks the credentials of handshakes in traces, logs and errors. Pure.
 
-A trace goes to a database that many people read, and a log to many places. What logs a client in
-has no place there: credentials in requests and replies are replaced, names are kept, and every
-other byte stays as it was. What is told *about* a handshake (why it failed, why a connection was
-closed) may quote it, so each credential of the handshake is looked for there too.
+Many people read traces and logs, which must not hold credentials. In requests and replies, each
+credential is replaced; names and all other bytes are kept. A text *about* a handshake, such as why
+it failed or why a connection was closed, may quote it; each credential of the handshake is replaced
+there too.
 """
 
 import re
@@ -36,43 +36,43 @@ from sipws.masking.credentials import (
 from sipws.masking.sip_messages import in_quote
 
 LEAST: Final = 4
-"""Bytes of a credential that is looked for in what quotes it: less stands in any text by chance."""
+"""Bytes of the shortest credential that is looked for in texts; a shorter one occurs by chance."""
 
 MOST_FORMS: Final = 1000
-"""Forms of credentials that are looked for, each of which may be quoted in some ways."""
+"""Forms of credentials that are looked for in a text. With more, the text is masked whole."""
 
 LONG: Final = 8
-"""Bytes of one that is looked for within words too."""
+"""Bytes of a credential from which on it is looked for within words too."""
 
 MOST: Final = 256
-"""Lines of a handshake that are looked at, and credentials that are looked for in what quotes it.
-Browsers keep up to 180 cookies for a domain, and no request of more than 128 headers is answered
-with a 101. What is behind is not told, nor is a text that may quote more."""
+"""Lines of a handshake that are read, and credentials that are looked for in texts. Browsers keep
+up to 180 cookies per domain, and a request with more than 128 headers is refused. Further lines,
+and texts that may quote further credentials, are masked whole."""
 
 REMEMBERED: Final = 1000
-"""Lines without credentials that are remembered: but for a few, the lines of a handshake are those
-of the one before. Those of more than 512 bytes are not."""
+"""Lines without credentials that are remembered, of at most 512 bytes each. Most lines of a
+handshake are the same as in the one before."""
 
 E = TypeVar("E", bound=ConnectionEvent)
 
-# A union would be made anew with each event.
+# A union type would be built again for each event.
 _WITH_HANDSHAKE: Final = (Accepted, Connected, HandshakeFailed)
 
 # RFC 9112 section 5.2 has lines folded; some end in LF alone.
 _LINES: Final = re.compile(rb"[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)")
 _WHOLE_LINE: Final = re.compile(rb"(?:[!-~\x80-\xff][\t -~\x80-\xff]{0,510})?\r?\n")
-"""A line with nothing unusual, which means the same whatever stands before and behind it."""
+"""A usual line, whose meaning does not depend on the lines around it."""
 _BLANK_LINES: Final = (b"\n", b"\r\n")
 _is_unique: Final = re.compile(
     rb"Sec-WebSocket-(?:Key|Accept): [A-Za-z0-9+/]{22,27}==?\r"
 ).fullmatch
-"""Whether a line will not come again, and holds no credential."""
+"""Whether a line is different in each handshake, and holds no credential."""
 _BREAKS: Final = re.compile(rb"[\0-\x20\x7f]+")
 _SIGNS: Final = re.compile(rb"[\0-\x20\x7f\"'=;,]+")
 
 
 class Masking:
-    """Masks the credentials in handshakes, and in what is told about them.
+    """Masks the credentials in handshakes, and in texts about them.
 
     Args:
         headers: names of headers whose values are masked; see `Credentials`.
@@ -86,15 +86,15 @@ class Masking:
         self._plain: set[bytes] = set()
 
     def handshake(self, raw: bytes) -> bytes:
-        """A request or a reply without its credentials; itself where it has none."""
+        """Mask a request or a reply; returns the same object if it has no credentials."""
         return self._read(raw, [])
 
     def text(self, text: str, *handshakes: bytes) -> str:
-        """What was said about a handshake, without its credentials; itself where it has none.
+        """Mask a text about a handshake; returns the same object if it has no credentials.
 
         Args:
-            text: for a person to read.
-            handshakes: the request and the reply that it may quote, whole or in part.
+            text: the text.
+            handshakes: the request and the reply, which it may quote in whole or in part.
         """
         if not text:
             return text
@@ -109,11 +109,16 @@ class Masking:
         return text if masked == data else masked.decode("utf-8", "replace")
 
     def about(self, connection: Connection, text: str) -> str:
-        """What was said about a connection, without the credentials of its request."""
+        """Mask a text about a connection, which may quote its request.
+
+        Args:
+            connection: the connection.
+            text: the text.
+        """
         return self.text(text, *([connection.request.raw] if connection.request else []))
 
     def event(self, event: E) -> E:
-        """An event without the credentials of its handshake; itself where it has none."""
+        """Mask the texts and bytes of an event; returns the same object without credentials."""
         if isinstance(event, Closed):
             # Most have no reason.
             return event if not event.reason else self._reworded(event, "reason")
@@ -134,16 +139,16 @@ class Masking:
         return event
 
     def _reworded(self, event: E, field: str) -> E:
-        told: dict[str, Any] = {field: self.about(event.connection, getattr(event, field))}
-        return replace(event, **told)
+        masked: dict[str, Any] = {field: self.about(event.connection, getattr(event, field))}
+        return replace(event, **masked)
 
     def _read(self, raw: bytes, found: list[bytes], quoted: tuple[bytes, ...] | None = ()) -> bytes:
         """Mask a request or a reply.
 
         Args:
-            raw: byte for byte.
-            found: gets the credentials.
-            quoted: those of the request, in a reply that may quote it; see `_quotable`.
+            raw: its bytes.
+            found: the credentials are appended to it.
+            quoted: the credentials of the request, which a reply may quote; see `_quotable`.
         """
         if quoted == () and self._holds_none(raw):
             return raw
@@ -167,11 +172,11 @@ class Masking:
         return raw if whole == raw else whole
 
     def _holds_none(self, raw: bytes) -> bool:
-        """Tell of nearly all handshakes that they hold no credentials: they have no new lines."""
+        """Recognise a handshake without credentials: nearly all of its lines came before."""
         plain = self._plain
         lines = raw.split(b"\n")
         if lines.pop() or len(lines) > MOST:
-            # It was cut, or is not all looked at.
+            # It was cut, or has lines that are not read.
             return False
         for line in lines:
             if line not in plain and not _is_unique(line):
@@ -194,7 +199,7 @@ class Masking:
 
 
 def _quotable(found: Sequence[bytes]) -> tuple[bytes, ...] | None:
-    """The forms in which credentials may be quoted, the longest first; None for too many."""
+    """The forms in which a text may quote credentials, longest first; None if they are too many."""
     if len(found) > MOST or UNREAD in found:
         return None
     forms: set[bytes] = set()
@@ -203,7 +208,7 @@ def _quotable(found: Sequence[bytes]) -> tuple[bytes, ...] | None:
         decoded = [whole, unquote_to_bytes(whole)]
         while decoded[-1] != decoded[-2] and len(decoded) <= DEEPEST:
             decoded.append(unquote_to_bytes(decoded[-1]))
-        # Whoever takes a header line by line, or sees more than one value in it, quotes parts.
+        # A program that splits the header by lines or by values quotes parts of it.
         parts = {part for each in decoded for part in _BREAKS.split(each)}
         parts |= {part for each in decoded for part in _SIGNS.split(each) if len(part) >= LONG}
         if len(forms) + len(parts) > MOST_FORMS:
@@ -217,7 +222,12 @@ def _quotable(found: Sequence[bytes]) -> tuple[bytes, ...] | None:
 
 
 def _without(text: bytes, forms: tuple[bytes, ...] | None) -> bytes:
-    """A text that may quote credentials, whole or, where it was cut, their beginning."""
+    """Mask credentials in a text, and the beginning of one where the text was cut.
+
+    Args:
+        text: the text.
+        forms: from `_quotable`; None masks the whole text.
+    """
     if forms is None:
         return MASK + text[len(text.rstrip(b"\r\n")) :]
     for form in forms:
@@ -238,4 +248,4 @@ def _without(text: bytes, forms: tuple[bytes, ...] | None) -> bytes:
 
 
 USUAL: Final = Masking()
-"""Masks what is masked unless told, for whoever speaks where no configuration is known."""
+"""Masks what is masked by default, for messages from before a configuration is read."""

@@ -1,7 +1,7 @@
-"""What happened to connections, counted: a subscriber of the bus, without I/O.
+"""Counters of connections: a subscriber of the bus, without I/O.
 
-Four events a connection are listened to and none a message: what a connection sent and received
-is in its `Closed`, and whoever reads adds what the living ones have so far.
+It subscribes to four events per connection and to none per message. `Closed` holds the traffic of a
+connection; a reader adds the traffic of the open ones.
 """
 
 from bisect import bisect_left
@@ -52,10 +52,10 @@ class Traffic:
 
 
 class Counts:
-    """Counts what the bus tells from the moment it is made.
+    """Counts the events of a bus, from its construction on.
 
     Args:
-        bus: where the events come from.
+        bus: the source of the events.
     """
 
     def __init__(self, bus: Bus) -> None:

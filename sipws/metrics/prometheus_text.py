@@ -34,14 +34,22 @@ class Family:
     """A metric: its name, what it means, and its values by labels."""
 
     name: str
-    """With its unit, and ``_total`` where it is a counter."""
+    """Its name with the unit, and ``_total`` for a counter."""
 
     kind: Kind
     meaning: str
     samples: list[tuple[Labels, float | Histogram]] = field(default_factory=list)
 
     def add(self, number: float | Histogram, **labels: str) -> "Family":
-        """Add a value; returns the family, so that one can stand in an expression."""
+        """Add a value.
+
+        Args:
+            number: the value.
+            labels: its labels.
+
+        Returns:
+            the family, for chained calls.
+        """
         self.samples.append((labels, number))
         return self
 

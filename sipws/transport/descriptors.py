@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 RESERVE: Final = 256
 """Descriptors that are not for connections: listeners, collectors, files, the control interface and
-its 64 connections, 64 peers that are refused (`sipws.admission.admission.TOLD`), names that are
+its 64 connections, 64 refused peers (`sipws.admission.admission.MOST_ANSWERED`), names that are
 resolved."""
 
 LOOK_INTERVAL: Final = 1.0

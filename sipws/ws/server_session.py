@@ -39,7 +39,7 @@ from sipws.ws.session import Session
 
 PATIENCE: Final = 2.0
 """Seconds that whoever is turned away has for the request that is answered with why. Their number
-is bounded (`sipws.admission.admission.TOLD`), so nobody holds such a place for long."""
+is bounded (`sipws.admission.admission.MOST_ANSWERED`), so nobody holds such a place for long."""
 
 Examine = Callable[[Connection, float], tuple[Connection, Refusal | None]]
 """A look at a connection whose request has come: who it is after all, and why it is refused."""

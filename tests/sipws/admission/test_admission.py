@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipws.address import Address
-from sipws.admission.admission import BURST, METERED_ADDRESSES, TOLD, Admission, Rules, address_key
+from sipws.admission.admission import (
+    BURST,
+    METERED_ADDRESSES,
+    MOST_ANSWERED,
+    Admission,
+    Rules,
+    address_key,
+)
 from sipws.admission.origin_patterns import HostPatterns, OriginPatterns
 from sipws.admission.proxy_headers import Networks
 from sipws.events import Accepted, Connection, ErrorKind, HandshakeFailed
@@ -68,8 +75,8 @@ def test_an_ipv6_subscriber_is_one_address() -> None:
 
 def test_only_so_many_refused_ones_may_stay_to_read_why() -> None:
     admission = Admission(Rules(max_connections=0))
-    tickets = [admission.enter(A, 0) for _ in range(TOLD + 3)]
-    assert [slot.told for slot in tickets] == [True] * TOLD + [False] * 3
+    tickets = [admission.enter(A, 0) for _ in range(MOST_ANSWERED + 3)]
+    assert [slot.told for slot in tickets] == [True] * MOST_ANSWERED + [False] * 3
     for slot in tickets:
         slot.release()
     assert admission.enter(A, 0).told

@@ -276,7 +276,7 @@ async def test_who_stands_behind_the_proxy_counts(serve: Serve, upgrade: bytes) 
     ("sent", "detail"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "the connection does not start with a PROXY header"),
-        (b"PROXY TCP4 a b c d\r\n", "has an address or a port that is none"),
+        (b"PROXY TCP4 a b c d\r\n", "has an invalid address or port"),
         (b"PROXY TCP4 2", "no complete PROXY header within 0.1 s"),
         (b"", "no complete PROXY header within 0.1 s"),
     ],
