@@ -1,18 +1,22 @@
-"""``sipws filter``: check a script, try connections, keep a table of cases."""
+"""``sipws filter``: check a script, try connections, run a table of cases.
+
+Scripts may be of others: what is printed has their control characters escaped.
+"""
 
 import argparse
 import json
 import re
 import sys
-import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
-from hep.cli.usage import DONE, FAILED
+from hep.cli.usage import DONE, FAILED, clipped
 from sipws.address import Listener, split_host_port
+from sipws.config.toml import load_toml
 from sipws.errors import AddressError, ConfigurationError, Diagnostic, FilterRouteError
+from sipws.printable import json_escaped, lines
 from sipws.tracing.filter import Script, Subject
 from sipws.tracing.filter.explain import Explanation, explain
 
@@ -141,16 +145,21 @@ def _check(args: argparse.Namespace) -> int:
     except FilterRouteError as exc:
         found, refused = list(exc.diagnostics), True
     for diagnostic in found:
-        _show(diagnostic, as_json=args.json)
+        _say(_json(asdict(diagnostic)) if args.json else str(diagnostic))
     if not args.json:
         if passed_over:
-            print(f"{args.script}: passed over {', '.join(passed_over)}")
-        print(f"{args.script}: {_summary(found, refused)}")
+            _say(f"{args.script}: passed over {', '.join(passed_over)}")
+        _say(f"{args.script}: {_summary(found, refused)}")
     return FAILED if refused else DONE
 
 
-def _show(diagnostic: Diagnostic, *, as_json: bool) -> None:
-    print(json.dumps(asdict(diagnostic), ensure_ascii=False) if as_json else diagnostic)
+def _say(text: str, to: TextIO | None = None) -> None:
+    """Print a text that may quote a script of others."""
+    print(lines(text), file=to)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json_escaped(json.dumps(value, ensure_ascii=False))
 
 
 def _summary(found: list[Diagnostic], refused: bool) -> str:
@@ -168,17 +177,17 @@ def _evaluate(args: argparse.Namespace) -> int:
     script = Script.load(args.script)
     missing = script.missing(args.route)
     if missing is not None:
-        print(missing, file=sys.stderr)
+        _say(str(missing), sys.stderr)
     own = _own(connections)
     for connection in connections:
         explanation = explain(script, args.route, connection.subject, own)
         if args.json:
-            print(_as_json(connection, explanation))
+            _say(_as_json(connection, explanation))
         else:
             reason = _reason(script, args.route, explanation)
-            print(f"{_word(explanation)}  {connection.written}  {reason}")
+            _say(f"{_word(explanation)}  {connection.written}  {reason}")
             if args.explain:
-                print(*_path(explanation), sep="\n")
+                _say("\n".join(_path(explanation)))
     return DONE
 
 
@@ -198,24 +207,24 @@ def _reason(script: Script, route: str, explanation: Explanation) -> str:
     if step is None:
         there = script.missing(route) is None
         return "(the route came to its end)" if there else "(there is no such route)"
-    return f"({step.filename}:{step.line}: {step.text})"
+    return clipped(f"({step.filename}:{step.line}: {step.text})")
 
 
 def _path(explanation: Explanation) -> list[str]:
-    lines = [f"    {step}" for step in explanation.steps]
-    return [*lines, *(f"    xlog {message}" for message in explanation.outcome.messages)]
+    steps = [f"    {step}" for step in explanation.steps]
+    steps += [f"    xlog {message}" for message in explanation.outcome.messages]
+    return [clipped(step) for step in steps]
 
 
 def _as_json(connection: Connection, explanation: Explanation) -> str:
-    return json.dumps(
+    return _json(
         {
             "conn": connection.written,
             "decision": _word(explanation),
             "stopped": explanation.outcome.stopped,
             "messages": explanation.outcome.messages,
             "path": [asdict(step) for step in explanation.steps],
-        },
-        ensure_ascii=False,
+        }
     )
 
 
@@ -229,7 +238,7 @@ class _Case:
 def _test(args: argparse.Namespace) -> int:
     script, route, cases = _table(args.cases)
     if (missing := script.missing(route)) is not None:
-        print(missing, file=sys.stderr)
+        _say(str(missing), sys.stderr)
     own = _own(case.connection for case in cases)
     wrong = 0
     for case in cases:
@@ -237,27 +246,23 @@ def _test(args: argparse.Namespace) -> int:
         decision = _word(explanation)
         wrong += decision != case.expected
         if args.json:
-            print(
-                json.dumps(
-                    {
-                        "name": case.name,
-                        "conn": case.connection.written,
-                        "expected": case.expected,
-                        "decision": decision,
-                        "ok": decision == case.expected,
-                    },
-                    ensure_ascii=False,
-                )
-            )
+            answer = {
+                "name": case.name,
+                "conn": case.connection.written,
+                "expected": case.expected,
+                "decision": decision,
+                "ok": decision == case.expected,
+            }
+            _say(_json(answer))
         elif decision == case.expected:
-            print(f"ok    {case.name}")
+            _say(f"ok    {case.name}")
         else:
-            print(f"WRONG {case.name}: {case.connection.written}")
-            print(f"    - expected {case.expected}")
-            print(f"    + {decision}  {_reason(script, route, explanation)}")
-            print(*_path(explanation), sep="\n")
+            _say(f"WRONG {case.name}: {case.connection.written}")
+            _say(f"    - expected {case.expected}")
+            _say(f"    + {decision}  {_reason(script, route, explanation)}")
+            _say("\n".join(_path(explanation)))
     if not args.json:
-        print(f"{args.cases}: {len(cases) - wrong} of {_count(len(cases), 'case')} as expected")
+        _say(f"{args.cases}: {len(cases) - wrong} of {_count(len(cases), 'case')} as expected")
     return FAILED if wrong else DONE
 
 
@@ -267,10 +272,7 @@ def _table(path: Path) -> tuple[Script, str, list[_Case]]:
     Raises:
         ConfigurationError: it is not written as one, or its script cannot be used.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise ConfigurationError(f"cases {path}: cannot be read: {exc}") from exc
+    table = load_toml(path)
     for key in ("script", "route"):
         if not isinstance(table.get(key), str):
             raise ConfigurationError(f"cases {path}: {key!r} is missing, or no text")

@@ -1,4 +1,4 @@
-"""The part of ``[transport]`` that says who is let in, and how TLS is done."""
+"""The settings of ``[transport]`` that limit connections, and those of TLS."""
 
 import re
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse ``true`` for a number, which it would be 1 as, and a NUL, which no path has."""
+        """Refuse ``true`` as a number, which pydantic reads as 1, and NUL, which no path has."""
         if isinstance(value, str | Path) and "\0" in str(value):
             raise ValueError("a NUL character is not allowed")
         wanted = cls.model_fields[info.field_name or ""].annotation
@@ -43,7 +43,7 @@ class Section(BaseModel):
 
 
 def listed(value: object) -> object:
-    """One value where a list is expected stands for a list of one."""
+    """Turn a single text into a list of one; other values are returned unchanged."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -68,7 +68,7 @@ def _header_name(text: str) -> str:
 
 
 def _each(read: Callable[[str], Any]) -> AfterValidator:
-    """A check of one text by what will read it."""
+    """Make a check of a text: that ``read`` accepts it."""
 
     def check(text: str) -> str:
         try:
@@ -87,52 +87,54 @@ ServerName = Annotated[str, _each(check_server_name)]
 
 
 class AdmissionSettings(Section):
-    """Who may open a connection."""
+    """Limits and checks of new connections."""
 
     ws_resource: Annotated[str, AfterValidator(_path)] = "/"
-    """The path that is served; any other gets a 404. ``/`` stands for every path."""
+    """Path that is served; others get 404. Default ``/``: every path."""
 
     health_path: Annotated[str, AfterValidator(_health_path)] | None = None
-    """The path that is answered with 200 to a plain GET, HEAD or OPTIONS, for health checks of load
-    balancers; none without it."""
+    """Path for health checks of load balancers: a plain GET, HEAD or OPTIONS gets 200. Default:
+    none."""
 
     require_origin: bool = True
-    """Whether an upgrade request without ``Origin``, which pages have and most other programs have
-    not, is refused with a 403."""
+    """Whether requests without ``Origin`` get 403. Browsers send one, native clients do not."""
 
     allowed_origins: Annotated[tuple[Origin, ...], BeforeValidator(listed)] = ()
-    """Origins of pages that may connect, others get a 403; any where there are none."""
+    """Origins that may connect; others get 403. Default: any."""
 
     allowed_hosts: Annotated[tuple[Host, ...], BeforeValidator(listed)] = ()
-    """Values of ``Host`` that are served, others get a 421; any where there are none."""
+    """Values of ``Host`` that are served; others get 421. Default: any."""
 
     max_connections: int | None = Field(default=None, ge=1)
-    """Connections at once, handshakes under way included; without it as many as there are file
-    descriptors for (`sipws.transport.descriptors`)."""
+    """Maximum concurrent connections, handshakes included. Excess connections get 503. Default:
+    what file descriptors allow (`sipws.transport.descriptors`)."""
 
     max_connections_per_address: int | None = Field(default=None, ge=1)
-    """Connections at once from one IPv4 address or one IPv6 /64."""
+    """Maximum concurrent connections from one IPv4 address or one IPv6 /64. Excess ones get 429.
+    Default: unlimited."""
 
     max_handshake_rate: float | None = Field(default=None, gt=0)
-    """Connections a second in total; ten seconds' worth may come at once."""
+    """Maximum new connections per second in total; bursts of ten seconds are allowed. Excess ones
+    get 503. Default: unlimited."""
 
     max_handshake_rate_per_address: float | None = Field(default=None, gt=0)
-    """Connections a second from one address; ten seconds' worth may come at once."""
+    """Maximum new connections per second from one address; bursts of ten seconds are allowed.
+    Excess ones get 429. Default: unlimited."""
 
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(listed)] = ()
-    """Addresses and networks whose PROXY and forwarding headers are believed."""
+    """Addresses and networks of proxies whose PROXY and forwarding headers are believed."""
 
     proxy_protocol: bool | Annotated[tuple[str, ...], BeforeValidator(listed)] = False
-    """Whether trusted proxies begin with a PROXY header (version 1 or 2): on all listeners, or on
-    those with one of these tags."""
+    """Whether trusted proxies send a PROXY header (version 1 or 2): on all listeners, or on those
+    with one of these tags."""
 
     forwarding_header: Annotated[str, AfterValidator(_header_name)] = "x-forwarded-for"
-    """The header of an upgrade request in which trusted proxies tell who is behind them: one that
-    they write themselves, whatever the client sent in it."""
+    """Header in which trusted proxies report the client's address. They must overwrite or append to
+    what the client sent in it."""
 
     @property
     def rules(self) -> Rules:
-        """These settings as rules."""
+        """The settings as rules of `sipws.admission`."""
         tags = self.proxy_protocol
         return Rules(
             max_connections=self.max_connections,
@@ -150,41 +152,42 @@ class AdmissionSettings(Section):
 
 
 class TlsEntry(Section):
-    """``[[transport.tls]]``: a certificate for some server names."""
+    """``[[transport.tls]]``: a certificate for certain server names."""
 
     server_names: Annotated[tuple[ServerName, ...], BeforeValidator(listed)] = Field(min_length=1)
-    """Names that clients ask for (SNI), ``*.example.com`` for every name one label below."""
+    """Server names (SNI); ``*.example.com`` matches names one label below."""
 
     certificate: Path
     """PEM file with the certificate chain."""
 
     key: Path | None = None
-    """PEM file with its private key, where the certificate's file does not hold it."""
+    """PEM file with its private key. Default: the certificate's file."""
 
 
 class TlsSettings(Section):
-    """What ``wss`` listeners show and ask for."""
+    """TLS of the ``wss`` listeners."""
 
     tls_certificate: Path | None = None
     """PEM file with the certificate chain of the ``wss`` listeners."""
 
     tls_key: Path | None = None
-    """PEM file with its private key, where the certificate's file does not hold it."""
+    """PEM file with its private key. Default: the certificate's file."""
 
     tls: tuple[TlsEntry, ...] = ()
-    """Further certificates, chosen by the name that a client asks for. Without
-    ``tls_certificate`` the first of them is for clients that ask for none of the names."""
+    """Further certificates, chosen by server name. Without ``tls_certificate``, the first one is
+    for unknown and missing names."""
 
     tls_verify_client: VerifyClient = "off"
-    """Whether clients are asked for a certificate: ``off``, ``optional`` (one that is shown must be
-    right) or ``required``."""
+    """Whether clients need a certificate: ``off``, ``optional`` (a wrong one is refused) or
+    ``required``."""
 
     tls_client_ca: Path | None = None
-    """PEM file with the authorities that issue clients' certificates."""
+    """PEM file with the CA certificates for clients. Required unless ``tls_verify_client`` is
+    ``off``."""
 
     @property
     def certificates(self) -> Certificates | None:
-        """The certificates, read; None where none is set.
+        """Read the certificates; None if none is set.
 
         Raises:
             ConfigurationError: one of them cannot be used.
@@ -200,7 +203,7 @@ class TlsSettings(Section):
 
 
 PATHS: tuple[str, ...] = ("tls_certificate", "tls_key", "tls_client_ca")
-"""Settings that are files."""
+"""Settings that name a file."""
 
 ENTRY_PATHS: tuple[Literal["certificate", "key"], ...] = ("certificate", "key")
-"""Settings of a ``[[transport.tls]]`` that are files."""
+"""Settings of a ``[[transport.tls]]`` that name a file."""

@@ -1,7 +1,7 @@
-"""An ``opensips.cfg`` as a configuration: its WebSocket sockets and its settings for tracing. Pure.
+"""Reads the settings of an ``opensips.cfg``: WebSocket sockets and parameters of tracing. Pure.
 
-What OpenSIPS has and sipws knows by the same name is taken over, with OpenSIPS' defaults where
-they differ from ours; everything else is passed over and told.
+Parameters in `PARAMETERS` are used, with OpenSIPS' defaults where they differ. All others are
+skipped, and the skipped parameters of proto_ws, proto_wss and proto_hep are reported.
 """
 
 import re
@@ -18,7 +18,7 @@ class Setting(NamedTuple):
     parameter: str
     value: str
     place: str
-    """``FILE:LINE``."""
+    """Where it is, as ``FILE:LINE``."""
 
 
 class Socket(NamedTuple):
@@ -34,7 +34,7 @@ def _number(setting: Setting) -> int:
     except ValueError:
         name = f"{setting.module} {setting.parameter}"
         raise ConfigurationError(
-            f"{setting.place}: {name} = {setting.value!r} is no number"
+            f"{setting.place}: {name} = {setting.value!r} is not a number"
         ) from None
 
 
@@ -42,7 +42,7 @@ _FLAGS: Final = {
     **dict.fromkeys(("yes", "true", "on", "enable"), True),
     **dict.fromkeys(("no", "false", "off", "disable"), False),
 }
-"""The words that stand for 1 and 0 in an ``opensips.cfg``."""
+"""The words for 1 and 0 in an ``opensips.cfg``."""
 
 
 def _flag(setting: Setting) -> bool:
@@ -74,11 +74,11 @@ PARAMETERS: Final[dict[tuple[str, str], tuple[str, str, Read]]] = {
     ("proto_hep", "homer5_on"): ("hep", "homer5_on", _flag),
     ("proto_hep", "homer5_delim"): ("hep", "homer5_delim", _text),
 }
-"""What is taken over: from module and parameter to section and setting."""
+"""The parameters that are used: module and parameter, to section, setting and reader."""
 
 DEFAULTS: Final[dict[str, Any]] = {"homer5_on": True}
-"""OpenSIPS' defaults of ``proto_hep`` where ours differ: who brings its configuration expects its
-packets."""
+"""OpenSIPS' defaults of ``proto_hep`` where those of sipws differ: a migration keeps the packets as
+they were."""
 
 _WEBSOCKET: Final = re.compile(r"\s*wss?:", re.IGNORECASE)
 
@@ -86,13 +86,17 @@ _WEBSOCKET: Final = re.compile(r"\s*wss?:", re.IGNORECASE)
 def table_of(
     settings: Iterable[Setting], sockets: Iterable[Socket]
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """What a configuration file means here.
+    """Translate a configuration file.
+
+    Args:
+        settings: its ``modparam`` lines.
+        sockets: its ``socket`` and ``listen`` lines.
 
     Returns:
-        sections of settings, and what was passed over, in words.
+        sections of settings, and the skipped lines, in words.
 
     Raises:
-        ConfigurationError: a parameter that is taken over has a value that cannot be.
+        ConfigurationError: a parameter that is used has a wrong value.
     """
     table: dict[str, dict[str, Any]] = {
         "transport": {},

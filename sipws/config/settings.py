@@ -1,12 +1,11 @@
-"""Configuration: a TOML file, and nothing else, becomes frozen settings.
+"""The configuration: a TOML file as frozen settings.
 
-Names are OpenSIPS' where OpenSIPS has the parameter. Constructing a configuration reads files but
-starts nothing; what is wrong is reported all at once as a `ConfigurationError`.
+A setting that OpenSIPS has too has the same name. Constructing a configuration reads files and
+starts nothing. A `ConfigurationError` reports all errors at once.
 """
 
 import logging
 import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -30,6 +29,7 @@ from sipws.config.admission import (
     TlsSettings,
     listed,
 )
+from sipws.config.toml import load_toml
 from sipws.config.tracing import HEP_PATHS, Hep, Tracing
 from sipws.config.upstream import UPSTREAM_PATHS, Upstream
 from sipws.control.unix_socket import ControlAddress, parse_control, relative_to
@@ -41,10 +41,10 @@ from sipws.log import Level as LogLevel
 from sipws.masking.handshakes import USUAL
 
 DEFAULT_LISTENER: Final = "ws:127.0.0.1:8080"
-"""Where ``sipws run`` listens when nobody says otherwise: loopback, and no privileged port."""
+"""The default listener of ``sipws run``: loopback, and a port that needs no privileges."""
 
 MOST_WORKERS: Final = 256
-"""Processes that may be asked for: more than machines have cores is a slip of the finger."""
+"""Maximum of ``workers``. More processes than a machine has cores are a typing error."""
 
 log = logging.getLogger(__name__)
 
@@ -64,68 +64,71 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Transport(TlsSettings, AdmissionSettings):
-    """``[transport]``: where connections are taken, and what one may cost."""
+    """``[transport]``: the listeners, and the limits of a connection."""
 
     listen: Annotated[tuple[ListenerDefinition, ...], BeforeValidator(listed)] = Field(
         default=(DEFAULT_LISTENER,), min_length=1
     )
-    """Listener definitions: ``PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]``."""
+    """Listeners: ``PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]``."""
 
     ws_port: Port = WS_PORT
-    """Port of a ``ws`` listener that names none."""
+    """Port of a ``ws`` listener without one."""
 
     wss_port: Port = WSS_PORT
-    """Port of a ``wss`` listener that names none."""
+    """Port of a ``wss`` listener without one."""
 
     workers: int = Field(default=1, ge=1, le=MOST_WORKERS)
-    """Processes that serve; more than one have a parent that starts and steers them."""
+    """Processes that serve. Several have a parent process, which restarts those that end."""
 
     ws_send_timeout: int = Field(default=round(_DEFAULT_LIMITS.send_timeout * 1000), ge=1)
-    """Milliseconds that a connection may take none of the bytes that wait for it before it is
-    dropped."""
+    """Maximum time for which a peer reads nothing while more than 64 KiB are queued for it, in ms.
+    The connection is then dropped; slow readers stay connected."""
 
     ws_handshake_timeout: int = Field(default=round(_DEFAULT_LIMITS.handshake_timeout * 1000), ge=1)
-    """Milliseconds that a peer has for its upgrade request."""
+    """Time limit for the upgrade request, in ms. A peer that is slower gets 408."""
 
     ws_max_msg_chunks: int = Field(default=_DEFAULT_LIMITS.max_chunks, ge=0)
-    """Pieces that a message may come in before its connection is closed; 0 for any number."""
+    """Maximum pieces that a message may come in. With more, the connection is closed. 0:
+    unlimited."""
 
     ws_ping_interval: int = Field(default=round(_DEFAULT_LIMITS.intervals.ping * 1000), ge=0)
-    """Milliseconds without a byte from the peer before it is pinged; 0 for never."""
+    """Silence after which a peer is pinged, in ms. 0: never."""
 
     ws_ping_timeout: int = Field(default=round(_DEFAULT_LIMITS.intervals.pong * 1000), ge=1)
-    """Milliseconds that a pinged peer has to show that it is there."""
+    """Time limit for any byte after a ping, in ms. The connection is then closed."""
 
     ws_idle_timeout: int = Field(default=round(_DEFAULT_LIMITS.intervals.idle * 1000), ge=0)
-    """Milliseconds without a message from the peer before it is closed; 0 for never."""
+    """Time without a message from the peer, in ms, after which it is closed. 0: never."""
 
     permessage_deflate: bool = False
-    """Whether messages may be compressed (RFC 7692)."""
+    """Whether to accept compressed messages (RFC 7692). Default: off."""
 
     ws_max_inflate_rate: int = Field(default=round(_DEFAULT_LIMITS.inflate_rate), ge=0)
-    """Bytes a second that a connection's compressed messages may inflate to; 0 for any number."""
+    """Maximum rate of inflated bytes per connection, in bytes per second. Above it, reading pauses.
+    0: unlimited."""
 
     shutdown_spread: int = Field(default=0, ge=0)
-    """Milliseconds over which connections are closed at the end, evenly."""
+    """Time over which a shutdown closes connections evenly, in ms. 0: all at once."""
 
     shutdown_grace: int = Field(default=5000, ge=0)
-    """Milliseconds that peers then have to complete the closing handshake."""
+    """Time limit for closing handshakes in a shutdown, in ms. Connections are then dropped."""
 
     ws_close_timeout: int = Field(default=round(_DEFAULT_LIMITS.close_timeout * 1000), ge=1)
-    """Milliseconds that a peer has to complete a closing handshake."""
+    """Time limit for a closing handshake, in ms. The connection is then dropped."""
 
     max_request_size: int = Field(default=_DEFAULT_LIMITS.request_size, ge=256)
-    """Bytes of an upgrade request."""
+    """Maximum size of an upgrade request, in bytes. A larger one gets 431."""
 
     max_header_line: int | None = Field(default=None, ge=128)
-    """Bytes of one line of an upgrade request; as many as ``max_request_size`` unless set."""
+    """Maximum size of a line of an upgrade request, in bytes. A longer one gets 431. Default:
+    ``max_request_size``."""
 
     max_headers: int | None = Field(default=None, ge=8)
-    """Header lines of an upgrade request; one in each 64 bytes of ``max_request_size`` unless
-    set."""
+    """Maximum number of header lines of an upgrade request. More get 431. Default: one per 64 bytes
+    of ``max_request_size``."""
 
     max_message_size: int = Field(default=_DEFAULT_LIMITS.message_size, ge=256)
-    """Bytes of a message."""
+    """Maximum size of a message, in bytes. A larger one closes the connection with 1009."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -137,15 +140,17 @@ class Transport(TlsSettings, AdmissionSettings):
         if (self.max_header_line or 0) > self.max_request_size:
             raise ValueError(
                 f"max_header_line = {self.max_header_line} is more than"
-                f" max_request_size = {self.max_request_size}, which all lines together may have"
+                f" max_request_size = {self.max_request_size}, the maximum of all lines together"
             )
         if self.max_connections is not None and self.max_connections < self.workers:
             raise ValueError(
-                f"max_connections = {self.max_connections} is shared out among"
-                f" workers = {self.workers}, and each needs one at least"
+                f"max_connections = {self.max_connections} is divided among"
+                f" workers = {self.workers}, and each needs at least one"
             )
         if self.proxy_protocol and not self.trusted_proxies:
-            raise ValueError("proxy_protocol needs trusted_proxies, whose headers are believed")
+            raise ValueError(
+                "proxy_protocol needs trusted_proxies, the addresses whose headers are believed"
+            )
         if not isinstance(self.proxy_protocol, bool):
             tags = [listener.tag for listener in self.listeners]
             for tag in self.proxy_protocol:
@@ -163,7 +168,7 @@ class Transport(TlsSettings, AdmissionSettings):
 
     @property
     def limits(self) -> Limits:
-        """The limits, in the transport's units."""
+        """The limits in the units of the transport, seconds and bytes."""
         return Limits(
             handshake_timeout=self.ws_handshake_timeout / 1000,
             request_size=self.max_request_size,
@@ -183,17 +188,17 @@ class Transport(TlsSettings, AdmissionSettings):
 
 
 class Control(Section):
-    """``[control]``: how the running program is steered."""
+    """``[control]``: the control interface."""
 
     listen: str | None = None
-    """``HOST:PORT`` or ``unix:PATH`` of the control interface (``POST /mi``); none without it."""
+    """Address of the control interface, ``HOST:PORT`` or ``unix:PATH``. Default: no interface."""
 
     token: SecretStr | None = None
-    """What requests must carry as ``Authorization: Bearer``; needed beyond loopback. An empty or
-    blank one is none."""
+    """Token that requests must carry as ``Authorization: Bearer``. Required beyond loopback. An
+    empty or blank one counts as none."""
 
     metrics_token: SecretStr | None = None
-    """Another token, which opens ``/metrics`` and never ``/mi``; needs ``token``."""
+    """Another token, which opens ``/metrics`` but not ``/mi``. Requires ``token``."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -202,7 +207,7 @@ class Control(Section):
         except AddressError as exc:
             raise ValueError(f"listen = {self.listen!r}: {exc}") from exc
         for name, secret in (("token", self.token), ("metrics_token", self.metrics_token)):
-            # Its value is for no message.
+            # No message may hold its value.
             if (text := _secret(secret)) is not None and not _TOKEN.fullmatch(text):
                 raise ValueError(
                     f"{name} holds a blank, a control character or a character that is not ASCII;"
@@ -211,42 +216,42 @@ class Control(Section):
         if isinstance(address, Address) and self.secret is None and not is_loopback(address.ip):
             empty = "token is empty; " if self.token is not None else ""
             raise ValueError(
-                f"listen = {self.listen!r} is no loopback address: {empty}set token as well"
+                f"listen = {self.listen!r} is not a loopback address: {empty}set token as well"
             )
         if self.metrics_secret is not None and self.secret is None:
-            raise ValueError("metrics_token needs token: without that one everything is open")
+            raise ValueError("metrics_token needs token: without it, no token is required at all")
         if self.metrics_secret is not None and self.metrics_secret == self.secret:
             raise ValueError("metrics_token is the same as token; use another one")
         return self
 
     @property
     def address(self) -> ControlAddress | None:
-        """Where to listen."""
+        """The address, parsed."""
         return None if self.listen is None else parse_control(self.listen)
 
     @property
     def secret(self) -> str | None:
-        """The token itself."""
+        """The token in clear; None if it is empty."""
         return _secret(self.token)
 
     @property
     def metrics_secret(self) -> str | None:
-        """The read-only token itself."""
+        """The read-only token in clear; None if it is empty."""
         return _secret(self.metrics_token)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is allowed but most likely not meant."""
+        """Settings that are allowed but most likely mistakes."""
         given = (("token", self.token), ("metrics_token", self.metrics_token))
         return tuple(
-            f"control.{name} is empty, which is as if it were not set: nobody is asked for it"
+            f"control.{name} is empty, which counts as not set: requests need no such token"
             for name, secret in given
             if secret is not None and _secret(secret) is None
         )
 
 
 _TOKEN: Final = re.compile(r"[!-~]+")
-"""What a token may be: what a header can carry unchanged. A little more than RFC 6750 allows."""
+"""Tokens that a header carries unchanged: RFC 6750's, and more punctuation."""
 
 
 def _secret(secret: SecretStr | None) -> str | None:
@@ -255,16 +260,16 @@ def _secret(secret: SecretStr | None) -> str | None:
 
 
 class Log(Section):
-    """``[log]``: what the program writes to standard error."""
+    """``[log]``: the log, on standard error."""
 
     format: LogFormat = "text"
-    """``text`` for people, ``json`` for programs: an object a line."""
+    """``text`` or ``json``, one object per line."""
 
     level: LogLevel = "info"
-    """The least that is written: ``debug``, ``info``, ``warning`` or ``error``."""
+    """Lowest level that is logged: ``debug``, ``info``, ``warning`` or ``error``."""
 
     connections: bool = True
-    """Whether it is written, with level info, how each connection begins and ends."""
+    """Whether to log the start and the end of each connection, at level info."""
 
 
 class Config(Section):
@@ -282,21 +287,10 @@ class Config(Section):
         """Read a TOML file; paths in it are relative to it.
 
         Raises:
-            ConfigurationError: the file cannot be read, is no TOML, or says something that is not
-                allowed; the message names every place and value.
+            ConfigurationError: the file cannot be read, is not TOML, or has wrong settings; the
+                message names each setting and its value.
         """
-        try:
-            with path.open("rb") as file:
-                table = tomllib.load(file)
-        except OSError as exc:
-            raise ConfigurationError(f"{path}: cannot be read: {exc.strerror}") from exc
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"{path}: not TOML: {exc}") from exc
-        except RecursionError as exc:
-            raise ConfigurationError(f"{path}: tables or lists are nested too deeply") from exc
-        except ValueError as exc:
-            # Python refuses to read a number of more than 4,300 digits.
-            raise ConfigurationError(f"{path}: a number has too many digits: {exc}") from exc
+        table = load_toml(path)
         for settings, key in _paths_in(table):
             if isinstance(settings, dict) and isinstance(settings.get(key), str):
                 settings[key] = path.parent / settings[key]
@@ -311,7 +305,7 @@ class Config(Section):
 
         Args:
             table: sections, each a table of settings.
-            source: where it comes from, for messages.
+            source: the file that it comes from, for messages.
 
         Raises:
             ConfigurationError: see `load`.
@@ -322,13 +316,13 @@ class Config(Section):
             raise ConfigurationError("\n".join(_problems(exc, source))) from exc
 
     def with_opensips_cfg(self, path: Path) -> Self:
-        """A copy with what an ``opensips.cfg`` sets.
+        """Return a copy with the settings of an ``opensips.cfg``.
 
         Raises:
-            ConfigurationError: the file cannot be read, or a value of it is not allowed.
+            ConfigurationError: the file cannot be read, or has a wrong value.
             FilterRouteError: its filter route is refused.
         """
-        # Who brings no such file need not wait for its parser.
+        # The parser takes long to import, and is needed only here.
         from sipws.config.opensips_cfg import Setting, Socket, table_of
         from sipws.tracing.filter import Script
 
@@ -344,11 +338,14 @@ class Config(Section):
         return self.changed(str(path), **table)
 
     def changed(self, source: str, **sections: dict[str, Any]) -> Self:
-        """A copy with some settings replaced, checked like the original.
+        """Return a copy with some settings replaced, checked like the original.
 
         Args:
-            source: where the new values come from, for messages.
-            sections: settings by section; a value of None leaves the old one.
+            source: the origin of the new values, for messages.
+            sections: settings by section; None keeps the old value.
+
+        Raises:
+            ConfigurationError: see `load`.
         """
         table = self.model_dump()
         for section, settings in sections.items():
@@ -357,7 +354,7 @@ class Config(Section):
 
 
 def _paths_in(table: dict[str, Any]) -> Iterable[tuple[object, str]]:
-    """Every place in a file that names a file: its table, and its key there."""
+    """The settings that name a file: the table of each, and its key there."""
     transport = table.get("transport")
     tracing = table.get("tracing")
     yield tracing, "script"
@@ -376,7 +373,7 @@ def _problems(exc: ValidationError, source: str) -> Iterable[str]:
         where = ".".join(map(str, error["loc"])) or "configuration"
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "too_short" and error["input"]:
-            # A list whose items are all wrong counts as empty; the items are named themselves.
+            # A list whose items are all wrong counts as empty; each item has its own message.
             continue
         if error["type"] == "too_short":
             yield f"{source}: {where} = {error['input']!r}: at least one is needed"
@@ -389,7 +386,7 @@ def _problems(exc: ValidationError, source: str) -> Iterable[str]:
 
 
 def _nearest(location: tuple[int | str, ...]) -> str:
-    """The known name that a misspelt one comes closest to, as a question."""
+    """The known name that is closest to a misspelt one, as a question."""
     import difflib
 
     model: type[BaseModel] = Config

@@ -1,4 +1,4 @@
-"""``[hep]`` and ``[tracing]``: which collectors there are, and what is traced to them, and how."""
+"""``[hep]`` and ``[tracing]``: the collectors, and what is traced to them."""
 
 import ssl
 from pathlib import Path
@@ -11,6 +11,7 @@ from hep.hep_id import PORT
 from hep.sending.fitting import WhenTooLong
 from hep.sending.outbox import WhenFull
 from sipws.config.admission import Section, listed
+from sipws.errors import ConfigurationError
 from sipws.masking.credentials import HEADERS, PARAMETERS
 from sipws.masking.handshakes import Masking
 from sipws.masking.sip_messages import Scope
@@ -20,13 +21,13 @@ from sipws.tracing.tracer import CALL_LOGS, TraceSettings
 from sipws.transport.tls import client_context, load_certificate
 
 IP_PROTOCOLS: Final = {"tcp": 6, "opensips": 50}
-"""What ``hep_ip_protocol`` puts into chunk 0x0002 for ws and wss."""
+"""The values of ``hep_ip_protocol`` in chunk 0x0002 for ws and wss."""
 
 HEP_PATHS: Final = ("hep_spool", "hep_tls_ca", "hep_tls_certificate", "hep_tls_key")
 """Settings of ``[hep]`` that name a file or a directory."""
 
 Distribution = Literal["duplicate", "failover", "balanced"]
-"""How packets are spread over several destinations."""
+"""The distribution of packets over several destinations."""
 
 _SENDER: Final = SenderSettings()
 
@@ -45,77 +46,77 @@ def _hep_id(text: object) -> object:
 
 HepIdText = Annotated[Any, BeforeValidator(_hep_id), PlainSerializer(str)]
 Names = Annotated[tuple[str, ...], BeforeValidator(listed)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Hep(Section):
-    """``[hep]``: the destinations that exist, how packets are written, how hard it is tried."""
+    """``[hep]``: the collectors, the format of packets, and the limits of sending."""
 
     hep_id: Annotated[tuple[HepIdText, ...], BeforeValidator(listed)] = ()
     """Destinations: ``[name]host[:port][; transport=udp|tcp|tls][; version=1|2|3]``."""
 
     hep_port: int = Field(default=PORT, ge=1, le=65535)
-    """Port of a destination that names none."""
+    """Port of a destination without one."""
 
     hep_capture_id: int = Field(default=1, ge=0, le=0xFFFFFFFF)
     """Capture agent id (chunk 0x000c)."""
 
     hep_ip_protocol: Literal["tcp", "opensips"] = "tcp"
-    """IP protocol of ws and wss packets (chunk 0x0002): 6, or 50 as OpenSIPS sends it."""
+    """IP protocol in ws and wss packets (chunk 0x0002): ``tcp`` is 6, ``opensips`` 50."""
 
     hep_auth_key: SecretStr | None = None
-    """Authenticate key (chunk 0x000e)."""
+    """Authenticate key (chunk 0x000e). Default: none."""
 
     homer5_on: bool = False
-    """Payloads as OpenSIPS' colon-joined text rather than as JSON."""
+    """Whether payloads are OpenSIPS' delimited text instead of JSON. Default: off."""
 
     homer5_delim: str = ":"
-    """What joins the values with ``homer5_on``."""
+    """Delimiter of the values with ``homer5_on``."""
 
     hep_queue_packets: int = Field(default=_SENDER.queue_limit, ge=1)
-    """Packets that may wait for a destination."""
+    """Maximum packets queued per destination; ``hep_when_full`` says which are dropped."""
 
     hep_queue_bytes: int = Field(default=_SENDER.queue_limit_bytes, ge=65536)
-    """Bytes that may wait for it."""
+    """Maximum bytes queued per destination; see ``hep_when_full``."""
 
     hep_when_full: WhenFull = _SENDER.when_full
-    """Which packet goes when more would wait: ``drop-oldest`` or ``drop-newest``."""
+    """Which packet a full queue drops: ``drop-oldest`` or ``drop-newest``."""
 
     hep_when_too_long: WhenTooLong = "truncate"
-    """What becomes of a packet that no datagram carries: ``truncate`` its payload, ``compress`` it
+    """What happens to a packet too long for a datagram: ``truncate`` its payload, ``compress`` it
     (Homer cannot read that), or ``drop`` it."""
 
     hep_connect_timeout: int = Field(default=round(_SENDER.connect_timeout * 1000), ge=1)
-    """Milliseconds that connecting to a destination may take."""
+    """Time limit for connecting to a destination, in ms."""
 
     hep_retry_first: int = Field(default=round(_SENDER.retry_first * 1000), ge=1)
-    """Milliseconds before the first new try; doubled with each, and jittered by half."""
+    """Pause before the first retry, in ms; doubled with each, and jittered by half."""
 
     hep_retry_longest: int = Field(default=round(_SENDER.retry_longest * 1000), ge=1)
-    """Milliseconds between two tries at the most."""
+    """Maximum pause between retries, in ms."""
 
     hep_spool: Path | None = None
-    """Directory for packets that find no room in the queue, and for those left at the end."""
+    """Directory for packets beyond the queue, and for those left at the end. Default: none; they
+    are dropped."""
 
     hep_spool_bytes: int = Field(default=_SENDER.spool_limit_bytes, ge=1024 * 1024)
-    """Bytes in it, for each destination."""
+    """Maximum bytes in the spool per destination. Beyond it, the oldest packets are dropped."""
 
     hep_tls_ca: Path | None = None
-    """PEM file with the authorities that collectors' certificates must come from; the system's
-    unless given."""
+    """PEM file with the CA certificates for collectors. Default: those of the system."""
 
     hep_tls_certificate: Path | None = None
-    """PEM file with the certificate to show to collectors that ask for one."""
+    """PEM file with the client certificate for collectors. Default: none."""
 
     hep_tls_key: Path | None = None
-    """PEM file with its private key, where the certificate's file does not hold it."""
+    """PEM file with its private key. Default: the certificate's file."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [hep_id.name for hep_id in self.hep_ids]
         for name in names:
             if name is not None and names.count(name) > 1:
-                raise ValueError(f"hep_id {name!r} is defined twice; names are to be unique")
+                raise ValueError(f"hep_id {name!r} is defined twice; rename one of them")
         if self.hep_tls_key is not None and self.hep_tls_certificate is None:
             raise ValueError("hep_tls_key needs hep_tls_certificate, which it belongs to")
         return self
@@ -126,27 +127,27 @@ class Hep(Section):
         return tuple(self.parsed(each) for each in self.hep_id)
 
     def parsed(self, hep_id: HepId | str) -> HepId:
-        """A destination, with the configured port where it names none.
+        """Parse a destination; without a port it gets ``hep_port``.
 
         Raises:
-            HepIdError: it is none.
+            HepIdError: it is not a HEP id.
         """
         return hep_id if isinstance(hep_id, HepId) else HepId.parse(hep_id, self.hep_port)
 
     @property
     def auth_key(self) -> bytes | None:
-        """The authenticate key."""
+        """The authenticate key as bytes."""
         return self.hep_auth_key.get_secret_value().encode() if self.hep_auth_key else None
 
     def sender_settings(self, destination: HepId) -> SenderSettings:
-        """How hard it is tried to reach a destination.
+        """The limits of sending to a destination.
 
         Raises:
             ConfigurationError: a certificate cannot be used.
         """
         spool = self.hep_spool
         if spool is not None:
-            # A spool has one sender; the place is to survive a change of the name.
+            # A spool has one sender. Its directory must survive a change of the name.
             spool /= f"{destination.host}_{destination.port}_{destination.transport}"
         return SenderSettings(
             queue_limit=self.hep_queue_packets,
@@ -163,14 +164,20 @@ class Hep(Section):
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """How collectors are checked, and what is shown to them.
+        """The TLS context for connections to collectors.
 
         Raises:
             ConfigurationError: a file cannot be used.
         """
-        context = client_context(self.hep_tls_ca)
+        try:
+            context = client_context(self.hep_tls_ca)
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"hep_tls_ca: {exc}") from exc
         if self.hep_tls_certificate is not None:
-            load_certificate(context, self.hep_tls_certificate, self.hep_tls_key)
+            try:
+                load_certificate(context, self.hep_tls_certificate, self.hep_tls_key)
+            except ConfigurationError as exc:
+                raise ConfigurationError(f"hep_tls_certificate: {exc}") from exc
         return context
 
 
@@ -178,38 +185,39 @@ class TracePointSettings(Section):
     """What is traced to one destination, or to one group of them."""
 
     trace_destination: Names = ()
-    """Names of hep_ids, or whole HEP ids; without one, nothing is traced."""
+    """Names of hep_ids, or whole HEP ids. Default: none; nothing is traced."""
 
     trace_distribution: Distribution = "duplicate"
-    """With several: to all of them, to the first that is there (``failover``), or one by
-    correlation id (``balanced``)."""
+    """How several destinations get packets: all of them (``duplicate``), the first that is
+    reachable (``failover``), or one chosen by correlation id (``balanced``)."""
 
     trace_filter_route: str | None = None
-    """The route that decides, once a connection, whether it is traced."""
+    """Route that decides, once per connection, whether it is traced. Default: none; all are."""
 
     script: Path | None = None
-    """The file that holds the route: a script of routes, or an ``opensips.cfg``."""
+    """File with the route: a script of routes, or an ``opensips.cfg``."""
 
     trace_filter: str | None = None
-    """A filter in Python instead of a route: ``MODULE:FUNCTION``, called with the connection."""
+    """Filter in Python instead of a route: ``MODULE:FUNCTION``, called with the connection."""
 
     trace_events: bool = True
-    """Whether what happens to connections is traced."""
+    """Whether events of connections are traced. Default: on."""
 
     trace_sip: bool = False
-    """Whether SIP messages are traced too."""
+    """Whether SIP messages are traced. Default: off."""
 
-    trace_sample: Share = 1.0
-    """Share of calls whose messages are traced, 0 to 1; chosen by Call-ID, so whole calls."""
+    trace_sample: Fraction = 1.0
+    """Fraction of calls whose messages are traced, 0 to 1. Calls are chosen by Call-ID, so that
+    they are complete."""
 
     trace_methods: Names = ()
-    """SIP methods that are traced, requests and responses; all where there are none."""
+    """SIP methods whose requests and responses are traced. Default: all."""
 
     trace_correlation_headers: Names = ()
-    """Headers whose value stands in place of the Call-ID as correlation id, such as ``X-CID``."""
+    """Headers whose value replaces the Call-ID as correlation id, such as ``X-CID``."""
 
     trace_call_logs: int = Field(default=CALL_LOGS, ge=0, le=1000)
-    """Calls that get a log line when a connection that they use fails or ends; 0 for none."""
+    """Maximum calls that get a log line when their connection fails or ends. 0: none."""
 
     @model_validator(mode="after")
     def _check_filter(self) -> Self:
@@ -219,33 +227,33 @@ class TracePointSettings(Section):
 
 
 class AlsoSettings(TracePointSettings):
-    """``[[tracing.also]]``: one more destination, with a filter and a format of its own."""
+    """``[[tracing.also]]``: a further destination, with its own filter and format."""
 
     trace_destination: Names = Field(min_length=1)
-    """As above; needed here."""
+    """As in ``[tracing]``; required here."""
 
     homer5_on: bool | None = None
-    """As in ``[hep]``, which it takes the place of."""
+    """As in ``[hep]``, for this destination. Default: that of ``[hep]``."""
 
 
 class Tracing(TracePointSettings):
-    """``[tracing]``: what is traced, and to where."""
+    """``[tracing]``: what is traced, and to which destination."""
 
     trace_on: bool = False
-    """Whether tracing is on at the start."""
+    """Whether tracing is on at the start. Default: off."""
 
     trace_mask_headers: Names = HEADERS
-    """Headers of a handshake whose values are not told; ``*`` stands for any characters."""
+    """Headers of handshakes whose values are masked; ``*`` matches any characters."""
 
     trace_mask_parameters: Names = PARAMETERS
-    """Query parameters whose values are not told; ``*`` stands for any characters."""
+    """Query parameters whose values are masked; ``*`` matches any characters."""
 
     trace_mask_sip: Scope = "tokens"
-    """Which credentials in ``Authorization`` and ``Proxy-Authorization`` of SIP messages are not
-    told: ``tokens`` (all but Digest), ``all``, or ``none``."""
+    """Which credentials in ``Authorization`` and ``Proxy-Authorization`` of SIP messages are
+    masked: ``tokens`` (all but Digest), ``all``, or ``none``."""
 
     also: tuple[AlsoSettings, ...] = ()
-    """More destinations."""
+    """Further destinations."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -260,17 +268,23 @@ class Tracing(TracePointSettings):
 
     @property
     def masking(self) -> Masking:
-        """What keeps credentials out of traces and logs."""
+        """The masking of credentials in traces and logs."""
         return Masking(self.trace_mask_headers, self.trace_mask_parameters)
 
     def script_of(self, point: TracePointSettings) -> Path | None:
-        """The file with a destination's filter route: its own, or else the common one."""
+        """The file with a destination's filter route: its own, or else that of ``[tracing]``."""
         if point.script is not None or point.trace_filter is not None:
             return point.script
         return self.script if point is self or point.trace_filter_route is not None else None
 
     def settings_of(self, point: TracePointSettings, hep: Hep, version: int) -> TraceSettings:
-        """How events are written for one destination."""
+        """The format of traces for one destination.
+
+        Args:
+            point: the settings of the destination.
+            hep: the section ``[hep]``.
+            version: of HEP, 1 to 3.
+        """
         homer5 = point.homer5_on if isinstance(point, AlsoSettings) else None
         return TraceSettings(
             packets=PacketSettings(

@@ -1,4 +1,4 @@
-"""``[upstream]``: the server that SIP is relayed to, in the place of the built-in answers."""
+"""``[upstream]``: the server that SIP is relayed to, instead of the built-in responder."""
 
 import ssl
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from sipws.config.admission import Section
-from sipws.errors import AddressError
+from sipws.errors import AddressError, ConfigurationError
 from sipws.transport.tls import client_context
 from sipws.ws.destination import Destination
 
@@ -24,26 +24,27 @@ def _url(text: str) -> str:
 
 
 class Upstream(Section):
-    """``[upstream]``: where messages are relayed to."""
+    """``[upstream]``: the server that messages are relayed to."""
 
     upstream_uri: Annotated[str, AfterValidator(_url)] | None = Field(default=None)
-    """``ws:`` or ``wss:`` URL of the server; without it the built-in responder answers."""
+    """``ws:`` or ``wss:`` URL of the server. Default: none; the built-in responder answers."""
 
     upstream_tls_ca: Path | None = None
-    """PEM file with the authorities that its certificate must come from; the system's unless
-    given."""
+    """PEM file with the CA certificates for the server. Default: those of the system."""
 
     upstream_tls_verify: bool = True
-    """Whether its certificate and its name are checked."""
+    """Whether its certificate and its name are verified. Default: on."""
 
     upstream_trace_sip: bool = True
-    """Whether ``trace_sip`` traces messages on the connections to it too: each message then shows
-    as two hops."""
+    """Whether ``trace_sip`` traces messages on connections to it too, so that each message shows as
+    two hops."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.upstream_tls_ca is not None and not self.upstream_tls_verify:
-            raise ValueError("upstream_tls_ca is of no use with upstream_tls_verify = false")
+            raise ValueError(
+                "upstream_tls_ca has no effect with upstream_tls_verify = false; remove one of them"
+            )
         return self
 
     @property
@@ -53,7 +54,7 @@ class Upstream(Section):
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """How a ``wss`` server is checked.
+        """The TLS context for a ``wss`` server; None for ``ws``.
 
         Raises:
             ConfigurationError: the file cannot be used.
@@ -61,7 +62,10 @@ class Upstream(Section):
         destination = self.destination
         if destination is None or destination.proto != "wss":
             return None
-        context = client_context(self.upstream_tls_ca)
+        try:
+            context = client_context(self.upstream_tls_ca)
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"upstream_tls_ca: {exc}") from exc
         if not self.upstream_tls_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

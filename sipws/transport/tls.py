@@ -132,8 +132,8 @@ class Certificates:
             context.load_verify_locations(self._client_ca)
         except (OSError, ValueError) as exc:
             raise ConfigurationError(
-                f"TLS client authorities {self._client_ca} cannot be used: {exc}; it is to be a"
-                " PEM file with certificates"
+                f"tls_client_ca {self._client_ca} cannot be used: {exc}; name a PEM file with the"
+                " certificates of the authorities that issue clients' certificates"
             ) from exc
         context.verify_mode = _VERIFY[self._verify_client]
         return context

@@ -97,7 +97,7 @@ def test_what_the_file_does_not_say_is_kept(cfg: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('modparam("proto_ws", "ws_port", "x")', ".cfg:20: proto_ws ws_port = 'x' is no number"),
+        ('modparam("proto_ws", "ws_port", "x")', ".cfg:20: proto_ws ws_port = 'x' is not a number"),
         ("socket=ws:127.0.0.1:99999", "transport.listen.2 = 'ws:127.0.0.1:99999': "),
         ('modparam("proto_hep", "hep_id", "[x]")', "hep.hep_id.2 = '[x]': "),
     ],

@@ -9,6 +9,7 @@ import trustme
 
 from hep import HepId
 from sipws import ConfigurationError, FilterRouteError, Listener
+from sipws.cli.main import main
 from sipws.config.resolved import NOWHERE, ResolvedConfig
 from sipws.config.settings import Config
 
@@ -131,6 +132,37 @@ def test_the_name_of_the_forwarding_header_may_be_in_any_case() -> None:
     table = {"trusted_proxies": "10.0.0.0/8", "forwarding_header": "X-Real-IP"}
     rules = Config.of({"transport": table}, "test").transport.rules
     assert rules.forwarding_header == "x-real-ip"
+
+
+@pytest.mark.parametrize(
+    "written", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nx\n"]
+)
+def test_wrong_client_authorities_are_one_message(
+    file: Path, written: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issued = trustme.CA().issue_cert("one.test")
+    issued.private_key_and_cert_chain_pem.write_to_path(file.parent / "one.pem")
+    authorities = file.parent / "ca.pem"
+    if written is not None:
+        authorities.write_text(written)
+    file.write_text(
+        """
+        [transport]
+        listen = "wss:127.0.0.1:8443"
+        tls_certificate = "one.pem"
+        tls_verify_client = "required"
+        tls_client_ca = "ca.pem"
+        """
+    )
+    assert main(["config", "check", str(file)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"sipws: {file}: transport: tls_client_ca {authorities} cannot be used: "
+    )
+    assert line.endswith(
+        "; name a PEM file with the certificates of the authorities that issue clients'"
+        " certificates"
+    )
 
 
 def test_certificates_are_files_beside_the_configuration(file: Path) -> None:
@@ -284,7 +316,7 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ("[transport]\nmax_connections = 0", "transport.max_connections = 0: "),
         ('[hep]\nhep_id = ["[a]10.0.0.2", "[a]10.0.0.3"]', "hep_id 'a' is defined twice"),
         ('[hep]\nhep_ip_protocol = "udp"', "hep_ip_protocol = 'udp': "),
-        ('[control]\nlisten = "0.0.0.0:8888"', "is no loopback address: set token as well"),
+        ('[control]\nlisten = "0.0.0.0:8888"', "is not a loopback address: set token as well"),
         ('[control]\nlisten = "localhost"', "the port is missing; it is written HOST:PORT"),
         ('[tracing]\ntrace_filter = "os:path"', "'path' is nothing that can be called"),
         (
@@ -390,11 +422,11 @@ def test_an_upstream_that_is_not_checked_is_warned_of(tmp_path: Path) -> None:
         ('upstream_uri = "wss://u:p@a"', "upstream.upstream_uri = 'wss://***@a': "),
         (
             'upstream_uri = "wss://a"\nupstream_tls_ca = "none.pem"',
-            "upstream: TLS authority ",
+            "upstream: upstream_tls_ca: TLS authority ",
         ),
         (
             'upstream_tls_ca = "a.pem"\nupstream_tls_verify = false',
-            "upstream: upstream_tls_ca is of no use with upstream_tls_verify = false",
+            "upstream: upstream_tls_ca has no effect with upstream_tls_verify = false",
         ),
     ],
 )

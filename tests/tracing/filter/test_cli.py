@@ -245,7 +245,7 @@ def test_cases_are_json_for_programs(sipws: Run) -> None:
         ("", "'script' is missing"),
         ('script = "filter.cfg"', "'route' is missing"),
         ('script = "filter.cfg"\nroute = "f"', "no [[case]]"),
-        ("= 1", "cannot be read"),
+        ("= 1", "not TOML"),
         (CASES + "[[case]]\n", "case 3 has no 'conn'"),
         (CASES.replace("traced", "seen"), "'expect' is 'traced' or 'dropped', not 'seen'"),
         (CASES.replace("name", "title"), "unknown ['title']"),
@@ -265,3 +265,42 @@ def test_the_end_of_a_long_path_is_kept() -> None:
     assert len(found.steps) == MAX_STEPS_SHOWN
     assert found.decisive is not None
     assert found.decisive.text == "drop"
+
+
+HOSTILE = "\x1b]0;x\x07\x9b31m\u202e\u2066"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "filter.cfg"),
+        ("check", "filter.cfg", "--json"),
+        ("eval", "filter.cfg", "--route", "f", "--conn", "192.0.2.5:1@ws:10.0.0.1", "--explain"),
+        ("eval", "filter.cfg", "--route", "f", "--conn", "192.0.2.5:1@ws:10.0.0.1", "--json"),
+    ],
+)
+def test_a_hostile_script_acts_on_no_terminal(sipws: Run, words: tuple[str, ...]) -> None:
+    wrong = f'\n if ($si == "{HOSTILE}" + 5) drop; }}' if words[0] == "check" else "}"
+    Path("filter.cfg").write_text(f'route[f] {{ xlog("{HOSTILE}"); exit; {wrong}')
+    _, printed = sipws(*words)
+    assert printed
+    assert all(line.isprintable() for line in printed), printed
+
+
+def test_a_long_line_is_cut_around_the_place(sipws: Run) -> None:
+    long = "x" * 100_000
+    Path("filter.cfg").write_text(f'route[f] {{ xlog("{long}"); bogus(); xlog("{long}"); }}')
+    status, printed = sipws("check", "filter.cfg")
+    assert status == 1
+    assert all(len(line) < 300 for line in printed)
+    place = printed[2].index("^")
+    assert printed[1][place:].startswith("bogus()")
+    assert printed[1].startswith("… ")
+    assert printed[1].endswith(" …")
+
+
+def test_a_long_statement_is_cut_in_an_explanation(sipws: Run) -> None:
+    Path("filter.cfg").write_text('route[f] { if ($si == "' + "x" * 60_000 + '") drop; exit; }')
+    conn = "192.0.2.5:1@ws:10.0.0.1"
+    _, printed = sipws("eval", "filter.cfg", "--route", "f", "--conn", conn, "--explain")
+    assert all(len(line) < 1100 for line in printed)

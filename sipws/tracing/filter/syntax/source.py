@@ -22,9 +22,6 @@ _FUNCTION: Final = re.compile(r"\w+(?=\()")
 _EXCERPT: Final = 200
 """Maximum number of characters of an excerpt. A longer line is cut around the position."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters, which a terminal executes."""
-
 _PROBLEM: Final = 1_000
 """Maximum number of characters of an error text, which may quote a long word of the script."""
 
@@ -98,7 +95,8 @@ class Source:
         if len(problem) > _PROBLEM:
             problem = f"{problem[: _PROBLEM // 2]} … {problem[-_PROBLEM // 2 :]}"
         text, at = _cut(self.line(position), column - 1)
-        text = _CONTROL.sub("\ufffd", text)
+        # One character for one, so that the carets stay under their place.
+        text = "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
         # Tabs are kept, so that the carets are under their characters in any terminal.
         indent = "".join(c if c == "\t" else " " for c in text[:at].ljust(at))
         # Carets mark the name of a call, but a whole variable with its brackets.
