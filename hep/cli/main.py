@@ -20,11 +20,12 @@ from hep.cli import display, doctor, replay, send
 from hep.cli.usage import (
     DONE,
     FAILED,
+    CommandParser,
     WrongInputError,
-    exit_status,
     on_signals,
-    open_standard_streams,
     packets_in,
+    print_error,
+    run_command,
 )
 from hep.codec.any_version import decode
 from hep.codec.chunks import protocol_name
@@ -33,25 +34,23 @@ from hep.errors import HepDecodeError, HepError
 from hep.receiving.collector import TLS_FAILED, Collector, Source
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9060"
-"""Where ``hep listen`` listens unless told: the port of HEP, on loopback."""
+"""The default address of ``hep listen``: the port of HEP, on loopback."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command ``hep``.
 
     Args:
-        argv: the arguments, without the program's name; those of the process unless given.
+        argv: the arguments without the program's name; None for those of the process.
 
     Returns:
         the exit status.
     """
-    open_standard_streams()
-    args = _parser().parse_args(argv)
-    return exit_status("hep", lambda: args.run(args), WrongInputError)
+    return run_command(_parser(), argv, WrongInputError)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="hep", description="Send, receive and read HEP, the Homer Encapsulation Protocol."
     )
     parser.add_argument("--version", action="version", version=f"hep {_version()}")
@@ -67,16 +66,18 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--tcp", metavar="HOST:PORT", help="listen on TCP")
     listen.add_argument("--tls", metavar="HOST:PORT", help="listen on TLS")
     listen.add_argument("--tls-certificate", metavar="FILE", help="certificate to show, PEM")
-    listen.add_argument("--tls-key", metavar="FILE", help="its key, where it is not in that file")
+    listen.add_argument(
+        "--tls-key", metavar="FILE", help="its private key, unless that file holds it"
+    )
     listen.add_argument(
         "--write",
         metavar="FILE.pcap",
-        help="write what the packets tell of to a capture, which any SIP tool opens",
+        help="write the traced messages to a capture, which any SIP tool opens",
     )
     listen.add_argument("--json", action="store_true", help="print each packet as a JSON object")
     listen.add_argument("--count", type=int, metavar="N", help="end after N packets")
     listen.add_argument(
-        "--auth", metavar="KEY", help="take only packets with this authenticate key"
+        "--auth", metavar="KEY", help="accept only packets with this authenticate key"
     )
     listen.set_defaults(run=_listen)
 
@@ -105,7 +106,7 @@ def _version() -> str:
 
 def _listen(args: argparse.Namespace) -> int:
     if args.count is not None and args.count < 1:
-        raise WrongInputError(f"--count {args.count}: how many packets, from 1")
+        raise WrongInputError(f"--count {args.count} is not a number of packets; use 1 or more")
     where = {"udp": args.udp, "tcp": args.tcp, "tls": args.tls}
     if not any(where.values()):
         where = {"udp": DEFAULT_ADDRESS, "tcp": DEFAULT_ADDRESS}
@@ -123,7 +124,7 @@ def _tls_context(args: argparse.Namespace) -> ssl.SSLContext | None:
     except OSError as exc:
         files = " and ".join(filter(None, (args.tls_certificate, args.tls_key)))
         raise WrongInputError(
-            f"{files}: no certificate with its key: {exc.strerror or exc}"
+            f"{files}: not a certificate with its private key: {exc.strerror or exc}"
         ) from exc
     return context
 
@@ -146,7 +147,7 @@ async def _receive(
             writer.write(packet, time.time())
         except HepError as exc:
             if not unwritten:
-                print(f"hep: {exc}", file=sys.stderr, flush=True)
+                print_error("hep", str(exc))
             unwritten += 1
 
     def show(packet: Packet, source: Source) -> None:
@@ -161,7 +162,7 @@ async def _receive(
         if args.count is not None and by_protocol.total() >= args.count:
             stop.set()
 
-    # What is no UTF-8 is meant byte by byte.
+    # Arguments that are not UTF-8 are passed on byte by byte.
     auth_key = args.auth.encode(errors="surrogateescape") if args.auth is not None else None
     collector = Collector(show, **where, tls_context=tls_context, auth_key=auth_key)
     try:
@@ -172,7 +173,7 @@ async def _receive(
         tried = " and ".join(f"{name} {at}" for name, at in where.items() if at)
         raise WrongInputError(f"cannot listen on {tried}: {exc.strerror or exc}") from exc
     try:
-        # Not before it is known that it can listen: a file that is there is overwritten.
+        # After the listeners are open: an existing file is overwritten.
         writer = _writer(args.write)
         for name, at in where.items():
             if at is not None:
@@ -210,7 +211,7 @@ def _decode(args: argparse.Namespace) -> int:
     for name in args.files:
         for packet in _packets(_read(name)):
             if isinstance(packet, HepDecodeError):
-                print(f"hep: {name}: {packet}", file=sys.stderr)
+                print_error("hep", f"{name}: {packet}")
                 status = FAILED
             elif args.json:
                 print(display.as_json_line(packet))
@@ -231,12 +232,12 @@ def _read(name: str) -> bytes:
         try:
             return bytes.fromhex(data.decode())
         except ValueError as exc:
-            raise WrongInputError(f"{name}: hexadecimal text with half a byte") from exc
+            raise WrongInputError(f"{name}: hexadecimal text with an odd number of digits") from exc
     return data
 
 
 def _packets(data: bytes) -> Iterator[Packet | HepDecodeError]:
-    """The packets of a file, or what is wrong where there is none."""
+    """Decode the packets of a file; an error takes the place of a packet that is none."""
     found, skipped = packets_in(data)
     for each in found:
         try:
@@ -244,7 +245,7 @@ def _packets(data: bytes) -> Iterator[Packet | HepDecodeError]:
         except HepDecodeError as exc:
             yield exc
     if skipped:
-        yield HepDecodeError(f"{skipped} bytes of the file are no HEP", 0)
+        yield HepDecodeError(f"{skipped} bytes of the file are not HEP", 0)
 
 
 def _as_text(packet: Packet, as_json: bool, colour: bool) -> str:

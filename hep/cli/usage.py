@@ -1,49 +1,49 @@
-"""What the subcommands of ``hep`` share; the exit statuses are those of ``sipws`` too."""
+"""What all subcommands of ``hep`` and ``sipws`` share: arguments, errors, exit status."""
 
+import argparse
 import asyncio
 import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TextIO
 
 from hep.codec.framing import Splitter
 from hep.errors import HepIdError
 from hep.hep_id import HepId
 
 DONE: Final = 0
-"""Exit status: it was done."""
+"""Exit status: success."""
 FAILED: Final = 1
-"""Exit status: the thing asked about failed."""
+"""Exit status: the check or the operation failed."""
 WRONG_INPUT: Final = 2
-"""Exit status: what the user gave is wrong."""
-
+"""Exit status: the user's input is wrong."""
 
 LONGEST_LINE: Final = 1000
-"""Characters of a line of a message: a longer value would bury what is said of it."""
+"""Characters of a line of an error message; the middle of a longer line is cut out."""
 
 MOST_LINES: Final = 200
-"""Lines of a message."""
+"""Lines of an error message; further lines are only counted."""
 
 UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""How the system says that output cannot be written, other than by a broken pipe."""
+"""Errors of a write to a file or a disk that is full or broken."""
 
 
 def open_standard_streams() -> None:
-    """Put the null device in the place of standard streams that are closed.
+    """Open the null device for standard streams that are closed.
 
-    Otherwise the next file or socket that is opened takes their number, and Python has no stream.
-    What cannot be written in the encoding of the terminal is escaped.
+    Otherwise the next file or socket gets the number of such a stream, and Python has no stream
+    object. Characters that the encoding of standard output does not have are escaped.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            # It gets the lowest number that is free.
+            # The lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
-            # It is open until the end, and its number stays taken.
+            # The file descriptor stays open until the end of the process.
             stream = open(number, mode, closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
     if (reconfigure := getattr(sys.stdout, "reconfigure", None)) is not None:
@@ -51,57 +51,113 @@ def open_standard_streams() -> None:
 
 
 def clipped(message: str) -> str:
-    """A message that a person can read, however long the values in it are."""
+    """Shorten a message to `MOST_LINES` lines of `LONGEST_LINE` characters each."""
     lines = message.split("\n")
     half = LONGEST_LINE // 2
-    told = [
+    kept = [
         line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
         for line in lines[:MOST_LINES]
     ]
     if len(lines) > MOST_LINES:
-        told.append(f"… and {len(lines) - MOST_LINES} lines more")
-    return "\n".join(told)
+        kept.append(f"… and {len(lines) - MOST_LINES} lines more")
+    return "\n".join(kept)
 
 
-def exit_status(program: str, run: Callable[[], int | None], wrong: type[Exception]) -> int:
-    """Run a command, and turn how it ends into an exit status.
+def readable(message: str) -> str:
+    """Escape the characters of a message that act on a terminal or are invisible.
+
+    Tabs and ends of lines are kept. A message quotes files and packets of others.
+    """
+    if message.isprintable():
+        return message
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in message
+    )
+
+
+def print_error(program: str, message: str) -> None:
+    """Print an error to standard error, shortened and escaped; never raises.
 
     Args:
-        program: its name, for messages.
-        run: carries it out; returns the status, nothing for `DONE`.
-        wrong: the error of what the user gave.
+        program: its name, which begins the message.
+        message: the error; several lines are allowed.
     """
     try:
-        status = run() or DONE
-        # Here, and not at the end of Python, where an error is a traceback.
+        print(f"{program}: {readable(clipped(message))}", file=sys.stderr, flush=True)
+    except OSError:
+        # There is no other place for it. The exit status still says that the command failed.
+        _abandon(sys.stderr)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser of arguments that does not hide that its output cannot be written.
+
+    The parser of the standard library ignores an error of ``--help`` and ``--version``.
+    """
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message and file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
+
+def run_command(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, wrong: type[Exception]
+) -> int:
+    """Run a command, from its arguments to its exit status.
+
+    Args:
+        parser: of the arguments. It sets ``run``, a function that takes the parsed arguments and
+            returns the exit status, None for `DONE`. Its ``prog`` begins error messages.
+        argv: the arguments without the program's name; None for those of the process.
+        wrong: the exception for input of the user that is wrong.
+
+    Returns:
+        the exit status: `WRONG_INPUT` after ``wrong``, `FAILED` if the output cannot be written,
+        `DONE` after Ctrl-C or if the reader of the output has closed it.
+    """
+    open_standard_streams()
+    program = parser.prog
+    try:
+        status = _run(parser, argv)
+        # An error of the flush at the end of Python would be a traceback, or ignored.
         sys.stdout.flush()
     except wrong as exc:
-        print(f"{program}: {clipped(str(exc))}", file=sys.stderr)
+        print_error(program, str(exc))
         return WRONG_INPUT
     except KeyboardInterrupt:
         return DONE
     except BrokenPipeError:
-        # Whoever read our output has had enough.
-        abandon_output()
+        _abandon(sys.stdout)
         return DONE
     except OSError as exc:
         if exc.errno not in UNWRITABLE:
             raise
-        print(f"{program}: the output cannot be written: {exc.strerror}", file=sys.stderr)
-        abandon_output()
+        print_error(program, f"the output cannot be written: {exc.strerror}")
+        _abandon(sys.stdout)
         return FAILED
     return status
 
 
-def abandon_output() -> None:
-    """Drop what is buffered for standard output: it would fail once more at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as exc:
+        # After --help and --version, or after a message that an argument is wrong.
+        return exc.code if isinstance(exc.code, int) else DONE
+    return args.run(args) or DONE
+
+
+def _abandon(stream: TextIO) -> None:
+    """Drop what is buffered for a stream; otherwise the flush at the end of Python fails again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def on_signals(stop: Callable[[], object]) -> None:
-    """Call ``stop`` where Ctrl-C, or who ends the program otherwise, would end it at once.
+    """Call ``stop`` on SIGINT and SIGTERM; needs a running event loop.
 
-    Needs a running event loop; another call takes the place of the one before.
+    A further call replaces the function of the one before.
     """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,13 +165,15 @@ def on_signals(stop: Callable[[], object]) -> None:
 
 
 class WrongInputError(Exception):
-    """What the user gave is wrong; the message says what and what to do."""
+    """The user's input is wrong; the message names the value and the remedy."""
 
 
 def packets_in(data: bytes) -> tuple[list[bytes], int]:
-    """The packets that stand one behind the other in a file, and how many bytes are none.
+    """Split a file into HEP packets.
 
-    A file without a version 3 packet is taken for one of version 1 or 2.
+    Returns:
+        the packets, and the number of bytes between them that are not HEP. A file without a packet
+        of version 3 is returned as one packet of version 1 or 2.
     """
     splitter = Splitter()
     found = splitter.feed(data) if data[:1] not in (b"\x01", b"\x02") else []
@@ -123,10 +181,10 @@ def packets_in(data: bytes) -> tuple[list[bytes], int]:
 
 
 def destination(text: str) -> HepId:
-    """A destination from an argument.
+    """Read a destination from an argument.
 
     Raises:
-        WrongInputError: it is not written as a HEP id.
+        WrongInputError: it is not a HEP id, ``host[:port][;transport=…][;version=…]``.
     """
     try:
         return HepId.parse(text)

@@ -1,20 +1,19 @@
-"""``sipws ctl``: steer a running sipws and look at it, from a terminal or a script."""
+"""``sipws ctl``: control and inspect a running sipws, from a terminal or a script."""
 
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from hep.cli.usage import DONE, FAILED
+from hep.cli.usage import DONE, FAILED, print_error
 from sipws.control import client as ctl_client
 from sipws.control.mi import MiError
 from sipws.errors import ConfigurationError
 from sipws.printable import lines
 
 TOKEN: Final = "SIPWS_CONTROL_TOKEN"  # noqa: S105 - the name of the variable that holds it
-"""Environment variable with the token: arguments can be seen by every user of the machine."""
+"""Environment variable with the token. Other users of the machine can see arguments."""
 
 _COLUMNS: Final = (
     "ID",
@@ -28,7 +27,7 @@ _COLUMNS: Final = (
     "OUT",
 )
 _LEFT: Final = 4
-"""So many columns hold words; the others hold numbers."""
+"""Columns with text, from the left; the others hold numbers."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -39,9 +38,9 @@ def add_parser(subparsers: Any) -> None:
     """
     parser = subparsers.add_parser(
         "ctl",
-        help="steer a running sipws",
-        description="Steer a running sipws through its control interface. Exit status: 0 done,"
-        " 1 it says no, 2 nobody answers there or the input is wrong.",
+        help="control a running sipws",
+        description="Control a running sipws through its control interface. Exit status: 0 done,"
+        " 1 refused, 2 no answer or wrong input.",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -53,9 +52,9 @@ def add_parser(subparsers: Any) -> None:
     where.add_argument(
         "--control",
         metavar="ADDRESS",
-        help="the same as 'sipws run --control' has it: HOST:PORT or unix:PATH",
+        help="control interface as for 'sipws run --control': HOST:PORT or unix:PATH",
     )
-    parser.add_argument("--token", help=f"its token, where it has one (default: ${TOKEN})")
+    parser.add_argument("--token", help=f"its token, if it has one (default: ${TOKEN})")
     orders = parser.add_subparsers(required=True, metavar="ORDER")
 
     json_too = argparse.ArgumentParser(add_help=False)
@@ -70,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
 
     trace = order("trace", "say whether tracing is on, or turn it on or off", _trace)
     trace.add_argument("mode", nargs="?", choices=("on", "off"))
-    order("connections", "list the connections that are alive", _connections)
+    order("connections", "list the open connections", _connections)
     close = order("close", "close a connection with a close frame", _close)
     close.add_argument("connection", metavar="ID", help="its id, or its peer's IP:PORT")
     close.add_argument("--code", type=int, default=1000, help="close code (default: %(default)s)")
@@ -86,7 +85,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME",
         help="a statistic, or a group as in 'ws:' (default: all)",
     )
-    order("reload", "read filter route and certificates anew", _reload)
+    order("reload", "read filter route and certificates again", _reload)
 
 
 def _trace(args: argparse.Namespace) -> int:
@@ -125,17 +124,17 @@ def _ask(
     try:
         answer = ctl_client.ask(url, method, params, token if token and token.strip() else None)
     except MiError as exc:
-        print(lines(f"sipws: {method}: {exc}"), file=sys.stderr)
+        print_error("sipws", f"{method}: {exc}")
         return FAILED
     if args.json:
-        # It names what peers asked for; in ASCII JSON all but DEL is escaped.
+        # It quotes what peers sent. ASCII JSON escapes all control characters but DEL.
         print(json.dumps(answer, indent=2).replace("\x7f", r"\u007f"))
         return DONE
     try:
         text = written(answer)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
         raise ConfigurationError(
-            f"{url}: the answer to {method} is none that a control interface gives"
+            f"{url}: the answer to {method} is not one of a control interface of sipws"
         ) from exc
     print(lines(text))
     return DONE
@@ -153,7 +152,7 @@ def _table(answer: dict[str, Any]) -> str:
         (
             str(each["ID"]),
             str(each["Remote"]),
-            _whence(each),
+            _listener_or_destination(each),
             str(each["Phase"]),
             age(each["Age"]),
             *(
@@ -167,26 +166,26 @@ def _table(answer: dict[str, Any]) -> str:
     return _aligned([_COLUMNS, *rows], left=_LEFT)
 
 
-def _whence(connection: dict[str, Any]) -> str:
-    """The listener that it came in on, or where we opened it to."""
+def _listener_or_destination(connection: dict[str, Any]) -> str:
+    """The listener of a connection; the destination of one that sipws opened."""
     destination = connection.get("Destination")
     return f"to {destination}" if destination else str(connection["Listener"])
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
+    table = []
     for row in rows:
         cells = [
             cell.ljust(width) if index < left else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+        table.append("  ".join(cells).rstrip())
+    return "\n".join(table)
 
 
 def age(seconds: float) -> str:
-    """A duration in its two largest units: ``42s``, ``3m07s``, ``5h02m``, ``12d04h``."""
+    """Write a duration in its two largest units: ``42s``, ``3m07s``, ``5h02m``, ``12d04h``."""
     whole = int(seconds)
     for size, unit, smaller, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m")):
         if whole >= size:

@@ -5,14 +5,13 @@ Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wron
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import uvloop
 
-from hep.cli.usage import DONE, exit_status, open_standard_streams
+from hep.cli.usage import DONE, CommandParser, print_error, run_command
 from sipws import __version__, log
 from sipws.cli import ctl as ctl_cli
 from sipws.cli import filter as filter_cli
@@ -25,21 +24,19 @@ from sipws.workers import parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command ``sipws``.
 
     Args:
-        argv: the arguments, without the program's name; those of the process unless given.
+        argv: the arguments without the program's name; None for those of the process.
 
     Returns:
         the exit status.
     """
-    open_standard_streams()
-    args = _parser().parse_args(argv)
-    return exit_status("sipws", lambda: args.run(args), SipwsError)
+    return run_command(_parser(), argv, SipwsError)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="sipws",
         description="SIP over WebSocket (RFC 7118) with every connection traced to Homer.",
     )
@@ -129,7 +126,7 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--require-origin",
         action=flag,
-        help="refuse clients without an Origin header: phones that are no pages (default: on)",
+        help="refuse requests without Origin, which native clients do not send (default: on)",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes that serve (default: 1)"
@@ -152,13 +149,13 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     flags = {"level": args.log_level, "format": args.log_format}
-    # Reading a configuration logs what it passes over, before its own settings are known.
+    # Reading a configuration logs too, before its own settings of the log are known.
     log.setup(**{name: chosen for name, chosen in flags.items() if chosen is not None})
     brought = args.config is not None or args.opensips_cfg is not None
     embedded = not brought and args.trace_destination is None
     trace_on = args.trace_on
     if trace_on is None and args.trace_destination is not None:
-        # Who names a destination on the command line wants to see something there.
+        # A destination on the command line turns tracing on.
         trace_on = True
     config = Config() if args.config is None else Config.load(args.config)
     files = [str(file) for file in (args.config, args.opensips_cfg) if file is not None]
@@ -189,10 +186,10 @@ def _run(args: argparse.Namespace) -> int:
         log=flags,
     )
     log.setup(config.log.level, config.log.format)
-    # One worker is this process itself; several have it as their parent.
+    # One worker is this process; several have it as their parent.
     is_alone = config.transport.workers == 1
     if embedded:
-        # Here everything is shown unless it is switched off.
+        # An embedded collector shows everything by default.
         shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
         return _loop((console if is_alone else parent).serve_embedded(config, **shown))
     resolved = ResolvedConfig.of(config, source)
@@ -201,16 +198,16 @@ def _run(args: argparse.Namespace) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     log.setup("warning")
-    # Whoever wants to try something is welcome, also with phones that are no pages.
-    anybody = {"listen": args.listen, "require_origin": False}
-    config = Config().changed("--listen", transport=anybody)
+    # The demo accepts native clients too.
+    transport = {"listen": args.listen, "require_origin": False}
+    config = Config().changed("--listen", transport=transport)
     return _loop(console.serve_demo(config, may_move=args.listen is None))
 
 
 def _config_check(args: argparse.Namespace) -> int:
     resolved = ResolvedConfig.of(Config.load(args.config), str(args.config))
     for warning in resolved.warnings:
-        print(f"{args.config}: warning: {warning}", file=sys.stderr)
+        print_error(str(args.config), f"warning: {warning}")
     print(f"{args.config}: ok")
     return DONE
 

@@ -128,11 +128,11 @@ async def test_packets_come_over_tls(packet: hep.Packet, tmp_path: Path) -> None
         (["--tls", "127.0.0.1:0"], "--tls 127.0.0.1:0 needs --tls-certificate FILE"),
         (
             ["--tls", "127.0.0.1:0", "--tls-certificate", "/nowhere/x"],
-            "/nowhere/x: no certificate with its key: No such file or directory",
+            "/nowhere/x: not a certificate with its private key: No such file or directory",
         ),
         (
             ["--tls", "127.0.0.1:0", "--tls-certificate", __file__],
-            f"{__file__}: no certificate with its key: [SSL] PEM lib",
+            f"{__file__}: not a certificate with its private key: [SSL] PEM lib",
         ),
     ],
 )

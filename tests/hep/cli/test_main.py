@@ -58,7 +58,7 @@ def test_a_missing_file_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixtu
     [
         (["--udp", "9060"], "'9060' is not HOST:PORT"),
         (["--udp", "192.0.2.1:9060"], "cannot listen on udp 192.0.2.1:9060"),
-        (["--count", "0"], "--count 0: how many packets, from 1"),
+        (["--count", "0"], "--count 0 is not a number of packets; use 1 or more"),
     ],
 )
 def test_a_wrong_argument_is_one_message_and_status_2(

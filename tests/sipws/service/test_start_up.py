@@ -64,11 +64,25 @@ def test_what_is_read_does_not_take_the_number_of_a_closed_stream(tmp_path: Path
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("words", ASKED, ids=["sipws", "hep"])
-def test_a_disk_that_is_full_is_one_line_and_status_1(words: tuple[str, ...]) -> None:
-    done = command(*words, redirect=f">{FULL}")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words",
+    [*ASKED, *((name, option) for name in ("sipws", "hep") for option in ("--version", "--help"))],
+)
+def test_a_disk_that_is_full_is_one_line_and_status_1(
+    words: tuple[str, ...], unbuffered: str
+) -> None:
+    done = command(*words, redirect=f">{FULL}", PYTHONUNBUFFERED=unbuffered)
     told = f"{words[0]}: the output cannot be written: No space left on device\n"
     assert (done.returncode, done.stderr.decode()) == (1, told)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [("config", "check", "/none"), ("--nonsense",)])
+def test_a_mistake_ends_with_status_2_though_its_message_cannot_be_written(
+    words: tuple[str, ...],
+) -> None:
+    assert command("sipws", *words, redirect=f"2>{FULL}").returncode == 2
 
 
 @pytest.mark.parametrize("words", ASKED, ids=["sipws", "hep"])
@@ -163,5 +177,5 @@ def test_a_file_in_the_place_of_the_socket_is_kept(tmp_path: Path) -> None:
     path.write_text("mine")
     done = command("sipws", "run", "--listen", "ws:127.0.0.1:0", "--control", f"unix:{path}")
     assert done.returncode == 2
-    assert b"the file there is no socket" in done.stderr
+    assert b"the file there is not a socket" in done.stderr
     assert path.read_text() == "mine"
