@@ -1,6 +1,6 @@
-"""The other end of the control interface: ask a running sipws.
+"""The client of the control interface.
 
-It is asked directly, never through a proxy, and no redirect is followed: the token is for it alone.
+It connects directly, without a proxy, and follows no redirect: only sipws may see the token.
 """
 
 import http.client
@@ -16,21 +16,22 @@ from sipws.control.unix_socket import UNIX, UnixPath, parse_control
 from sipws.errors import AddressError, ConfigurationError
 
 URL: Final = "http://127.0.0.1:8888/mi"
-"""Where a control interface is looked for: the port of OpenSIPS' HTTP interface, on loopback."""
+"""The default URL of a control interface: the port of OpenSIPS' HTTP interface, on loopback."""
 
 PATH: Final = "/mi"
+"""The path of the MI methods."""
 
 TIMEOUT: Final = 10.0
-"""Seconds that an answer may take."""
+"""Seconds to wait for an answer."""
 
 LONGEST_ANSWER: Final = 256 * 1024 * 1024
-"""Bytes of an answer: a million connections have some 200 MB."""
+"""Bytes of an answer. A list of a million connections takes about 200 MB."""
 
 _HINTS: Final = {
     401: "; give its --token",
-    403: "; this token is for /metrics alone, give the one of control.token",
+    403: "; this token opens only the pages, give the one of control.token",
     404: "; the path of a control interface is /mi",
-    421: "; without a token it is asked as 127.0.0.1, [::1] or localhost",
+    421: "; without a token, address it as 127.0.0.1, [::1] or localhost",
     503: "; it has too many connections",
 }
 
@@ -38,10 +39,10 @@ _ids: Final = itertools.count(1)
 
 
 def url_of(address: str) -> str:
-    """The URL of a control interface whose address is written as ``sipws run --control`` has it.
+    """Make a URL of an address as ``sipws run --control`` takes it.
 
     Raises:
-        ConfigurationError: it is no such address.
+        ConfigurationError: it is neither ``HOST:PORT`` nor ``unix:PATH``.
     """
     try:
         where = parse_control(address)
@@ -54,18 +55,18 @@ def ask(url: str, method: str, params: dict[str, Any], token: str | None = None)
     """Call an MI method of a running sipws.
 
     Args:
-        url: its control interface; without a path, that of `URL` is meant. ``unix:PATH`` is a Unix
-            socket.
+        url: of the control interface, ``http:``, ``https:`` or ``unix:PATH``. Without a path, the
+            path is `PATH`.
         method: the method's name.
         params: its parameters by name.
-        token: what the control interface wants to see, if anything.
+        token: the token of the control interface, if it has one.
 
     Returns:
-        its result.
+        the result of the method.
 
     Raises:
-        MiError: it says no.
-        ConfigurationError: nobody answers there, or something else does.
+        MiError: the method refuses.
+        ConfigurationError: there is no answer, or the answer is not one of a control interface.
     """
     call = {"jsonrpc": "2.0", "id": next(_ids), "method": method, "params": params}
     headers = {"Content-Type": "application/json", "Connection": "close"}
@@ -112,7 +113,7 @@ class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: str) -> None:
-        # The name that the other end takes for this machine's own.
+        # The control interface takes this Host for its own machine.
         super().__init__("localhost", timeout=TIMEOUT)
         self._path = path
 
@@ -123,7 +124,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
-    """How to connect to a URL, and the path to ask for."""
+    """A connection to a URL, not open yet, and the path of the request."""
     if url.startswith(UNIX):
         try:
             parse_control(url)
@@ -150,7 +151,7 @@ def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
 
 
 def _checked(token: str) -> str:
-    # What a header cannot carry the other end would not recognise.
+    # A header cannot carry these.
     if not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigurationError(
             "the token holds a blank, a control character or a character that is not ASCII;"
@@ -161,9 +162,12 @@ def _checked(token: str) -> str:
 
 def _no_url(url: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{url!r} is no URL of a control interface, such as {URL} or {UNIX}/run/sipws/control.sock"
+        f"{url!r} is not a URL of a control interface, such as {URL} or"
+        f" {UNIX}/run/sipws/control.sock"
     )
 
 
 def _no_control(url: str) -> ConfigurationError:
-    return ConfigurationError(f"{url}: what answers there is no control interface")
+    return ConfigurationError(
+        f"{url}: the program that answers there is not a control interface of sipws"
+    )

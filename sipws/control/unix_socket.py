@@ -1,4 +1,4 @@
-"""Sockets of the control interface: addresses, Unix sockets for their owner alone, spare files."""
+"""Sockets of the control interface: addresses, private Unix sockets, reserved descriptors."""
 
 import errno
 import ipaddress
@@ -16,20 +16,20 @@ from sipws.errors import AddressError, ConfigurationError, TransportError
 from sipws.transport.listening import bind, cannot_listen
 
 UNIX: Final = "unix:"
-"""How the address of a Unix socket begins."""
+"""The prefix of a Unix socket's address."""
 
 LONGEST_PATH: Final = 107
 """Bytes of a Unix socket's path: ``sun_path`` has 108 on Linux, the last one a zero (unix(7))."""
 
 OTHERS: Final = stat.S_IRWXO
-"""The permissions of everybody but the owner and the group."""
+"""The permissions of users who are neither owner nor in the group."""
 
 BACKLOG: Final = 64
-"""Connections that may wait to be accepted."""
+"""Connections that may wait to be accepted (listen(2))."""
 
 _PROBE_TIMEOUT: Final = 1.0
-"""Seconds to find out whether somebody listens on a Unix socket. A connect that blocks means that a
-backlog is full, and so that somebody does."""
+"""Seconds to find out whether a program listens on a Unix socket. A connect that blocks means that
+a backlog is full, so that a program does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,14 @@ def parse_control(text: str) -> ControlAddress:
 
 
 def relative_to(folder: Path, text: str) -> str:
-    """The address of a control interface, with the path of a Unix socket made relative to a folder.
+    """Make the path in the address of a Unix socket relative to a folder.
 
-    What has neither form comes back as it is, for `parse_control` to refuse.
+    Args:
+        folder: of the configuration file.
+        text: the address of a control interface.
+
+    Returns:
+        the address; any other text unchanged, for `parse_control` to refuse.
     """
     path = text.removeprefix(UNIX)
     if not text.startswith(UNIX) or not path or path.startswith("@"):
@@ -94,7 +99,7 @@ def _checked(path: str) -> str:
 
 
 def bound_to(listening: socket.socket) -> ControlAddress:
-    """What a socket is bound to."""
+    """The address that a socket is bound to."""
     name: Any = listening.getsockname()
     if listening.family == socket.AF_UNIX:
         # An abstract name is bytes that begin with a zero.
@@ -103,28 +108,28 @@ def bound_to(listening: socket.socket) -> ControlAddress:
 
 
 def is_private(listening: socket.socket) -> bool:
-    """Whether only programs on this machine, and of certain users, can reach a socket.
+    """Whether a socket needs no token.
 
-    Of TCP sockets those on a loopback address, whatever name led there; of Unix sockets those whose
-    file gives no permission to everybody.
+    A TCP socket is private on a loopback address, whatever name was configured. A Unix socket is
+    private if its file gives no permission to other users.
     """
     where = bound_to(listening)
     if isinstance(where, UnixPath):
         try:
             return not stat.S_IMODE(os.stat(where.path).st_mode) & OTHERS
         except (OSError, ValueError):
-            # An abstract one, or its file is gone.
+            # It is abstract, or its file is gone.
             return False
     ip = ipaddress.ip_address(where.ip.partition("%")[0])
-    # Before Python 3.13 a mapped address is no loopback address.
+    # Before Python 3.13, is_loopback is false for a mapped address.
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 def require_private(listening: Sequence[socket.socket]) -> None:
-    """Check sockets on which no token is asked for.
+    """Check the sockets of a control interface without a token.
 
     Raises:
-        ConfigurationError: not only programs of this machine can reach one of them.
+        ConfigurationError: one of them is not private; see `is_private`.
     """
     for each in listening:
         if is_private(each):
@@ -136,16 +141,16 @@ def require_private(listening: Sequence[socket.socket]) -> None:
                 " SocketMode=0600 in its unit, or set control.token"
             )
         raise ConfigurationError(
-            f"control.listen: the socket is bound to {where}, which is no loopback address; set"
+            f"control.listen: the socket is bound to {where}, which is not a loopback address; set"
             " control.token as well"
         )
 
 
 async def open_control(listen: ControlAddress) -> list[socket.socket]:
-    """Open listening sockets.
+    """Open listening sockets: one for a Unix socket, one for each address of a host.
 
     Raises:
-        TransportError: the address cannot be listened on.
+        TransportError: the address is not available.
     """
     sockets: list[socket.socket] = []
     try:
@@ -155,7 +160,7 @@ async def open_control(listen: ControlAddress) -> list[socket.socket]:
     except (OSError, UnicodeError) as exc:
         for each in sockets:
             each.close()
-        failed = exc if isinstance(exc, OSError) else OSError(0, "the host is no name")
+        failed = exc if isinstance(exc, OSError) else OSError(0, "the host is not a valid name")
         raise cannot_listen(f"control {listen}", failed) from exc
     return sockets
 
@@ -163,12 +168,12 @@ async def open_control(listen: ControlAddress) -> list[socket.socket]:
 def close_control(
     sockets: Sequence[socket.socket], listen: ControlAddress, made: tuple[int, int] | None
 ) -> None:
-    """Close listening sockets, and remove the file that we made for one.
+    """Close listening sockets, and remove the file of a Unix socket that `open_control` made.
 
     Args:
-        sockets: all of them.
-        listen: where they listen.
-        made: of the file its device and inode; None where it is not ours to remove.
+        sockets: from `open_control`.
+        listen: their address.
+        made: device and inode of the file; None to leave the file there.
     """
     for each in sockets:
         each.close()
@@ -181,7 +186,7 @@ def close_control(
 def _open_unix(where: UnixPath) -> socket.socket:
     _clear(where)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The file is never there with more permissions, not even for a moment.
+    # The file has no more permissions than these at any moment.
     before = os.umask(0o177)
     try:
         listening.bind(where.path)
@@ -196,17 +201,17 @@ def _open_unix(where: UnixPath) -> socket.socket:
 
 
 def _clear(where: UnixPath) -> None:
-    """Remove what an earlier run has left at a path: a socket of ours that nobody listens on.
+    """Remove the socket that an earlier run left at a path, on which no program listens.
 
     Raises:
-        TransportError: something else is there.
+        TransportError: the path holds anything else.
     """
     try:
         found = os.lstat(where.path)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise _refused(where, "the file there is no socket; remove it, or use another path")
+        raise _refused(where, "the file there is not a socket; remove it, or use another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_TIMEOUT)
         try:
@@ -235,7 +240,7 @@ def _refused(where: UnixPath, problem: str) -> TransportError:
 
 
 def identity_of(path: str) -> tuple[int, int] | None:
-    """Which file is at a path: its device and inode; None where there is none."""
+    """Device and inode of the file at a path; None if there is none."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -244,7 +249,7 @@ def identity_of(path: str) -> tuple[int, int] | None:
 
 
 class SpareFiles:
-    """File descriptors kept aside, so that there is one when the process has none left.
+    """Reserved file descriptors, for when the process has none left.
 
     Args:
         count: how many.
@@ -259,19 +264,19 @@ class SpareFiles:
         return len(self._spare)
 
     def release(self) -> bool:
-        """Give one up, for the next call that needs one; returns whether there was one."""
+        """Free one descriptor for the next call; returns whether there was one."""
         if not self._spare:
             return False
         os.close(self._spare.pop())
         return True
 
     def refill(self) -> None:
-        """Take as many as are missing and can be had."""
+        """Reserve as many as are missing, as far as the process has them."""
         with suppress(OSError):
             while len(self._spare) < self._count:
                 self._spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
-        """Give all of them up."""
+        """Free all of them."""
         while self.release():
             pass

@@ -135,7 +135,7 @@ async def test_a_wrong_path_is_told_with_the_right_one(running: Application, cap
 def test_a_port_or_host_that_is_none_is_one_message_and_status_2(url: str, capsys: Any) -> None:
     assert main(["ctl", "--url", url, "trace"]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"sipws: {url!r} is no URL of a control interface")
+    assert line.startswith(f"sipws: {url!r} is not a URL of a control interface")
 
 
 async def test_what_speaks_no_http_is_told_as_no_control_interface(capsys: Any) -> None:
@@ -148,7 +148,9 @@ async def test_what_speaks_no_http_is_told_as_no_control_interface(capsys: Any) 
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mi"
         assert await asyncio.to_thread(main, ["ctl", "--url", url, "trace"]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line == f"sipws: {url}: what answers there is no control interface"
+    assert (
+        line == f"sipws: {url}: the program that answers there is not a control interface of sipws"
+    )
 
 
 @pytest.mark.parametrize("end", ["", "/"])
