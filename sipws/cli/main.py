@@ -18,7 +18,7 @@ from sipws.cli import filter as filter_cli
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
-from sipws.service import console
+from sipws.service import console, serving
 from sipws.transport import descriptors
 from sipws.workers import parent
 
@@ -193,7 +193,10 @@ def _run(args: argparse.Namespace) -> int:
         shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
         return _loop((console if is_alone else parent).serve_embedded(config, **shown))
     resolved = ResolvedConfig.of(config, source)
-    return _loop(console.serve(resolved) if is_alone else parent.serve(resolved, source))
+    sockets = serving.inherited(resolved)
+    return _loop(
+        console.serve(resolved, sockets) if is_alone else parent.serve(resolved, sockets, source)
+    )
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -218,7 +221,7 @@ def _config_show(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _loop(serve: Coroutine[Any, Any, int | None]) -> int:
+def _loop(serve: Coroutine[Any, Any, int]) -> int:
     descriptors.raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve) or DONE
+        return runner.run(serve)

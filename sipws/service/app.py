@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Self
 
 from sipws.bus import Bus
@@ -115,9 +114,10 @@ class Application:
         control = self.resolved.config.control
         if control.address is None:
             return
+        methods = methods_of(self)
         self.control = ControlServer(
             control.address,
-            partial(mi.reply, methods=methods_of(self)),
+            lambda body: mi.reply(mi.parse(body), methods),
             control.secret,
             metrics_token=control.metrics_secret,
             pages=pages_of(self),

@@ -1,7 +1,6 @@
-"""``sipws demo``: a phone, a mistake and an accident, each traced before your eyes.
+"""The scenes of ``sipws demo``: a registration, a refused handshake, a lost connection.
 
-The scripted client is websockets' own, so that what the traces show is what a client that
-knows nothing of sipws makes happen.
+The scripted client is that of websockets, so that the traces show a client independent of sipws.
 """
 
 import asyncio
@@ -24,11 +23,11 @@ _SIP: Final = Subprotocol("sip")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One thing that happens to a connection."""
+    """One scene: what happens to a connection."""
 
     title: str
     play: Callable[[str], Awaitable[None]]
-    """Takes the URL of the listener."""
+    """Plays it; called with the URL of the listener."""
 
 
 async def _register_and_leave(url: str) -> None:
@@ -63,7 +62,13 @@ SCENES: Final = (
 async def play(
     application: Application, collector: EmbeddedCollector, say: Callable[[str], object]
 ) -> None:
-    """Play the scenes, one after another, each with its traces behind its title."""
+    """Play the scenes one after another, and print the title of each before its traces.
+
+    Args:
+        application: the server.
+        collector: prints its traces.
+        say: prints a title.
+    """
     url = f"ws://{address_of(application.server.listeners[0])}/"
     for number, scene in enumerate(SCENES, 1):
         say(f"\n{number}. {scene.title}")
@@ -73,7 +78,7 @@ async def play(
 
 
 class _Phone:
-    """Just enough of a WebRTC phone to ask something and wait for the answer."""
+    """A minimal SIP client that sends a request and waits for the response."""
 
     def __init__(self) -> None:
         self._host = f"{secrets.token_hex(6)}.invalid"
@@ -81,7 +86,12 @@ class _Phone:
         self._sequence = itertools.count(1)
 
     async def ask(self, websocket: ClientConnection, method: str) -> str:
-        """Send a request and return the response."""
+        """Send a request and return the response.
+
+        Args:
+            websocket: an open connection.
+            method: of the request.
+        """
         contact = f"Contact: <sip:alice@{self._host};transport=ws>;expires=600\r\n"
         await websocket.send(
             f"{method} sip:example.com SIP/2.0\r\n"

@@ -1,4 +1,4 @@
-"""A HEP collector inside the program, for whoever has none yet: it prints what it is sent."""
+"""A HEP collector inside the program, which prints each packet."""
 
 import asyncio
 import sys
@@ -20,8 +20,8 @@ class EmbeddedCollector:
     """Receives HEP over UDP on a free loopback port and shows each packet as a line.
 
     Args:
-        show: takes a line; `print` unless given.
-        colour: whether lines are coloured; unless told, when standard output is a terminal.
+        show: called with each line; None prints it.
+        colour: whether lines are coloured; None: if standard output is a terminal.
     """
 
     def __init__(
@@ -43,12 +43,18 @@ class EmbeddedCollector:
 
     @property
     def address(self) -> Address:
-        """Where it listens."""
+        """The address that it listens on."""
         ip, port = self._collector.udp_address[:2]
         return Address(ip, port)
 
     def traced_by(self, config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> Config:
-        """The configuration with its traces going here."""
+        """Return a configuration that traces to this collector.
+
+        Args:
+            config: the configuration.
+            trace_on: whether tracing is on at the start.
+            trace_sip: whether SIP messages are traced too.
+        """
         return config.changed(
             "the embedded collector",
             hep={"hep_id": (f"[{NAME}]{self.address};transport=udp",)},
@@ -56,15 +62,22 @@ class EmbeddedCollector:
         )
 
     async def show_all(self, application: Application, timeout: float = 1.0) -> None:
-        """Wait until all that has happened has been shown, or for ``timeout`` seconds."""
+        """Wait until all packets of an application have been printed.
+
+        Args:
+            application: its traces are flushed first.
+            timeout: seconds to wait at most.
+        """
         application.traces.read()
         if application.tracer is not None:
             await self.show(application.tracer.offered, timeout)
 
     async def show(self, packets: int, timeout: float = 1.0) -> None:
-        """Wait until so many packets have been shown, or for ``timeout`` seconds.
+        """Wait until a number of packets has been printed.
 
-        A datagram that was sent is in the system's hands; this lets it be read and shown.
+        Args:
+            packets: packets since the start.
+            timeout: seconds to wait at most.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -78,5 +91,5 @@ class EmbeddedCollector:
         try:
             self._show(display.line(packet, colour=self._colour))
         except BrokenPipeError:
-            # Whoever read our output has had enough; the server goes on all the same.
+            # The reader of the output has closed it; the server goes on.
             self._show = len

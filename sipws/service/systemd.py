@@ -149,7 +149,7 @@ def inherited_sockets(environment: Environment = os.environ) -> list[Inherited]:
     found: list[Inherited] = []
     try:
         for number in range(count):
-            name = names[number] if number < len(names) else "unknown"
+            name = (names[number] if number < len(names) else "") or "unknown"
             found.append(Inherited(name, _taken_over(FIRST_FD + number, name, count)))
     except ConfigurationError:
         for each in found:
@@ -169,13 +169,13 @@ def _taken_over(fd: int, name: str, count: int) -> socket.socket:
         is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
     except (OSError, OverflowError) as exc:
         raise ConfigurationError(
-            f"{what} is not there: LISTEN_FDS = {count} says that it is open; unset LISTEN_FDS"
-            " and LISTEN_PID unless a service manager sets them"
+            f"LISTEN_FDS = {count}, but {what} is not open; unset LISTEN_FDS and LISTEN_PID"
+            " unless a service manager sets them"
         ) from exc
     if not is_socket:
         raise ConfigurationError(
-            f"{what} is no socket: LISTEN_FDS = {count} says that it is one; unset LISTEN_FDS and"
-            " LISTEN_PID unless a service manager sets them"
+            f"LISTEN_FDS = {count}, but {what} is not a socket; unset LISTEN_FDS and LISTEN_PID"
+            " unless a service manager sets them"
         )
     os.set_inheritable(fd, False)
     listening = socket.socket(fileno=fd)

@@ -1,26 +1,27 @@
-"""``sipws run`` with several workers, as a service manager or a person at a terminal sees it."""
+"""``sipws run`` with several workers: the parent process, around a `Supervisor`."""
 
-import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
-from hep.cli.usage import DONE, FAILED, WRONG_INPUT
+from hep.cli.usage import FAILED, WRONG_INPUT
+from sipws.address import Listener
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 from sipws.control import mi
 from sipws.control.server import ControlServer, Page
 from sipws.control.server import families as control_families
-from sipws.metrics import prometheus_text as exposition
-from sipws.service import console, systemd
-from sipws.service.console import Totals
-from sipws.service.embedded import EmbeddedCollector
+from sipws.metrics import prometheus_text
+from sipws.service import serving
 from sipws.service.http_pages import Shown, page_table
 from sipws.service.process_commands import uptime_since
+from sipws.service.serving import Totals
 from sipws.service.statistics import SUSPENDED
+from sipws.service.systemd import Assigned, Notifier
 from sipws.workers.supervisor import Supervisor
 from sipws.workers.worker_process import WorkerEndedError
 from sipws.workers.worker_results import by_worker
@@ -28,133 +29,152 @@ from sipws.workers.worker_results import by_worker
 logger = logging.getLogger(__name__)
 
 
-async def serve(resolved: ResolvedConfig, source: str) -> int:
-    """Serve as a service, which logs and prints nothing.
+class SeveralProcesses:
+    """A supervisor with the control interface of its workers; a `sipws.service.serving.Program`.
 
     Args:
-        resolved: a checked configuration, of more than one worker.
-        source: where it comes from, for messages.
+        supervisor: the workers.
+        control_socket: a bound socket for the control interface, if the service manager opened one.
+    """
+
+    def __init__(self, supervisor: Supervisor, control_socket: socket.socket | None = None) -> None:
+        self.control: ControlServer | None = None
+        """The control interface; None without one."""
+        self._supervisor = supervisor
+        self._control_socket = control_socket
+        self._stack = AsyncExitStack()
+
+    @property
+    def workers(self) -> int:
+        """Processes that serve."""
+        return len(self._supervisor.numbers)
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """The listeners; once entered, with their real ports."""
+        return self._supervisor.listeners
+
+    @property
+    def leaving(self) -> str:
+        """What is done at the end."""
+        return f"stopping {self.workers} workers"
+
+    @property
+    def totals(self) -> Totals | None:
+        """The sum of the totals that the workers reported at their end; None without tracing."""
+        found = [x.totals for x in self._supervisor.ended if x.totals is not None]
+        return Totals(*map(sum, zip(*found, strict=True))) if found else None
+
+    async def reload(self) -> None:
+        """Make all workers read filter and certificates again."""
+        await self._supervisor.reload()
+
+    async def __aenter__(self) -> Self:
+        supervisor, config = self._supervisor, self._supervisor.resolved.config.control
+        async with AsyncExitStack() as stack:
+            # It answers /readyz and /healthz while the workers start and end.
+            if config.address is not None:
+                self.control = ControlServer(
+                    config.address,
+                    lambda body: reply(supervisor, body),
+                    config.secret,
+                    metrics_token=config.metrics_secret,
+                    pages=pages_of(supervisor, lambda: self.control),
+                    inherited=self._control_socket,
+                )
+                await stack.enter_async_context(self.control)
+            await stack.enter_async_context(supervisor)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+
+async def serve(resolved: ResolvedConfig, sockets: Assigned, source: str) -> int:
+    """Run as a service; see `sipws.service.serving.serve`.
+
+    Args:
+        resolved: a checked configuration with more than one worker.
+        sockets: sockets that are bound already, by listener.
+        source: the files that it comes from, for messages.
 
     Returns:
-        the exit status: that of a worker that could not start; it has said why.
+        the exit status; if a worker cannot start, that worker's, after its own message.
 
     Raises:
         TransportError: a listener cannot be opened.
     """
-    stop = console.stop_on_signals()
-    notifier = systemd.Notifier.of()
-    sockets = console.inherited(resolved)
-    supervisor = Supervisor(resolved, source, sockets=sockets, hung=notifier.watchdog)
-    count = len(supervisor.numbers)
+
+    def make(notifier: Notifier) -> SeveralProcesses:
+        hung = notifier.watchdog
+        supervisor = Supervisor(resolved, source, sockets=sockets, hung=hung)
+        return SeveralProcesses(supervisor, sockets.control)
+
     try:
-        async with AsyncExitStack() as stack:
-            control = await _start_control(stack, supervisor, sockets)
-            await stack.enter_async_context(supervisor)
-            status = f"{console.status_of(supervisor.listeners)}, {count} workers"
-
-            async def reload() -> None:
-                notifier.reloading()
-                await supervisor.reload()
-                notifier.ready(status)
-
-            console.on_hangup(reload)
-            console.tell_what_is_served(resolved, supervisor.listeners, control)
-            logger.info("%d workers serve", count, extra={"event": "workers", "workers": count})
-            notifier.ready(status)
-            await stop.wait()
-            notifier.stopping(f"stopping {count} workers")
-            logger.info("stopping %d workers", count, extra={"event": "stopping"})
+        return await serving.serve(resolved, make)
     except WorkerEndedError as exc:
         return _status(exc)
-    notifier.close()
-    logger.info("stopped: %s", console.told(_totals(supervisor)), extra={"event": "stopped"})
-    return DONE
 
 
 async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> int:
-    """Serve with a collector in this process that prints the traces of all workers.
+    """Run with an embedded collector in the parent; see `sipws.service.serving`."""
 
-    Raises:
-        TransportError: a listener cannot be opened.
-    """
-    stop = console.stop_on_signals()
-    async with EmbeddedCollector() as collector:
-        config = collector.traced_by(config, trace_on=trace_on, trace_sip=trace_sip)
-        resolved = ResolvedConfig.of(config)
-        supervisor = Supervisor(resolved, "command line", is_service=False)
-        try:
-            async with AsyncExitStack() as stack:
-                await _start_control(stack, supervisor, systemd.Assigned())
-                await stack.enter_async_context(supervisor)
-                console.on_hangup(supervisor.reload)
-                console.begin(resolved, supervisor.listeners, collector)
-                await stop.wait()
-        except WorkerEndedError as exc:
-            return _status(exc)
-        totals = _totals(supervisor)
-        await collector.show(totals.packets if totals is not None else 0)
-    console.say(f"\nStopped: {console.told(totals)}.")
-    return DONE
+    def make(resolved: ResolvedConfig) -> SeveralProcesses:
+        return SeveralProcesses(Supervisor(resolved, "command line", is_service=False))
+
+    try:
+        return await serving.serve_at_terminal(config, make, trace_on=trace_on, trace_sip=trace_sip)
+    except WorkerEndedError as exc:
+        return _status(exc)
 
 
 async def reply(supervisor: Supervisor, body: bytes) -> bytes:
-    """Answer an MI request for all; see `sipws.control.mi.reply`."""
-    methods = _Methods(supervisor)
-    reply = mi.reply(body, methods)
-    if methods.asked is None:
-        # It is answered: it was for us, or wrong.
-        return reply
-    content = await supervisor.call(*methods.asked)
-    if not reply:
-        return b""
-    return json.dumps({"jsonrpc": "2.0", **content, "id": json.loads(reply)["id"]}).encode()
+    """Answer an MI request for all workers.
+
+    Args:
+        supervisor: the workers.
+        body: a request of JSON-RPC 2.0.
+
+    Returns:
+        the reply as JSON; empty for a notification.
+    """
+    request = mi.parse(body)
+    own = _methods_of(supervisor)
+    if isinstance(request, mi.BadRequest) or request.method in own:
+        return mi.reply(request, own)
+    return mi.written(request, await supervisor.call(request.method, request.params))
 
 
-class _Methods(Mapping[str, Callable[..., Any]]):
-    """The MI methods that are ours to answer; any other is noted, to be asked of the workers."""
+def _methods_of(supervisor: Supervisor) -> mi.Methods:
+    """The MI methods that the parent answers itself; the workers answer all others."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
-        self._own = {"uptime": self._uptime, "ps": self._ps}
-        self.asked: tuple[str, list[Any] | dict[str, Any]] | None = None
-        """The method, and its parameters, that the workers are to be asked."""
+    def uptime() -> dict[str, str]:
+        return uptime_since(supervisor.started, supervisor.started_monotonic)
 
-    def __getitem__(self, name: str) -> Callable[..., Any]:
-        def note(*in_order: Any, **by_name: Any) -> None:
-            self.asked = name, list(in_order) or by_name
-
-        return self._own.get(name, note)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._own)
-
-    def __len__(self) -> int:
-        return len(self._own)
-
-    def _uptime(self) -> dict[str, str]:
-        return uptime_since(self._supervisor.started, self._supervisor.started_monotonic)
-
-    def _ps(self) -> dict[str, list[dict[str, Any]]]:
+    def ps() -> dict[str, list[dict[str, Any]]]:
         rows = [(0, os.getpid(), "sipws parent")]
-        workers = sorted(self._supervisor.workers.items())
+        workers = sorted(supervisor.workers.items())
         rows += [(number, x.process.pid, "sipws worker") for number, x in workers]
         return {"Processes": [dict(zip(("ID", "PID", "Type"), row, strict=True)) for row in rows]}
+
+    return {"uptime": uptime, "ps": ps}
 
 
 def pages_of(
     supervisor: Supervisor, control: Callable[[], ControlServer | None] = lambda: None
 ) -> Mapping[str, Page]:
-    """The pages by path, as `sipws.service.http_pages` has them for a program of one process.
+    """The pages by path, as `sipws.service.http_pages` has them for one process.
 
     Args:
-        supervisor: whose pages.
-        control: the interface that shows them.
+        supervisor: the workers.
+        control: returns the control interface that shows the pages.
     """
 
     async def metrics() -> Shown:
-        # It is that of the parent, which is worker 0.
+        # The control interface is the parent's, which is worker 0.
         own = by_worker({0: control_families(control())})
-        return HTTPStatus.OK, exposition.render([*await supervisor.families(), *own])
+        return HTTPStatus.OK, prometheus_text.render([*await supervisor.families(), *own])
 
     def healthz() -> Shown:
         if quiet := supervisor.quiet:
@@ -179,33 +199,10 @@ def pages_of(
     return page_table(metrics, healthz, unready, remarks)
 
 
-async def _start_control(
-    stack: AsyncExitStack, supervisor: Supervisor, sockets: systemd.Assigned
-) -> ControlServer | None:
-    control = supervisor.resolved.config.control
-    if control.address is None:
-        return None
-    server = ControlServer(
-        control.address,
-        lambda body: reply(supervisor, body),
-        control.secret,
-        metrics_token=control.metrics_secret,
-        pages=pages_of(supervisor, lambda: server),
-        inherited=sockets.control,
-    )
-    return await stack.enter_async_context(server)
-
-
-def _totals(supervisor: Supervisor) -> Totals | None:
-    """What all that ended with us have said, added up."""
-    found = [x.totals for x in supervisor.ended if x.totals is not None]
-    return Totals(*map(sum, zip(*found, strict=True))) if found else None
-
-
 def _status(exc: WorkerEndedError) -> int:
-    """What the program ends with when a worker could not start."""
+    """The exit status of a program whose worker could not start."""
     if exc.status == WRONG_INPUT:
-        # It has said what is wrong.
+        # The worker has printed the message.
         return WRONG_INPUT
     logger.error("%s", exc)
     return FAILED

@@ -1,7 +1,7 @@
-"""Several workers as one program: started, started again when one dies, asked and steered together.
+"""Starts the workers of a program, restarts those that end, and calls MI methods of all of them.
 
-The parent serves no SIP. It holds the listening sockets, so that no connection is lost that waits
-in one while its worker is started again, and has the control interface for all of them.
+The parent serves no SIP. It keeps the listening sockets open, so that connections that wait in a
+backlog survive the restart of a worker.
 """
 
 import asyncio
@@ -13,48 +13,58 @@ from contextlib import suppress
 from typing import Any, Final, Self
 
 from sipws.config.resolved import ResolvedConfig
-from sipws.control.mi import FAILED, NOT_FOUND
+from sipws.control.mi import FAILED, NOT_FOUND, Content
 from sipws.metrics.prometheus_text import Family
 from sipws.service.statistics import process_families
 from sipws.service.systemd import Assigned
 from sipws.tracing.pipeline import FLUSH_TIMEOUT
 from sipws.transport.listening import fresh, open_sockets
 from sipws.workers.trace_relay import TraceRelays
-from sipws.workers.worker_config import Start, share_of
+from sipws.workers.worker_config import Start, config_of_worker
 from sipws.workers.worker_link import LinkError
 from sipws.workers.worker_process import WorkerEndedError, WorkerProcess, how_ended
-from sipws.workers.worker_results import Content, Switched, by_name, by_worker, merged, unpacked
+from sipws.workers.worker_results import (
+    Switches,
+    by_worker,
+    combined,
+    families_from_json,
+    params_by_name,
+)
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE: Final = 0.1
+"""Seconds before a worker is restarted; doubled each time that it ends again soon."""
+
 LONGEST_PAUSE: Final = 30.0
-"""Seconds until a worker is started again that dies again and again."""
+"""Seconds before a worker is restarted, at most."""
 
 SETTLED: Final = 60.0
-"""Seconds after which a worker that dies is no longer one that cannot live."""
+"""Seconds of life after which the pause of a worker is `FIRST_PAUSE` again."""
 
 ABANDONED: Final = 1.0
-"""Seconds of a pause from which on what comes in goes to the other workers, not to wait for it."""
+"""Seconds of a pause from which on new connections go to the other workers instead of waiting."""
 
 PING_INTERVAL: Final = 1.0
+"""Seconds between two pings of a worker."""
+
 HUNG: Final = 30.0
-"""Seconds without an answer after which a worker is killed, where systemd names none: no SIP
-transaction lasts longer (RFC 3261 timer B)."""
+"""Seconds without an answer after which a worker is killed, unless WatchdogSec= says otherwise.
+No SIP transaction lasts longer (RFC 3261 timer B, 32 s)."""
 
 RELOADS: Final = frozenset({"reload", "reload_routes", "tls_reload"})
-"""The methods that read something anew."""
+"""The MI methods that read files again."""
 
 END_MARGIN: Final = 3.0
-"""Seconds beyond those that are configured, for a worker to end."""
+"""Seconds that a worker has to end, beyond the configured ones."""
 
 
 def pause_before(last: float, lived: float) -> float:
-    """Seconds until a worker that ended is started again.
+    """Compute the pause before a worker is restarted, in seconds.
 
     Args:
-        last: the pause before this one.
-        lived: seconds that it ran.
+        last: the pause before this one, in seconds; 0 for none.
+        lived: seconds that the worker ran.
     """
     return FIRST_PAUSE if lived >= SETTLED else min(max(last * 2, FIRST_PAUSE), LONGEST_PAUSE)
 
@@ -64,11 +74,11 @@ class Supervisor:
 
     Args:
         resolved: a checked configuration.
-        source: where it comes from, for messages.
-        sockets: those that are bound already, by whose they are. All workers share them; of the
-            others each worker has its own.
-        is_service: whether workers log, as a service does.
-        hung: seconds without an answer after which a worker is killed.
+        source: the files that it comes from, for messages.
+        sockets: sockets that are bound already, by listener. All workers share them. Of other
+            listeners each worker has its own sockets.
+        is_service: whether workers log as a service.
+        hung: seconds without an answer after which a worker is killed; None for `HUNG`.
     """
 
     def __init__(
@@ -82,47 +92,55 @@ class Supervisor:
     ) -> None:
         self.resolved = resolved
         self.listeners = list(resolved.config.transport.listeners)
-        """As configured; once started, with the real ports."""
+        """The listeners as configured; once started, with their real ports."""
         self.numbers = range(1, resolved.config.transport.workers + 1)
+        """The numbers of the workers."""
         self.workers: dict[int, WorkerProcess] = {}
-        """Those that serve, by number."""
+        """The workers that serve, by number."""
         self.restarts = dict.fromkeys(self.numbers, 0)
+        """How often each worker was restarted."""
         self.started = time.time()
+        """In seconds since the epoch."""
         self.started_monotonic = time.monotonic()
+        """The same moment on the monotonic clock."""
         self.unready: str | None = "starting"
-        """Why nobody is to be sent here; None while there is no reason."""
+        """Why ``/readyz`` answers 503; None while the program is ready."""
         self.ended: Sequence[WorkerProcess] = ()
-        """At the end: those that served until then."""
+        """At the end: the workers that served until then."""
         self._source = source
         self._is_service = is_service
         self._hung = hung or HUNG
         self._given = (sockets or Assigned()).listeners
         self._sockets: dict[int, list[list[socket.socket]]] = {}
-        """Of each worker, by listener."""
+        """The sockets of each worker, by the index of the listener."""
         self._alive: set[WorkerProcess] = set()
-        self._keepers: set[asyncio.Task[None]] = set()
-        self._switched = Switched()
+        self._restarting: set[asyncio.Task[None]] = set()
+        self.switches = Switches()
+        """The switches that were changed at run time."""
         self.relays = TraceRelays(lambda pid: any(x.process.pid == pid for x in self._alive))
-        """Where the workers' packets of a trace come together."""
+        """The relays of traces over TCP and TLS."""
         self._calls: set[asyncio.Task[Content]] = set()
-        """Those under way, whether somebody waits for the answer or not."""
-        self._switching = asyncio.Lock()
-        self._stopping = asyncio.Event()
+        """Calls under way, also those whose caller has gone."""
+        self.switching = asyncio.Lock()
+        """Held while an MI method is carried out: workers must not differ in their switches."""
+        self.stopping = asyncio.Event()
+        """Set once the program stops."""
         self._spawning = asyncio.Lock()
-        """Held while a process is given its sockets: the end closes them, and begins after that."""
+        """Held while a worker's process is started: the end closes the sockets, and must not do so
+        meanwhile."""
         self._reloads = 0
-        """How often all was to be read anew."""
+        """How often a reload was requested."""
 
     async def __aenter__(self) -> Self:
-        """Start.
+        """Open the listeners and start the workers.
 
         Raises:
             TransportError: a listener cannot be opened.
-            WorkerEndedError: a worker has ended before it served; it has said why.
+            WorkerEndedError: a worker ended before it served; it has printed or logged why.
         """
         try:
             await self._listen()
-            # What is wrong for all is told once.
+            # An error that all workers have is then printed once.
             await self._launch(1)
             launches = (self._launch(number) for number in self.numbers[1:])
             found = await asyncio.gather(*launches, return_exceptions=True)
@@ -132,12 +150,14 @@ class Supervisor:
             await self._end(0)
             raise
         loop = asyncio.get_running_loop()
-        self._keepers = {loop.create_task(self._keep(x)) for x in self.workers.values()}
+        self._restarting = {
+            loop.create_task(self._restart_forever(x)) for x in self.workers.values()
+        }
         self.unready = None
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """End all workers: each closes its connections, and has as long for that as configured."""
+        """Stop all workers; each closes its connections within the configured time."""
         self.unready = "stopping"
         transport = self.resolved.config.transport
         configured = (transport.shutdown_spread + transport.shutdown_grace) / 1000
@@ -146,8 +166,15 @@ class Supervisor:
     async def call(self, method: str, params: Any) -> Content:
         """Call an MI method of all workers.
 
-        Whoever asked may go away meanwhile: what was begun is ended all the same, or some workers
-        would be left as they were.
+        A call that has begun is carried out even if its caller is cancelled; otherwise the workers
+        could differ in their switches.
+
+        Args:
+            method: its name.
+            params: its parameters, in order or by name.
+
+        Returns:
+            the result or the error.
         """
         calling = asyncio.get_running_loop().create_task(self._call(method, params))
         self._calls.add(calling)
@@ -155,65 +182,64 @@ class Supervisor:
         return await asyncio.shield(calling)
 
     async def _call(self, method: str, params: Any) -> Content:
-        async with self._switching:
+        async with self.switching:
             return await self._switch(method, params)
 
     async def _switch(self, method: str, params: Any) -> Content:
-        """As `call`; to be called while nothing else is switched."""
+        """As `call`; the caller holds `switching`."""
         workers = list(self.workers.values())
         if not workers:
             return _failed("no worker serves")
-        named = by_name(method, params)
+        named = params_by_name(method, params)
         if method == "trace_start":
             try:
-                taken = self._switched.traces
+                taken = self.switches.traces
                 await self.relays.open(named.get("id"), named.get("uri"), taken)
             except OSError as exc:
                 return _failed(
-                    "the workers' packets cannot be brought together at"
-                    f" {self.relays.paths}…: {exc.strerror or exc}; TMPDIR may name another"
-                    " directory"
+                    f"the relay of the trace cannot be opened at {self.relays.paths}…:"
+                    f" {exc.strerror or exc}; set TMPDIR to another directory"
                 )
         contents = await asyncio.gather(*(each.call(method, params) for each in workers))
-        # Who is gone counts for nothing: its successor is told what has been switched.
+        # The answer of a worker that has ended does not count: its successor gets the switches.
         pairs = zip(workers, contents, strict=True)
-        contents = [said for each, said in pairs if not each.reading.done()] or contents
-        content = merged(method, contents)
+        contents = [one for each, one in pairs if not each.reading.done()] or contents
+        content = combined(method, contents)
         self._reloads += method in RELOADS
         is_done = any("result" in each for each in contents)
         match method:
             case "trace_start" if "error" in content:
                 return self._undone(named.get("id"), content, contents)
             case "trace_stop" if is_done or content["error"]["code"] == NOT_FOUND:
-                # It may have ended by itself in all of them.
+                # The trace may have ended by itself in all workers.
                 self.relays.close(named["id"])
                 is_done = True
         if is_done:
-            # Who has not answered does it late, or has a successor that is told.
-            self._switched.note(method, params)
+            # A worker that has not answered does it late, or its successor gets the switches.
+            self.switches.note(method, params)
         return content
 
     def _undone(self, trace_id: object, content: Content, contents: Sequence[Content]) -> Content:
-        """End a trace that could not be started in all workers; returns what to answer."""
-        if not isinstance(trace_id, str) or trace_id in self._switched.traces:
-            # Nobody has started it now.
+        """Stop a trace that not all workers could start; returns the answer to ``trace_start``."""
+        if not isinstance(trace_id, str) or trace_id in self.switches.traces:
+            # This call has not started it.
             return content
         self.relays.close(trace_id)
         for worker in self.workers.values():
-            # Also who has not answered: it may be about to.
-            worker.link.tell("trace_stop", trace_id)
+            # Workers that have not answered too: they may start it later.
+            worker.link.notify("trace_stop", trace_id)
         if not any("result" in each for each in contents):
             return content
-        return _failed(f"{content['error']['message']}; so trace {trace_id!r} is started in none")
+        return _failed(f"{content['error']['message']}; trace {trace_id!r} is started in no worker")
 
     async def families(self) -> list[Family]:
-        """The metrics of all workers, and those of this process as worker 0."""
+        """Read the metrics of all workers; those of this process are worker 0."""
         workers = dict(self.workers)
         found = await asyncio.gather(*map(_families, workers.values()))
         parts = {0: list(process_families(self.started)), **dict(zip(workers, found, strict=True))}
-        up = Family("sipws_worker_up", "gauge", "Whether a worker serves, and answers.")
+        up = Family("sipws_worker_up", "gauge", "Whether a worker serves and answers.")
         restarts = Family(
-            "sipws_worker_restarts_total", "counter", "Workers that died and were started again."
+            "sipws_worker_restarts_total", "counter", "Restarts of workers that ended."
         )
         for number in self.numbers:
             up.add(int(bool(parts.get(number))), worker=str(number))
@@ -221,17 +247,17 @@ class Supervisor:
         return [up, restarts, *by_worker(parts)]
 
     async def reload(self) -> None:
-        """Have all workers read filter and certificates anew; they log what is wrong."""
+        """Make all workers read filter and certificates again; they log errors."""
         self._reloads += 1
         await asyncio.gather(*map(_reload, list(self.workers.values())))
 
     @property
     def quiet(self) -> list[int]:
-        """The workers that do not answer."""
+        """The numbers of the workers that do not answer."""
         return [x.number for x in self.workers.values() if x.is_quiet]
 
     async def _listen(self) -> None:
-        """Open what has not been opened for us."""
+        """Open the sockets of listeners that were not inherited."""
         self._sockets = {number: [] for number in self.numbers}
         for index, listener in enumerate(self.listeners):
             given = self._given.get(listener)
@@ -243,49 +269,55 @@ class Supervisor:
                 self._sockets[number].append(sockets)
 
     async def _launch(self, number: int) -> WorkerProcess | None:
-        """Start a worker, and wait until it serves; none where all are to end.
+        """Start a worker, and wait until it serves.
+
+        Args:
+            number: of the worker.
+
+        Returns:
+            the worker; None if the program is stopping.
 
         Raises:
-            WorkerEndedError: it has ended.
+            WorkerEndedError: it ended before it served.
         """
         config, reloads = self.resolved.config, self._reloads
         async with self._spawning:
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 return None
             start = Start(
                 number,
-                share_of(config, number, self.listeners, trace_on=self._switched.trace_on),
+                config_of_worker(config, number, self.listeners, trace_on=self.switches.trace_on),
                 self._source,
                 sockets=tuple(tuple(x.fileno() for x in of) for of in self._sockets[number]),
                 is_service=self._is_service,
                 is_restart=self.restarts[number] > 0,
                 relays=self.relays.paths,
             )
-            worker = await WorkerProcess.spawn(start, self._hear)
+            worker = await WorkerProcess.spawn(start, self._forward)
             self._alive.add(worker)
         worker.ended.add_done_callback(lambda _: self._alive.discard(worker))
         await worker.serving()
-        async with self._switching:
-            for method, params in self._switched.calls:
-                if "error" in (said := await worker.call(method, params)):
-                    why = said["error"]["message"]
-                    log.error("worker %d does no %s as the others: %s", number, method, why)
+        async with self.switching:
+            for method, params in self.switches.calls:
+                if "error" in (content := await worker.call(method, params)):
+                    why = content["error"]["message"]
+                    log.error("worker %d cannot do %s as the others did: %s", number, method, why)
             if self._reloads != reloads:
-                # It may have read what was there before.
+                # It may have read the files as they were before.
                 await worker.call("reload", None)
             self.workers[number] = worker
         log.debug("worker %d serves, process %d", number, worker.process.pid)
         return worker
 
-    async def _keep(self, worker: WorkerProcess) -> None:
-        """Start a worker again whenever it has ended, until all are to end."""
+    async def _restart_forever(self, worker: WorkerProcess) -> None:
+        """Restart a worker each time that it ends, until the program stops."""
         loop, number, pause = asyncio.get_running_loop(), worker.number, 0.0
         while True:
             status = await self._end_of(worker)
             self.workers.pop(number, None)
             begun = worker.begun
             while True:
-                if self._stopping.is_set():
+                if self.stopping.is_set():
                     return
                 pause = pause_before(pause, loop.time() - begun)
                 log.error(
@@ -295,7 +327,7 @@ class Supervisor:
                 if pause >= ABANDONED:
                     self._abandon(number)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause)
+                    await asyncio.wait_for(self.stopping.wait(), pause)
                     return
                 self.restarts[number] += 1
                 begun = loop.time()
@@ -310,13 +342,13 @@ class Supervisor:
                 break
 
     async def _end_of(self, worker: WorkerProcess) -> int:
-        """Wait for the end of a worker; make it, if it does not answer any more."""
+        """Wait for the end of a worker, or kill it if it no longer answers; returns its status."""
         while not worker.ended.done():
             try:
-                await self._forget_gone(await worker.ping(self._hung))
+                await self.stop_ended_traces(await worker.ping(self._hung))
             except LinkError as exc:
                 if worker.reading.done():
-                    # It ends, and has closed its link a little earlier.
+                    # It is ending; its link closes a moment earlier.
                     await asyncio.wait((worker.ended,), timeout=END_MARGIN)
                 if not worker.ended.done():
                     log.error("worker %d %s and is killed", worker.number, exc)
@@ -325,43 +357,47 @@ class Supervisor:
             await asyncio.wait((worker.ended,), timeout=PING_INTERVAL)
         return await worker.ended
 
-    async def _forget_gone(self, traces: Sequence[str]) -> None:
-        """End the traces everywhere that have ended by themselves in one worker, or here."""
-        ended = set(self._switched.traces).difference(traces).union(self.relays.gone)
-        for name, params in list(self._switched.traces.items()):
+    async def stop_ended_traces(self, traces: Sequence[str]) -> None:
+        """Stop traces in all workers that have ended in one, or whose relay lost its destination.
+
+        Args:
+            traces: the ids of the traces that are started in one worker.
+        """
+        ended = set(self.switches.traces).difference(traces).union(self.relays.gone)
+        for name, params in list(self.switches.traces.items()):
             if name in ended:
-                async with self._switching:
-                    # Meanwhile another one may have been started that is called so.
-                    if self._switched.traces.get(name) is params:
+                async with self.switching:
+                    # Another trace may have been started with this id meanwhile.
+                    if self.switches.traces.get(name) is params:
                         await self._switch("trace_stop", {"id": name})
 
     def _abandon(self, number: int) -> None:
-        """Let the system give to the other workers what comes in."""
+        """Stop listening for a worker, so that the system gives new connections to the others."""
         for listener, sockets in zip(self.listeners, self._sockets[number], strict=True):
             if not self._given.get(listener):
                 for index, each in enumerate(sockets):
-                    # Only what listens gets anything.
+                    # A bound socket that does not listen gets no connections.
                     with suppress(OSError):
                         sockets[index] = fresh(each)
                         each.close()
 
-    def _hear(self, worker: WorkerProcess, name: str, content: Any) -> None:
-        """Tell the others what one has told."""
+    def _forward(self, worker: WorkerProcess, name: str, content: Any) -> None:
+        """Forward a notice of one worker to the others."""
         for other in self.workers.values():
             if other is not worker:
-                other.link.tell(name, content)
+                other.link.notify(name, content)
 
     async def _end(self, patience: float) -> None:
-        self._stopping.set()
+        self.stopping.set()
         async with self._spawning:
-            # What comes in now is for the workers alone to refuse.
+            # From here on only the workers have them, and refuse new connections.
             for each in (x for of in self._sockets.values() for sockets in of for x in sockets):
                 each.close()
             self.ended = list(self._alive)
         for worker in self.ended:
-            worker.link.tell("stop")
+            worker.link.notify("stop")
         try:
-            waiting = [*self._keepers, *(x.ended for x in self.ended)]
+            waiting = [*self._restarting, *(x.ended for x in self.ended)]
             if waiting:
                 await asyncio.wait(waiting, timeout=patience)
         finally:
@@ -369,9 +405,9 @@ class Supervisor:
                 if patience:
                     log.error("worker %d does not end and is killed", worker.number)
                 worker.kill()
-        await asyncio.gather(*self._keepers, *(x.ended for x in self.ended))
+        await asyncio.gather(*self._restarting, *(x.ended for x in self.ended))
         if readings := [x.reading for x in self.ended]:
-            # What they said last. Where one has forked, its link does not end with it.
+            # Their last notices. The link of a worker that has forked does not close with it.
             await asyncio.wait(readings, timeout=END_MARGIN)
         await self.relays.aclose()
 
@@ -382,9 +418,9 @@ def _failed(why: str) -> Content:
 
 async def _families(worker: WorkerProcess) -> list[Family]:
     try:
-        return unpacked(await worker.ask("metrics"))
+        return families_from_json(await worker.ask("metrics"))
     except LinkError as exc:
-        log.error("worker %d %s, and its metrics are left out", worker.number, exc)
+        log.error("worker %d %s, and its metrics are missing", worker.number, exc)
         return []
 
 
@@ -392,6 +428,6 @@ async def _reload(worker: WorkerProcess) -> None:
     try:
         await worker.ask("reload")
     except LinkError as exc:
-        # The next one in the place of one that is gone reads what is there.
+        # A worker that has ended has a successor, which reads the files.
         if not worker.reading.done():
-            log.error("worker %d %s, and may not have read all anew", worker.number, exc)
+            log.error("worker %d %s, and may still use the old files", worker.number, exc)

@@ -1,4 +1,4 @@
-"""What each worker gets: its part of what is configured for all. Pure."""
+"""The configuration of each worker, made of that of the whole program. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,51 +9,51 @@ from sipws.config.settings import Config, Control
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a worker is started with."""
+    """The first message of the parent to a worker."""
 
     number: int
-    """Counted from 1."""
+    """The worker's number, from 1."""
 
     config: Config
     source: str
-    """Where the configuration comes from, for messages."""
+    """The files that the configuration comes from, for messages."""
 
     sockets: tuple[tuple[int, ...], ...]
-    """File descriptors of the sockets of each listener."""
+    """File descriptors of the bound sockets, by listener."""
 
     is_service: bool
-    """Whether it logs, as a service does; else its traces are printed in a terminal."""
+    """Whether it logs as a service. Otherwise a terminal shows its traces."""
 
     is_restart: bool
-    """Whether it takes the place of one that has ended: what keeps it from starting is then for the
-    log, and not for who has just started the program."""
+    """Whether it replaces a worker that ended. Its start logs errors rather than print them."""
 
     relays: str
-    """How the paths begin where the parent takes traces; see `sipws.workers.trace_relay`."""
+    """The prefix of the paths of the parent's relays; see `sipws.workers.trace_relay`."""
 
 
-def share_of(
+def config_of_worker(
     config: Config,
     number: int,
     listeners: Sequence[Listener],
     *,
     trace_on: bool | None = None,
 ) -> Config:
-    """A worker's configuration.
+    """Make a worker's configuration.
 
-    Limits in total are shared out; those per address stay as they are, as connections of one
-    address may all come to the same worker. A spool has one sender: the first worker has the one
-    that is configured, so that what waits there from a run with one process is sent.
+    - Total limits are divided among the workers.
+    - Limits per address are enforced per worker: all connections of an address may come to one.
+    - Each worker has its own spool, since a spool has one sender. The first worker has the
+      configured directory, so that it sends what a run with one process left there.
 
     Args:
-        config: that of the whole.
-        number: of the worker, counted from 1.
-        listeners: with their real ports.
-        trace_on: whether tracing has been switched on or off by now.
+        config: the configuration of the whole program.
+        number: of the worker, from 1 to ``workers``.
+        listeners: the listeners with their real ports.
+        trace_on: how tracing was switched at run time; None for as configured.
     """
     transport, hep, tracing = config.transport, config.hep, config.tracing
     workers, most, rate = transport.workers, transport.max_connections, transport.max_handshake_rate
-    shared = {
+    changed = {
         "listen": tuple(map(str, listeners)),
         "workers": 1,
         "max_connections": None if most is None else (most + workers - number) // workers,
@@ -64,7 +64,7 @@ def share_of(
         spool /= f"worker-{number}"
     return config.model_copy(
         update={
-            "transport": transport.model_copy(update=shared),
+            "transport": transport.model_copy(update=changed),
             "hep": hep.model_copy(update={"hep_spool": spool}),
             "tracing": tracing
             if trace_on is None

@@ -1,7 +1,7 @@
-"""What a worker and its parent say to each other: JSON over a pair of sockets.
+"""The link between a worker and its parent: JSON over a pair of sockets.
 
-Each message is four bytes of length and ``[kind, number, name, content]``: a question has a number,
-its answer the same one, and news have none.
+Each message is four bytes of length and ``[kind, number, name, content]``. A request has a number,
+and its answer has the same one. A notice has none and gets no answer.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ from sipws.errors import SipwsError
 log = logging.getLogger(__name__)
 
 LENGTH: Final = 4
-"""Bytes in front of each message, the highest first."""
+"""Bytes of the length before each message, most significant first."""
 
 MOST_WAITING: Final = 4 * 1024 * 1024
-"""Bytes of news that wait for an end that does not read; more news are dropped."""
+"""Bytes that may wait for a peer that does not read. Further notices are dropped."""
 
-_ASK, _REPLY, _TELL = "ask", "reply", "tell"
+_REQUEST, _REPLY, _NOTICE = "request", "reply", "notice"
 
 
 class LinkError(SipwsError):
-    """The other end does not answer."""
+    """The peer does not answer."""
 
 
 class Link:
-    """One end of it.
+    """One end of the link.
 
     Args:
         reader: from `asyncio.open_unix_connection`.
-        writer: likewise.
-        hear: called with the name and the content of each piece of news.
-        answer: called with the name and the content of each question; returns the answer.
+        writer: from the same call.
+        on_notice: called with the name and the content of each notice.
+        answer: called with the name and the content of each request; returns the answer.
     """
 
     def __init__(
@@ -43,21 +43,21 @@ class Link:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         *,
-        hear: Callable[[str, Any], object],
+        on_notice: Callable[[str, Any], object],
         answer: Callable[[str, Any], Any] = lambda name, content: None,
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._hear = hear
+        self._on_notice = on_notice
         self._answer = answer
         self._numbers = itertools.count()
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._unanswered: dict[int, float] = {}
-        """When each of these questions was put, whether somebody still waits or not."""
+        """When each request was sent, on the event loop's clock, also if it has timed out since."""
         self._is_lost = False
 
     async def run(self) -> None:
-        """Read until the other end is gone."""
+        """Read messages until the peer closes the link."""
         try:
             while True:
                 length = int.from_bytes(await self._reader.readexactly(LENGTH), "big")
@@ -73,20 +73,23 @@ class Link:
 
     @property
     def silence(self) -> float:
-        """Seconds that the other end has left us without the answer that is due next."""
+        """Seconds since the oldest request without an answer was sent; 0 without one."""
         since = next(iter(self._unanswered.values()), None)
         return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     async def ask(self, name: str, content: Any = None, *, timeout: float) -> Any:
-        """Ask the other end.
+        """Send a request, and wait for the answer.
 
         Args:
-            name: what for.
-            content: what JSON can say.
-            timeout: seconds that the answer may take.
+            name: of the request.
+            content: a value that JSON can hold.
+            timeout: seconds to wait.
+
+        Returns:
+            the content of the answer.
 
         Raises:
-            LinkError: there is no answer.
+            LinkError: the link is closed, or no answer came in time.
         """
         if self._is_lost:
             raise LinkError("is gone")
@@ -94,7 +97,7 @@ class Link:
         loop = asyncio.get_running_loop()
         asked = self._asked[number] = loop.create_future()
         self._unanswered[number] = loop.time()
-        self._write(_ASK, number, name, content)
+        self._write(_REQUEST, number, name, content)
         try:
             async with asyncio.timeout(timeout):
                 return await asked
@@ -103,41 +106,46 @@ class Link:
         finally:
             del self._asked[number]
 
-    def tell(self, name: str, content: Any = None) -> None:
-        """Tell the other end; never raises."""
+    def notify(self, name: str, content: Any = None) -> None:
+        """Send a notice; dropped if the link is closed or `MOST_WAITING` bytes wait. Never raises.
+
+        Args:
+            name: of the notice.
+            content: a value that JSON can hold.
+        """
         if not self._is_lost and self._writer.transport.get_write_buffer_size() < MOST_WAITING:
-            self._write(_TELL, None, name, content)
+            self._write(_NOTICE, None, name, content)
 
     async def flush(self) -> None:
-        """Wait until what was said is on its way; never raises."""
+        """Wait until the system has taken all that was sent; never raises."""
         if self._writer.is_closing():
             return
         try:
             self._writer.transport.set_write_buffer_limits(0)
             await self._writer.drain()
         except ConnectionError:
-            log.debug("the other end of the link is gone")
+            log.debug("the peer has closed the link")
 
     def _take(self, kind: str, number: int | None, name: str, content: Any) -> None:
         if kind == _REPLY and number is not None:
-            # Answers come in order; a question that failed has none.
+            # Answers come in order. A request that raised gets none.
             for earlier in [each for each in self._unanswered if each <= number]:
                 del self._unanswered[earlier]
             asked = self._asked.get(number)
-            # Whoever asked may have given up.
+            # It may have timed out.
             if asked is not None and not asked.done():
                 asked.set_result(content)
             return
         try:
-            if kind == _TELL:
-                self._hear(name, content)
+            if kind == _NOTICE:
+                self._on_notice(name, content)
             else:
                 self._write(_REPLY, number, name, self._answer(name, content))
         except Exception:
-            log.exception("the link's %s %s failed", kind, name)
+            log.exception("the %s %s of the link failed", kind, name)
 
     def _write(self, *message: Any) -> None:
         data = json.dumps(message).encode()
-        # A moment before `run` sees it, the transport knows that the other end is gone.
+        # The transport knows of a closed link a moment before `run` does.
         if not self._writer.is_closing():
             self._writer.write(len(data).to_bytes(LENGTH, "big") + data)

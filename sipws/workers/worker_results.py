@@ -1,6 +1,7 @@
-"""What several workers say, as the answer of one program. Pure.
+"""The results of several workers as the answer of one program. Pure.
 
-MI methods are a table; a method that is not in it is done by all, and all say the same.
+`RULES` says how the results of an MI method are combined. A method without a rule is carried out by
+all workers, and all give the same result.
 """
 
 import json
@@ -9,11 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sipws.control.mi import NOT_FOUND
+from sipws.control.mi import NOT_FOUND, Content
 from sipws.metrics.prometheus_text import Family, Histogram
-
-Content = Mapping[str, Any]
-"""What a reply of JSON-RPC holds beside its id: a ``result`` or an ``error``."""
 
 
 def _first(results: Sequence[Any]) -> Any:
@@ -36,26 +34,26 @@ def _traces(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for result in results:
         for trace in result["Traces"]:
             whole = traces.setdefault(trace["ID"], {})
-            for name, said in trace.items():
-                if isinstance(said, dict):
-                    whole[name] = dict(Counter(whole.get(name, {})) + Counter(said))
+            for name, value in trace.items():
+                if isinstance(value, dict):
+                    whole[name] = dict(Counter(whole.get(name, {})) + Counter(value))
                 else:
-                    whole[name] = whole.get(name, 0) + said if isinstance(said, int) else said
+                    whole[name] = whole.get(name, 0) + value if isinstance(value, int) else value
     return {"Traces": list(traces.values())}
 
 
 _SWITCHES: Final = frozenset({"trace:on"})
-"""Statistics that are the same everywhere."""
+"""Statistics that are not numbers of a worker but switches, 0 or 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How the answers to a method become one."""
+    """How the results of a method are combined."""
 
-    merge: Callable[[Sequence[Any]], Any] = _first
-    """One result out of those that there are."""
+    combine: Callable[[Sequence[Any]], Any] = _first
+    """Makes one result of those of the workers."""
     one_is_enough: bool = False
-    """Whether a no of the others does not count: what is asked about is with one of them."""
+    """Whether one result outweighs the errors of the others: one worker has the thing asked for."""
 
 
 _STATISTICS: Final = Rule(_sums)
@@ -68,38 +66,46 @@ RULES: Final[Mapping[str, Rule]] = {
     "tcp:list": _CONNECTIONS,
     "tcp:close": Rule(one_is_enough=True),
     "trace_list": Rule(_traces),
-    # A trace ends by itself in the worker that finds its peer gone.
+    # A trace ends by itself in the worker that finds its destination gone.
     "trace_stop": Rule(one_is_enough=True),
 }
 
 
-def merged(method: str, contents: Sequence[Content]) -> Content:
-    """The answer of all to a method.
+def combined(method: str, contents: Sequence[Content]) -> Content:
+    """Combine the answers of all workers to a method.
 
     Args:
         method: its name.
-        contents: what each of them answered; one at least.
+        contents: the answer of each worker; at least one.
+
+    Returns:
+        the result; if a worker failed and `Rule.one_is_enough` does not hold, its error.
     """
     rule = RULES.get(method, Rule())
     results = [content["result"] for content in contents if "result" in content]
     errors = [content for content in contents if "error" in content]
     if errors and not (rule.one_is_enough and results):
-        # That it is not here says less than any other reason.
+        # Any other error says more than "not found".
         return next((x for x in errors if x["error"]["code"] != NOT_FOUND), errors[0])
-    return {"result": rule.merge(results)}
+    return {"result": rule.combine(results)}
 
 
-class Switched:
-    """What was switched while the program runs: a worker that is started later has to be told."""
+class Switches:
+    """The switches that MI methods have changed at run time, for workers that are started later."""
 
     def __init__(self) -> None:
         self.trace_on: bool | None = None
-        """How tracing was switched; None where it is as configured."""
+        """How tracing was switched; None if it is as configured."""
         self._traces: dict[str, dict[str, Any]] = {}
 
     def note(self, method: str, params: Any) -> None:
-        """Take what was asked for and done, if it switches something."""
-        match method.replace(":", "_"), by_name(method, params):
+        """Record a method that was carried out, if it switches anything.
+
+        Args:
+            method: its name.
+            params: its parameters, in order or by name.
+        """
+        match method.replace(":", "_"), params_by_name(method, params):
             case "ws_trace", {"trace_mode": mode}:
                 self.trace_on = mode == "on"
             case "trace_start", {"id": name, **rest}:
@@ -109,12 +115,12 @@ class Switched:
 
     @property
     def traces(self) -> Mapping[str, Mapping[str, Any]]:
-        """With what each trace was started, by its id."""
+        """The parameters that each trace was started with, by its id."""
         return self._traces
 
     @property
     def calls(self) -> list[tuple[str, dict[str, Any]]]:
-        """The methods that bring a new worker to where the others are, with their parameters."""
+        """The methods and parameters that bring a new worker to the state of the others."""
         calls = [("trace_start", params) for params in self._traces.values()]
         if self.trace_on is not None:
             calls.append(("ws_trace", {"trace_mode": "on" if self.trace_on else "off"}))
@@ -127,18 +133,23 @@ _PARAMETERS: Final = {
     "trace_start": ("id", "uri", "filter"),
     "trace_stop": ("id",),
 }
-"""Of the methods that switch something, in order."""
+"""The parameters of the methods that switch anything, in order."""
 
 
-def by_name(method: str, params: Any) -> dict[str, Any]:
-    """The parameters of a method that switches something, which may come in order."""
+def params_by_name(method: str, params: Any) -> dict[str, Any]:
+    """Name the parameters of a method that switches anything.
+
+    Args:
+        method: its name.
+        params: its parameters, in order or by name.
+    """
     if isinstance(params, dict):
         return params
     return dict(zip(_PARAMETERS.get(method, ()), params or (), strict=False))
 
 
-def packed(families: Iterable[Family]) -> list[Any]:
-    """Metrics as JSON can say them."""
+def families_as_json(families: Iterable[Family]) -> list[Any]:
+    """Make values of metrics that JSON can hold."""
     return [
         (
             family.name,
@@ -153,8 +164,8 @@ def packed(families: Iterable[Family]) -> list[Any]:
     ]
 
 
-def unpacked(packs: Iterable[Any]) -> list[Family]:
-    """What `packed` made, behind a ``json.loads``."""
+def families_from_json(values: Iterable[Any]) -> list[Family]:
+    """Make metrics of the values that `families_as_json` made."""
     return [
         Family(
             name,
@@ -168,15 +179,18 @@ def unpacked(packs: Iterable[Any]) -> list[Family]:
                 for labels, x in samples
             ],
         )
-        for name, kind, meaning, samples in packs
+        for name, kind, meaning, samples in values
     ]
 
 
 def by_worker(parts: Mapping[int, Iterable[Family]]) -> list[Family]:
-    """Metrics of several processes, each sample with a label ``worker``.
+    """Join the metrics of several processes, each sample with a label ``worker``.
 
-    They are not added up: a counter that is a sum would fall when one of its parts begins anew, and
-    Prometheus would take all that is left for news.
+    They are not added up. A sum would fall when a worker restarts, and Prometheus would count what
+    is left of it as an increase.
+
+    Args:
+        parts: the metrics of each worker, by its number; 0 is the parent.
     """
     whole: dict[str, Family] = {}
     for number, families in parts.items():
@@ -187,11 +201,16 @@ def by_worker(parts: Mapping[int, Iterable[Family]]) -> list[Family]:
 
 
 def request(method: str, params: Any) -> str:
-    """A request of JSON-RPC."""
+    """Write a request of JSON-RPC 2.0.
+
+    Args:
+        method: its name.
+        params: its parameters; None for none.
+    """
     return json.dumps({"jsonrpc": "2.0", "id": 0, "method": method, "params": params or []})
 
 
-def content_of(reply: str) -> Content:
-    """What a reply holds beside its id."""
+def content_of_reply(reply: str) -> Content:
+    """Read the ``result`` or the ``error`` of a reply of JSON-RPC 2.0."""
     content: dict[str, Any] = json.loads(reply)
     return {name: content[name] for name in ("result", "error") if name in content}

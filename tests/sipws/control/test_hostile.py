@@ -20,8 +20,8 @@ from sipws.address import Address
 from sipws.cli.main import main
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
+from sipws.control import http_connection, mi
 from sipws.control import server as control
-from sipws.control.mi import INTERNAL_ERROR, reply
 from sipws.control.server import ControlServer, Page
 from sipws.control.unix_socket import SpareFiles, UnixPath, parse_control
 from sipws.errors import AddressError, ConfigurationError, TransportError
@@ -99,7 +99,7 @@ async def test_the_one_that_has_been_silent_longest_goes_first() -> None:
         silent = [await connect(running) for _ in range(control.MOST_CONNECTIONS)]
         _, one_more = await connect(running)
         first, second = silent[0], silent[1]
-        async with asyncio.timeout(control.FIRST_REQUEST_TIMEOUT / 2):
+        async with asyncio.timeout(http_connection.FIRST_REQUEST_TIMEOUT / 2):
             assert await first[0].read() == b""
         second[1].write(post())
         assert await second[0].readline() == b"HTTP/1.1 200 OK\r\n"
@@ -151,7 +151,7 @@ async def test_when_all_are_being_answered_one_more_gets_a_503() -> None:
 async def test_a_first_request_that_does_not_come_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr(control, "FIRST_REQUEST_TIMEOUT", 0.1)
+    monkeypatch.setattr(http_connection, "FIRST_REQUEST_TIMEOUT", 0.1)
     async with server() as running:
         reader, writer = await connect(running)
         writer.write(begun)
@@ -165,7 +165,7 @@ async def test_a_first_request_that_does_not_come_is_not_waited_for(
 async def test_answers_that_are_not_read_are_bounded_and_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(control, "REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr(http_connection, "REQUEST_TIMEOUT", 0.2)
     made = 0
 
     def big() -> tuple[HTTPStatus, str]:
@@ -208,6 +208,26 @@ async def test_a_request_that_may_end_in_two_places_is_refused_and_closed(
     assert b"connection: close" in answer.lower()
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (b"Authorization: Bearer wrong", b"Authorization: Bearer s3cr3t"),
+        (b"Authorization: Bearer s3cr3t", b"authorization: Bearer s3cr3t"),
+        (b"Authorization: Bearer s3cr3t", b"Content-Type: text/plain"),
+        (b"Authorization: Bearer s3cr3t", b"Origin: http://a", b"Origin: http://b"),
+        (b"Authorization: Bearer s3cr3t", b"Host: other"),
+    ],
+)
+async def test_a_header_that_occurs_twice_is_refused_and_closed(
+    headers: tuple[bytes, ...],
+) -> None:
+    """A proxy may have checked the other one."""
+    async with server("s3cr3t") as running:
+        answer = await ask(running, post(*headers))
+    assert status(answer) == 400
+    assert b"connection: close" in answer.lower()
+
+
 async def test_http_1_0_has_no_transfer_encoding() -> None:
     chunked = post(b"Transfer-Encoding: chunked", body=b"0\r\n\r\n")
     request = chunked.replace(b"HTTP/1.1", b"HTTP/1.0")
@@ -247,9 +267,9 @@ async def test_either_token_opens_the_pages(given: bytes, expected: int) -> None
 
 @pytest.mark.parametrize("token", [None, "", "  ", "\t"])
 async def test_without_a_token_nothing_but_loopback_is_listened_on(token: str | None) -> None:
-    with pytest.raises(ConfigurationError, match="no loopback address"):
+    with pytest.raises(ConfigurationError, match="not a loopback address"):
         await server(token, Address("0.0.0.0", 0)).__aenter__()
-    refused = pytest.raises(ConfigurationError, match="no loopback address")
+    refused = pytest.raises(ConfigurationError, match="not a loopback address")
     with socket.create_server(("0.0.0.0", 0)) as inherited, refused:
         await server(token, inherited=inherited).__aenter__()
     async with server("s3cr3t", Address("0.0.0.0", 0)):
@@ -319,7 +339,7 @@ async def test_a_dead_socket_is_replaced_and_a_live_one_is_not(path: str) -> Non
 
 async def test_what_is_no_socket_is_left_alone(path: str) -> None:
     write(path)
-    with pytest.raises(TransportError, match="is no socket"):
+    with pytest.raises(TransportError, match="is not a socket"):
         await server(listen=UnixPath(path)).__aenter__()
     assert read(path) == "precious"
     with pytest.raises(TransportError, match="its directory does not exist"):
@@ -501,8 +521,8 @@ async def test_no_parameters_make_a_method_fail_by_itself(
     methods = methods_of(application)
     for method in methods:
         call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        answer = json.loads(reply(json.dumps(call).encode(), methods))
-        assert answer.get("error", {}).get("code") != INTERNAL_ERROR, (method, params)
+        answer = json.loads(mi.reply(mi.parse(json.dumps(call).encode()), methods))
+        assert answer.get("error", {}).get("code") != mi.INTERNAL_ERROR, (method, params)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[2J", "a\u202eb", "a\u2028b", "x" * 256])
@@ -511,6 +531,6 @@ async def test_names_that_logs_could_not_repeat_are_refused(
 ) -> None:
     params = {"id": name, "uri": "hep:127.0.0.1:1;transport=udp"}
     call = {"jsonrpc": "2.0", "id": 1, "method": "trace_start", "params": params}
-    answer = json.loads(reply(json.dumps(call).encode(), methods_of(application)))
+    answer = json.loads(mi.reply(mi.parse(json.dumps(call).encode()), methods_of(application)))
     assert answer["error"]["message"] == "Invalid params"
     assert name not in caplog.text

@@ -1,6 +1,7 @@
 """The management interface: JSON-RPC 2.0 as OpenSIPS' mi_http answers it."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ METHODS = {"greet": greet, "refuse": refuse, "fail": fail}
 
 def ask(**request: Any) -> Any:
     return json.loads(
-        mi.reply(json.dumps({"jsonrpc": "2.0", "id": 1, **request}).encode(), METHODS)
+        mi.reply(mi.parse(json.dumps({"jsonrpc": "2.0", "id": 1, **request}).encode()), METHODS)
     )
 
 
@@ -77,17 +78,25 @@ def test_errors_have_their_codes(request_: dict[str, Any], code: int, message: s
 )
 def test_what_is_no_json_is_a_parse_error(body: bytes) -> None:
     error = {"code": -32700, "message": "Parse error"}
-    assert json.loads(mi.reply(body, METHODS)) == {"jsonrpc": "2.0", "error": error, "id": None}
+    assert json.loads(mi.reply(mi.parse(body), METHODS)) == {
+        "jsonrpc": "2.0",
+        "error": error,
+        "id": None,
+    }
 
 
 @pytest.mark.parametrize("body", [b"[]", b'[{"jsonrpc": "2.0", "id": 1}]', b"1", b"null", b"{}"])
 def test_what_is_no_request_is_told_so_without_an_id(body: bytes) -> None:
     error = {"code": -32600, "message": "Invalid Request"}
-    assert json.loads(mi.reply(body, METHODS)) == {"jsonrpc": "2.0", "error": error, "id": None}
+    assert json.loads(mi.reply(mi.parse(body), METHODS)) == {
+        "jsonrpc": "2.0",
+        "error": error,
+        "id": None,
+    }
 
 
 def test_a_request_without_its_version_is_none_but_has_an_id() -> None:
-    reply = json.loads(mi.reply(b'{"id": 7, "method": "greet"}', METHODS))
+    reply = json.loads(mi.reply(mi.parse(b'{"id": 7, "method": "greet"}'), METHODS))
     assert (reply["error"]["code"], reply["id"]) == (-32600, 7)
 
 
@@ -103,17 +112,94 @@ def test_an_id_comes_back_as_it_is(identity: object) -> None:
 @pytest.mark.parametrize("identity", ["true", "[]", "{}", "1e999"])
 def test_what_can_be_no_id_makes_no_request(identity: str) -> None:
     body = f'{{"jsonrpc": "2.0", "id": {identity}, "method": "greet"}}'.encode()
-    reply = json.loads(mi.reply(body, METHODS))
+    reply = json.loads(mi.reply(mi.parse(body), METHODS))
     assert (reply["error"]["code"], reply["id"]) == (-32600, None)
 
 
 @pytest.mark.parametrize("method", ["greet", "refuse", "fail", "nope"])
 def test_a_notification_gets_no_reply_whatever_comes_of_it(method: str) -> None:
     request = {"jsonrpc": "2.0", "method": method}
-    assert mi.reply(json.dumps(request).encode(), METHODS) == b""
-    assert mi.reply(json.dumps({**request, "params": [1, 2, 3]}).encode(), METHODS) == b""
+    assert mi.reply(mi.parse(json.dumps(request).encode()), METHODS) == b""
+    assert mi.reply(mi.parse(json.dumps({**request, "params": [1, 2, 3]}).encode()), METHODS) == b""
 
 
 @given(st.binary() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps))
 def test_no_request_makes_it_raise(body: bytes | str) -> None:
-    mi.reply(body.encode() if isinstance(body, str) else body, METHODS)
+    mi.reply(mi.parse(body.encode() if isinstance(body, str) else body), METHODS)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+MEMBERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "jsonrpc": st.just("2.0") | VALUES,
+        "id": VALUES,
+        "method": st.sampled_from(sorted(METHODS)) | VALUES,
+        "params": VALUES,
+    },
+)
+
+
+@given(
+    st.binary() | MEMBERS.map(json.dumps).map(str.encode) | VALUES.map(json.dumps).map(str.encode)
+)
+def test_parse_returns_a_request_or_says_what_is_wrong(body: bytes) -> None:
+    request = mi.parse(body)
+    if isinstance(request, mi.BadRequest):
+        assert request.code in (mi.PARSE_ERROR, mi.INVALID_REQUEST)
+    else:
+        found = json.loads(body)
+        assert (found["jsonrpc"], found["method"]) == ("2.0", request.method)
+        assert found.get("params", {}) == request.params
+        assert found.get("id") == request.identity
+        assert request.is_notification == ("id" not in found)
+
+
+@given(MEMBERS, st.data())
+def test_a_request_that_is_cut_anywhere_is_a_parse_error(
+    members: dict[str, Any], data: Any
+) -> None:
+    body = json.dumps(members).encode()
+    cut = body[: data.draw(st.integers(0, len(body) - 1))]
+    assert mi.parse(cut) == mi.BadRequest(mi.PARSE_ERROR, "Parse error")
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"[",
+        b"{",
+        b'{"a":',
+        b"1,",
+        b'"',
+        b'\\"',
+        b'"\\ud800",',
+        b"9",
+        b"-",
+        b" ",
+        b"\xff",
+        b'{"a":1},',
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"[", b'{"jsonrpc": "2.0", "method": "'])
+def test_calls_of_parse_grow_no_faster_than_the_body(before: bytes, unit: bytes) -> None:
+    def calls(size: int) -> int:
+        counted = 0
+
+        def count(*_: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        body = before + unit * (size // len(unit))
+        sys.setprofile(count)
+        try:
+            mi.parse(body)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    assert calls(16_000) <= 4 * calls(4_000) + 100

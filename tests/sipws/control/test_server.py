@@ -20,9 +20,11 @@ from sipws.address import Address
 from sipws.cli.main import main
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
-from sipws.control import server as control
+from sipws.control import http_connection
 from sipws.control.server import ControlServer, Page
 from sipws.service.app import Application
+from sipws.service.console import OneProcess
+from sipws.service.serving import on_hangup
 
 SIP = [Subprotocol("sip")]
 PAGE = Origin("https://phone.example.com")
@@ -272,7 +274,7 @@ async def test_who_asks_under_a_wrong_name_is_told_which_are_right(start, capsys
     assert application.control is not None
     there = f"http://0.0.0.0:{application.control.address.port}/mi"
     assert await asyncio.to_thread(main, ["ctl", "--url", there, "trace"]) == 2
-    assert "421 Misdirected Request; without a token it is asked as" in capsys.readouterr().err
+    assert "421 Misdirected Request; without a token, address it as" in capsys.readouterr().err
 
 
 async def test_with_a_token_it_may_be_asked_by_any_name(start) -> None:
@@ -311,7 +313,7 @@ async def test_who_waits_to_be_told_to_go_on_is_told(start) -> None:
 async def test_a_request_has_its_time_however_slowly_it_comes(
     start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr(http_connection, "REQUEST_TIMEOUT", 0.2)
     application, _ = await start()
     reader, writer = await asyncio.open_connection(*application.control.address)
     writer.write(post(CALL))
@@ -337,7 +339,7 @@ async def test_requests_may_share_a_connection(start) -> None:
     ("url", "message"),
     [
         ("http://127.0.0.1:1/mi", "http://127.0.0.1:1/mi: no answer"),
-        ("127.0.0.1:8888", "is no URL of a control interface"),
+        ("127.0.0.1:8888", "is not a URL of a control interface"),
     ],
 )
 def test_nobody_there_is_one_message_and_status_2(url: str, message: str, capsys: Any) -> None:
@@ -350,12 +352,10 @@ def test_nobody_there_is_one_message_and_status_2(url: str, message: str, capsys
 async def test_a_hangup_signal_reads_the_filter_anew(
     start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from sipws.service.console import _reload_on_hangup
-
     script = tmp_path / "filter.cfg"
     script.write_text("route[f] { exit; }")
     application, packets = await start(trace_on=True, script=script, trace_filter_route="f")
-    _reload_on_hangup(application)
+    on_hangup(OneProcess(application).reload)
     with caplog.at_level(logging.INFO):
         script.write_text("nonsense")
         os.kill(os.getpid(), signal.SIGHUP)

@@ -39,7 +39,7 @@ async def phone(running: Application) -> AsyncIterator[ClientConnection]:
 def ask(running: Application, method: str, *in_order: Any, **by_name: Any) -> Any:
     """The result of a method, or its error."""
     call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(in_order) or by_name}
-    reply = json.loads(mi.reply(json.dumps(call).encode(), methods_of(running)))
+    reply = json.loads(mi.reply(mi.parse(json.dumps(call).encode()), methods_of(running)))
     return reply["result"] if "result" in reply else reply["error"]
 
 
@@ -282,14 +282,14 @@ def test_statistics_are_read_once_however_many_are_asked_for(
 def test_what_cannot_be_read_is_a_parse_error(
     running: Application, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = json.loads(mi.reply(body, methods_of(running)))
+    answer = json.loads(mi.reply(mi.parse(body), methods_of(running)))
     assert answer["error"] == {"code": -32700, "message": "Parse error"}
     assert "Traceback" not in caplog.text
 
 
 def test_a_number_beyond_all_numbers_is_no_id(running: Application) -> None:
     body = b'{"jsonrpc": "2.0", "method": "uptime", "id": 1e999}'
-    answer = json.loads(mi.reply(body, methods_of(running)))
+    answer = json.loads(mi.reply(mi.parse(body), methods_of(running)))
     assert answer == {
         "jsonrpc": "2.0",
         "error": {"code": -32600, "message": "Invalid Request"},

@@ -65,8 +65,8 @@ def test_listen_fds_that_is_no_listening_socket_is_refused(
         "connected": ours.fileno(),
     }
     said = {
-        "file": "is no socket",
-        "closed": "is not there",
+        "file": "LISTEN_FDS = 1, but .*web.* is not a socket",
+        "closed": "LISTEN_FDS = 1, but .*web.* is not open",
         "datagram": "is no TCP socket",
         "connected": "is a connection",
     }

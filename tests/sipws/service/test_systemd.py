@@ -316,11 +316,15 @@ def a_connection() -> Iterator[Open]:
 @pytest.mark.parametrize(
     ("handed_over", "count", "problem"),
     [
-        (a_file, "1", "(file descriptor 3) is no socket: LISTEN_FDS = 1 says that it is one"),
-        (a_pipe, "1", "(file descriptor 3) is no socket: LISTEN_FDS = 1 says that it is one"),
+        (a_file, "1", "(file descriptor 3) is not a socket; unset LISTEN_FDS"),
+        (a_pipe, "1", "(file descriptor 3) is not a socket; unset LISTEN_FDS"),
         (a_datagram_socket, "1", "(file descriptor 3) is no TCP socket; its unit needs"),
         (a_connection, "1", "(file descriptor 3) is a connection and does not listen"),
-        (None, "3", "(file descriptor 3) is no"),
+        (
+            None,
+            "3",
+            "LISTEN_FDS = 3, but the inherited socket 'unknown' (file descriptor 3) is not open",
+        ),
         (None, "x", "LISTEN_FDS = 'x' is no number of sockets"),
         (None, "9" * 5000, "99' is no number of sockets"),
     ],

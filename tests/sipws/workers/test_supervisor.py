@@ -193,7 +193,7 @@ async def test_an_end_that_the_pause_does_not_see_starts_no_worker_again(
 ) -> None:
     running = await start()
     # As when both come in one turn of the event loop.
-    monkeypatch.setattr(running._stopping, "wait", asyncio.Event().wait)
+    monkeypatch.setattr(running.stopping, "wait", asyncio.Event().wait)
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.5)
     monkeypatch.setattr(WorkerProcess, "spawn", pytest.fail)
     running.workers[1].kill()

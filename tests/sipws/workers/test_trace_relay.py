@@ -7,7 +7,7 @@ from pathlib import Path
 import hep
 from hep.codec.framing import Splitter
 from hep.sending.outbox import FULL
-from sipws.workers.trace_relay import TraceRelay, TraceRelays, way_to_relay
+from sipws.workers.trace_relay import TraceRelay, TraceRelays, relay_destination
 
 PATIENCE = 20.0
 
@@ -44,7 +44,7 @@ async def test_what_a_slow_destination_does_not_take_waits_in_the_worker_and_is_
             await asyncio.sleep(0)
             if worker.counters.dropped:
                 break
-        counted, held = worker.counters.dropped[FULL], relay._sender.counters.queued
+        counted, held = worker.counters.dropped[FULL], relay.sender.counters.queued
         reads.set()
         async with asyncio.timeout(PATIENCE):
             await worker.drained()
@@ -54,7 +54,7 @@ async def test_what_a_slow_destination_does_not_take_waits_in_the_worker_and_is_
     assert counted
     assert held < 100
     assert len(packets) == kept
-    assert not relay._sender.counters.dropped
+    assert not relay.sender.counters.dropped
 
 
 async def test_what_waits_for_one_destination_goes_to_no_other_by_the_same_id() -> None:
@@ -78,7 +78,7 @@ async def test_what_waits_for_one_destination_goes_to_no_other_by_the_same_id() 
             )
             destination = hep.HepId("127.0.0.1", server.sockets[0].getsockname()[1])
             uris.append(f"hep:{destination}")
-            ways.append(way_to_relay(relays.paths, "live", destination))
+            ways.append(relay_destination(relays.paths, "live", destination))
         await relays.open("live", uris[0], ())
         worker = hep.open_sender(ways[0], hep.SenderSettings(retry_first=0.01))
         stack.push_async_callback(worker.aclose, 0)

@@ -7,7 +7,7 @@ import pytest
 
 from sipws.config.settings import Config
 from sipws.errors import ConfigurationError
-from sipws.workers.worker_config import share_of
+from sipws.workers.worker_config import config_of_worker
 
 
 def config(workers: int = 3, **sections: dict[str, object]) -> Config:
@@ -18,7 +18,7 @@ def config(workers: int = 3, **sections: dict[str, object]) -> Config:
 
 def shares(whole: Config) -> list[Config]:
     numbers = range(1, whole.transport.workers + 1)
-    return [share_of(whole, number, whole.transport.listeners) for number in numbers]
+    return [config_of_worker(whole, number, whole.transport.listeners) for number in numbers]
 
 
 @pytest.mark.parametrize("most", [3, 4, 5, 1000])
@@ -66,11 +66,11 @@ def test_the_control_interface_stays_with_the_parent_and_all_else_is_kept() -> N
     )
     # It goes to another process.
     share: Config = pickle.loads(
-        pickle.dumps(share_of(whole, 2, whole.transport.listeners, trace_on=False))
+        pickle.dumps(config_of_worker(whole, 2, whole.transport.listeners, trace_on=False))
     )
     assert share.control.address is None
     assert share.transport.listeners == whole.transport.listeners
     assert share.transport.workers == 1
     assert share.hep.auth_key == b"secret"
     assert not share.tracing.trace_on
-    assert share_of(whole, 2, whole.transport.listeners).tracing.trace_on
+    assert config_of_worker(whole, 2, whole.transport.listeners).tracing.trace_on

@@ -24,8 +24,8 @@ class Ends:
             each.setblocking(False)
         streams = [await asyncio.open_unix_connection(sock=each) for each in pair]
         self.writers = [writer for _, writer in streams]
-        self.first = Link(*streams[0], hear=self._hear)
-        self.second = Link(*streams[1], hear=self._hear, answer=self._answer)
+        self.first = Link(*streams[0], on_notice=self._hear)
+        self.second = Link(*streams[1], on_notice=self._hear, answer=self._answer)
         loop = asyncio.get_running_loop()
         self.reading = [loop.create_task(link.run()) for link in (self.first, self.second)]
 
@@ -56,12 +56,12 @@ async def test_each_question_gets_its_own_answer(ends: Ends) -> None:
 
 
 async def test_news_go_both_ways_in_order(ends: Ends) -> None:
-    ends.first.tell("a", 1)
-    ends.first.tell("b")
+    ends.first.notify("a", 1)
+    ends.first.notify("b")
     await ends.first.ask("echo", timeout=5)
     assert ends.heard == [("a", 1), ("b", None)]
     ends.arrived.clear()
-    ends.second.tell("c", [2])
+    ends.second.notify("c", [2])
     await ends.arrived.wait()
     assert ends.heard[2:] == [("c", [2])]
 
@@ -105,7 +105,7 @@ async def test_who_waits_for_an_end_that_goes_is_told(ends: Ends) -> None:
     await asyncio.gather(*ends.reading)
     with pytest.raises(LinkError, match="is gone"):
         await ends.second.ask("anything", timeout=5)
-    ends.second.tell("nothing")
+    ends.second.notify("nothing")
     await ends.second.flush()
 
 
@@ -115,9 +115,9 @@ async def test_news_that_nobody_reads_are_bounded(
     monkeypatch.setattr(worker_link, "MOST_WAITING", 1000)
     for number in range(1000):
         # The other end gets no turn to read in between.
-        ends.first.tell("x" * 10_000, number)
+        ends.first.notify("x" * 10_000, number)
     await ends.first.ask("echo", timeout=5)
     assert 0 < len(ends.heard) < 1000
-    ends.first.tell("again")
+    ends.first.notify("again")
     await ends.first.ask("echo", timeout=5)
     assert ends.heard[-1] == ("again", None)

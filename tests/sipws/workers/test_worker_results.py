@@ -8,13 +8,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from sipws.metrics.prometheus_text import Family, Histogram, render
 from sipws.workers.worker_results import (
-    Switched,
+    Switches,
     by_worker,
-    content_of,
-    merged,
-    packed,
+    combined,
+    content_of_reply,
+    families_as_json,
+    families_from_json,
     request,
-    unpacked,
 )
 
 NOT_HERE = {"error": {"code": 404, "message": "Connection not found"}}
@@ -60,23 +60,23 @@ def trace(name: str, sent: int) -> dict[str, Any]:
 def test_what_all_say_becomes_one_answer(
     method: str, first: Any, second: Any, expected: Any
 ) -> None:
-    assert merged(method, [result(first), result(second)]) == result(expected)
+    assert combined(method, [result(first), result(second)]) == result(expected)
 
 
 @pytest.mark.parametrize("method", ["tcp:close", "trace_stop"])
 def test_what_one_worker_has_is_found(method: str) -> None:
-    assert merged(method, [NOT_HERE, result("OK")]) == result("OK")
-    assert merged(method, [NOT_HERE, NOT_HERE]) == NOT_HERE
-    assert merged(method, [NOT_HERE, WRONG]) == WRONG
+    assert combined(method, [NOT_HERE, result("OK")]) == result("OK")
+    assert combined(method, [NOT_HERE, NOT_HERE]) == NOT_HERE
+    assert combined(method, [NOT_HERE, WRONG]) == WRONG
 
 
 @pytest.mark.parametrize("method", ["ws_trace", "reload", "get_statistics"])
 def test_what_not_all_have_done_is_not_done(method: str) -> None:
-    assert merged(method, [result("OK"), SILENT]) == SILENT
+    assert combined(method, [result("OK"), SILENT]) == SILENT
 
 
 def test_a_worker_that_comes_later_is_told_what_was_switched() -> None:
-    switched = Switched()
+    switched = Switches()
     assert (switched.trace_on, switched.calls) == (None, [])
     switched.note("ws_trace", None)
     switched.note("list_tcp_conns", ["ws"])
@@ -101,8 +101,8 @@ def test_metrics_keep_apart_whose_they_are() -> None:
             Family("empty", "gauge", "None."),
         ]
 
-    sent = {number: json.loads(json.dumps(packed(families(number)))) for number in (1, 2)}
-    whole = by_worker({number: unpacked(families) for number, families in sent.items()})
+    sent = {number: json.loads(json.dumps(families_as_json(families(number)))) for number in (1, 2)}
+    whole = by_worker({number: families_from_json(families) for number, families in sent.items()})
     assert [family.name for family in whole] == ["a_total", "lag_seconds", "empty"]
     samples = [sample for family in parse(render(whole)) for sample in family.samples]
     series = {(x.name, *sorted(x.labels.items())): x.value for x in samples}
@@ -113,5 +113,7 @@ def test_metrics_keep_apart_whose_they_are() -> None:
 
 def test_a_request_and_its_reply_are_those_of_json_rpc() -> None:
     assert json.loads(request("ps", None))["method"] == "ps"
-    assert content_of('{"jsonrpc": "2.0", "result": 1, "id": 0}') == {"result": 1}
-    assert content_of('{"jsonrpc": "2.0", "error": {"code": 1}, "id": 0}') == {"error": {"code": 1}}
+    assert content_of_reply('{"jsonrpc": "2.0", "result": 1, "id": 0}') == {"result": 1}
+    assert content_of_reply('{"jsonrpc": "2.0", "error": {"code": 1}, "id": 0}') == {
+        "error": {"code": 1}
+    }

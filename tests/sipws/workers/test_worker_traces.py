@@ -63,7 +63,7 @@ async def test_a_trace_that_one_worker_cannot_start_is_started_in_none(
     await running.workers[2].call("trace_start", ["live", UDP])
     refused = await running.call("trace_start", ["live", uri])
     assert refused["error"]["message"] == (
-        "trace id 'live' is taken; stop it first; so trace 'live' is started in none"
+        "trace id 'live' is taken; stop it first; trace 'live' is started in no worker"
     )
     assert await traces(running) == [[], []]
     assert await running.call("trace_start", ["live", UDP]) == {"result": "OK"}
@@ -79,7 +79,7 @@ async def test_a_trace_that_has_ended_by_itself_in_all_workers_is_forgotten(
 ) -> None:
     running = await start()
     # Nobody looks until we do.
-    monkeypatch.setattr(Supervisor, "_forget_gone", AsyncMock())
+    monkeypatch.setattr(Supervisor, "stop_ended_traces", AsyncMock())
     for uri in (UDP, f"hep:127.0.0.1:{running.listeners[0].port};transport=tcp"):
         assert await running.call("trace_start", ["live", uri]) == {"result": "OK"}
         for number in running.numbers:
@@ -88,7 +88,7 @@ async def test_a_trace_that_has_ended_by_itself_in_all_workers_is_forgotten(
         assert gone["error"]["message"] == "there is no trace 'live'"
         assert not glob(f"{running.relays.paths}*")
         # The next worker is not to start it again.
-        assert not running._switched.calls
+        assert not running.switches.calls
 
 
 async def test_a_trace_is_started_in_all_also_where_nobody_waits_for_the_answer(
@@ -112,13 +112,13 @@ async def test_a_trace_is_started_in_all_also_where_nobody_waits_for_the_answer(
 async def test_a_trace_with_the_id_of_one_that_ended_by_itself_goes_on(start: Start) -> None:
     running = await start()
     assert await running.call("trace_start", ["live", UDP]) == {"result": "OK"}
-    async with running._switching:
+    async with running.switching:
         # It has ended in a worker, and its end waits for what is being switched:
-        forgetting = asyncio.create_task(running._forget_gone([]))
+        forgetting = asyncio.create_task(running.stop_ended_traces([]))
         await asyncio.sleep(0)
         # that it is stopped by hand, and started again.
-        running._switched.note("trace_stop", ["live"])
-        running._switched.note("trace_start", ["live", UDP])
+        running.switches.note("trace_stop", ["live"])
+        running.switches.note("trace_start", ["live", UDP])
     await forgetting
     assert await traces(running) == [["live"], ["live"]]
 
@@ -134,7 +134,7 @@ async def test_a_trace_that_a_worker_starts_too_late_is_ended_in_it(
         refused = await running.call("trace_start", {"id": "live", "uri": UDP})
         os.kill(pid, signal.SIGCONT)
     assert refused["error"]["message"] == (
-        "worker 2 does not answer; so trace 'live' is started in none"
+        "worker 2 does not answer; trace 'live' is started in no worker"
     )
     assert await traces(running) == [[], []]
 
@@ -157,11 +157,11 @@ async def test_a_trace_that_the_next_worker_cannot_start_ends_in_all(
     running = await start()
     assert await running.call("trace_start", ["live", UDP]) == {"result": "OK"}
     # As if it had become wrong meanwhile.
-    running._switched.note("trace_start", {"id": "live", "uri": "hep:nonsense;transport=x"})
+    running.switches.note("trace_start", {"id": "live", "uri": "hep:nonsense;transport=x"})
     dying = running.workers[2]
     dying.kill()
     await until(lambda: running.workers.get(2) not in (None, dying))
-    assert "worker 2 does no trace_start as the others: hep_id 'nonsense" in caplog.text
+    assert "worker 2 cannot do trace_start as the others did: hep_id 'nonsense" in caplog.text
     async with asyncio.timeout(PATIENCE):
         while await traces(running) != [[], []]:  # noqa: ASYNC110 - see `until`
             await asyncio.sleep(0.05)
@@ -204,7 +204,7 @@ async def test_nobody_but_a_worker_adds_to_a_trace(
         with suppress(ConnectionError):
             assert await reader.read() == b""
         writer.close()
-        assert f"process {os.getpid()} is no worker" in caplog.text
+        assert f"process {os.getpid()} is refused" in caplog.text
         for _ in range(10):
             url = f"ws://127.0.0.1:{running.listeners[0].port}/"
             async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE):
@@ -222,5 +222,7 @@ async def test_a_trace_for_which_there_is_no_room_is_told(
     running = await start()
     refused = await running.call("trace_start", ["live", TCP])
     assert "/nowhere/sipws-" in refused["error"]["message"]
-    assert "No such file or directory; TMPDIR may name another" in refused["error"]["message"]
+    assert (
+        "No such file or directory; set TMPDIR to another directory" in refused["error"]["message"]
+    )
     assert await traces(running) == [[], []]
