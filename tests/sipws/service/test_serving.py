@@ -111,6 +111,10 @@ async def test_the_watchdog_hears_of_a_service_until_it_has_stopped(
     monkeypatch.setenv("WATCHDOG_USEC", "20000")
     limits: list[float | None] = []
     program = Fake()
+    close = Notifier.close
+    monkeypatch.setattr(
+        Notifier, "close", lambda notifier: (close(notifier), program.done.append("close"))
+    )
 
     def make(notifier: Notifier) -> Fake:
         limits.append(notifier.watchdog)
@@ -127,6 +131,7 @@ async def test_the_watchdog_hears_of_a_service_until_it_has_stopped(
     while "STOPPING=1" not in last[-1]:
         last.append(await heard(manager))
     assert not select.select([manager], [], [], 0)[0]
+    assert program.done == ["enter", "leave", "close"]
 
 
 async def test_an_error_of_the_start_is_the_callers(manager: socket.socket) -> None:

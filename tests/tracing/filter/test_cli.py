@@ -287,6 +287,12 @@ def test_a_hostile_script_acts_on_no_terminal(sipws: Run, words: tuple[str, ...]
     assert all(line.isprintable() for line in printed), printed
 
 
+def test_carets_stand_under_their_place_behind_hostile_characters(sipws: Run) -> None:
+    Path("filter.cfg").write_text(f'route[f] {{ xlog("{HOSTILE}"); bogus(); }}')
+    _, printed = sipws("check", "filter.cfg")
+    assert printed[1][printed[2].index("^") :].startswith("bogus()")
+
+
 def test_a_long_line_is_cut_around_the_place(sipws: Run) -> None:
     long = "x" * 100_000
     Path("filter.cfg").write_text(f'route[f] {{ xlog("{long}"); bogus(); xlog("{long}"); }}')
