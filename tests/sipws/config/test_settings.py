@@ -251,7 +251,7 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
     ]
     assert "'ws:127.0.0.1:99999': '99999' is no port" in found[0]
     assert found[3].endswith("no such setting; do you mean 'ws_send_timeout'?")
-    assert "version '9' is none of 1, 2, 3" in found[4]
+    assert "version '9' is not one of 1, 2, 3" in found[4]
 
 
 @pytest.mark.parametrize(
