@@ -18,7 +18,7 @@ fails is both.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 
 class ErrorKind(StrEnum):
@@ -103,6 +103,14 @@ class ErrorKind(StrEnum):
     """More came than may wait until the server that it is relayed to is there (close code 1013)."""
     HANDLER_FAILED = "handler-failed"
     """The application raised while it handled a message."""
+
+
+ERROR_OF_CODE: Final = {
+    1002: ErrorKind.PROTOCOL_ERROR,
+    1007: ErrorKind.BAD_UTF8,
+    1009: ErrorKind.MESSAGE_TOO_BIG,
+}
+"""What a close code means when our side fails a connection with it (RFC 6455 section 7.4.1)."""
 
 
 class SipwsError(Exception):

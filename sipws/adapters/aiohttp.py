@@ -31,7 +31,8 @@ except ImportError as exc:
     ) from exc
 
 from sipws.adapters.http import rebuilt_reply, rebuilt_request
-from sipws.adapters.reporter import ERROR_OF_CODE, Reporter, harmless, kind_of_status, size_of
+from sipws.adapters.reporter import Reporter, harmless, kind_of_status, size_of
+from sipws.errors import ERROR_OF_CODE
 from sipws.events import ABNORMAL, ErrorKind, Side
 from sipws.tracing.pipeline import Pipeline
 

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final, ParamSpec
 
 from sipws.address import Address, Listener, Proto
+from sipws.errors import ERROR_OF_CODE
 from sipws.events import (
     ABNORMAL,
     Accepted,
@@ -39,13 +40,6 @@ P = ParamSpec("P")
 
 UNKNOWN: Final = Address("0.0.0.0", 0)
 """An end without an internet address: a Unix socket, or a peer that was gone too soon."""
-
-ERROR_OF_CODE: Final = {
-    1002: ErrorKind.PROTOCOL_ERROR,
-    1007: ErrorKind.BAD_UTF8,
-    1009: ErrorKind.MESSAGE_TOO_BIG,
-}
-"""What a close code means when a server fails a connection with it (RFC 6455 section 7.4.1)."""
 
 _PING_UNANSWERED: Final = (1011, "keepalive ping timeout")
 """How websockets, and uvicorn with it, fail a connection whose peer does not answer a ping."""

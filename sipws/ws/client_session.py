@@ -6,6 +6,7 @@ what a server said is known to the byte. Interim answers before it (100, 102, 10
 
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 from websockets.client import ClientProtocol
 
@@ -26,7 +27,7 @@ from sipws.ws import client_handshake
 from sipws.ws.client_handshake import LONGEST_BODY, LONGEST_REPLY, MOST_INTERIM, Head, Offer
 from sipws.ws.destination import Destination
 from sipws.ws.engine import engine_log, restart_parser
-from sipws.ws.frames import unmasked_messages
+from sipws.ws.frames import SERVER_MASK
 from sipws.ws.phase import CLOSING, HANDSHAKE, OPEN
 from sipws.ws.session import Session
 
@@ -44,7 +45,7 @@ class ClientSession(Session):
     """
 
     __slots__ = ("_client_engine", "_head", "_interim", "_interim_bytes", "_offer", "_request")
-    take_whole = staticmethod(unmasked_messages)
+    peer_mask: ClassVar[int] = SERVER_MASK
 
     def __init__(
         self,
@@ -63,8 +64,7 @@ class ClientSession(Session):
             logger=engine_log,
             compression=compression,
         )
-        super().__init__(connection, limits, monotonic)
-        self._engine_made = self._client_engine
+        super().__init__(connection, limits, monotonic, self._client_engine)
         self._offer = offer
         self._request = b""
         self._head: Head | None = None
@@ -120,7 +120,7 @@ class ClientSession(Session):
             return self._fail_handshake(ErrorKind.BAD_REPLY, problem, now)
         request, self._request, self._head = self._request, b"", None
         received.clear()
-        restart_parser(self._engine)
+        restart_parser(self._client_engine)
         self.phase = OPEN
         self.accepted = True
         happened: list[Event] = [

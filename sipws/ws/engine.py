@@ -1,26 +1,28 @@
-"""websockets' sans-I/O engine, and what it needs around it."""
+"""websockets' sans-I/O engine: its settings, and how frames are passed to it."""
 
 import logging
+from functools import lru_cache
 from typing import Final
 
 from websockets.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
     ServerPerMessageDeflateFactory,
 )
+from websockets.frames import Close
 from websockets.protocol import Protocol, State
 
 from sipws.ws.frames import CONTROL, short_control
 
 engine_log: Final = logging.getLogger("sipws.engine")
-# With level debug it logs each handshake as it is, with what logs a client in. A program that
-# debugs itself is not to find that in its log; the bus tells the same.
+# At level debug the engine logs each handshake with its credentials. They stay out of the log of a
+# program that debugs itself. The bus publishes the same handshakes.
 engine_log.setLevel(logging.INFO)
 
 _WINDOW_BITS: Final = 12
-"""4 KiB of memory for a direction of a connection: a SIP message is shorter than that."""
+"""4 KiB of memory per direction of a connection: a SIP message is shorter than that."""
 
 _ZLIB: Final = {"memLevel": 5}
-"""As websockets' own server has it: 16 KiB in place of 128."""
+"""The setting of websockets' own server: 16 KiB of memory instead of 128."""
 
 SERVER_COMPRESSION: Final = [
     ServerPerMessageDeflateFactory(
@@ -32,8 +34,8 @@ SERVER_COMPRESSION: Final = [
 """permessage-deflate, as a server accepts it (RFC 7692)."""
 
 CLIENT_COMPRESSION: Final = [
-    # The window of what we send is the server's to choose: some answer a size that is offered with
-    # a larger one (which RFC 7692 section 7.1.2.2 forbids), and that would fail the connection.
+    # The server chooses the window of what we send. Some servers answer an offered size with a
+    # larger one. RFC 7692 section 7.1.2.2 forbids that, and the connection would fail.
     ClientPerMessageDeflateFactory(
         server_max_window_bits=_WINDOW_BITS,
         client_max_window_bits=True,
@@ -44,18 +46,18 @@ CLIENT_COMPRESSION: Final = [
 
 
 def is_plain(engine: Protocol) -> bool:
-    """Whether the next whole message is just that: between two others, and untransformed.
+    """Whether the next whole message needs no engine; see `sipws.ws.frames.whole_messages`.
 
-    Such a message needs no engine; see `sipws.ws.frames.whole_messages`.
+    True while the engine is open, between two messages, without an extension.
     """
     return engine.state is State.OPEN and engine.current_size is None and not engine.extensions
 
 
 def feed(engine: Protocol, frame_bytes: bytes) -> None:
-    """Hand the engine a frame, whole; of one that is too long what `next_frame` found of it."""
+    """Pass a whole frame to the engine; of a frame that is too long what `next_frame` found."""
     if frame_bytes[0] & CONTROL:
         # A control frame is no part of the message that it interrupts (RFC 6455 section 5.4).
-        # The engine counts it against the message's size, and fails a close in its midst.
+        # The engine counts it against the message's size and fails a close within a message.
         interrupted, engine.current_size = engine.current_size, None
         engine.receive_data(short_control(frame_bytes))
         engine.current_size = interrupted
@@ -64,10 +66,21 @@ def feed(engine: Protocol, frame_bytes: bytes) -> None:
 
 
 def restart_parser(engine: Protocol) -> None:
-    """The handshake is done: from here on the engine is handed frames.
+    """Start the engine's parser again after the handshake; from here on it gets frames.
 
-    Its parser keeps what it read of the handshake for as long as it runs, which makes up half of an
-    idle connection. One that starts behind the handshake never had it.
+    A parser keeps what it read of the handshake as long as it runs. That is half of the memory of
+    an idle connection. A new parser has read nothing.
     """
     engine.parser = Protocol.parse(engine)
     next(engine.parser)
+
+
+@lru_cache(maxsize=32)
+def read_close(data: bytes) -> Close:
+    """Read the payload of a close frame. Nearly all close frames have one of a few payloads.
+
+    Raises:
+        ProtocolError: (of websockets) the payload breaks RFC 6455 section 5.5.1.
+        UnicodeDecodeError: the reason is not UTF-8.
+    """
+    return Close.parse(data)

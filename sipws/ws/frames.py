@@ -1,15 +1,14 @@
 """Whole WebSocket frames in a stream (RFC 6455 section 5.2). Pure.
 
-The engine is handed one whole frame at a time, so that a frame's consequences are settled before
-the next one is looked at, wherever the network cut the stream. Whether a frame is right is the
-engine's to say: `next_frame` reads only its length, and `length_problem` says whether that is
-written as it must be, which the engine does not look at.
+websockets' engine gets one whole frame at a time, so that a frame has its full effect before the
+next one is read, wherever the network cut the stream. The engine checks the frames: `next_frame`
+reads only a frame's length. `length_problem` checks the form of that length, which the engine does
+not.
 
-Nearly all frames are alike, though: a whole message, short, and nothing wrong with it.
-`whole_messages` takes those of a client without the engine, and leaves everything that is in the
-least different to it; `whole_control` does so for control frames, and `server_frame` for what is
-sent. `unmasked_messages` and `client_frame` are the same for the other side. All are equal to the
-engine's way, which is a property test.
+Nearly all frames are whole, short, correct messages. `whole_messages` takes these without the
+engine and leaves every other frame to it. `whole_control` does the same for a client's control
+frames. `server_frame` and `client_frame` make what is sent. Property tests compare all of them with
+the engine.
 """
 
 from os import urandom
@@ -40,16 +39,26 @@ PONG: Final = 0x8A
 """The first byte of a pong."""
 
 CONTROL: Final = 0x08
-"""The bit of the opcode that control frames have and data frames have not."""
+"""The bit of the opcode that is set in control frames and clear in data frames."""
+
+OPCODE: Final = 0x0F
+"""The bits of a frame's first byte that are its opcode."""
+
+CLIENT_MASK: Final = 4
+"""Bytes of the mask in each frame of a client (RFC 6455 section 5.1)."""
+
+SERVER_MASK: Final = 0
+"""Bytes of the mask in a server's frames, which have none."""
 
 _RESERVED: Final = 0x70
 _LENGTH: Final = 0x7F
 _MASKED: Final = 0x80
 _LENGTH_IN_2_BYTES: Final = 126
 _LENGTH_IN_8_BYTES: Final = 127
-_MASK_SIZE: Final = 4
+_MASK_SIZE: Final = CLIENT_MASK
 _SHORTEST: Final = 2 + _MASK_SIZE
 _SHORTEST_READ: Final = 4
+"""Bytes that `_READ_HEADER_2` reads; the engine takes unmasked frames that are shorter."""
 _MASKED_IN_2_BYTES: Final = _MASKED | _LENGTH_IN_2_BYTES
 _SHORTEST_IN_2_BYTES: Final = 126
 _SHORTEST_IN_8_BYTES: Final = 0x1_0000
@@ -65,14 +74,13 @@ def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | Non
 
     Args:
         buffer: what has been received.
-        start: where the frame starts in it.
-        longest: payload bytes that the engine accepts. A frame that states more is handed over
-            as soon as its header is there: it is refused for that, and must not be waited for.
-            So is a control frame of which two bytes tell that it is over 125 bytes, and a frame
-            whose length is not written as it must be; see `length_problem`.
+        start: offset of the frame in it.
+        longest: payload bytes that the engine accepts. Of a longer frame only the header is taken:
+            the engine rejects it for its length. The same holds for a control frame of more than
+            125 bytes and for a length in a wrong form (`length_problem`).
 
     Returns:
-        where the bytes end that the engine is to be handed; None while they are not all there.
+        the offset behind the bytes for the engine; None while they are incomplete.
     """
     size = len(buffer)
     header = start + 2
@@ -97,20 +105,23 @@ def next_frame(buffer: bytes | bytearray, start: int, longest: int) -> int | Non
 
 
 def _is_minimal(length: int, size: int) -> bool:
-    """Whether a length may stand in a field of so many bytes, 2 or 8."""
+    """Whether a length must be written in a field of ``size`` bytes, 2 or 8."""
     if size == 2:
         return length >= _SHORTEST_IN_2_BYTES
     return _SHORTEST_IN_8_BYTES <= length <= _LONGEST_IN_8_BYTES
 
 
 def length_problem(frame: bytes) -> str | None:
-    """What is wrong with how a frame's length is written; the engine takes any.
+    """Check the form of a frame's length; the engine accepts any form.
 
-    RFC 6455 section 5.2: the minimal number of bytes must be used, and the most significant bit
-    of 8 must be 0. Of two readings of one length, one might pass what stands before us.
+    RFC 6455 section 5.2: the length has the minimal number of bytes, and the most significant bit
+    of 8 bytes is 0. A proxy before us could read another form differently.
 
     Args:
         frame: the bytes that `next_frame` found.
+
+    Returns:
+        the problem as a text; None for a correct form.
     """
     size = {_LENGTH_IN_2_BYTES: 2, _LENGTH_IN_8_BYTES: 8}.get(frame[1] & _LENGTH)
     if size is None or frame[0] & CONTROL:
@@ -124,15 +135,15 @@ def length_problem(frame: bytes) -> str | None:
 
 
 def payload_begun(buffer: bytes | bytearray, start: int, longest: int) -> bytes:
-    """The first bytes of a data frame's payload, of a frame that may not be all there.
+    """The first bytes of a data frame's payload; the frame may be incomplete.
 
     Args:
         buffer: what has been received.
-        start: where the frame starts in it.
-        longest: bytes that are wanted.
+        start: offset of the frame in it.
+        longest: maximum number of bytes to return.
 
     Returns:
-        the bytes, unmasked; none of a control frame or of one that an extension has changed.
+        the bytes, unmasked; none of a control frame or of a frame that an extension has changed.
     """
     size = len(buffer)
     if size < start + 2 or buffer[start] & (CONTROL | _RESERVED):
@@ -153,9 +164,9 @@ def payload_begun(buffer: bytes | bytearray, start: int, longest: int) -> bytes:
 
 
 def short_control(frame: bytes) -> bytes:
-    """A control frame as the engine is to be handed it: of one that is too long the shortest.
+    """A control frame for the engine; a frame that is too long becomes the shortest such frame.
 
-    The engine would wait for all of it before it says so, and take a huge one for a message.
+    The engine would wait for the whole frame, and would report a huge one as a message's error.
     """
     if frame[1] & _LENGTH < _LENGTH_IN_2_BYTES:
         return frame
@@ -163,7 +174,7 @@ def short_control(frame: bytes) -> bytes:
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether bytes are UTF-8, as a text message has to be (RFC 6455 section 5.6)."""
+    """Whether bytes are UTF-8, as a text message must be (RFC 6455 section 5.6)."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -172,76 +183,56 @@ def is_utf8(data: bytes) -> bool:
 
 
 def whole_messages(
-    buffer: bytes | bytearray, start: int, longest: int, connection: Connection, now: float
+    buffer: bytes | bytearray,
+    start: int,
+    longest: int,
+    connection: Connection,
+    now: float,
+    mask_size: int,
 ) -> tuple[list[Event], int]:
-    """Take a client's messages that came in a frame each, up to the first frame of another kind.
+    """Take the peer's messages that came in one frame each, up to the first other frame.
 
-    To be called only while the engine is open, between two messages and without an extension.
+    Call this only while the engine is open, between two messages and without an extension.
 
     Args:
         buffer: what has been received.
-        start: where a frame starts in it.
+        start: offset of a frame in it.
         longest: payload bytes of a message that is accepted.
-        connection: whose messages these are.
+        connection: the connection of the messages.
         now: the time, in seconds since the epoch.
+        mask_size: bytes of the peer's masks: `CLIENT_MASK` or `SERVER_MASK`.
 
     Returns:
-        the messages, no more than a turn is for (`sipws.limits`), and where the first byte stands
-        that is not part of one: the end, one more than those, or a frame for the engine, be it
-        fragmented, a control frame, wrong, too long or not all there.
+        the messages, at most a time slice of them (`sipws.limits`), and the offset behind them.
+        There is the end of the buffer, one message more than the time slice, or a frame for the
+        engine: fragmented, a control frame, wrong, too long or incomplete.
     """
     found: list[Event] = []
     size = len(buffer)
-    last = size - _SHORTEST
+    last = size - (_SHORTEST if mask_size else _SHORTEST_READ)
     if size > BYTES_PER_SLICE:
         last = min(last, start + BYTES_PER_SLICE)
+    masked = _MASKED if mask_size else 0
+    in_2_bytes = masked | _LENGTH_IN_2_BYTES
     while start <= last:
         first, second, length = _READ_HEADER_2(buffer, start)
         if first != TEXT and first != BINARY:
             break
-        if second == _MASKED_IN_2_BYTES and length >= _SHORTEST_IN_2_BYTES:
+        if second == in_2_bytes and length >= _SHORTEST_IN_2_BYTES:
             mask = start + 4
-        elif _MASKED <= second < _MASKED_IN_2_BYTES and len(found) < FRAMES_PER_SLICE:
-            length = second - _MASKED
+        elif masked <= second < in_2_bytes and len(found) < FRAMES_PER_SLICE:
+            length = second - masked
             mask = start + 2
         else:
             break
-        payload = mask + _MASK_SIZE
+        payload = mask + mask_size
         end = payload + length
         if end > size or length > longest:
             break
-        data = apply_mask(buffer[payload:end], buffer[mask:payload])
-        if first == TEXT and not (data.isascii() or is_utf8(data)):
-            break
-        found.append(MessageReceived(connection, now, data, first == TEXT))
-        start = end
-    return found, start
-
-
-def unmasked_messages(
-    buffer: bytes | bytearray, start: int, longest: int, connection: Connection, now: float
-) -> tuple[list[Event], int]:
-    """Take a server's messages that came in a frame each; else as `whole_messages`."""
-    found: list[Event] = []
-    size = len(buffer)
-    last = size - _SHORTEST_READ
-    if size > BYTES_PER_SLICE:
-        last = min(last, start + BYTES_PER_SLICE)
-    while start <= last:
-        first, second, length = _READ_HEADER_2(buffer, start)
-        if first != TEXT and first != BINARY:
-            break
-        if second == _LENGTH_IN_2_BYTES and length >= _SHORTEST_IN_2_BYTES:
-            payload = start + 4
-        elif second < _LENGTH_IN_2_BYTES and len(found) < FRAMES_PER_SLICE:
-            length = second
-            payload = start + 2
+        if mask_size:
+            data = apply_mask(buffer[payload:end], buffer[mask:payload])
         else:
-            break
-        end = payload + length
-        if end > size or length > longest:
-            break
-        data = bytes(buffer[payload:end])
+            data = bytes(buffer[payload:end])
         if first == TEXT and not (data.isascii() or is_utf8(data)):
             break
         found.append(MessageReceived(connection, now, data, first == TEXT))
@@ -250,29 +241,29 @@ def unmasked_messages(
 
 
 def whole_control(frame: bytes) -> tuple[int, bytes] | None:
-    """A client's control frame, read.
+    """Read a client's control frame.
 
     Args:
         frame: the bytes that `next_frame` found.
 
     Returns:
-        its first byte and its payload; None for what is no control frame, or a wrong one.
+        its first byte and its payload; None for any other frame and for a wrong control frame.
     """
     first, length = frame[0], frame[1] - _MASKED
     if not (CLOSE <= first <= PONG and 0 <= length < _LENGTH_IN_2_BYTES):
         return None
     if len(frame) < _SHORTEST:
-        # It states more than `next_frame` was to wait for.
+        # Its stated length is more than `next_frame` accepts.
         return None
     return first, apply_mask(frame[_SHORTEST:], frame[2:_SHORTEST])
 
 
 def server_frame(first: int, data: bytes) -> bytes:
-    """A message, or a control frame, as a server sends it: in one frame without a mask.
+    """Make a message or a control frame of a server: one frame without a mask.
 
     Args:
-        first: its first byte, such as `TEXT`.
-        data: the message.
+        first: the frame's first byte, such as `TEXT`.
+        data: the payload.
     """
     length = len(data)
     if length < _LENGTH_IN_2_BYTES:
@@ -283,11 +274,11 @@ def server_frame(first: int, data: bytes) -> bytes:
 
 
 def client_frame(first: int, data: bytes) -> bytes:
-    """A message as a client sends it: in one frame, with a mask that nobody can foresee.
+    """Make a message of a client: one frame with an unpredictable mask (RFC 6455 section 5.3).
 
     Args:
-        first: its first byte, such as `TEXT`.
-        data: the message.
+        first: the frame's first byte, such as `TEXT`.
+        data: the payload.
     """
     length = len(data)
     mask = urandom(_MASK_SIZE)

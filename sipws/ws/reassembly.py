@@ -1,7 +1,7 @@
 """Messages out of data frames (RFC 6455 section 5.4). Pure.
 
-Fragments are joined as they come, so that a message of many small ones costs no more memory than
-its bytes. Whether a frame may come where it does is the engine's to say.
+Fragments are joined as they come, so that many small ones take no more memory than their bytes. The
+engine checks the order of the frames.
 """
 
 import codecs
@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 _Utf8Decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 
-class Assembly:
+class Reassembly:
     """The message that is under way on one connection."""
 
     __slots__ = ("_data", "_is_text", "_utf8")
@@ -23,28 +23,31 @@ class Assembly:
         self._utf8: codecs.IncrementalDecoder | None = None
 
     def __len__(self) -> int:
-        """Bytes that are held of a message that is not complete."""
+        """Bytes of the incomplete message."""
         return len(self._data)
 
     def begun(self, longest: int) -> bytes:
-        """The first bytes that are held of a message that is not complete."""
+        """The first bytes of the incomplete message, at most ``longest``."""
         return bytes(self._data[:longest])
 
     def add(self, frame: Frame) -> tuple[bytes, bool] | None:
         """Take a data frame.
 
+        Args:
+            frame: the frame, as the engine returned it.
+
         Returns:
-            with the last frame of a message the message, and whether it is text.
+            with the last frame of a message: the message, and whether it is text; otherwise None.
 
         Raises:
-            UnicodeDecodeError: it is text and not UTF-8.
+            UnicodeDecodeError: the message is text and not UTF-8.
         """
         if frame.opcode is not Opcode.CONT:
             self._is_text = frame.opcode is Opcode.TEXT
             self._utf8 = _Utf8Decoder() if self._is_text else None
             self._data.clear()
         if self._utf8 is not None:
-            # Decoding as the fragments come finds bad text before the rest of it has come.
+            # Decoding each fragment finds wrong text before the rest has come.
             self._utf8.decode(frame.data, final=frame.fin)
         self._data += frame.data
         if not frame.fin:

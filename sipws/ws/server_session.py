@@ -175,7 +175,7 @@ class ServerSession(Session):
             engine.send_response(verdict)
             reply = b"".join(engine.data_to_send())
             restart_parser(engine)
-            self._engine_made = engine
+            self._engine = engine
         self._writes.append(reply)
         self.phase = OPEN
         self.accepted = True

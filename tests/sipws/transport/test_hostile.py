@@ -91,8 +91,8 @@ def test_a_hundred_thousand_fragments_make_one_message(open_session: ServerSessi
         events += open_session.receive(stream[start : start + 65536], 1001.0)
         while open_session.is_more:
             events += open_session.process_backlog(1001.0)
-        assert len(open_session._received) < 16
-        assert len(open_session._assembly) == 0
+        assert open_session.buffered[0] < 16
+        assert open_session.buffered[1] == 0
     [event] = events
     assert isinstance(event, MessageReceived)
     assert event.data == b"at last"
@@ -107,7 +107,7 @@ def test_many_fragments_hold_no_more_than_a_message_may(open_session: ServerSess
     piece = frame(Opcode.CONT, b"x" * 7, fin=False)
     for _ in range(100_000):
         events = open_session.receive(piece, 1001.0)
-        assert len(open_session._assembly) <= Limits().message_size
+        assert open_session.buffered[1] <= Limits().message_size
         if events:
             break
     [error] = events

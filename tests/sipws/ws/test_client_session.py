@@ -115,7 +115,7 @@ def test_interim_answers_are_passed_over_wherever_reads_end(make: Make) -> None:
         assert kinds(events) == [HandshakeReply, Connected, MessageReceived]
         assert isinstance(events[0], HandshakeReply)
         assert events[0].raw == reply
-        assert not session._received
+        assert not session.buffered[0]
 
 
 # The request.

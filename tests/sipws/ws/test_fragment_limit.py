@@ -7,7 +7,7 @@ from websockets.frames import Frame, Opcode
 
 from sipws.events import Connection, ErrorKind, ErrorOccurred, Event, MessageReceived
 from sipws.limits import Limits
-from sipws.ws.fragment_limit import PIECE_SIZE, Pieces
+from sipws.ws.fragment_limit import PIECE_SIZE, FragmentLimit
 from sipws.ws.server_session import ServerSession
 
 
@@ -157,8 +157,8 @@ def test_the_limit_can_be_off(connection: Connection, upgrade: bytes) -> None:
 
 
 def test_large_pieces_are_free() -> None:
-    pieces = Pieces(1)
-    assert all(pieces.add(number * PIECE_SIZE) is None for number in range(1, 100))
+    limit = FragmentLimit(1)
+    assert all(limit.add(number * PIECE_SIZE) is None for number in range(1, 100))
 
 
 @pytest.mark.parametrize("first_read", [0, 1])
