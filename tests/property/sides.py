@@ -102,18 +102,14 @@ def opened(side: Side, limits: Limits, *, by_engine: bool = False) -> Session:
     return session
 
 
-def peer_frame(
-    side: Side, opcode: int, data: bytes, fin: bool = True, mask: bytes = MASK
-) -> bytes:
+def peer_frame(side: Side, opcode: int, data: bytes, fin: bool = True, mask: bytes = MASK) -> bytes:
     """A frame of the side's peer, of any opcode; only clients' frames have the mask."""
     if side.peer_is_masked:
         return _header(fin << 7 | opcode, len(data), 0x80) + mask + _masked(data, mask)
     return _header(fin << 7 | opcode, len(data), 0) + data
 
 
-def wide_frame(
-    side: Side, first: int, size: int, data: bytes, mask: bytes = MASK
-) -> bytes:
+def wide_frame(side: Side, first: int, size: int, data: bytes, mask: bytes = MASK) -> bytes:
     """A frame of the side's peer whose length is in 2 or in 8 bytes, needed or not."""
     second = {2: 126, 8: 127}[size] | side.peer_is_masked << 7
     header = bytes([first, second]) + len(data).to_bytes(size, "big")

@@ -1,11 +1,10 @@
 """Upgrade requests are answered without the engine, and nothing shows that they are.
 
 The same request goes through a session as it is and through one that leaves it to the engine. What
-they tell and write must be equal, but for the moment in the answer's Date.
+they report and write must be equal, except for the answer's Date.
 """
 
 import re
-from typing import ClassVar
 
 import pytest
 from hypothesis import example, given
@@ -13,16 +12,13 @@ from hypothesis import strategies as st
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from sipws import Address, Limits, Listener
-from sipws.events import Accepted, Connection
+from sipws import Limits
+from sipws.events import Accepted
 from sipws.ws.handshake import Refusal, end_of_request, read_request
 from sipws.ws.handshake_fast_path import short_answer
 from sipws.ws.server_session import ServerSession
+from tests.property.sides import KEY, Server, ServerByEngine
 
-CONNECTION = Connection(
-    1, Listener("ws", "10.0.0.1", 80), Address("10.0.0.1", 80), Address("192.0.2.5", 1), 0.0
-)
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 USUAL = [
     ("Host", "sip.example.com"),
     ("Upgrade", "websocket"),
@@ -45,13 +41,6 @@ VALUES += ["close", 'permessage-deflate; x="', "a; b=c", "x" * 9000, "\x7f", "\t
 LINES = ["GET / HTTP/1.1"] * 6 + ["GET /ws?a=b HTTP/1.1", "GET  / HTTP/1.1", "GET / HTTP/1.0"]
 LINES += ["GET /\x01 HTTP/1.1", "GET /a#b HTTP/1.1", "GET * HTTP/1.1", "GET ws://a/b HTTP/1.1"]
 LINES += ["POST / HTTP/1.1", "GET /\xe9 HTTP/1.1", "GET / x HTTP/1.1", "get / HTTP/1.1", "GET"]
-
-
-class EngineOnly(ServerSession):
-    """The oracle: websockets reads and answers every request."""
-
-    __slots__ = ()
-    use_fast_path: ClassVar[bool] = False
 
 
 @st.composite
@@ -84,8 +73,10 @@ def compare(
     limits: Limits = Limits(request_size=16 * 1024),  # noqa: B008  it is a value
 ) -> None:
     told = []
-    for kind in (ServerSession, EngineOnly):
-        session = kind(CONNECTION, limits, subprotocols=subprotocols, compression=compression)
+    for kind in (ServerSession, ServerByEngine):
+        session = kind(
+            Server.connection, limits, subprotocols=subprotocols, compression=compression
+        )
         events = repr(session.receive(request, 0.5))
         writes = repr(session.take_writes())
         told.append([re.sub(r"Date: [^\\]*", "Date", text) for text in (events, writes)])
@@ -141,6 +132,6 @@ def test_what_browsers_send_is_answered_at_once(spelling: type[str]) -> None:
     assert b"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n" in reply
     # RFC 6455 section 1.3 has this key and this answer.
     assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in reply
-    *_, accepted = ServerSession(CONNECTION, Limits()).receive(request, 0.0)
+    *_, accepted = ServerSession(Server.connection, Limits()).receive(request, 0.0)
     assert isinstance(accepted, Accepted)
     assert accepted.reply == reply
