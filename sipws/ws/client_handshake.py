@@ -1,8 +1,8 @@
-"""The opening handshake from the client's side: what is offered, and where an answer ends. Pure.
+"""The client's opening handshake: the request, and the end and meaning of its answer. Pure.
 
-Whether a 101 is right, websockets' engine says (RFC 6455 section 4.1); this module adds what RFC
-7118 asks, finds the end of a refusal's body so that it can be told whole, and reads of a refusal
-where else to go and when to come back.
+websockets' engine checks a 101 (RFC 6455 section 4.1). This module adds the check of RFC 7118. It
+finds the end of a refusal's body, so that errors can quote it. It reads ``Location`` and
+``Retry-After`` of a refusal.
 """
 
 import logging
@@ -27,30 +27,30 @@ from sipws.ws.handshake import SUBPROTOCOL, end_of_request
 from sipws.ws.http_head import HeadError, headers_of, lines_of
 
 LONGEST_REPLY: Final = 16 * 1024
-"""Bytes of an answer up to its blank line: as much as servers take of a request."""
+"""Maximum bytes of an answer up to its blank line: as much as servers accept of a request."""
 
 LONGEST_BODY: Final = 4 * 1024
-"""Bytes that are kept of a refusal's body: a page of text that says why."""
+"""Bytes that are kept of a refusal's body: a page of text with the reason."""
 
 MOST_INTERIM: Final = 16
-"""Interim answers that may come before the final one; their bytes count for `LONGEST_REPLY`. A
-server sends one or two (100, 103); one that never ends is none."""
+"""Maximum interim answers before the final one; their bytes count for `LONGEST_REPLY`. A server
+sends one or two (100, 103). The limit ends a handshake that would never end."""
 
 LONGEST_WAIT: Final = 3600.0
-"""Seconds that a server may ask to be left alone for (``Retry-After``). Of a longer time so much is
-heeded: a date that was mistyped is not to keep a phone away until somebody starts it again."""
+"""Maximum seconds of a server's ``Retry-After``. A longer time is cut to this, so that a mistyped
+date does not keep a phone away until it is restarted."""
 
 LONGEST_LOCATION: Final = 200
-"""Characters of a redirect's target that are told."""
+"""Characters of a redirect's target that errors quote."""
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-"""Answers that say where else to go (RFC 9110 section 15.4). Nothing follows them by itself: what
-logs in here is not to be sent there."""
+"""Status codes of redirects (RFC 9110 section 15.4). The client does not follow them, so that
+credentials for one server are not sent to another."""
 
 _RESERVED: Final = frozenset(
     {"connection", "content-length", "host", "origin", "transfer-encoding", "upgrade"}
 )
-"""Headers that are the handshake's own, as are all that begin with ``Sec-WebSocket-``."""
+"""Headers that the handshake sets itself, beside all that begin with ``Sec-WebSocket-``."""
 
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _PRINTABLE: Final = "".join(chr(code) for code in range(0x21, 0x7F))
@@ -67,18 +67,19 @@ _LAST_CHUNK: Final = re.compile(rb"(?:\A|\r\n)0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What our upgrade requests hold beside the destination.
+    """What our upgrade requests contain beside the destination.
 
     Raises:
-        ConfigurationError: (on construction) a header or a subprotocol that may not be sent.
+        ConfigurationError: (on construction) a header or a subprotocol must not be sent.
     """
 
     subprotocols: tuple[str, ...] = (SUBPROTOCOL,)
-    """In order of preference; the server must choose one of them. With none, it must choose none:
-    for peers that are no SIP servers."""
+    """In order of preference; the server must choose one of them. Empty for peers that are no SIP
+    servers; then the server must choose none."""
 
     origin: str | None = None
-    """Only browsers must send one (RFC 6455 section 4.1); some servers refuse who does not."""
+    """The ``Origin`` header. Only browsers must send one (RFC 6455 section 4.1), but some servers
+    refuse requests without it."""
 
     headers: tuple[tuple[str, str], ...] = ()
     """More headers, such as ``Authorization`` or ``Cookie``."""
@@ -91,7 +92,7 @@ class Offer:
             raise ConfigurationError(f"subprotocols {self.subprotocols!r}: each goes in once")
         for name, text in (("Origin", self.origin or ""), *self.headers):
             if not _TOKEN.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
-                # Without the value, which may be a credential.
+                # The value may be a credential, so the error does not quote it.
                 raise ConfigurationError(f"header {name!r} cannot be sent in HTTP as it is")
         for name, _ in self.headers:
             if name.lower() in _RESERVED or name.lower().startswith("sec-websocket-"):
@@ -107,7 +108,7 @@ class Head:
     size: int
     """Bytes, blank line included."""
     length: int | None
-    """Bytes that the body is said to have; None where it goes on to the connection's end."""
+    """The ``Content-Length``, in bytes; None for a body that ends with the connection."""
     chunked: bool
 
 
@@ -118,7 +119,15 @@ def engine_for(
     logger: logging.Logger,
     compression: bool = False,
 ) -> ClientProtocol:
-    """An engine that will send an upgrade request to this place."""
+    """Make an engine for the upgrade request to a destination.
+
+    Args:
+        destination: where the request goes.
+        offer: subprotocols and ``Origin`` of the request.
+        longest: maximum bytes of a message.
+        logger: the engine's logger.
+        compression: whether permessage-deflate is offered (RFC 7692).
+    """
     path, _, query = destination.resource.partition("?")
     secure = destination.proto == "wss"
     return ClientProtocol(
@@ -132,7 +141,7 @@ def engine_for(
 
 
 def request_of(engine: ClientProtocol, offer: Offer) -> Request:
-    """The upgrade request of a connection."""
+    """Make the upgrade request of a connection."""
     request = engine.connect()
     for name, text in offer.headers:
         request.headers[name] = text
@@ -140,10 +149,10 @@ def request_of(engine: ClientProtocol, offer: Offer) -> Request:
 
 
 def no_reply(received: bytes | bytearray) -> str | None:
-    """Tell from the first bytes that this will never be an HTTP answer.
+    """Recognise by the first bytes that a server does not answer in HTTP.
 
     Returns:
-        what is wrong, for a person to read; None while it still may become one.
+        the problem, for a person to read; None while the bytes may be an HTTP answer.
     """
     if not _START.startswith(received[: len(_START)]):
         return "the server does not answer in HTTP"
@@ -153,11 +162,14 @@ def no_reply(received: bytes | bytearray) -> str | None:
 
 
 def head_of(received: bytes | bytearray, looked_at: int = 0) -> Head | None:
-    """The head of an answer that `no_reply` lets pass; None while it is incomplete.
+    """Read the head of an answer that passes `no_reply`.
 
     Args:
-        received: all that has come.
-        looked_at: how much of it was incomplete when it was asked last.
+        received: all bytes until now.
+        looked_at: bytes in which an earlier call found no end.
+
+    Returns:
+        the head; None while it is incomplete.
     """
     size, line = end_of_request(received, looked_at), _STATUS_LINE.match(received)
     if size is None or line is None:
@@ -174,7 +186,7 @@ def head_of(received: bytes | bytearray, looked_at: int = 0) -> Head | None:
 
 
 def is_whole(head: Head, body: bytes) -> bool:
-    """Whether a refusal's body has come, or as much of it as is kept."""
+    """Whether a refusal's body is complete, or at least `LONGEST_BODY` bytes of it have come."""
     if len(body) >= LONGEST_BODY:
         return True
     if head.chunked:
@@ -185,15 +197,19 @@ def is_whole(head: Head, body: bytes) -> bool:
 
 
 def is_interim(head: Head) -> bool:
-    """Whether another answer comes behind this one (RFC 9110 section 15.2)."""
+    """Whether another answer follows this one (RFC 9110 section 15.2)."""
     return head.status < 200 and head.status != HTTPStatus.SWITCHING_PROTOCOLS
 
 
 def problem_of(engine: ClientProtocol, head: bytes) -> str | None:
-    """Hand the engine a 101, up to and including its blank line.
+    """Let the engine check a 101.
+
+    Args:
+        engine: the engine that made the request.
+        head: the answer, up to and including its blank line.
 
     Returns:
-        what is wrong with it, for a person to read; None where the connection is open now.
+        the problem, for a person to read; None when the connection is open now.
     """
     try:
         lines = lines_of(head)
@@ -211,13 +227,16 @@ def problem_of(engine: ClientProtocol, head: bytes) -> str | None:
 
 
 def location_of(reply: bytes) -> str | None:
-    """Where a redirect leads to, for a person to read; None for an answer that is none.
+    """The target of a redirect, for a person to read.
 
-    Neither query nor fragment are told, nor what stands before an ``@``: these may be credentials.
-    Anything that is not printable is written with a percent sign.
+    The query, the fragment and the part before an ``@`` are left out: they may be credentials.
+    Characters that are not printable are percent-encoded.
 
     Args:
-        reply: the answer; what stands behind its blank line is not looked at.
+        reply: the answer; bytes behind its blank line are not read.
+
+    Returns:
+        the target, at most `LONGEST_LOCATION` characters; None for an answer that is no redirect.
     """
     if status_of(reply) not in REDIRECTS:
         return None
@@ -231,21 +250,21 @@ def location_of(reply: bytes) -> str | None:
 
 
 def retry_after_of(reply: bytes, now: float) -> float | None:
-    """For how long a server that refused asks to be left alone (RFC 9110 section 10.2.3).
+    """The ``Retry-After`` of a server that refused (RFC 9110 section 10.2.3).
 
     Args:
-        reply: the answer; what stands behind its blank line is not looked at.
-        now: the time, in seconds since the epoch. Where the server tells its own, that counts.
+        reply: the answer; bytes behind its blank line are not read.
+        now: the time, in seconds since the epoch. The server's ``Date`` takes precedence.
 
     Returns:
-        seconds, 0 to `LONGEST_WAIT`; None where it does not ask, or not in a way that is known.
+        seconds, 0 to `LONGEST_WAIT`; None without a valid ``Retry-After``.
     """
     head = _head_in(reply)
     if (found := _RETRY_AFTER.search(head)) is None:
         return None
     asked = found[1].strip(b" \t")
     if asked.isdigit():
-        # More digits than these are more than the longest wait.
+        # A number of more than 20 digits exceeds the maximum anyway.
         return min(float(asked[:20]), LONGEST_WAIT)
     then = _seconds_of(asked)
     if then is None:
@@ -269,6 +288,6 @@ def _seconds_of(date: bytes) -> float | None:
 
 
 def status_of(reply: bytes) -> int | None:
-    """The HTTP status of an answer; None for what is none."""
+    """The HTTP status of an answer; None for bytes that are no HTTP answer."""
     line = _STATUS_LINE.match(reply)
     return int(line[1]) if line else None

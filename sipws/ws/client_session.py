@@ -1,7 +1,8 @@
-"""How a connection opens on the client's side, without I/O; the rest of it is `sipws.ws.session`.
+"""The client's side of a connection: its opening handshake, without I/O.
 
-The server's answer is collected here up to its blank line, a refusal's with its body, so that
-what a server said is known to the byte. Interim answers before it (100, 102, 103) are passed over.
+The session collects the server's answer up to its blank line, and the body of a refusal, so that
+events carry the answer byte for byte. Interim answers before it (100, 102, 103) are skipped.
+Everything after the handshake is in `sipws.ws.session`.
 """
 
 import time
@@ -36,12 +37,12 @@ class ClientSession(Session):
     """The client's side of one connection.
 
     Args:
-        connection: who it is.
-        limits: what it may take.
-        destination: where it goes.
-        offer: what the upgrade request says beyond that.
+        connection: the connection's identity.
+        limits: bounds for its messages, handshake and phases.
+        destination: where it connects to.
+        offer: subprotocols and headers of the upgrade request.
         compression: whether permessage-deflate is offered (RFC 7692).
-        monotonic: the clock of `Connection.started_monotonic`.
+        monotonic: the clock of `Connection.started_monotonic`, in seconds.
     """
 
     __slots__ = ("_client_engine", "_head", "_interim", "_interim_bytes", "_offer", "_request")
@@ -74,7 +75,14 @@ class ClientSession(Session):
         return self._client_engine
 
     def start(self, now: float) -> list[Event]:
-        """Send the upgrade request; to be called first, and once."""
+        """Send the upgrade request; the caller calls this first, and once.
+
+        Args:
+            now: the time, in seconds since the epoch.
+
+        Returns:
+            what happened, in order.
+        """
         request = client_handshake.request_of(self._client_engine, self._offer)
         self._request = request.serialize()
         self._writes.append(self._request)
@@ -82,7 +90,7 @@ class ClientSession(Session):
         return [HandshakeRequest(self.connection, now, self._request)]
 
     def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
-        """Give the connection up; the caller drops the socket."""
+        """End the session at once with this error; see `Session.abort`."""
         if self.phase is HANDSHAKE:
             return self._fail_handshake(kind, detail, now)
         return super().abort(kind, detail, now)
@@ -144,16 +152,16 @@ class ClientSession(Session):
         return detail
 
     def _fail_handshake(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
-        """Nothing came of it: there is nothing to say to such a server, so the socket is closed."""
-        detail = self._told(detail)
+        """Fail the handshake and close the socket: such a server gets no answer."""
+        detail = self._masked(detail)
         failed = self._failed(kind, detail, now)
-        # Before the end, or the end would find a handshake still to fail.
+        # Before `_close`, which would otherwise fail the handshake again.
         self._start_closing(LOCAL, detail)
         self._eof_to_send = True
         return failed + self._close(now, LOCAL, detail)
 
-    def _told(self, detail: str) -> str:
-        """What went wrong, without what a server may quote: it goes to more than its user."""
+    def _masked(self, detail: str) -> str:
+        """Mask credentials that a server quotes: others than the user read the detail."""
         return USUAL.text(detail, self._request, bytes(self._received))
 
     def _failed(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
@@ -169,7 +177,7 @@ class ClientSession(Session):
 
     def _handshake_timed_out(self, now: float) -> list[Event]:
         if self._head is not None:
-            # The answer is there, only not the end of its body.
+            # Only the end of the answer's body is missing.
             return self._refused(self._head, now)
         limit = self._limits.handshake_timeout
         detail = f"the server did not answer the upgrade request within {limit:g} s"
@@ -177,9 +185,9 @@ class ClientSession(Session):
 
     def _handshake_lost(self, now: float, detail: str) -> list[Event]:
         if self._head is not None:
-            # A body that goes on to the end of the connection, or would have gone further.
+            # The body ends with the connection, or is incomplete.
             self.phase = CLOSING
-            refused = self._told(self._refusal_of(self._head))
+            refused = self._masked(self._refusal_of(self._head))
             return self._failed(ErrorKind.HANDSHAKE_REFUSED, refused, now)
         detail = detail or "the connection ended before the server's answer was complete"
         return self._failed(ErrorKind.HANDSHAKE_ABORTED, detail, now)

@@ -22,13 +22,13 @@ _SCHEME: Final = re.compile(r"([a-z]+):", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A place that WebSocket connections can be opened to; equal ones share a connection."""
+    """The destination of WebSocket connections; equal destinations share a connection."""
 
     proto: Proto
     """``ws`` or ``wss``."""
 
     host: str
-    """Address or name in lower case and in ASCII, without brackets."""
+    """IP address without brackets, or host name in lower case and ASCII."""
 
     port: int
 
@@ -37,14 +37,17 @@ class Destination:
 
     @classmethod
     def parse(cls, text: str) -> "Destination":
-        """Read a destination.
+        """Parse a destination.
 
-        A SIP URI names a WebSocket transport with ``transport=ws`` (RFC 7118 section 5.2) or, as
-        some write it, ``transport=wss``; ``sips:`` needs TLS either way. User, headers and other
-        parameters are of no matter here.
+        A SIP URI names a WebSocket transport with ``transport=ws`` (RFC 7118 section 5.2) or with
+        the common spelling ``transport=wss``. ``sips:`` implies TLS. User, headers and other
+        parameters are ignored.
+
+        Args:
+            text: a ``ws:`` or ``wss:`` URL, or a ``sip:`` or ``sips:`` URI.
 
         Raises:
-            AddressError: it is neither, or not well-formed; the message says what is wrong.
+            AddressError: the text is none of these; the message names the problem.
         """
         if _BLANK.search(text):
             raise _refused(text, "it holds a space or a control character")
@@ -58,25 +61,25 @@ class Destination:
 
     @property
     def is_dialled(self) -> bool:
-        """Whether this can be anywhere.
+        """Whether a connection to the host is possible; False for names under ``.invalid``.
 
-        Hosts under ``.invalid`` are what clients write that no connection can be opened to (RFC
-        7118, section 5); by RFC 6761 section 6.4 such a name is not to be looked up.
+        Clients that accept no connections write such names (RFC 7118 section 5). They must not be
+        resolved (RFC 6761 section 6.4).
         """
         return self.host.rstrip(".").rpartition(".")[2] != "invalid"
 
     @property
     def is_address(self) -> bool:
-        """Whether the host is an IP address, so that nothing is to be looked up."""
+        """Whether the host is an IP address, which needs no DNS query."""
         return _is_address(self.host)
 
     @property
     def shown(self) -> str:
-        """As a URL without its query, where tokens stand: for events, traces, logs and errors."""
+        """The URL for events, traces, logs and errors: without its query, which may hold tokens."""
         return USUAL.text(str(self).partition("?")[0])
 
     def __str__(self) -> str:
-        """As a URL, with the port where it is not the scheme's own."""
+        """The URL; its port is left out if it is the scheme's default."""
         where = str(Address(self.host, self.port))
         if self.port == _default_port(self.proto):
             where = where.rpartition(":")[0]
@@ -85,7 +88,7 @@ class Destination:
 
 @lru_cache(64)
 def _is_address(host: str) -> bool:
-    # Destinations are few, and each connection asks several times.
+    # There are few destinations, and each connection asks several times.
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -113,7 +116,7 @@ def _of_url(text: str) -> Destination:
 
 def _of_sip_uri(text: str, scheme: str) -> Destination:
     rest = text.partition(":")[2].partition("?")[0]
-    # A user part may hold semicolons (RFC 3261 section 25.1), so it goes first.
+    # A user part may contain semicolons (RFC 3261 section 25.1), so it is removed first.
     host_port, *parameters = rest.rpartition("@")[2].split(";")
     transport = ""
     for parameter in parameters:
@@ -148,6 +151,6 @@ def _default_port(proto: Proto) -> int:
 
 
 def _refused(text: str, problem: str) -> AddressError:
-    # A user's password or a token is not to show in a log for a mistake beside it.
-    told, problem = USUAL.text(text), USUAL.text(problem)
-    return AddressError(f"destination {told!r}: {problem}; a destination is written {_FORMS}")
+    # The text may contain a password or a token, and the error may be logged.
+    shown, problem = USUAL.text(text), USUAL.text(problem)
+    return AddressError(f"destination {shown!r}: {problem}; a destination is written {_FORMS}")

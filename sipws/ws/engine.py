@@ -8,8 +8,8 @@ from websockets.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
     ServerPerMessageDeflateFactory,
 )
-from websockets.frames import Close
-from websockets.protocol import Protocol, State
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import CLIENT, SEND_EOF, Protocol, State
 
 from sipws.ws.frames import CONTROL, short_control
 
@@ -73,6 +73,34 @@ def restart_parser(engine: Protocol) -> None:
     """
     engine.parser = Protocol.parse(engine)
     next(engine.parser)
+
+
+def take_output(engine: Protocol, writes: list[bytes]) -> bool:
+    """Append the engine's output to ``writes``.
+
+    Returns:
+        whether our side of the TCP connection ends behind it.
+    """
+    ends = False
+    for data in engine.data_to_send():
+        # An empty string is the engine's mark for the end; joining would lose it.
+        if data == SEND_EOF:
+            ends = True
+        else:
+            writes.append(bytes(data))
+    return ends
+
+
+def message_frame(engine: Protocol, data: bytes, *, text: bool) -> bytes:
+    """Make a message's frame as the engine does, in any state of the engine.
+
+    Args:
+        engine: its side and its extensions determine the frame.
+        data: the message.
+        text: whether it goes as text.
+    """
+    frame = Frame(Opcode.TEXT if text else Opcode.BINARY, data)
+    return frame.serialize(mask=engine.side is CLIENT, extensions=engine.extensions)
 
 
 @lru_cache(maxsize=32)

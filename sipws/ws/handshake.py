@@ -1,9 +1,8 @@
-"""The opening handshake as a decision: bytes of an upgrade request in, an answer out. Pure.
+"""The server's opening handshake: bytes of an upgrade request in, an answer out. Pure.
 
-The request is read here, within the limits of its listener (RFC 9112). websockets' engine then
-checks what RFC 6455 section 4.2.1 asks; this module adds what RFC 7118 section 4 asks (the
-subprotocol ``sip``), gives each mistake its own HTTP status, and tells as early as it can that
-something is no HTTP at all.
+This module reads the request (RFC 9112) within the limits of its listener. websockets' engine
+checks RFC 6455 section 4.2.1. This module adds RFC 7118 section 4 (the subprotocol ``sip``), gives
+each error its own HTTP status, and recognises as early as possible that a peer does not send HTTP.
 """
 
 import re
@@ -45,26 +44,26 @@ _STATUS: Final = {
 }
 """The HTTP status of each refusal, unless the refusal names a closer one."""
 
-# RFC 9110 section 7.8: who sends Upgrade names it in Connection as well.
+# RFC 9110 section 7.8: a sender of Upgrade also lists it in Connection.
 _UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "upgrade, close"))
 
 _HEADERS: Final[dict[ErrorKind, tuple[tuple[str, str], ...]]] = {
     ErrorKind.NO_UPGRADE: _UPGRADE,
-    # RFC 6455 section 4.4: the answer lists the versions that would do.
+    # RFC 6455 section 4.4: the answer lists the supported versions.
     ErrorKind.BAD_VERSION: (*_UPGRADE, ("Sec-WebSocket-Version", VERSION)),
     ErrorKind.NO_SUBPROTOCOL: (("Sec-WebSocket-Protocol", SUBPROTOCOL),),
 }
-"""Headers that tell a client what would have been accepted."""
+"""Headers that name what the server would have accepted."""
 
 _END_OF_REQUEST: Final = re.compile(rb"\r?\n\r?\n")
 _BEFORE_ITS_END: Final = len(b"\r\n\r\n") - 1
-"""Bytes of a blank line that may have come before the rest of it."""
+"""Bytes of a blank line that an earlier read may have ended with."""
 _METHOD: Final = re.compile(rb"[A-Z]{1,20}(?: |\Z)")
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]+ \S+ HTTP/\d\.\d\r?\n")
 _TARGET: Final = re.compile(rb"[!-~]+")
 _ABSOLUTE: Final = re.compile(r"(?:https?|wss?)://([^/?]*)", re.IGNORECASE)
 _SHOWN: Final = 64
-"""Characters of what is wrong in a request that its refusal quotes."""
+"""Characters of a wrong value that the refusal quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +72,10 @@ class Refusal:
 
     kind: ErrorKind
     detail: str
-    """For a person to read; it is part of the answer's body."""
+    """The reason, for a person to read; the answer's body contains it."""
 
     status: HTTPStatus | None = None
-    """Where the kind's usual status is not the closest one."""
+    """The HTTP status; None for the usual one of the kind."""
 
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -89,22 +88,25 @@ NOT_AN_UPGRADE: Final = Refusal(
 
 
 def end_of_request(received: bytes | bytearray, looked_at: int = 0) -> int | None:
-    """How many bytes the upgrade request has, blank line included; None while it is incomplete.
+    """Find the end of the upgrade request.
 
     Args:
-        received: all that has come.
-        looked_at: how much of it had no end when it was asked last. A request that trickles in
-            byte by byte would else be read from its start for each of them.
+        received: all bytes until now.
+        looked_at: bytes in which an earlier call found no end. The search starts there, so that a
+            request that comes byte by byte costs no more than one in one read.
+
+    Returns:
+        bytes of the request, blank line included; None while it is incomplete.
     """
     match = _END_OF_REQUEST.search(received, max(0, looked_at - _BEFORE_ITS_END))
     return match.end() if match else None
 
 
 def no_http(received: bytes | bytearray) -> str | None:
-    """Tell from the first bytes that this will never be HTTP.
+    """Recognise by the first bytes that a peer does not send HTTP.
 
     Returns:
-        what it is instead, for a person to read; None while it still may be HTTP.
+        what the peer sends instead, for a person to read; None while it may be HTTP.
     """
     if received[:1] == b"\x16":
         return "a TLS handshake on a plain ws listener; use a ws: URL or a wss listener"
@@ -121,12 +123,12 @@ def answer(engine: ServerProtocol, raw: bytes, limits: Limits) -> Response | Ref
     """Decide on a complete upgrade request.
 
     Args:
-        engine: the connection's engine, in its first state.
+        engine: the connection's engine, in its initial state.
         raw: the upgrade request, up to and including its blank line.
-        limits: what its lines may have. How long all of it may be, the caller has seen to.
+        limits: bounds for its lines. The caller has checked the total length.
 
     Returns:
-        the 101 to send with the engine, or why there is none; see `refuse`.
+        the 101 to send with the engine, or a refusal for `refuse`.
     """
     request = read_request(raw, limits)
     if isinstance(request, Refusal):
@@ -140,11 +142,14 @@ def answer(engine: ServerProtocol, raw: bytes, limits: Limits) -> Response | Ref
 
 
 def read_request(raw: bytes, limits: Limits) -> Request | Refusal:
-    """Read an upgrade request; what the engine is to judge of it is not looked at.
+    """Read an upgrade request; the checks of the engine are not repeated.
 
     Args:
         raw: the request, up to and including its blank line.
-        limits: how long its lines may be, and how many.
+        limits: bounds for the length and the number of its lines.
+
+    Returns:
+        the request, or a refusal of a request that is not valid HTTP.
     """
     try:
         lines = lines_of(raw)
@@ -152,7 +157,7 @@ def read_request(raw: bytes, limits: Limits) -> Request | Refusal:
             return refusal
         method, target, protocol = _request_line(lines[0])
         if protocol != "HTTP/1.1":
-            # RFC 6455 section 4.1: the request is HTTP/1.1; a Host may be missing before that.
+            # RFC 6455 section 4.1: the request is HTTP/1.1. HTTP/1.0 needs no Host.
             return Refusal(
                 ErrorKind.BAD_REQUEST,
                 f"{protocol} cannot be upgraded; a WebSocket is asked for in HTTP/1.1",
@@ -193,7 +198,7 @@ def _request_line(line: bytes) -> tuple[str, str, str]:
     """Method, target and protocol.
 
     Raises:
-        HeadError: it is none, or the target is none (RFC 9112 section 3.2).
+        HeadError: the line or its target is not valid (RFC 9112 section 3.2).
     """
     words = line.split(b" ")
     if len(words) != 3:
@@ -205,7 +210,8 @@ def _request_line(line: bytes) -> tuple[str, str, str]:
         raise HeadError("the request's target has a fragment, which is never sent")
     text = target.decode()
     if not text.startswith("/"):
-        # RFC 9112 section 3.2.2: a whole URI is taken as well. The other forms are other methods'.
+        # RFC 9112 section 3.2.2: a server accepts an absolute URI too. Other methods use the other
+        # forms.
         absolute = _ABSOLUTE.match(text)
         if absolute is None or not is_authority(absolute[1]):
             raise HeadError("the request's target is neither a path nor a URL")
@@ -213,7 +219,15 @@ def _request_line(line: bytes) -> tuple[str, str, str]:
 
 
 def refuse(engine: ServerProtocol, refusal: Refusal) -> Response:
-    """The answer that a refusal gets."""
+    """Make the answer that carries a refusal.
+
+    Args:
+        engine: the connection's engine; it is closed for messages from then on.
+        refusal: why.
+
+    Returns:
+        the answer, with the reason as its body.
+    """
     status = refusal.status or _STATUS[refusal.kind]
     response = engine.reject(status, f"{refusal.detail}\n")
     for name, text in (*_HEADERS.get(refusal.kind, ()), *refusal.headers):
@@ -224,13 +238,13 @@ def refuse(engine: ServerProtocol, refusal: Refusal) -> Response:
 
 
 def _examine(request: Request) -> Refusal | None:
-    """The checks that the engine leaves to its user, or answers with another status."""
+    """Check what the engine does not check, or answers with another status."""
     hosts = request.headers.get_all("Host")
     # RFC 9112 section 3.2: 400 to a request without a Host, with more than one or with a wrong one.
     if len(hosts) != 1:
         return Refusal(ErrorKind.BAD_REQUEST, "an HTTP/1.1 request has exactly one Host header")
     if not is_authority(hosts[0]):
-        # What stands before an @ may be a password.
+        # The part before an @ may be a password.
         shown = "***" if "@" in hosts[0] else repr(hosts[0][:_SHOWN])
         return Refusal(
             ErrorKind.BAD_REQUEST,
@@ -246,7 +260,7 @@ def _examine(request: Request) -> Refusal | None:
 
 
 def _refusal(exc: Exception | None, response: Response) -> Refusal:
-    """What the engine's exception means for the peer."""
+    """Map the engine's exception to a refusal."""
     match exc:
         case InvalidUpgrade():
             return NOT_AN_UPGRADE

@@ -1,9 +1,8 @@
-"""The opening handshake of clients that do nothing unusual, answered without the engine. Pure.
+"""Answers usual upgrade requests without websockets' engine. Pure.
 
-To read an upgrade request line by line and to build its answer header by header is half of what a
-connection costs that comes and goes. `short_answer` takes a request that is right at first sight
-and leaves everything that is in the least different to `sipws.ws.handshake` and websockets' engine,
-every refusal included. It is equal to that way, which is a property test.
+Reading an upgrade request line by line and building its answer header by header is half of the cost
+of a short connection. `short_answer` takes only usual, correct requests. `sipws.ws.handshake` and
+the engine take all others, and make every refusal. A property test compares both ways.
 """
 
 import re
@@ -20,8 +19,8 @@ from sipws.limits import Limits
 _USUAL_LIMITS: Final = Limits()
 
 LONGEST: Final = 8192
-"""Bytes of a request that is looked at: those of browsers have 500, and longer ones, which are no
-two alike, would only push others out of what is remembered."""
+"""Maximum bytes of a request for the fast path. Browsers send 500. Long requests seldom repeat and
+would only displace others from the cache."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST: Final = re.compile(
@@ -29,7 +28,7 @@ _REQUEST: Final = re.compile(
 )  # fmt: skip
 _TOKENS: Final = re.compile(_TOKEN + rb"(?:[\t ]*,[\t ]*" + _TOKEN + rb")*")
 _USUAL_KEY: Final = re.compile(rb"\r\nSec-WebSocket-Key: ([A-Za-z0-9+/]{22}==)\r\n")
-"""As nearly all write it, which is found in a third of the time."""
+"""The usual spelling, which is found in a third of the time."""
 _KEY: Final = re.compile(
     rb"\r\nsec-websocket-key:[\t ]*([A-Za-z0-9+/]{22}==)[\t ]*\r\n", re.IGNORECASE
 )
@@ -43,12 +42,12 @@ _NEEDED: Final = {
 }
 _OPTIONAL: Final = {b"origin", b"sec-websocket-protocol", b"sec-websocket-extensions"}
 _READ: Final = _NEEDED | _OPTIONAL | {b"content-length", b"transfer-encoding"}
-"""Headers that matter to the engine's answer."""
+"""Headers that affect the engine's answer."""
 
 
 REMEMBERED: Final = 256
-"""Requests that are remembered, each without its key: a browser sends the same one to a server
-again and again, and all of one version send the same one. They take 2 MB at most."""
+"""Requests in the cache, each without its key. A browser repeats the same request, and all browsers
+of one version send the same one. The cache takes 2 MB at most."""
 
 _ANY_KEY: Final = b"A" * 22 + b"=="
 
@@ -61,20 +60,23 @@ def short_answer(
     *,
     extensions: bool = False,
 ) -> bytes | None:
-    """The 101 to an upgrade request; None where the engine is to be asked.
+    """The 101 to a usual upgrade request.
 
     Args:
         request: the upgrade request, up to and including its blank line. Anything else gets None.
-        subprotocols: of which one must be offered, in order of preference; empty asks for none.
+        subprotocols: the client must offer one of them, in order of preference; empty for none.
         now: the time, in seconds since the epoch.
-        limits: what its lines may have.
-        extensions: whether the engine may accept an extension that is offered.
+        limits: bounds for its lines.
+        extensions: whether the engine may accept an offered extension.
+
+    Returns:
+        the bytes of the answer; None for a request that the engine must answer.
     """
     if len(request) > LONGEST or not request.endswith(b"\r\n\r\n"):
         return None
     if (key := _USUAL_KEY.search(request) or _KEY.search(request)) is None:
         return None
-    # Another key changes nothing but the answer's.
+    # The key affects only the answer's key.
     start, end = key.span(1)
     shape = request[:start] + _ANY_KEY + request[end:]
     chosen = _chosen_for(
@@ -96,11 +98,19 @@ def _chosen_for(
     most_headers: int,
     longest_line: int,
 ) -> bytes | None:
-    """The header line with a request's subprotocol; None where the engine is to be asked."""
+    """The header line with the chosen subprotocol, or b""; None if the engine must answer.
+
+    Args:
+        request: the upgrade request with `_ANY_KEY` for its key.
+        subprotocols: see `short_answer`.
+        extensions: see `short_answer`.
+        most_headers: maximum header lines.
+        longest_line: maximum bytes of a line.
+    """
     if not _REQUEST.fullmatch(request):
         return None
     lines = request.split(b"\r\n")
-    # The request line and what stands behind the last CRLF are no headers, nor is the blank line.
+    # Not counted: the request line, the blank line, and the empty text behind the last CRLF.
     if len(lines) - 3 > most_headers or max(map(len, lines)) > longest_line:
         return None
     headers: dict[bytes, bytes] = {}
@@ -111,7 +121,7 @@ def _chosen_for(
             if name in headers:
                 return None
             headers[name] = value.strip(b"\t ")
-    # No body, nothing missing.
+    # All needed headers, and none of a body.
     if not _NEEDED <= headers.keys() <= _NEEDED | _OPTIONAL:
         return None
     if not is_authority(headers[b"host"].decode()):
@@ -147,5 +157,5 @@ def _listed(value: bytes) -> list[bytes]:
 
 @lru_cache(maxsize=2)
 def _date(second: int) -> bytes:
-    # A second sees many handshakes.
+    # Many handshakes happen within one second.
     return formatdate(second, usegmt=True).encode()

@@ -1,7 +1,7 @@
-"""Health checks over HTTP: which requests are one, and what they are answered. Pure.
+"""Health checks over HTTP: how they are recognised and answered. Pure.
 
-A load balancer asks a listener with a plain HTTP request whether the server is there. That is no
-attempt to open a WebSocket, and so no handshake that failed.
+A load balancer sends a plain HTTP request to see whether the server is up. This is no attempt to
+open a WebSocket, so it is not reported as a failed handshake.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from sipws.request import UpgradeRequest
 
 CHECKERS: Final = ("ELB-HealthChecker/", "GoogleHC/", "kube-probe/")
-"""How the ``User-Agent`` of health checks begins: of AWS' balancers, of Google's, of Kubernetes."""
+"""Beginnings of the ``User-Agent`` of health checks: AWS and Google load balancers, Kubernetes."""
 
 _REQUEST_LINE: Final = re.compile(rb"(GET|HEAD|OPTIONS) (\S+) HTTP/1\.[01]\r?\n")
 
@@ -25,34 +25,34 @@ _ANSWER: Final = (
 HEALTHY: Final = _ANSWER + b"ok\n"
 """The answer to a request for the health path."""
 HEALTHY_HEAD: Final = _ANSWER
-"""The same to a ``HEAD``, whose answer has no body (RFC 9110 section 9.3.2)."""
+"""The answer to a ``HEAD``, which has no body (RFC 9110 section 9.3.2)."""
 
 
 class HealthCheck(NamedTuple):
-    """A request that looks whether the server is there."""
+    """A request that checks whether the server is up."""
 
     is_served: bool
-    """Whether it asks for the health path; a check of another one has the answer of any request
-    that is no upgrade."""
+    """Whether the request names the health path. A check of another path gets the answer of any
+    request that is no upgrade."""
 
     wants_body: bool
     """False for ``HEAD``."""
 
 
 def health_check(raw: bytes, path: str | None) -> HealthCheck | None:
-    """Tell a health check from an attempt to connect.
+    """Recognise a health check.
 
-    It is a GET, a HEAD or an OPTIONS with neither ``Upgrade`` nor ``Sec-WebSocket-Key`` (a proxy
-    that takes the one off a client's request leaves the other) which asks for the health path, has
-    the ``User-Agent`` of a checker, or is HAProxy's ``option httpchk`` as it is by default: an
-    OPTIONS without a ``User-Agent``.
+    A health check is a GET, HEAD or OPTIONS with neither ``Upgrade`` nor ``Sec-WebSocket-Key``. (A
+    proxy that removes the first from a client's request leaves the second.) Additionally one of
+    these holds: the request names the health path; its ``User-Agent`` is one of `CHECKERS`; it is
+    an OPTIONS without a ``User-Agent``, the default of HAProxy's ``option httpchk``.
 
     Args:
         raw: the request, up to and including its blank line.
         path: the health path; None for none.
 
     Returns:
-        None for any other request.
+        the check; None for any other request.
     """
     line = _REQUEST_LINE.match(raw)
     if line is None:

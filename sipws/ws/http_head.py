@@ -1,9 +1,9 @@
-"""The head of an HTTP message read into the engine's headers, within limits of our own. Pure.
+"""Reads the head of an HTTP message into the engine's headers. Pure.
 
-websockets' engine reads heads with limits of its process (8,192 bytes a line, 128 header lines),
-which no setting of a listener can move. Here they are arguments. What is no HTTP is refused as the
-engine refuses it: names are tokens, values hold no control characters, lines end in CRLF, and a
-line that goes on in the next one is none (RFC 9112 section 5).
+websockets' engine has fixed limits for heads (8,192 bytes per line, 128 header lines). A listener's
+settings can exceed them, so sipws reads heads itself; the caller checks the limits. Wrong heads are
+rejected as the engine rejects them: names are tokens, values hold no control characters, lines end
+in CRLF, and no line continues in the next one (RFC 9112 section 5).
 """
 
 import re
@@ -16,11 +16,11 @@ _TOKEN: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[\t -~\x80-\xff]*")
 
 END: Final = b"\r\n\r\n"
-"""What ends a head."""
+"""The end of a head."""
 
 
 class HeadError(ValueError):
-    """A head is no HTTP; the text says what is wrong and in which line, and quotes nothing."""
+    """A head is not valid HTTP. The text names the problem and the line and quotes nothing."""
 
 
 def lines_of(raw: bytes) -> list[bytes]:
@@ -28,6 +28,9 @@ def lines_of(raw: bytes) -> list[bytes]:
 
     Args:
         raw: the head, up to and including its blank line.
+
+    Returns:
+        the lines without their CRLF.
 
     Raises:
         HeadError: a line does not end in CRLF (RFC 9112 section 2.2).
@@ -40,10 +43,13 @@ def lines_of(raw: bytes) -> list[bytes]:
 
 
 def headers_of(lines: Sequence[bytes]) -> Headers:
-    """The headers of a message, as the engine has them.
+    """The headers of a message, in the engine's form.
 
     Args:
-        lines: its lines, the start line included, which is not looked at.
+        lines: all lines of the head; the first one, the start line, is not read.
+
+    Returns:
+        the headers, in their order.
 
     Raises:
         HeadError: a line is no header.
@@ -58,6 +64,6 @@ def headers_of(lines: Sequence[bytes]) -> Headers:
         value = value.strip(b" \t")
         if not _VALUE.fullmatch(value):
             raise HeadError(f"invalid HTTP header value (line {number})")
-        # RFC 9110 section 5.5: what is not ASCII is opaque; ISO-8859-1 keeps it byte for byte.
+        # RFC 9110 section 5.5: bytes outside ASCII are opaque; ISO-8859-1 keeps each of them.
         headers[name.decode()] = value.decode("latin-1")
     return headers

@@ -1,20 +1,20 @@
-"""Where a connection stands."""
+"""The phases of a connection."""
 
 from enum import Enum, auto
 from typing import Final
 
 
 class Phase(Enum):
-    """Where a session stands; each has its own time limit."""
+    """The phase of a session; each has its own time limit."""
 
     HANDSHAKE = auto()
     OPEN = auto()
     CLOSING = auto()
-    """A close frame or a refusal was sent; the peer is to close its side."""
+    """A close frame or a refusal was sent; the session waits for the peer to close its side."""
     CLOSED = auto()
 
 
-# Every message asks for the phase, and a member looked up in its class costs ten times a name.
+# Each message reads the phase. A lookup in the class costs ten times as much as a global name.
 HANDSHAKE: Final = Phase.HANDSHAKE
 OPEN: Final = Phase.OPEN
 CLOSING: Final = Phase.CLOSING

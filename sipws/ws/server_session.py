@@ -1,7 +1,7 @@
-"""How a connection opens on the server's side, without I/O; the rest of it is `sipws.ws.session`.
+"""The server's side of a connection: its opening handshake, without I/O.
 
-The upgrade request is collected here up to its blank line, so that requests and refusals are
-known to the byte.
+The session collects the upgrade request up to its blank line, so that events carry requests and
+refusals byte for byte. Everything after the handshake is in `sipws.ws.session`.
 """
 
 import time
@@ -38,15 +38,16 @@ from sipws.ws.phase import HANDSHAKE, OPEN
 from sipws.ws.session import Session
 
 PATIENCE: Final = 2.0
-"""Seconds that whoever is turned away has for the request that is answered with why. Their number
-is bounded (`sipws.admission.admission.MOST_ANSWERED`), so nobody holds such a place for long."""
+"""Seconds that a connection that is turned away has for its request, which is answered with the
+reason. The number of such connections is limited (`sipws.admission.admission.MOST_ANSWERED`)."""
 
 Examine = Callable[[Connection, float], tuple[Connection, Refusal | None]]
-"""A look at a connection whose request has come: who it is after all, and why it is refused."""
+"""Decides on a connection whose request has come. Takes the connection and the monotonic time;
+returns the connection, with its real peer address, and a refusal or None."""
 
 
 def let_in(connection: Connection, now: float) -> tuple[Connection, Refusal | None]:
-    """Let everybody in."""
+    """Accept every connection."""
     return connection, None
 
 
@@ -54,13 +55,13 @@ class ServerSession(Session):
     """The server's side of one connection.
 
     Args:
-        connection: who it is.
-        limits: what it may take.
-        examine: decides on its upgrade request, before RFC 6455 and RFC 7118 do.
-        subprotocols: of which it must offer one; empty asks for none.
+        connection: the connection's identity.
+        limits: bounds for its messages, handshake and phases.
+        examine: decides on the upgrade request, before the checks of RFC 6455 and RFC 7118.
+        subprotocols: the client must offer one of them; empty for no subprotocol.
         compression: whether permessage-deflate is accepted (RFC 7692).
-        health_path: what a balancer asks for to see that the server is there; None for nothing.
-        monotonic: the clock of `Connection.started_monotonic`, and of `examine`.
+        health_path: the path of a load balancer's health check; None for none.
+        monotonic: the clock of `Connection.started_monotonic` and of `examine`, in seconds.
     """
 
     __slots__ = ("_compression", "_examine", "_health_path", "_subprotocols", "_turned_away")
@@ -93,12 +94,16 @@ class ServerSession(Session):
         )
 
     def turn_away(self, refusal: Refusal) -> bool:
-        """Refuse a connection whatever it asks for, as soon as it has asked.
+        """Refuse the connection as soon as its request has come.
 
-        An answer to a request that has not come yet is more than some clients can take.
+        Some clients do not accept an answer before their request.
+
+        Args:
+            refusal: why.
 
         Returns:
-            whether that is news: not to one that has asked, or is turned away already.
+            whether this changed anything; False for a connection whose request has come, or that
+            is turned away already.
         """
         if self.phase is not HANDSHAKE or self._turned_away is not None:
             return False
@@ -114,24 +119,36 @@ class ServerSession(Session):
         Args:
             refusal: why.
             now: the time, in seconds since the epoch.
-            received: what came before HTTP could, where that is what was wrong.
+            received: bytes that came in place of HTTP, if they are the reason.
+
+        Returns:
+            what happened, in order.
         """
         self._bytes_in += len(received)
         kind, detail = refusal.kind, refusal.detail
         failed = HandshakeFailed(self.connection, now, received, b"", kind, detail)
-        # Before the end, which would take who was refused in silence for one who said nothing.
+        # Before `_close`, which would otherwise report a peer that sent nothing.
         self._start_closing(LOCAL, detail)
         return [failed, *self._close(now, LOCAL, detail)]
 
     def leave(self, probe: Probe, detail: str, now: float) -> list[Event]:
-        """The peer left before HTTP could be spoken, having tried nothing; see `Probe`."""
+        """End the session of a peer that left before HTTP and attempted nothing.
+
+        Args:
+            probe: what the connection was.
+            detail: the reason, for a person to read.
+            now: the time, in seconds since the epoch.
+
+        Returns:
+            what happened, in order.
+        """
         self._probe = probe
         return self._close(now, PEER, detail)
 
     def close(
         self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
     ) -> list[Event]:
-        """As any session; one that is turned away still hears why."""
+        """Start closing; see `Session.close`. A peer that is turned away still gets the reason."""
         if self.phase is HANDSHAKE and self._turned_away is not None:
             return self._refuse(self._turned_away, now)
         return super().close(now, code, reason)
@@ -139,7 +156,7 @@ class ServerSession(Session):
     def _receive_handshake(self, data: bytes, now: float) -> list[Event]:
         received, limit = self._received, self._limits.request_size
         if not received and len(data) <= limit and (reply := self._short_answer(data, now)):
-            # What has a short answer is a request and all of it.
+            # Only a complete request has a short answer.
             return self._answer(data, now, reply)
         looked_at = len(received)
         received += data
@@ -159,7 +176,14 @@ class ServerSession(Session):
     def _answer(
         self, request: bytes, now: float, reply: bytes | None, behind: bytes = b""
     ) -> list[Event]:
-        """Decide on a request; ``reply`` is the 101 that it gets unless it is refused, if known."""
+        """Decide on a request.
+
+        Args:
+            request: the request, up to and including its blank line.
+            now: the time, in seconds since the epoch.
+            reply: the 101 that the request gets unless it is refused; None to ask the engine.
+            behind: bytes behind the request.
+        """
         if reply is None and (check := health_check(request, self._health_path)) is not None:
             return self._answer_check(check, request)
         asking, refusal = self.connection.with_request(UpgradeRequest(request)), self._turned_away
@@ -187,10 +211,10 @@ class ServerSession(Session):
         return happened
 
     def _answer_check(self, check: HealthCheck, request: bytes) -> list[Event]:
-        """Say whether the server is there; of that nothing is told but the end."""
+        """Answer a health check; the only event of such a connection is its end."""
         refusal = self._turned_away
         if refusal is None and not check.is_served:
-            # As any request that is no upgrade: whoever checks may be content with the status.
+            # The answer to any request that is no upgrade; its status may satisfy the checker.
             refusal = handshake.NOT_AN_UPGRADE
         if refusal is None:
             reply = HEALTHY if check.wants_body else HEALTHY_HEAD
@@ -216,14 +240,21 @@ class ServerSession(Session):
         request: bytes | None = None,
         engine: ServerProtocol | None = None,
     ) -> list[Event]:
-        """Refuse a request, or what came in the place of one."""
+        """Refuse a request, or what came in place of one.
+
+        Args:
+            refusal: why.
+            now: the time, in seconds since the epoch.
+            request: the complete request; None for what has been received.
+            engine: the engine that read the request; None for a new one.
+        """
         if request is None:
-            # What is refused before its end may be endless: no more of it is told than is allowed.
+            # A request that is refused before its end may be endless: the event's copy is limited.
             request = bytes(self._received[: self._limits.request_size])
             self._received.clear()
         if refusal.kind is not ErrorKind.REQUEST_TOO_LARGE:
-            # What is wrong with a request may quote it, and goes to more than its sender. Of one
-            # that is too large sizes alone are told, and it may hold more than can be masked.
+            # The detail may quote the request, and others than its sender read it. The detail of a
+            # request that is too large holds only sizes, and masking it would be expensive.
             refusal = replace(refusal, detail=USUAL.text(refusal.detail, request))
         response = handshake.refuse(engine or self._make_engine(), refusal)
         reply = response.serialize()

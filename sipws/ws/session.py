@@ -22,7 +22,7 @@ from typing import ClassVar, Final
 
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close, CloseCode, Frame, Opcode
-from websockets.protocol import CLIENT, SEND_EOF, SERVER, Protocol, State
+from websockets.protocol import SERVER, Protocol, State
 
 from sipws.errors import ERROR_OF_CODE, ConnectionClosedError
 from sipws.events import (
@@ -45,7 +45,7 @@ from sipws.limits import (
     REFUSED_LINGER,
     Limits,
 )
-from sipws.ws.engine import feed, is_plain, read_close
+from sipws.ws.engine import feed, is_plain, message_frame, read_close, take_output
 from sipws.ws.failed_message import begin_of, with_message
 from sipws.ws.fragment_limit import FragmentLimit
 from sipws.ws.frames import (
@@ -207,10 +207,8 @@ class Session(ABC):
         if engine is None:
             self._writes.append(server_frame(TEXT if text else BINARY, data))
         elif self._close_waits:
-            # The engine has closed already and sends no messages any more.
-            frame = Frame(Opcode.TEXT if text else Opcode.BINARY, data)
-            masked = engine.side is CLIENT
-            self._writes.append(frame.serialize(mask=masked, extensions=engine.extensions))
+            # The engine has closed already and sends no more messages.
+            self._writes.append(message_frame(engine, data, text=text))
         elif self.use_fast_path and not engine.extensions:
             # The engine's own output came first, such as a ping.
             if engine.writes:
@@ -358,7 +356,7 @@ class Session(ABC):
         buffer = received or data
         events: list[Event] = []
         start = 0
-        more = FRAMES_PER_SLICE
+        frames_left = FRAMES_PER_SLICE
         while not self._ignores_input:
             engine = self._engine
             plain = self.use_fast_path and (engine is None or is_plain(engine))
@@ -376,20 +374,20 @@ class Session(ABC):
             if start == len(buffer) or (end := next_frame(buffer, start, longest)) is None:
                 break
             if start > _SHORT_READ:
-                more -= 1
-                if more <= len(events) or start >= BYTES_PER_SLICE:
+                frames_left -= 1
+                if frames_left <= len(events) or start >= BYTES_PER_SLICE:
                     self._keep_backlog(data, start)
                     return events
             frame = bytes(buffer[start:end])
-            begin, start = start, end
+            frame_start, start = start, end
             if not (plain and self._take_control(frame)):
                 held = len(self._reassembly)
                 events += (found := self._receive_frame(frame, now))
                 if found and type(failed := found[-1]) is ErrorOccurred:
                     # The engine got only the header of a frame that is too long.
-                    events[-1] = self._with_message(failed, held, buffer, begin)
+                    events[-1] = self._with_message(failed, held, buffer, frame_start)
                 if found and type(found[0]) is MessageReceived:
-                    more -= len(found[0].data) // BYTES_LIKE_A_FRAME
+                    frames_left -= len(found[0].data) // BYTES_LIKE_A_FRAME
                 if self.pause and not self._ignores_input:
                     self._keep_backlog(data, start)
                     return events
@@ -402,7 +400,7 @@ class Session(ABC):
             del received[:start]
         elif start < len(data):
             received += data[start:]
-        # A read that ended with a fragment is that one piece, and counted.
+        # A read that ended with a fragment is one piece with it, and counted already.
         if received and self.phase is OPEN:
             held = len(self._reassembly)
             for failed in self._count_piece(len(received) + held, now):
@@ -538,12 +536,8 @@ class Session(ABC):
 
     def _collect_writes(self, engine: Protocol) -> None:
         """Take over what the engine sends."""
-        for data in engine.data_to_send():
-            # An empty string is the engine's mark for the end; joining would lose it.
-            if data == SEND_EOF:
-                self._eof_to_send = True
-            else:
-                self._writes.append(bytes(data))
+        if take_output(engine, self._writes):
+            self._eof_to_send = True
 
     # The end.
 
