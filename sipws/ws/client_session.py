@@ -7,7 +7,6 @@ Everything after the handshake is in `sipws.ws.session`.
 
 import time
 from collections.abc import Callable
-from typing import ClassVar
 
 from websockets.client import ClientProtocol
 
@@ -28,7 +27,7 @@ from sipws.ws import client_handshake
 from sipws.ws.client_handshake import LONGEST_BODY, LONGEST_REPLY, MOST_INTERIM, Head, Offer
 from sipws.ws.destination import Destination
 from sipws.ws.engine import engine_log, restart_parser
-from sipws.ws.frames import SERVER_MASK
+from sipws.ws.frames import server_messages
 from sipws.ws.phase import CLOSING, HANDSHAKE, OPEN
 from sipws.ws.session import Session
 
@@ -46,7 +45,7 @@ class ClientSession(Session):
     """
 
     __slots__ = ("_client_engine", "_head", "_interim", "_interim_bytes", "_offer", "_request")
-    peer_mask: ClassVar[int] = SERVER_MASK
+    take_messages = staticmethod(server_messages)
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ CLIENT_COMPRESSION: Final = [
 
 
 def is_plain(engine: Protocol) -> bool:
-    """Whether the next whole message needs no engine; see `sipws.ws.frames.whole_messages`.
+    """Whether the next whole message needs no engine; see `sipws.ws.frames.client_messages`.
 
     True while the engine is open, between two messages, without an extension.
     """

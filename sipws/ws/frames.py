@@ -5,12 +5,13 @@ next one is read, wherever the network cut the stream. The engine checks the fra
 reads only a frame's length. `length_problem` checks the form of that length, which the engine does
 not.
 
-Nearly all frames are whole, short, correct messages. `whole_messages` takes these without the
-engine and leaves every other frame to it. `whole_control` does the same for a client's control
-frames. `server_frame` and `client_frame` make what is sent. Property tests compare all of them with
-the engine.
+Nearly all frames are whole, short, correct messages. `client_messages` and `server_messages` take
+these without the engine and leave every other frame to it. `whole_control` does the same for a
+client's control frames. `server_frame` and `client_frame` make what is sent. Property tests compare
+all of them with the engine.
 """
 
+from collections.abc import Callable
 from os import urandom
 from struct import Struct
 from typing import Final
@@ -44,18 +45,12 @@ CONTROL: Final = 0x08
 OPCODE: Final = 0x0F
 """The bits of a frame's first byte that are its opcode."""
 
-CLIENT_MASK: Final = 4
-"""Bytes of the mask in each frame of a client (RFC 6455 section 5.1)."""
-
-SERVER_MASK: Final = 0
-"""Bytes of the mask in a server's frames, which have none."""
-
 _RESERVED: Final = 0x70
 _LENGTH: Final = 0x7F
 _MASKED: Final = 0x80
 _LENGTH_IN_2_BYTES: Final = 126
 _LENGTH_IN_8_BYTES: Final = 127
-_MASK_SIZE: Final = CLIENT_MASK
+_MASK_SIZE: Final = 4
 _SHORTEST: Final = 2 + _MASK_SIZE
 _SHORTEST_READ: Final = 4
 """Bytes that `_READ_HEADER_2` reads; the engine takes unmasked frames that are shorter."""
@@ -182,62 +177,77 @@ def is_utf8(data: bytes) -> bool:
     return True
 
 
-def whole_messages(
-    buffer: bytes | bytearray,
-    start: int,
-    longest: int,
-    connection: Connection,
-    now: float,
-    mask_size: int,
-) -> tuple[list[Event], int]:
-    """Take the peer's messages that came in one frame each, up to the first other frame.
+TakeMessages = Callable[[bytes | bytearray, int, int, Connection, float], tuple[list[Event], int]]
+"""The type of `client_messages` and `server_messages`."""
 
-    Call this only while the engine is open, between two messages and without an extension.
+
+def _take_messages_of(mask_size: int) -> TakeMessages:
+    """Make `client_messages` or `server_messages`: the masks of a side are known beforehand.
 
     Args:
-        buffer: what has been received.
-        start: offset of a frame in it.
-        longest: payload bytes of a message that is accepted.
-        connection: the connection of the messages.
-        now: the time, in seconds since the epoch.
-        mask_size: bytes of the peer's masks: `CLIENT_MASK` or `SERVER_MASK`.
-
-    Returns:
-        the messages, at most a time slice of them (`sipws.limits`), and the offset behind them.
-        There is the end of the buffer, one message more than the time slice, or a frame for the
-        engine: fragmented, a control frame, wrong, too long or incomplete.
+        mask_size: bytes of the mask in each frame of the side, 4 or 0.
     """
-    found: list[Event] = []
-    size = len(buffer)
-    last = size - (_SHORTEST if mask_size else _SHORTEST_READ)
-    if size > BYTES_PER_SLICE:
-        last = min(last, start + BYTES_PER_SLICE)
     masked = _MASKED if mask_size else 0
     in_2_bytes = masked | _LENGTH_IN_2_BYTES
-    while start <= last:
-        first, second, length = _READ_HEADER_2(buffer, start)
-        if first != TEXT and first != BINARY:
-            break
-        if second == in_2_bytes and length >= _SHORTEST_IN_2_BYTES:
-            mask = start + 4
-        elif masked <= second < in_2_bytes and len(found) < FRAMES_PER_SLICE:
-            length = second - masked
-            mask = start + 2
-        else:
-            break
-        payload = mask + mask_size
-        end = payload + length
-        if end > size or length > longest:
-            break
-        if mask_size:
-            data = apply_mask(buffer[payload:end], buffer[mask:payload])
-        else:
-            data = bytes(buffer[payload:end])
-        if first == TEXT and not (data.isascii() or is_utf8(data)):
-            break
-        found.append(MessageReceived(connection, now, data, first == TEXT))
-        start = end
-    return found, start
+    shortest = _SHORTEST if mask_size else _SHORTEST_READ
+
+    def whole_messages(
+        buffer: bytes | bytearray, start: int, longest: int, connection: Connection, now: float
+    ) -> tuple[list[Event], int]:
+        """Take the peer's messages that came in one frame each, up to the first other frame.
+
+        Call this only while the engine is open, between two messages and without an extension.
+
+        Args:
+            buffer: what has been received.
+            start: offset of a frame in it.
+            longest: payload bytes of a message that is accepted.
+            connection: the connection of the messages.
+            now: the time, in seconds since the epoch.
+
+        Returns:
+            the messages, at most a time slice of them (`sipws.limits`), and the offset behind them.
+            There is the end of the buffer, one message more than the time slice, or a frame for the
+            engine: fragmented, a control frame, wrong, too long or incomplete.
+        """
+        found: list[Event] = []
+        size = len(buffer)
+        last = size - shortest
+        if size > BYTES_PER_SLICE:
+            last = min(last, start + BYTES_PER_SLICE)
+        while start <= last:
+            first, second, length = _READ_HEADER_2(buffer, start)
+            if first != TEXT and first != BINARY:
+                break
+            if second == in_2_bytes and length >= _SHORTEST_IN_2_BYTES:
+                mask = start + 4
+            elif masked <= second < in_2_bytes and len(found) < FRAMES_PER_SLICE:
+                length = second - masked
+                mask = start + 2
+            else:
+                break
+            payload = mask + mask_size
+            end = payload + length
+            if end > size or length > longest:
+                break
+            if mask_size:
+                data = apply_mask(buffer[payload:end], buffer[mask:payload])
+            else:
+                data = bytes(buffer[payload:end])
+            if first == TEXT and not (data.isascii() or is_utf8(data)):
+                break
+            found.append(MessageReceived(connection, now, data, first == TEXT))
+            start = end
+        return found, start
+
+    return whole_messages
+
+
+client_messages: Final = _take_messages_of(_MASK_SIZE)
+"""Takes the messages of a client, whose frames have a mask (RFC 6455 section 5.1)."""
+
+server_messages: Final = _take_messages_of(0)
+"""Takes the messages of a server, whose frames have none."""
 
 
 def whole_control(frame: bytes) -> tuple[int, bytes] | None:

@@ -3,7 +3,7 @@
 `Session` holds what both sides have in common. Each side has its own opening handshake, in
 `sipws.ws.server_session` and `sipws.ws.client_session`.
 
-A message passes `Session.receive`, `Session._receive_frames` and `sipws.ws.frames.whole_messages`.
+A message passes `Session.receive`, `Session._receive_frames` and `sipws.ws.frames.client_messages`.
 Other frames, such as fragments and compressed messages, go through websockets' sans-I/O engine,
 one whole frame at a time. A server's connection gets an engine with the first frame that needs it:
 an engine takes as much memory as the rest of an idle connection. A client has one from the start.
@@ -50,17 +50,16 @@ from sipws.ws.failed_message import begin_of, with_message
 from sipws.ws.fragment_limit import FragmentLimit
 from sipws.ws.frames import (
     BINARY,
-    CLIENT_MASK,
     CLOSE,
     PING,
     PONG,
     TEXT,
     client_frame,
+    client_messages,
     length_problem,
     next_frame,
     server_frame,
     whole_control,
-    whole_messages,
 )
 from sipws.ws.inflate_limit import InflateLimit
 from sipws.ws.phase import CLOSED, CLOSING, HANDSHAKE, OPEN, Phase
@@ -89,9 +88,8 @@ class Session(ABC):
     use_fast_path: ClassVar[bool] = True
     """Whether plain frames bypass the engine. Tests and benchmarks compare both ways."""
 
-    peer_mask: ClassVar[int] = CLIENT_MASK
-    """Bytes of the mask in the peer's frames: 4 from a client, 0 from a server (RFC 6455 section
-    5.1)."""
+    take_messages = staticmethod(client_messages)
+    """Takes the peer's plain messages: a client's, or `server_messages`."""
 
     __slots__ = (
         "_bytes_in", "_bytes_out", "_close_answer", "_close_received", "_close_waits", "_closed_by",
@@ -361,9 +359,7 @@ class Session(ABC):
             engine = self._engine
             plain = self.use_fast_path and (engine is None or is_plain(engine))
             if plain:
-                messages, start = whole_messages(
-                    buffer, start, longest, self.connection, now, self.peer_mask
-                )
+                messages, start = self.take_messages(buffer, start, longest, self.connection, now)
                 self._messages_in += len(messages)
                 events = events + messages if events else messages
                 if start == len(data) and not (received or self._fragment_limit.count):

@@ -16,17 +16,15 @@ from sipws import Limits
 from sipws.events import Closed, ErrorKind, ErrorOccurred, MessageReceived
 from sipws.ws.frames import (
     BINARY,
-    CLIENT_MASK,
-    SERVER_MASK,
     TEXT,
     client_frame,
+    client_messages,
     server_frame,
-    whole_messages,
+    server_messages,
 )
 from sipws.ws.phase import CLOSING
 from tests.property.sides import (
     SIDES,
-    Client,
     Server,
     Side,
     Ways,
@@ -237,19 +235,19 @@ def test_the_shortest_length_is_taken(side: Side, size: int) -> None:
 # The functions of `sipws.ws.frames` alone.
 
 
-@pytest.mark.parametrize(("side", "mask"), [(Server, CLIENT_MASK), (Client, SERVER_MASK)])
+@side_by_side
 @given(st.data())
-def test_no_byte_behind_the_first_other_frame_is_looked_at(
-    side: Side, mask: int, data: st.DataObject
-) -> None:
+def test_no_byte_behind_the_first_other_frame_is_looked_at(side: Side, data: st.DataObject) -> None:
+    messages_of = client_messages if side.peer_is_masked else server_messages
+
     def take(stream: bytes, start: int) -> tuple[list[bytes], int]:
-        found, end = whole_messages(stream, start, 300, side.connection, 1.0, mask)
+        found, end = messages_of(stream, start, 300, side.connection, 1.0)
         return [event.data for event in found if isinstance(event, MessageReceived)], end
 
     stream = data.draw(STREAMS[side])
     messages, end = take(stream, 0)
     # An unmasked frame of less than four bytes is taken only before other bytes.
-    behind = b"" if mask else bytes(4)
+    behind = b"" if side.peer_is_masked else bytes(4)
     assert take(stream[:end] + behind, 0) == (messages, end)
     assert take(stream, end) == ([], end)
 

@@ -13,6 +13,7 @@ from sipws import Limits, Server
 from sipws.events import Closed, Connection, ErrorOccurred, Event, MessageReceived
 from sipws.limits import INFLATE_BURST
 from sipws.transport.flow import Flow
+from sipws.ws.inflate_limit import InflateLimit
 from sipws.ws.server_session import ServerSession
 
 Serve = Callable[..., Awaitable[tuple[Server, Any]]]
@@ -164,3 +165,12 @@ async def test_a_paused_connection_waits_while_others_are_served(
                 await loop.sock_sendall(other, compressed(b"OPTIONS"))
                 await events.wait_for(MessageReceived, count)
     assert [x.connection for x in events.of(MessageReceived)].count(first) == 1
+
+
+def test_the_rate_holds_behind_a_burst_and_after_a_quiet_time() -> None:
+    limit = InflateLimit(1000.0)
+    assert limit.add(1000, 50.0) == 0.0
+    assert limit.add(500, 50.0) == pytest.approx(0.5)
+    assert limit.add(0, 50.5) == pytest.approx(0.0)
+    # Nothing is saved up for longer than the burst.
+    assert limit.add(3000, 90.0) == pytest.approx(2.0)

@@ -14,6 +14,7 @@ from sipws.service.event_log import _error_occurred
 from sipws.service.responder import respond
 from sipws.sip import Message, call_id, flow_timer
 from sipws.transport.registrations import Registrations
+from sipws.ws.failed_message import begin_of
 from sipws.ws.frames import payload_begun
 from tests.sipws.ws.test_fragment_limit import feed, session  # noqa: F401
 
@@ -99,6 +100,22 @@ def test_a_frame_in_too_many_reads_is_quoted(session) -> None:  # noqa: F811
 def test_a_call_id_that_is_cut_or_endless_is_not_named(session, line: bytes) -> None:  # noqa: F811
     error = error_of(session, Frame(Opcode.TEXT, b"BYE sip:a SIP/2.0\r\n" + line + b"\xff"))
     assert error.call_id is None
+
+
+@pytest.mark.parametrize(
+    ("opcode", "compressed", "begin"),
+    [
+        (Opcode.CONT, False, b"held" + b"next"),
+        (Opcode.CONT, True, b"held"),
+        (Opcode.TEXT, False, b"next"),
+        (Opcode.TEXT, True, b""),
+    ],
+)
+def test_a_message_begins_with_its_fragments_and_without_compressed_bytes(
+    opcode: Opcode, compressed: bool, begin: bytes
+) -> None:
+    buffer = b"xx" + Frame(opcode, b"next").serialize(mask=True)
+    assert begin_of(b"held", buffer, 2, compressed=compressed) == begin
 
 
 def test_a_close_reason_that_is_not_utf8_quotes_no_message(session) -> None:  # noqa: F811

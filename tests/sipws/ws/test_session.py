@@ -17,7 +17,7 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
-from sipws.limits import REFUSED_LINGER
+from sipws.limits import FRAMES_PER_SLICE, REFUSED_LINGER
 from sipws.ws.phase import Phase
 from sipws.ws.server_session import ServerSession
 
@@ -342,6 +342,28 @@ def test_empty_fragments_cost_nothing(open_session: ServerSession) -> None:
     [event] = open_session.receive(frame(Opcode.CONT, b"end"), 1001.0)
     assert isinstance(event, MessageReceived)
     assert event.data == b"end"
+
+
+def test_a_time_slice_has_a_bound_for_frames_that_are_no_messages(
+    open_session: ServerSession,
+) -> None:
+    count = 4 * FRAMES_PER_SLICE
+    open_session.receive(frame(Opcode.PING, b"") * count, 1001.0)
+    pongs = [len(open_session.take_writes()[0])]
+    while open_session.is_more:
+        open_session.process_backlog(1001.0)
+        pongs.append(len(open_session.take_writes()[0]))
+    assert sum(pongs) == count
+    # Those of a short read are taken in one piece.
+    assert max(pongs) <= 2 * FRAMES_PER_SLICE
+
+
+@pytest.mark.parametrize("behind", [b"", b"more"])
+def test_a_connection_is_over_unless_the_peer_sends_on_behind_its_close(
+    open_session: ServerSession, behind: bytes
+) -> None:
+    open_session.receive(frame(Opcode.CLOSE, b"\x03\xe8") + behind, 1001.0)
+    assert open_session.is_over is not bool(behind)
 
 
 def test_bytes_and_messages_are_counted(session: ServerSession, upgrade: bytes) -> None:
