@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
 from websockets.frames import CloseCode
 
@@ -28,12 +28,10 @@ from sipws.relay.forwarding import destination_for, offer_for
 from sipws.relay.relay_legs import ClientLeg, Leg, Pair, UpstreamLeg
 from sipws.transport.descriptors import LOOK_INTERVAL
 from sipws.transport.dialer import Dialer
+from sipws.transport.flow import Flow
 from sipws.transport.flow_context import AcceptedSocket, FlowContext
 from sipws.ws.destination import Destination
 from sipws.ws.handshake import Refusal
-
-if TYPE_CHECKING:
-    from sipws.transport.flow import Flow
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +75,7 @@ class Relay:
         self._asked_until = -math.inf
         self._dials: set[asyncio.Task[None]] = set()
 
-    def bind(self, shared: FlowContext) -> None:
+    def bind(self, context: FlowContext[Flow]) -> None:
         """Take what the connections of the server share, which those to the upstream share too.
 
         Raises:
@@ -85,29 +83,29 @@ class Relay:
         """
         if self._dialer is not None:
             raise TransportError("a relay is for one server; make another one for this server")
-        context = FlowContext(
-            bus=shared.bus if self._messages_told else _without_messages(shared.bus),
+        own = FlowContext(
+            bus=context.bus if self._messages_told else _without_messages(context.bus),
             handler=self.carry,
-            limits=shared.limits,
-            registry=shared.registry,
-            clock=shared.clock,
-            monotonic=shared.monotonic,
-            deadlines=shared.deadlines,
+            limits=context.limits,
+            registry=context.registry,
+            clock=context.clock,
+            monotonic=context.monotonic,
+            deadlines=context.deadlines,
             admission=Admission(),
         )
-        self._monotonic = shared.monotonic
-        self._dialer = Dialer(context, self._tls)
+        self._monotonic = context.monotonic
+        self._dialer = Dialer(own, self._tls)
 
-    def carry(self, flow: "Flow", message: bytes) -> None:
+    def carry(self, flow: Flow, message: bytes) -> None:
         """Take a message to the other side; the handler of both."""
         leg = cast("Leg", flow)
         leg.pair.carry(leg, message)
 
     def accept(
-        self, listener: Listener, shared: FlowContext, arrived: AcceptedSocket | None = None
+        self, listener: Listener, context: FlowContext[Flow], accepted: AcceptedSocket | None = None
     ) -> ClientLeg:
         """A flow for a client that has come."""
-        return ClientLeg(listener, shared, arrived, dial=self._dial, refusal=self._unwanted())
+        return ClientLeg(listener, context, accepted, dial=self._dial, refusal=self._unwanted())
 
     def _unwanted(self) -> Refusal | None:
         """Why a client is refused at once; None where the upstream is asked."""

@@ -1,4 +1,4 @@
-"""The two connections of a relayed client, and what comes of one for the other."""
+"""The two connections of a relayed client, and what one passes to the other."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -29,25 +29,26 @@ from sipws.ws.client_handshake import Offer
 from sipws.ws.destination import Destination
 from sipws.ws.handshake import Refusal
 from sipws.ws.phase import OPEN
+from sipws.ws.session import Session
 
 MOST_WAITING: Final = 32
-"""Messages that may wait for the upstream: a phone sends a REGISTER and waits for its answer. In
-bytes, as much may wait as a single message may have (`Limits.message_size`)."""
+"""Messages that may wait for the upstream: a phone sends a REGISTER and waits for its answer. Their
+total size is limited to that of a single message (`Limits.message_size`)."""
 
 
 class Pair:
-    """Two connections that are one: what comes on either goes out on the other.
+    """A client's connection and its upstream connection: messages of one are sent on the other.
 
     Args:
         client: the connection of the client.
-        dial: begins to connect to the upstream.
+        dial: starts to connect to the upstream.
     """
 
     __slots__ = (
-        "_bye",
         "_client_ended",
         "_dial",
         "_dialling",
+        "_farewell",
         "_upstream_ended",
         "_waiting",
         "_waiting_bytes",
@@ -62,25 +63,25 @@ class Pair:
         self.upstream: UpstreamLeg | None = None
         """None until its handshake is done."""
         self.subprotocols: tuple[str, ...] = ()
-        """What was agreed on with the client."""
+        """The subprotocols that were agreed on with the client."""
         self.is_text = True
-        """Whether the message that is handled now came as text."""
+        """Whether the message that is handled now is a text message."""
         self._dial = dial
         self._dialling: asyncio.Task[None] | None = None
         self._waiting: list[tuple[bytes, bool]] = []
         self._waiting_bytes = 0
         self._client_ended = self._upstream_ended = False
-        # What the upstream is told behind what waits for it, where the client has gone meanwhile.
-        self._bye: Farewell | None = None
+        # How to close the upstream after the waiting messages, if the client has left meanwhile.
+        self._farewell: Farewell | None = None
 
     def other(self, leg: "Leg") -> "Leg | None":
-        """The connection beside this one."""
+        """The other connection of the pair."""
         return self.upstream if leg is self.client else self.client
 
     # Messages.
 
     def carry(self, leg: "Leg", message: bytes) -> None:
-        """Take a message that came on one connection to the other.
+        """Send a message that arrived on one connection on the other.
 
         Raises:
             ConnectionClosedError: the other is closing or closed.
@@ -97,16 +98,22 @@ class Pair:
             self._waiting_bytes = size
             return
         detail = "more came than may wait until the upstream is there"
-        self._give_client_up(
+        self._drop_client(
             ErrorKind.UPSTREAM_QUEUE_FULL,
             f"{detail}: {MOST_WAITING} messages, {self.client.limits.message_size} bytes",
             Farewell(CloseCode.TRY_AGAIN_LATER, detail),
         )
 
-    # From beginning to end.
+    # From start to end.
 
     def begin(self, subprotocols: tuple[str, ...]) -> None:
-        """The client's connection is open; a second call does nothing."""
+        """Connect to the upstream, now that the client's connection is open.
+
+        A second call does nothing.
+
+        Args:
+            subprotocols: the subprotocols that were agreed on with the client.
+        """
         if self._dialling is None:
             self.subprotocols = subprotocols
             self._dialling = self._dial(self)
@@ -117,30 +124,37 @@ class Pair:
         return self._dialling is not None
 
     def opened(self, upstream: "UpstreamLeg") -> None:
-        """The upstream's connection is open: what waits goes out first."""
+        """Send the waiting messages, now that the upstream's connection is open."""
         self.upstream = upstream
+        self.client.couple(upstream)
         waiting, self._waiting = self._waiting, []
-        # It may have closed right behind its answer.
+        # The upstream may have closed right after its answer.
         with suppress(ConnectionClosedError):
             for message, is_text in waiting:
                 upstream.send(message, text=is_text)
-        if self._bye is not None:
-            upstream.close(*self._bye)
-        elif self.client.is_stalled:
-            upstream.stop_reading()
+        if self._farewell is not None:
+            _close(upstream, self._farewell)
 
-    def failed(self, detail: str, told: Farewell) -> None:
-        """There is no connection to the upstream."""
-        self._give_client_up(ErrorKind.UPSTREAM_FAILED, detail, told)
+    def failed(self, detail: str, farewell: Farewell) -> None:
+        """Close the client: there is no connection to the upstream.
 
-    def _give_client_up(self, kind: ErrorKind, detail: str, told: Farewell) -> None:
+        Args:
+            detail: the reason, for the published error.
+            farewell: the close code and reason for the client.
+        """
+        self._drop_client(ErrorKind.UPSTREAM_FAILED, detail, farewell)
+
+    def _drop_client(self, kind: ErrorKind, detail: str, farewell: Farewell) -> None:
         self._waiting.clear()
         if self.client.phase is OPEN:
             self.client.publish_error(kind, detail)
-            self.client.close(*told)
+            self.client.close(*farewell)
 
     def client_ended(self, end: End) -> None:
-        """The client's connection is closing or gone; only the first call counts."""
+        """Close the upstream: the client's connection is closing or gone.
+
+        Only the first call has an effect.
+        """
         if self._client_ended:
             return
         self._client_ended = True
@@ -148,115 +162,57 @@ class Pair:
             _close(self.upstream, to_upstream(end))
         elif self._waiting and end.by_peer and end.code is not None:
             # What was sent before an orderly end still arrives.
-            self._bye = to_upstream(end)
+            self._farewell = to_upstream(end)
         elif self._dialling is not None:
             self._waiting.clear()
             self._dialling.cancel()
 
     def upstream_ended(self, end: End) -> None:
-        """The upstream's connection is closing or gone; only the first call counts."""
+        """Close the client: the upstream's connection is closing or gone.
+
+        Only the first call has an effect.
+        """
         if not self._upstream_ended:
             self._upstream_ended = True
             _close(self.client, to_client(end))
 
-    # A peer that does not keep up.
 
-    def stalled(self, leg: "Leg") -> None:
-        """A connection takes no more: nothing more is read that would go there."""
-        if (other := self.other(leg)) is not None:
-            other.stop_reading()
-
-    def flowing(self, leg: "Leg") -> None:
-        """A connection takes bytes again: the other is read again, if it takes some itself."""
-        other = self.other(leg)
-        if other is not None and not other.is_stalled:
-            other.go_on_reading()
+def _close(flow: Flow, farewell: Farewell) -> None:
+    flow.close(*farewell)
+    if not flow.is_stalled:
+        # The peer's close frame is to arrive, also where reading had stopped.
+        flow.read_on()
 
 
-def _close(leg: "Leg", told: Farewell) -> None:
-    leg.close(*told)
-    if not leg.is_stalled:
-        # Its peer's close frame is to be read.
-        leg.go_on_reading()
+def _end_of(session: Session, events: Sequence[Event]) -> End:
+    """How a connection ends, from the first sign of its end on.
 
+    Credentials of this connection are masked in the reason: the other side may not learn them.
 
-class Leg(Flow):
-    """Either connection of a pair."""
-
-    __slots__ = ()
-
-    pair: Pair
-
-    def stop_reading(self) -> None:
-        """Let what the peer sends wait in the network."""
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def go_on_reading(self) -> None:
-        """Read again, or first take what is left of what was read."""
-        self._read_on()
-
-    def pause_writing(self) -> None:
-        """As any flow; what would go out here is read no more either."""
-        super().pause_writing()
-        self.pair.stalled(self)
-
-    def resume_writing(self) -> None:
-        """The peer has caught up."""
-        super().resume_writing()
-        self.pair.flowing(self)
-
-    @property
-    def _is_read(self) -> bool:
-        if not super()._is_read:
-            return False
-        # Of a connection that is closing nothing goes to the other any more.
-        other = self.pair.other(self)
-        return other is None or not other.is_stalled or self._session.phase is not OPEN
-
-    def _deliver(self, event: MessageReceived) -> None:
-        self.pair.is_text = event.is_text
-        super()._deliver(event)
-
-    def _act(self, events: Sequence[Event]) -> None:
-        other = self.pair.other(self)
-        if other is None or other._receiving or not events:
-            super()._act(events)
-            return
-        # What comes of one read leaves on the other side in one write.
-        other._receiving = True
-        try:
-            super()._act(events)
-        finally:
-            other._receiving = False
-            other._flush()
-
-    def _end(self, events: Sequence[Event]) -> End | None:
-        """How the connection ends, as soon as it is closing; None while it is open."""
-        if self._session.phase is OPEN:
-            return None
-        received, sent = self._session.close_frames
-        if received is not None:
-            return End(received.code, self._told(received.reason), by_peer=True)
-        if sent is not None:
-            return End(sent.code, self._told(sent.reason), by_peer=False)
+    Args:
+        session: the connection, which is closing or closed.
+        events: what happened last.
+    """
+    received, sent = session.close_frames
+    frame = received or sent
+    if frame is not None:
+        code, reason = frame.code, frame.reason
+    else:
+        code = None
         reason = next((event.reason for event in events if isinstance(event, Closed)), "")
-        return End(None, self._told(reason), by_peer=True)
-
-    def _told(self, reason: str) -> str:
-        """What the other side is told: what this one logs in with is not its business."""
-        return USUAL.about(self.connection, reason)
+    by_peer = received is not None or sent is None
+    return End(code, USUAL.about(session.connection, reason), by_peer)
 
 
-class ClientLeg(Leg):
+class ClientLeg(Flow):
     """The connection of a client.
 
     Args:
-        listener: where it came.
-        shared: what all flows of the server share.
-        arrived: what is known of it before, where a gate let it in.
-        dial: begins to connect to the upstream.
-        refusal: why it is refused as soon as it has asked; None where it is let in.
+        listener: the listener that the client connected to.
+        context: what all flows of the server share.
+        accepted: what is known already, after a TLS handshake or a PROXY header; else None.
+        dial: starts to connect to the upstream.
+        refusal: why the upgrade request is refused; None if it is accepted.
     """
 
     __slots__ = ("_refusal", "pair")
@@ -264,46 +220,66 @@ class ClientLeg(Leg):
     def __init__(
         self,
         listener: Listener,
-        shared: FlowContext,
-        arrived: AcceptedSocket | None = None,
+        context: FlowContext[Flow],
+        accepted: AcceptedSocket | None = None,
         *,
         dial: Callable[[Pair], "asyncio.Task[None]"],
         refusal: Refusal | None = None,
     ) -> None:
-        super().__init__(listener, shared, arrived)
+        super().__init__(listener, context, accepted)
         self.pair = Pair(self, dial)
         self._refusal = refusal
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """As any flow; a client that comes while the upstream wants none hears so in HTTP."""
+        """Start the session; while the upstream accepts no clients, refuse the request in HTTP."""
         super().connection_made(transport)
         if self._refusal is not None:
             self.turn_away(self._refusal)
 
     @property
     def limits(self) -> Limits:
-        """What it may take."""
-        return self._shared.limits
+        """The bounds of the connection."""
+        return self._context.limits
 
     def publish_error(self, kind: ErrorKind, detail: str) -> None:
-        """Tell that something went wrong on this connection."""
-        self._shared.bus.publish(ErrorOccurred(self.connection, self._shared.clock(), kind, detail))
+        """Publish an error of this connection.
+
+        Args:
+            kind: its kind.
+            detail: the reason, for people.
+        """
+        now = self._context.clock()
+        self._context.bus.publish(ErrorOccurred(self.connection, now, kind, detail))
+
+    def _deliver(self, event: MessageReceived) -> None:
+        self.pair.is_text = event.is_text
+        super()._deliver(event)
 
     def _act(self, events: Sequence[Event]) -> None:
         super()._act(events)
-        if not self._session.accepted:
+        session = self._session
+        if not session.accepted:
             return
         if not self.pair.has_begun:
             accepted = next(event for event in events if isinstance(event, Accepted))
-            # One head of HTTP is as good as another for finding a header.
+            # `UpgradeRequest` finds headers in the head of an answer too.
             chosen = UpgradeRequest(accepted.reply).header("sec-websocket-protocol")
             self.pair.begin(tuple(chosen))
-        if (end := self._end(events)) is not None:
-            self.pair.client_ended(end)
+        if session.phase is not OPEN:
+            self.pair.client_ended(_end_of(session, events))
 
 
-class UpstreamLeg(Leg, ClientFlow):
-    """The connection to the upstream."""
+class UpstreamLeg(ClientFlow):
+    """The connection to the upstream.
+
+    Args:
+        pair: the pair that it belongs to.
+        attempt: the connection's identity, as far as it is known before there is a socket.
+        destination: the upstream.
+        offer: the contents of the upgrade request.
+        context: what all flows to the upstream share.
+        listener: the listener that the client connected to.
+    """
 
     __slots__ = ("pair",)
 
@@ -313,18 +289,27 @@ class UpstreamLeg(Leg, ClientFlow):
         attempt: Connection,
         destination: Destination,
         offer: Offer,
-        shared: FlowContext,
+        context: FlowContext[Flow],
         listener: Listener | None,
     ) -> None:
-        ClientFlow.__init__(self, attempt, destination, offer, shared, listener)
+        super().__init__(attempt, destination, offer, context, listener)
         self.pair = pair
+
+    def _deliver(self, event: MessageReceived) -> None:
+        self.pair.is_text = event.is_text
+        super()._deliver(event)
 
     def _act(self, events: Sequence[Event]) -> None:
         super()._act(events)
-        if not self._session.accepted:
-            # How a handshake fails, whoever dialled hears.
+        session = self._session
+        if not session.accepted:
+            # The dialer reports how a handshake fails.
             return
         if self.pair.upstream is None:
             self.pair.opened(self)
-        if (end := self._end(events)) is not None:
-            self.pair.upstream_ended(end)
+        if session.phase is not OPEN:
+            self.pair.upstream_ended(_end_of(session, events))
+
+
+Leg = ClientLeg | UpstreamLeg
+"""Either connection of a pair."""

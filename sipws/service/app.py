@@ -26,7 +26,7 @@ from sipws.service.systemd import Assigned
 from sipws.service.traces import Traces
 from sipws.tracing.tracer import Tracer
 from sipws.transport import descriptors
-from sipws.transport.flow_context import Handler
+from sipws.transport.flow import Handler
 from sipws.transport.server import Server
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from sipws.limits import Limits
 from sipws.registry import Registry
 from sipws.transport.client_flow import ClientFlow
 from sipws.transport.dialer import Dialer, connect_error
-from sipws.transport.flow import Flow
-from sipws.transport.flow_context import FlowContext, Handler
+from sipws.transport.flow import Flow, Handler
+from sipws.transport.flow_context import FlowContext
 from sipws.transport.ping_scheduler import PingScheduler
 from sipws.transport.reconnect import Backoff, KeptConnection
 from sipws.transport.shutdown import orderly_end
@@ -85,11 +85,11 @@ class Client:
         self.bus = bus or Bus()
         self.flows: Registry[Flow] = Registry()
         """The connections that are alive."""
-        self._shared = FlowContext(
+        self._context = FlowContext(
             self.bus, handler, limits or Limits(), self.flows, compression=compression
         )
-        self._ping_scheduler = PingScheduler(self.flows, self._shared.limits.intervals)
-        self._dialer = Dialer(self._shared, tls)
+        self._ping_scheduler = PingScheduler(self.flows, self._context.limits.intervals)
+        self._dialer = Dialer(self._context, tls)
         self._offer = Offer(tuple(subprotocols), origin, tuple(headers))
         self._listener = Listener.parse(listener) if isinstance(listener, str) else listener
         self._open: dict[Destination, ClientFlow] = {}
@@ -192,7 +192,7 @@ class Client:
         Cancelled, it drops what is left at once; a second call does no harm.
         """
         self._closed = True
-        async with orderly_end(self._shared, CloseCode.NORMAL_CLOSURE, "client shutdown", grace):
+        async with orderly_end(self._context, CloseCode.NORMAL_CLOSURE, "client shutdown", grace):
             tasks: list[asyncio.Task[Any]] = [kept.task for kept in self._kept]
             tasks += [attempt.task for attempt in self._attempts.values()]
             for task in tasks:

@@ -18,6 +18,7 @@ from sipws.events import (
     HandshakeFailed,
 )
 from sipws.transport.client_flow import ClientFlow
+from sipws.transport.flow import Flow
 from sipws.transport.flow_context import FlowContext
 from sipws.transport.happy_eyeballs import (
     DialError,
@@ -56,7 +57,9 @@ REMEDIES: Final = {
 """What may help against each failure of a connect."""
 
 
-MakeFlow = Callable[[Connection, Destination, Offer, FlowContext, Listener | None], ClientFlow]
+MakeFlow = Callable[
+    [Connection, Destination, Offer, FlowContext[Flow], Listener | None], ClientFlow
+]
 """Makes the flow of a connection that is about to be opened; see `ClientFlow`."""
 
 
@@ -64,13 +67,13 @@ class Dialer:
     """Opens connections, each call one of its own, and publishes what comes of it.
 
     Args:
-        shared: what their flows share.
+        context: what their flows share.
         tls: the context for ``wss`` destinations; unless given, one that trusts the system's
             authorities and checks certificate and name.
     """
 
-    def __init__(self, shared: FlowContext, tls: ssl.SSLContext | None = None) -> None:
-        self._shared = shared
+    def __init__(self, context: FlowContext[Flow], tls: ssl.SSLContext | None = None) -> None:
+        self._context = context
         self._tls = tls
 
     async def connect(
@@ -95,28 +98,28 @@ class Dialer:
         try:
             failed = await flow.answered
         except asyncio.CancelledError:
-            flow.give_up()
+            flow.cancel()
             raise
         if failed is not None:
-            raise refused_error(where, failed, self._shared.clock())
+            raise refused_error(where, failed, self._context.clock())
         return flow
 
     async def _dial(
         self, where: Destination, offer: Offer, listener: Listener | None, make_flow: MakeFlow
     ) -> ClientFlow:
         """Set TCP and TLS up, and tell what comes of it."""
-        shared = self._shared
+        context = self._context
         attempt = Connection(
-            id=shared.registry.next_id(),
+            id=context.registry.next_id(),
             listener=listener or Listener(where.proto, "*", 0),
             local=_unknown_beside(where.host),
             peer=Address(where.host if where.is_address else UNKNOWN, where.port),
-            started=shared.clock(),
+            started=context.clock(),
             destination=where.shown,
-            started_monotonic=shared.monotonic(),
+            started_monotonic=context.monotonic(),
         )
-        shared.bus.publish(ConnectStarted(attempt, attempt.started))
-        flow = make_flow(attempt, where, offer, shared, listener)
+        context.bus.publish(ConnectStarted(attempt, attempt.started))
+        flow = make_flow(attempt, where, offer, context, listener)
         tried: Tried = []
         try:
             await self._set_up(where, flow, tried)
@@ -136,7 +139,7 @@ class Dialer:
         if where.proto == "wss" and self._tls is None:
             # Reading the system's authorities takes a tenth of a second, once.
             self._tls = await asyncio.to_thread(client_context)
-        limit = self._shared.limits.connect_timeout
+        limit = self._context.limits.connect_timeout
         waiting_for = f"the address of {where.host!r}"
         try:
             async with asyncio.timeout(limit):
@@ -165,7 +168,7 @@ class Dialer:
         if where.proto == "wss":
             context, name = self._tls, where.host.rstrip(".")
             # Of the event loop's own a server that does not end TLS in turn has 30 s.
-            shutdown_timeout = self._shared.limits.close_timeout
+            shutdown_timeout = self._context.limits.close_timeout
         with alerted(sock):
             starting = asyncio.ensure_future(
                 asyncio.get_running_loop().create_connection(
@@ -181,7 +184,7 @@ class Dialer:
             # end: the protocol would never hear of the connection's end.
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            flow.give_up()
+            flow.cancel()
             if not flow.made:
                 starting.cancel()
             raise
@@ -193,7 +196,7 @@ class Dialer:
     def _tell_failure(self, attempt: Connection, exc: DialError) -> None:
         peer = exc.peer or attempt.peer
         failed = replace(attempt, local=exc.local or _unknown_beside(peer.ip), peer=peer)
-        bus, now = self._shared.bus, self._shared.clock()
+        bus, now = self._context.bus, self._context.clock()
         bus.publish(ConnectFailed(failed, now, exc.kind, exc.detail))
 
 

@@ -4,7 +4,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from websockets.typing import Subprotocol
 
@@ -13,51 +13,65 @@ from sipws.admission.admission import Admission, AdmissionSlot
 from sipws.bus import Bus
 from sipws.events import Superseded
 from sipws.limits import Limits
-from sipws.registry import Registry
+from sipws.registry import Registered, Registry
 from sipws.transport.deadlines import Deadlines
 from sipws.transport.descriptors import Watch
 from sipws.transport.registrations import Registrations
 from sipws.ws.handshake import SUBPROTOCOL, Refusal
 
-if TYPE_CHECKING:
-    from sipws.transport.flow import Flow
 
-Handler = Callable[["Flow", bytes], object]
-"""The application's end: called with each SIP message and the flow it came in on."""
+class Probed(Registered, Protocol):
+    """A connection that can be pinged: `sipws.transport.flow.Flow`, which imports this module."""
+
+    def probe(self) -> None:
+        """Ping the peer now."""
+
+
+F = TypeVar("F", bound=Probed)
 
 
 @dataclass(frozen=True, slots=True)
-class FlowContext:
-    """What all flows of a server share."""
+class FlowContext(Generic[F]):
+    """What all flows of a server, or of a client, share."""
 
     bus: Bus
-    handler: Handler
+    """Takes the events."""
+
+    handler: Callable[[F, bytes], object]
+    """Called with each SIP message and the flow on which it arrived."""
+
     limits: Limits
-    registry: "Registry[Flow]"
+    """Bounds for every connection."""
+
+    registry: Registry[F]
+    """The connections that are alive."""
+
     clock: Callable[[], float] = time.time
-    """Seconds since the epoch: when something happened."""
+    """Seconds since the epoch, for the time of events."""
+
     monotonic: Callable[[], float] = time.monotonic
-    """Seconds since some moment in the past, whatever is done to the clock: how long it took."""
+    """Seconds of a clock that is never set, for durations."""
+
     subprotocols: Sequence[Subprotocol] = (SUBPROTOCOL,)
-    """Of which a client must offer one; empty asks for none."""
+    """A client must offer one of these; empty requires none."""
 
     admission: Admission = field(default_factory=Admission)
-    """Who is let in."""
+    """Decides which connections are accepted."""
 
     compression: bool = False
     """Whether permessage-deflate is accepted, or offered (RFC 7692)."""
 
     health_path: str | None = None
-    """What a balancer asks for to see that the server is there; None for nothing."""
+    """The path that health checks of load balancers request; None answers none."""
 
     deadlines: Deadlines = field(default_factory=Deadlines)
-    """How long each phase of theirs may still last."""
+    """The time limits of the connections' phases."""
 
     descriptors: Watch = field(default_factory=Watch)
-    """Whether file descriptors are left."""
+    """Checks whether file descriptors are left."""
 
     registrations: Registrations | None = None
-    """Which connection each phone registered on; None looks for none."""
+    """The connection that each phone registered on; None records none."""
 
     def __post_init__(self) -> None:
         if inspect.iscoroutinefunction(self.handler):
@@ -67,10 +81,10 @@ class FlowContext:
             )
 
     def supersede(self, left: int, instance: str, now: float, by: int) -> None:
-        """A phone has registered on another connection: the one that it left is told and asked.
+        """Report that a phone registered on another connection, and ping the one that it left.
 
         Args:
-            left: the id of that one.
+            left: the id of the connection that the phone left.
             instance: the phone's ``+sip.instance``.
             now: the time, in seconds since the epoch.
             by: the id of the other connection.
@@ -81,14 +95,19 @@ class FlowContext:
 
 
 class AcceptedSocket(NamedTuple):
-    """What is known of a connection before its flow begins."""
+    """What is known of a connection before its flow starts."""
 
     peer: Address
+    """The client, as a trusted proxy names it."""
+
     started: float
-    """When TCP stood, in seconds since the epoch."""
+    """When TCP was established, in seconds since the epoch."""
+
     started_monotonic: float
-    """The same moment on the clock that nobody sets."""
+    """The same moment by `FlowContext.monotonic`."""
+
     slot: AdmissionSlot
     """Its place among the connections that are counted."""
+
     refusal: Refusal | None
-    """Why it is not let in."""
+    """Why the connection is refused; None if it is accepted."""

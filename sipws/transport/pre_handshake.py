@@ -52,7 +52,7 @@ alert: it offers SSL 3.0 alone."""
 HELLO: Final = 256
 """Bytes of a ClientHello that are looked at for that: such a check has some 80."""
 
-MakeFlow = Callable[[Listener, FlowContext, AcceptedSocket | None], Flow]
+MakeFlow = Callable[[Listener, FlowContext[Flow], AcceptedSocket | None], Flow]
 """Makes the flow of a connection that has come in; see `Flow`."""
 
 
@@ -64,7 +64,7 @@ class PreHandshake:
 
     Args:
         listener: the definition, with the real port.
-        shared: what all flows of the server share.
+        context: what all flows of the server share.
         proxied: whether trusted peers begin with a PROXY header.
         tls: gives the context to begin TLS with; without it there is no TLS.
         make_flow: makes the flow of a connection.
@@ -73,14 +73,14 @@ class PreHandshake:
     def __init__(
         self,
         listener: Listener,
-        shared: FlowContext,
+        context: FlowContext[Flow],
         *,
         proxied: bool,
         tls: Callable[[], ssl.SSLContext] | None,
         make_flow: MakeFlow = Flow,
     ) -> None:
         self._listener = listener
-        self._shared = shared
+        self._context = context
         self._proxied = proxied
         self._tls = tls
         self._make_flow = make_flow
@@ -123,7 +123,7 @@ class PreHandshake:
                 continue
             except OSError as exc:
                 if exc.errno in OUT_OF_DESCRIPTORS:
-                    self._shared.descriptors.note()
+                    self._context.descriptors.note()
                 else:
                     log.error("no connection can be accepted on %s: %s", self._listener, exc)
                 self._loop.remove_reader(listening)
@@ -136,9 +136,9 @@ class PreHandshake:
 
     def _arrive(self, connected: socket.socket, peer: Address) -> None:
         """Count a connection, before anything is spent on it."""
-        shared = self._shared
-        started, started_monotonic = shared.clock(), shared.monotonic()
-        slot = shared.admission.enter(peer.ip, started_monotonic)
+        context = self._context
+        started, started_monotonic = context.clock(), context.monotonic()
+        slot = context.admission.enter(peer.ip, started_monotonic)
         arrival = _Arrival(connected, peer, started, started_monotonic, slot)
         if slot.refusal is not None and not self._is_told(slot, slot.refusal):
             self._drop(arrival, slot.refusal)
@@ -160,7 +160,7 @@ class PreHandshake:
 
     async def _take(self, arrival: "_Arrival") -> None:
         """Read the PROXY header, do the TLS handshake, and hand over to a flow."""
-        deadline = self._loop.time() + self._shared.limits.handshake_timeout
+        deadline = self._loop.time() + self._context.limits.handshake_timeout
         try:
             refusal = await self._read_header(arrival, deadline)
             if refusal is None or refusal.kind not in _UNANSWERED:
@@ -170,7 +170,7 @@ class PreHandshake:
                 return
             flow = self._make_flow(
                 self._listener,
-                self._shared,
+                self._context,
                 AcceptedSocket(
                     arrival.peer, arrival.started, arrival.started_monotonic, arrival.slot, refusal
                 ),
@@ -192,7 +192,7 @@ class PreHandshake:
             elif arrival.is_hello_check:
                 self._leave(arrival, Probe.TLS, "a balancer's check of TLS")
             else:
-                reason = failure_reason(exc, self._shared.limits.handshake_timeout)
+                reason = failure_reason(exc, self._context.limits.handshake_timeout)
                 self._fail(arrival, ErrorKind.TLS_FAILURE, reason)
         except asyncio.CancelledError:
             self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "server shutdown")
@@ -232,30 +232,30 @@ class PreHandshake:
             self._loop.remove_reader(connected)
 
     async def _shake_hands(
-        self, connected: socket.socket, flow: Flow, context: ssl.SSLContext, deadline: float
+        self, connected: socket.socket, flow: Flow, tls: ssl.SSLContext, deadline: float
     ) -> None:
         """Do the TLS handshake; the flow begins behind it."""
         with alerted(connected):
             await self._loop.connect_accepted_socket(
                 lambda: flow,
                 connected,
-                ssl=context,
+                ssl=tls,
                 # Zero would be refused, and what little is left is spent on failing.
                 ssl_handshake_timeout=max(deadline - self._loop.time(), 0.001),
                 # A peer that does not end TLS in turn would else keep its socket for 30 s.
-                ssl_shutdown_timeout=self._shared.limits.close_timeout,
+                ssl_shutdown_timeout=self._context.limits.close_timeout,
             )
 
     async def _read_header(self, arrival: "_Arrival", deadline: float) -> Refusal | None:
         """Find out who is behind a trusted proxy; returns why it is not let in."""
-        admission = self._shared.admission
+        admission = self._context.admission
         if not self._proxied or arrival.peer.ip not in admission.rules.trusted_proxies:
             return None
         try:
             async with asyncio.timeout_at(deadline):
                 header = await self._header(arrival)
         except TimeoutError:
-            limit = self._shared.limits.handshake_timeout
+            limit = self._context.limits.handshake_timeout
             header = ProxyError(f"no complete PROXY header within {limit:g} s")
         except OSError as exc:
             if not arrival.received:
@@ -266,7 +266,7 @@ class PreHandshake:
             refusal = Refusal(ErrorKind.PROXY_HEADER, header.reason)
         elif header.source is not None:
             arrival.peer = header.source
-            refusal = arrival.slot.claim(header.source.ip, self._shared.monotonic())
+            refusal = arrival.slot.claim(header.source.ip, self._context.monotonic())
         if refusal is not None:
             admission.refused[refusal.kind] += 1
         return refusal
@@ -291,7 +291,7 @@ class PreHandshake:
 
     def _fail(self, arrival: "_Arrival", kind: ErrorKind, detail: str) -> None:
         if not arrival.slot.used and not arrival.slot.released:
-            self._shared.admission.refused[kind] += 1
+            self._context.admission.refused[kind] += 1
             self._drop(arrival, Refusal(kind, detail))
 
     def _drop(self, arrival: "_Arrival", refusal: Refusal) -> None:
@@ -308,8 +308,8 @@ class PreHandshake:
     def _end(
         self, arrival: "_Arrival", end: Callable[[ServerSession, float], Sequence[Event]]
     ) -> None:
-        shared, now = self._shared, self._shared.clock()
-        connection_id = shared.registry.next_id()
+        context, now = self._context, self._context.clock()
+        connection_id = context.registry.next_id()
         connection = Connection(
             connection_id,
             self._listener,
@@ -318,10 +318,10 @@ class PreHandshake:
             arrival.started,
             started_monotonic=arrival.started_monotonic,
         )
-        shared.bus.publish(ConnectionOpened(connection, now))
-        session = ServerSession(connection, shared.limits, monotonic=shared.monotonic)
+        context.bus.publish(ConnectionOpened(connection, now))
+        session = ServerSession(connection, context.limits, monotonic=context.monotonic)
         for event in end(session, now):
-            shared.bus.publish(event)
+            context.bus.publish(event)
         if not arrival.has_transport:
             arrival.socket.close()
         arrival.slot.release()

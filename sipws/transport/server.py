@@ -15,8 +15,8 @@ from sipws.bus import Bus
 from sipws.errors import ConfigurationError, ConnectionClosedError
 from sipws.limits import Limits
 from sipws.registry import Registry
-from sipws.transport.flow import Flow
-from sipws.transport.flow_context import AcceptedSocket, FlowContext, Handler
+from sipws.transport.flow import Flow, Handler
+from sipws.transport.flow_context import AcceptedSocket, FlowContext
 from sipws.transport.listening import cannot_listen, open_sockets
 from sipws.transport.ping_scheduler import PingScheduler
 from sipws.transport.pre_handshake import BACKLOG, MakeFlow, PreHandshake
@@ -32,11 +32,11 @@ SHUTDOWN: Final = "server shutdown"
 class MessageRelay(Protocol):
     """What takes messages to another server: `sipws.relay.relay.Relay`, or another like it."""
 
-    def bind(self, shared: FlowContext) -> None:
+    def bind(self, context: FlowContext[Flow]) -> None:
         """Take what the connections of the server share; called once, by the server."""
 
     def accept(
-        self, listener: Listener, shared: FlowContext, arrived: AcceptedSocket | None = None
+        self, listener: Listener, context: FlowContext[Flow], accepted: AcceptedSocket | None = None
     ) -> Flow:
         """Make the flow of a client that has connected."""
 
@@ -114,7 +114,7 @@ class Server:
         """Which connection each phone registered on."""
         self._relay = relay
         self._make_flow: MakeFlow = Flow if relay is None else relay.accept
-        self._shared = FlowContext(
+        self._context = FlowContext(
             self.bus,
             handler if relay is None else relay.carry,
             limits or Limits(),
@@ -126,8 +126,8 @@ class Server:
             registrations=self.registrations,
         )
         if relay is not None:
-            relay.bind(self._shared)
-        self._ping_scheduler = PingScheduler(self.flows, self._shared.limits.intervals)
+            relay.bind(self._context)
+        self._ping_scheduler = PingScheduler(self.flows, self._context.limits.intervals)
         self._pre_handshakes: list[PreHandshake] = []
         self._tls = tls
         self._inherited = inherited or {}
@@ -136,7 +136,7 @@ class Server:
     @property
     def out_of_descriptors(self) -> int:
         """How often no file descriptor was left: for a connection, or at a look once a second."""
-        return self._shared.descriptors.exhausted
+        return self._context.descriptors.exhausted
 
     async def start(self) -> None:
         """Listen.
@@ -157,7 +157,7 @@ class Server:
             await self.aclose(grace=0)
             raise
         self._ping_scheduler.start()
-        self._shared.descriptors.start()
+        self._context.descriptors.start()
 
     async def aclose(self, grace: float = 5.0, spread: float = 0.0) -> None:
         """Refuse new handshakes with 503, close every open connection with 1001, stop listening.
@@ -174,7 +174,7 @@ class Server:
         if (refusal := self.admission.ending) is not None:
             for flow in self.flows:
                 flow.turn_away(refusal)
-        async with orderly_end(self._shared, CloseCode.GOING_AWAY, SHUTDOWN, grace):
+        async with orderly_end(self._context, CloseCode.GOING_AWAY, SHUTDOWN, grace):
             try:
                 await self._ping_scheduler.aclose()
                 await self._close_spread(spread)
@@ -182,7 +182,7 @@ class Server:
                 await self._stop_listening()
 
     async def _stop_listening(self) -> None:
-        self._shared.descriptors.close()
+        self._context.descriptors.close()
         for server in self._servers:
             server.close()
         for pre_handshake in self._pre_handshakes:
@@ -234,7 +234,7 @@ class Server:
             by: the id of the connection there.
         """
         if (left := self.registrations.left(phone)) is not None:
-            self._shared.supersede(left, phone[1], self._shared.clock(), by)
+            self._context.supersede(left, phone[1], self._context.clock(), by)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -262,7 +262,7 @@ class Server:
         proxied = self.admission.rules.expects_proxy_header(listener)
         if tls is not None or proxied:
             pre_handshake = PreHandshake(
-                bound, self._shared, proxied=proxied, tls=_contexts(tls), make_flow=self._make_flow
+                bound, self._context, proxied=proxied, tls=_contexts(tls), make_flow=self._make_flow
             )
             self._pre_handshakes.append(pre_handshake)
             for listening in sockets:
@@ -272,7 +272,7 @@ class Server:
         loop = asyncio.get_running_loop()
         servers = [
             await loop.create_server(
-                lambda: self._make_flow(bound, self._shared, None),
+                lambda: self._make_flow(bound, self._context, None),
                 sock=listening,
                 backlog=BACKLOG,
                 start_serving=False,

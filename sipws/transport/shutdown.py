@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from sipws.events import ErrorKind
+from sipws.transport.flow import Flow
 from sipws.transport.flow_context import FlowContext
 
 
 @asynccontextmanager
 async def orderly_end(
-    shared: FlowContext, code: int, reason: str, grace: float
+    context: FlowContext[Flow], code: int, reason: str, grace: float
 ) -> AsyncIterator[None]:
     """Close every connection behind the block, and drop those whose peers do not close in turn.
 
@@ -18,12 +19,12 @@ async def orderly_end(
     wants at once: connections are then dropped, and nothing is left.
 
     Args:
-        shared: what the connections share.
+        context: what the connections share.
         code: the close code that peers get (RFC 6455 section 7.4).
         reason: what is told with it.
         grace: seconds that peers have to complete the closing handshake.
     """
-    flows = shared.registry
+    flows = context.registry
     try:
         yield
         for flow in flows:
@@ -34,6 +35,6 @@ async def orderly_end(
     finally:
         for flow in flows:
             flow.abort(ErrorKind.CLOSE_TIMEOUT, f"{reason}: the peer did not close in time")
-        shared.deadlines.close()
+        context.deadlines.close()
         # A dropped connection leaves the registry on the next turn of the event loop.
         await flows.wait_empty()

@@ -333,7 +333,7 @@ ENOUGH = 400
 
 
 def buffered(flow: Flow) -> int:
-    return flow._transport.get_write_buffer_size()
+    return flow.unsent_bytes
 
 
 async def test_a_slow_upstream_slows_the_client_down_and_gets_everything(
@@ -404,17 +404,17 @@ async def test_a_large_read_of_a_client_does_not_go_on_while_its_upstream_is_slo
     both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30, max_chunks=0))
     phone, client, upstream = await legs(both, by_hand)
     client.data_received(Frame(Opcode.BINARY, BIG).serialize(mask=True) * 2)
-    assert not client._transport.is_reading()
+    assert not client.is_reading
     # It fills up before the client's turn comes.
     upstream.pause_writing()
     turn = asyncio.Event()
     asyncio.get_running_loop().call_soon(turn.set)
     await turn.wait()
-    assert not client._transport.is_reading()
+    assert not client.is_reading
     upstream.resume_writing()
     # What is left of the read comes first, in a turn of its own.
     async with asyncio.timeout(5):
-        while not client._transport.is_reading():  # noqa: ASYNC110 - has no event
+        while not client.is_reading:  # noqa: ASYNC110 - has no event
             await asyncio.sleep(0)
     assert client.traffic[0] == 2
     phone.transport.abort()
@@ -425,20 +425,20 @@ async def test_a_client_is_not_read_on_for_an_upstream_while_it_is_slow_itself(
 ) -> None:
     both = await relayed(upstream=by_hand.url, limits=Limits(send_timeout=30))
     phone, client, upstream = await legs(both, by_hand)
-    reads = [leg._transport.is_reading for leg in (client, upstream)]
+    both_legs = client, upstream
     upstream.pause_writing()
     client.pause_writing()
     upstream.resume_writing()
     # What it sends could be answered, and the answers would have to wait.
-    assert [each() for each in reads] == [False, False]
+    assert [leg.is_reading for leg in both_legs] == [False, False]
     client.resume_writing()
-    assert [each() for each in reads] == [True, True]
+    assert [leg.is_reading for leg in both_legs] == [True, True]
     client.pause_writing()
     upstream.pause_writing()
     client.resume_writing()
-    assert [each() for each in reads] == [False, False]
+    assert [leg.is_reading for leg in both_legs] == [False, False]
     upstream.resume_writing()
-    assert [each() for each in reads] == [True, True]
+    assert [leg.is_reading for leg in both_legs] == [True, True]
     phone.transport.abort()
 
 
@@ -454,9 +454,9 @@ async def test_an_upstream_that_comes_while_its_client_is_slow_is_not_read(
     await both.told.wait_for(Connected)
     upstream = client.pair.upstream
     assert upstream is not None
-    assert not upstream._transport.is_reading()
+    assert not upstream.is_reading
     client.resume_writing()
-    assert upstream._transport.is_reading()
+    assert upstream.is_reading
     phone.transport.abort()
 
 
@@ -468,9 +468,9 @@ async def test_a_slow_client_whose_upstream_is_gone_is_read_when_it_has_caught_u
     client.pause_writing()
     upstream.abort(ErrorKind.SEND_TIMEOUT, "enough")
     assert not client.is_open
-    assert not client._transport.is_reading()
+    assert not client.is_reading
     client.resume_writing()
-    assert client._transport.is_reading()
+    assert client.is_reading
     phone.transport.abort()
 
 

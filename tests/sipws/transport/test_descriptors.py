@@ -116,9 +116,9 @@ async def test_a_server_goes_on_when_there_are_descriptors_again(
     serve: Serve, upgrade: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, _ = await serve()
-    server._shared.descriptors._interval = 0.01
-    server._shared.descriptors.close()
-    server._shared.descriptors.start()
+    server._context.descriptors._interval = 0.01
+    server._context.descriptors.close()
+    server._context.descriptors.start()
     with none_left():
         async with asyncio.timeout(5):
             while not server.out_of_descriptors:  # noqa: ASYNC110 - there is no event for it

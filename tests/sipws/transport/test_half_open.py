@@ -137,7 +137,7 @@ async def test_a_peer_that_ends_its_side_and_reads_nothing_is_gone(
     peer = await held(server, upgrade, room=4096)
     await events.wait_for(Accepted)
     flow = next(iter(server.flows))
-    while not flow._transport.get_write_buffer_size():
+    while not flow.unsent_bytes:
         flow.send(b"x" * 4096)
         await asyncio.sleep(0)
         await asyncio.sleep(0)

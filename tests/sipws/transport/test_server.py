@@ -168,7 +168,7 @@ async def test_what_waits_for_a_slow_peer_arrives_in_front_of_an_orderly_end(
     [flow] = server.flows
     count = 0
     # More than the system takes, and less than makes the peer one that does not keep up.
-    while not flow._transport.get_write_buffer_size():
+    while not flow.unsent_bytes:
         flow.send(bytes(1000))
         count += 1
         await asyncio.sleep(0)

@@ -84,10 +84,10 @@ async def test_tiny_frames_of_one_read_are_handled_in_turns(
     flow, _, writer = await open_flow(server, events, upgrade)
     flow.data_received(frame * MANY)
     assert done(flow) < MANY
-    assert not flow._transport.is_reading()
+    assert not flow.is_reading
     assert await most_in_a_turn(flow, MANY - 2 * FRAMES_PER_SLICE) <= 2 * FRAMES_PER_SLICE
     async with asyncio.timeout(5):
-        while not flow._transport.is_reading():  # noqa: ASYNC110 - has no event
+        while not flow.is_reading:  # noqa: ASYNC110 - has no event
             await asyncio.sleep(0)
     assert not events.of(ErrorOccurred)
     writer.transport.abort()
@@ -104,9 +104,9 @@ async def test_behind_a_large_read_others_have_their_turn_first(
     assert len(read) == size
     flow.data_received(read)
     assert flow.traffic[0] == 1
-    assert flow._transport.is_reading() is (size < LARGE_READ)
+    assert flow.is_reading is (size < LARGE_READ)
     async with asyncio.timeout(5):
-        while not flow._transport.is_reading():  # noqa: ASYNC110 - has no event
+        while not flow.is_reading:  # noqa: ASYNC110 - has no event
             await asyncio.sleep(0)
     writer.close()
 
@@ -214,7 +214,7 @@ async def test_what_waits_goes_on_waiting_while_the_peer_does_not_keep_up(
     flow.resume_writing()
     await events.wait_for(MessageReceived, MANY)
     async with asyncio.timeout(5):
-        while not flow._transport.is_reading():  # noqa: ASYNC110 - has no event
+        while not flow.is_reading:  # noqa: ASYNC110 - has no event
             await asyncio.sleep(0)
     writer.transport.abort()
 
