@@ -196,13 +196,28 @@ def _refused(definition: str, problem: str) -> AddressError:
 
 
 def address_of_socket(socket_name: Any) -> Address:
-    """What the system calls a socket, as an address.
+    """The address of an end of a socket; IPv4 addresses are never mapped.
 
-    A peer that was gone before it was looked at has no name any more.
+    Args:
+        socket_name: what ``getsockname`` or ``getpeername`` returned. It is empty for a peer that
+            had left already: the address is 0.0.0.0 then, with port 0.
     """
     if not socket_name:
         return Address("0.0.0.0", 0)
     ip, port = socket_name[:2]
     ip = ip.partition("%")[0]
-    # A dual-stack socket shows IPv4 peers as mapped addresses; nobody filters on those.
-    return Address(ip.removeprefix("::ffff:") if "." in ip else ip, port)
+    # Only mapped addresses have both separators: all others need not be parsed.
+    if "." in ip and ":" in ip:
+        ip = str(unmapped(ipaddress.ip_address(ip)))
+    return Address(ip, port)
+
+
+def unmapped(
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address of a mapped one (RFC 4291 section 2.5.5.2); any other address as it is.
+
+    A dual-stack socket shows IPv4 peers as ``::ffff:192.0.2.1``. Operators write filters and access
+    rules for 192.0.2.1.
+    """
+    return getattr(ip, "ipv4_mapped", None) or ip

@@ -14,7 +14,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, ParamSpec
 
-from sipws.address import Address, Listener, Proto
+from sipws.address import Address, Listener, Proto, unmapped
 from sipws.errors import ERROR_OF_CODE
 from sipws.events import (
     ABNORMAL,
@@ -67,16 +67,14 @@ def kind_of_failure(code: int, reason: str) -> ErrorKind | None:
     return ERROR_OF_CODE.get(code)
 
 
-def address_of(host_and_port: Any) -> Address:
+def address_or_unknown(host_and_port: Any) -> Address:
     """An end of a connection, as servers name it; `UNKNOWN` for what is no internet address."""
     try:
         host, port = host_and_port[:2]
         ip = ipaddress.ip_address(host.partition("%")[0])
     except (TypeError, ValueError, AttributeError):
         return UNKNOWN
-    # A dual-stack socket shows IPv4 peers as mapped addresses; nobody filters on those.
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return Address(str(mapped or ip), port or 0)
+    return Address(str(unmapped(ip)), port or 0)
 
 
 def size_of(data: bytes | str) -> int:
@@ -103,7 +101,7 @@ class Reporter:
     Args:
         trace: whose bus is told.
         proto: ``ws`` or ``wss``.
-        local: our end of the socket, as `address_of` takes it.
+        local: our end of the socket, as `address_or_unknown` takes it.
         peer: the other end.
         tag: a name for the listener, for filters (``$socket_in(tag)``).
         clock: seconds since the epoch.
@@ -137,14 +135,14 @@ class Reporter:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        ours = address_of(local)
+        ours = address_or_unknown(local)
         listener = Listener(proto, ours.ip, ours.port, tag)
         now = clock()
         self.connection = Connection(
             trace.connections.next_id(),
             listener,
             ours,
-            address_of(peer),
+            address_or_unknown(peer),
             now,
             started_monotonic=monotonic(),
         )

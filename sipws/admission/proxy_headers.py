@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from sipws.address import Address
+from sipws.address import Address, unmapped
 from sipws.errors import AddressError
 
 SIGNATURE_V2: Final = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -155,7 +155,7 @@ def _address_v1(version: int, ip: str, port: str) -> Address | None:
     # The specification has neither zones nor leading zeros nor signs.
     if address.version != version or "%" in ip or not re.fullmatch(r"0|[1-9][0-9]{0,4}", port):
         return None
-    return Address(str(_unmapped(address)), int(port)) if int(port) <= 0xFFFF else None
+    return Address(str(unmapped(address)), int(port)) if int(port) <= 0xFFFF else None
 
 
 def _read_v2(received: bytes) -> ProxyHeader | NeedMore | ProxyError:
@@ -317,18 +317,11 @@ def _forwarded_hops(text: str) -> Iterator[str | None]:
 
 
 def _packed(data: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return _unmapped(ipaddress.ip_address(data))
+    return unmapped(ipaddress.ip_address(data))
 
 
 def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return _unmapped(ipaddress.ip_address(text))
+        return unmapped(ipaddress.ip_address(text))
     except ValueError:
         return None
-
-
-def _unmapped(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address of a mapped IPv6 address; any other address unchanged."""
-    return getattr(address, "ipv4_mapped", None) or address

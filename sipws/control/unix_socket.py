@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sipws.address import Address, split_host_port
+from sipws.address import Address, split_host_port, unmapped
 from sipws.errors import AddressError, ConfigurationError, TransportError
 from sipws.transport.listening import bind, cannot_listen
 
@@ -122,7 +122,7 @@ def is_private(listening: socket.socket) -> bool:
             return False
     ip = ipaddress.ip_address(where.ip.partition("%")[0])
     # Before Python 3.13, is_loopback is false for a mapped address.
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+    return unmapped(ip).is_loopback
 
 
 def require_private(listening: Sequence[socket.socket]) -> None:

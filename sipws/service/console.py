@@ -18,7 +18,7 @@ from sipws.service.event_log import log_connections
 from sipws.service.serving import Totals, say
 from sipws.service.statistics import ledger_over
 from sipws.service.systemd import Assigned, Notifier
-from sipws.transport.server import address_of
+from sipws.transport.server import reachable_address
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ async def serve_demo(config: Config, *, may_move: bool) -> int:
 
 
 def _what_to_try(application: Application) -> str:
-    server = f"ws://{address_of(application.server.listeners[0])}/"
+    server = f"ws://{reachable_address(application.server.listeners[0])}/"
     lines = [
         f"a phone: any SIP over WebSocket client (JsSIP, SIP.js, baresip) with server {server}",
         f"a mistake: curl -i {server.replace('ws:', 'http:')}",

@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 
 from sipws.service.app import Application
 from sipws.service.embedded import EmbeddedCollector
-from sipws.transport.server import address_of
+from sipws.transport.server import reachable_address
 
 _SIP: Final = Subprotocol("sip")
 
@@ -69,7 +69,7 @@ async def play(
         collector: prints its traces.
         say: prints a title.
     """
-    url = f"ws://{address_of(application.server.listeners[0])}/"
+    url = f"ws://{reachable_address(application.server.listeners[0])}/"
     for number, scene in enumerate(SCENES, 1):
         say(f"\n{number}. {scene.title}")
         await scene.play(url)

@@ -294,7 +294,7 @@ def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSL
     return lambda: tls
 
 
-def address_of(listener: Listener) -> Address:
+def reachable_address(listener: Listener) -> Address:
     """Where a client on this machine reaches a listener."""
     host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
     return Address(host, listener.port)

@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from sipws.adapters.asgi import TraceMiddleware
 from sipws.adapters.http import rebuilt_reply, rebuilt_request
-from sipws.adapters.reporter import UNKNOWN, Reporter, address_of
+from sipws.adapters.reporter import UNKNOWN, Reporter, address_or_unknown
 from sipws.adapters.websockets import traced
 from sipws.address import Address
 from sipws.events import (
@@ -147,7 +147,7 @@ def test_ids_count_on_and_the_living_are_known(pipeline: Pipeline) -> None:
     ],
 )
 def test_an_address_is_one_that_a_packet_can_carry(name: Any, address: Address) -> None:
-    assert address_of(name) == address
+    assert address_or_unknown(name) == address
 
 
 def test_a_text_that_is_none_is_left_out(

@@ -13,7 +13,7 @@ from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 from sipws.events import Connected, MessageReceived, Side
 from sipws.service.app import Application
-from sipws.transport.server import address_of
+from sipws.transport.server import reachable_address
 
 pytestmark = pytest.mark.e2e
 
@@ -73,7 +73,7 @@ async def test_phones_talk_over_kamailio_until_it_is_gone(find, registrar) -> No
         application.bus.message_received.subscribe(messages.append)
         application.bus.connected.subscribe(connected.append)
         phones = await asyncio.create_subprocess_exec(
-            node, "two_jssip.cjs", f"ws://{address_of(application.server.listeners[0])}/sip",
+            node, "two_jssip.cjs", f"ws://{reachable_address(application.server.listeners[0])}/sip",
             cwd=find.npm_packages.parent, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:

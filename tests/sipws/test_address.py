@@ -1,9 +1,12 @@
-"""Listener definitions as operators write them."""
+"""Listener definitions as operators write them, and addresses of sockets."""
+
+from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
 from sipws import AddressError, Listener
-from sipws.address import Address
+from sipws.address import Address, address_of_socket, unmapped
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,27 @@ def test_a_wrong_definition_is_refused_with_what_is_wrong(definition: str, probl
 def test_ipv6_addresses_are_written_in_brackets() -> None:
     assert str(Address("::1", 80)) == "[::1]:80"
     assert str(Address("192.0.2.1", 80)) == "192.0.2.1:80"
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        (("192.0.2.1", 80), Address("192.0.2.1", 80)),
+        (("::ffff:192.0.2.1", 80, 0, 0), Address("192.0.2.1", 80)),
+        (("2001:db8::1", 80, 0, 0), Address("2001:db8::1", 80)),
+        (("fe80::1%eth0", 80, 0, 2), Address("fe80::1", 80)),
+        # What looks like a mapped address in text, and is none.
+        (("2001:db8::ffff:c000:201", 80, 0, 0), Address("2001:db8::ffff:c000:201", 80)),
+        ("", Address("0.0.0.0", 0)),
+    ],
+)
+def test_the_address_of_a_socket_is_never_mapped(name: Any, address: Address) -> None:
+    assert address_of_socket(name) == address
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [("::ffff:c000:201", "192.0.2.1"), ("192.0.2.1", "192.0.2.1"), ("::1", "::1")],
+)
+def test_a_mapped_address_is_an_ipv4_address(written: str, plain: str) -> None:
+    assert str(unmapped(ip_address(written))) == plain

@@ -12,7 +12,7 @@ from sipws.tracing.filter.bounds import (
     MAX_WHILE_ROUNDS,
 )
 from sipws.tracing.filter.evaluation.functions import WITHOUT_EFFECT
-from sipws.tracing.filter.evaluation.values import address_of, written
+from sipws.tracing.filter.evaluation.values import parse_ip, written
 from sipws.tracing.filter.syntax import nodes
 from sipws.tracing.filter.syntax.printer import print_condition
 from sipws.tracing.filter.syntax.pseudo import print_variable
@@ -174,8 +174,8 @@ def _(node: nodes.Comparison) -> Warnings:
 def _text(right: nodes.Text, text: str, name: str, shown: str, sign: str) -> Warnings:
     never = "never holds" if sign == "==" else "always holds"
     if name in _ADDRESSES:
-        address, (base, slash, _) = address_of(text), text.partition("/")
-        if slash and address_of(base) is not None:
+        address, (base, slash, _) = parse_ip(text), text.partition("/")
+        if slash and parse_ip(base) is not None:
             yield right.at, f"this {never}: a network stands without quotes: {text}"
         elif address is None:
             yield right.at, f"this {never}: {text!r} is no address"

@@ -18,7 +18,7 @@ from sipws.tracing.filter.evaluation.patterns import (
     compile_pattern,
 )
 from sipws.tracing.filter.evaluation.run import Getter, Run, Scope, Test
-from sipws.tracing.filter.evaluation.values import FAILED, Value, address_of, number_of, text_of
+from sipws.tracing.filter.evaluation.values import FAILED, Value, number_of, parse_ip, text_of
 from sipws.tracing.filter.evaluation.variables import compile_variable
 from sipws.tracing.filter.syntax import nodes
 
@@ -82,12 +82,12 @@ class Net(NamedTuple):
 def network_of(text: str) -> Net | None:
     """Parse an unquoted address or network; None if the text is none."""
     base, slash, written = text.partition("/")
-    address = address_of(base)
+    address = parse_ip(base)
     if address is None:
         return None
     every = (1 << address.max_prefixlen) - 1
     if "." in written or ":" in written:
-        bits = address_of(written)
+        bits = parse_ip(written)
         if bits is None or bits.version != address.version:
             return None
         mask = int(bits)
@@ -107,7 +107,7 @@ def _numbered(text: str) -> tuple[int, int] | None:
 @lru_cache(maxsize=1024)
 def numbered_address(text: str) -> tuple[int, int] | None:
     """As `_numbered`, with a cache: a route compares the same address many times."""
-    address = address_of(text)
+    address = parse_ip(text)
     return None if address is None else (address.version, int(address))
 
 

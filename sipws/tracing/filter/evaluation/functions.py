@@ -7,8 +7,8 @@ from sipws.tracing.filter.bounds import LONGEST_HOST, MAX_TEXT
 from sipws.tracing.filter.evaluation.run import Getter, Run, Scope, Step, weight_of
 from sipws.tracing.filter.evaluation.values import (
     FAILED,
-    address_of,
     number_of,
+    parse_ip,
     printed,
     shown,
     text_of,
@@ -313,10 +313,10 @@ def _is_myself(host: Getter, port: Getter | None = None) -> Step:
 
 def _same(host: str, other: str) -> bool:
     """Whether two texts are the same address, or the same host name in any case."""
-    address = address_of(host)
+    address = parse_ip(host)
     if address is None:
         return host.lower() == other.lower()
-    return address == address_of(other)
+    return address == parse_ip(other)
 
 
 def _set_flag(flag: str, branch: Getter | None = None) -> Step:

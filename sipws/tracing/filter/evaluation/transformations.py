@@ -22,8 +22,8 @@ from sipws.tracing.filter.evaluation.values import (
     Change,
     Value,
     Worded,
-    address_of,
     number_of,
+    parse_ip,
     text_of,
     written,
 )
@@ -234,7 +234,7 @@ def _is_ip(version: int | None) -> Change:
     """``{ip.isip}``, ``{ip.isip4}``, ``{ip.isip6}``: 1 if a text is an IP address, otherwise 0."""
 
     def change(text: str, *_: object) -> Value:
-        address = address_of(text)
+        address = parse_ip(text)
         return int(address is not None and version in (None, address.version))
 
     return change
@@ -242,7 +242,7 @@ def _is_ip(version: int | None) -> Change:
 
 def _pton(text: str, *_: object) -> Value:
     """``{ip.pton}``: a textual address as packed bytes."""
-    address = address_of(text)
+    address = parse_ip(text)
     return FAILED if address is None else address.packed.decode("latin-1")
 
 
@@ -270,14 +270,14 @@ def _family(text: str, *_: object) -> Value:
 def _resolve(text: str, *_: object) -> Value:
     """``{ip.resolve}``: an address as it is; NULL for a host name."""
     # A DNS query would block the event loop, so only addresses are resolved.
-    return written(str(address)) if (address := address_of(text)) is not None else None
+    return written(str(address)) if (address := parse_ip(text)) is not None else None
 
 
 def _matches(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
     """``{ip.matches,NETWORK}``: 1 if an address is in a network, otherwise 0."""
-    address, net = address_of(text), text_of(arguments[0]) or ""
+    address, net = parse_ip(text), text_of(arguments[0]) or ""
     base, slash, bits = net.partition("/")
-    inside = address_of(base)
+    inside = parse_ip(base)
     if address is None or inside is None or not slash or not re.fullmatch("[0-9]{1,3}", bits):
         return FAILED
     if int(bits) > inside.max_prefixlen or address.version != inside.version:
@@ -287,7 +287,7 @@ def _matches(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 
 def _is_private(text: str, *_: object) -> Value:
     """``{ip.isprivate}``: 1 for an address of RFC 1918 or RFC 6598, otherwise 0."""
-    address = address_of(text)
+    address = parse_ip(text)
     return int(isinstance(address, IPv4Address) and any(address in net for net in _PRIVATE))
 
 

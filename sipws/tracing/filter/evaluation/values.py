@@ -230,7 +230,7 @@ def change(sign: str, old: Value, value: Value, account: Account) -> Value:
     return wrap(INTEGERS[sign](a, b))
 
 
-def address_of(text: str) -> IPv4Address | IPv6Address | None:
+def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
     """Parse an IP address, IPv6 with or without brackets; None if the text is no address."""
     if len(text) > LONGEST_ADDRESS:
         return None
@@ -247,7 +247,7 @@ def written(ip: str) -> str:
     """Format an address as OpenSIPS does: IPv6 in full, without leading zeros."""
     if ":" not in ip:
         return ip
-    address = address_of(ip.partition("%")[0])
+    address = parse_ip(ip.partition("%")[0])
     if not isinstance(address, IPv6Address):
         return ip
     number = int(address)
