@@ -1,8 +1,8 @@
-"""What one end of a relayed connection is told when the other has ended: close codes. Pure.
+"""The close code for one end of a relayed connection when the other has ended. Pure.
 
-Codes go on as they came, and so do reasons, but for credentials that they quote. Some codes may
-not be sent (RFC 6455 section 7.4.1), and some blame whom they are sent to: a client that broke the
-protocol is no reason to tell the server so.
+Codes and reasons are relayed as they arrived; credentials in reasons are masked. Some codes must
+not be sent (RFC 6455 section 7.4.1). Some blame their receiver: if a client broke the protocol, its
+server must not get 1002.
 """
 
 import math
@@ -15,7 +15,7 @@ from sipws.errors import ConnectError
 from sipws.events import NO_STATUS, ErrorKind
 
 BLAMES: Final = frozenset((1002, 1003, 1007, 1008, 1009, 1010))
-"""Codes that say that whoever gets them did something wrong."""
+"""Codes that blame their receiver."""
 
 LONGEST_REASON: Final = 123
 """Bytes of a reason: a control frame has 125, and the code takes two (RFC 6455 section 5.5)."""
@@ -27,29 +27,29 @@ _AGAIN: Final = frozenset(
         HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
-"""Refusals of the 4xx kind that another try may not get."""
+"""Refusals with 4xx that another try may not get."""
 
 
 class Farewell(NamedTuple):
-    """A close code that may be sent, and its reason."""
+    """A close code that may be sent, with its reason."""
 
     code: int
     reason: str
 
 
 class End(NamedTuple):
-    """How a connection ended, seen from here."""
+    """How a connection ended."""
 
     code: int | None
-    """The code of the first close frame; None where the connection ended without one."""
+    """The code of the first close frame; None if the connection ended without one."""
 
     reason: str
     by_peer: bool
-    """Whether the peer ended it, not we."""
+    """Whether the peer ended the connection."""
 
 
 def to_upstream(end: End) -> Farewell:
-    """What the server is told when the client's connection has ended."""
+    """The close code for the server when the client's connection has ended."""
     if end.code is None:
         return Farewell(CloseCode.GOING_AWAY, shortened(f"the client is gone: {end.reason}"))
     if end.code in BLAMES and not end.by_peer:
@@ -58,9 +58,9 @@ def to_upstream(end: End) -> Farewell:
 
 
 def to_client(end: End) -> Farewell:
-    """What the client is told when the server's connection has ended.
+    """The close code for the client when the server's connection has ended.
 
-    A client may be anybody: it does not hear what only concerns whoever runs the server.
+    A client is not trusted: it gets no details that only concern the operator of the server.
     """
     if end.code is None:
         return Farewell(CloseCode.INTERNAL_ERROR, "upstream lost")
@@ -70,19 +70,19 @@ def to_client(end: End) -> Farewell:
 
 
 def of_failure(exc: ConnectError) -> Farewell:
-    """What the client is told when there is no connection to the server.
+    """The close code for the client when there is no connection to the server.
 
-    A refusal that names the client's own request (403 and most of 4xx) would be the same again:
-    1008. What may be different in a while is 1013.
+    1008: the server refused the client's request itself (403 and most of 4xx), and would refuse it
+    again. 1013: another try may succeed later.
     """
     status = exc.status
     if exc.kind is ErrorKind.HANDSHAKE_REFUSED and status is not None:
-        told = f"upstream refused with {status}"
+        reason = f"upstream refused with {status}"
         if exc.retry_after:
-            told += f"; retry after {math.ceil(exc.retry_after)} s"
+            reason += f"; retry after {math.ceil(exc.retry_after)} s"
         if 400 <= status < 500 and status not in _AGAIN:
-            return Farewell(CloseCode.POLICY_VIOLATION, told)
-        return Farewell(CloseCode.TRY_AGAIN_LATER, told)
+            return Farewell(CloseCode.POLICY_VIOLATION, reason)
+        return Farewell(CloseCode.TRY_AGAIN_LATER, reason)
     if exc.kind is ErrorKind.OUT_OF_RESOURCES:
         return Farewell(CloseCode.TRY_AGAIN_LATER, "out of resources")
     if exc.kind is ErrorKind.BAD_REPLY:
@@ -91,7 +91,7 @@ def of_failure(exc: ConnectError) -> Farewell:
 
 
 def shortened(reason: str) -> str:
-    """A reason cut to what a close frame has room for."""
+    """A reason, cut to the size that a close frame can carry."""
     return reason.encode("utf-8", "replace")[:LONGEST_REASON].decode("utf-8", "ignore")
 
 

@@ -1,4 +1,4 @@
-"""A client's upgrade request as the server behind us gets it: where to, and who is asking. Pure."""
+"""The upgrade request to the upstream, made from a client's: destination and headers. Pure."""
 
 import re
 from dataclasses import replace
@@ -11,8 +11,8 @@ from sipws.ws.client_handshake import Offer
 from sipws.ws.destination import Destination
 
 PASSED_ON: Final = ("Authorization", "Cookie", "User-Agent")
-"""Headers that go on as they came. Others do not: who believes ``X-Real-IP`` or the like is not to
-get one that a client made up."""
+"""Headers that are forwarded unchanged. Others are not: a server may trust ``X-Real-IP`` or the
+like, which a client can forge."""
 
 _NO_NAMES: Final = UpgradeRequest(b"")
 _HOST: Final = re.compile(r"[A-Za-z0-9._~-]+(?::\d{1,5})?|\[[0-9A-Fa-f:.]+\](?::\d{1,5})?")
@@ -20,14 +20,14 @@ _SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "
 
 
 def destination_for(upstream: Destination, connection: Connection) -> Destination:
-    """Where a connection is relayed to.
+    """The destination that a connection is relayed to.
 
-    An upstream without a path gets the client's, one with a path keeps its own. The client's query
-    goes on either way, unless the upstream has a query too.
+    An upstream without a path gets the client's path, one with a path keeps its own. The client's
+    query is forwarded either way, unless the upstream has a query too.
 
     Args:
         upstream: as configured.
-        connection: the client's, its request known.
+        connection: the client's, with its request.
     """
     request = connection.request or _NO_NAMES
     path, _, own_query = upstream.resource.partition("?")
@@ -41,14 +41,14 @@ def destination_for(upstream: Destination, connection: Connection) -> Destinatio
 
 
 def offer_for(connection: Connection, subprotocols: tuple[str, ...]) -> Offer:
-    """What our upgrade request holds for a client's connection.
+    """The contents of the upgrade request for a client's connection.
 
-    What the client says itself about who it is (``X-Forwarded-For`` and the like) does not go on:
-    `Connection.peer` is whom a trusted proxy named, and anything else may be made up.
+    Headers of the client with addresses (``X-Forwarded-For`` and the like) are not forwarded,
+    because they can be forged. `Connection.peer` is the address that a trusted proxy named.
 
     Args:
-        connection: the client's, its request known.
-        subprotocols: what was agreed on with the client.
+        connection: the client's, with its request.
+        subprotocols: the subprotocols that were agreed on with the client.
     """
     request = connection.request or _NO_NAMES
     headers = [(name, text) for name in PASSED_ON for text in request.header(name)]
@@ -56,9 +56,9 @@ def offer_for(connection: Connection, subprotocols: tuple[str, ...]) -> Offer:
     headers.append(("X-Forwarded-For", connection.peer.ip))
     headers.append(("X-Forwarded-Proto", proto))
     peer = connection.peer
-    # Port 0 is one that the proxy in front of us did not tell.
+    # Port 0 is unknown: the trusted proxy did not send it.
     node = str(peer) if peer.port else str(peer).rpartition(":")[0]
-    # RFC 7239 section 4: what holds a colon is quoted.
+    # RFC 7239 section 4: values with a colon are quoted.
     element = f'for="{node}";proto={proto}'
     host = next(iter(request.header("host")), "")
     if _HOST.fullmatch(host):

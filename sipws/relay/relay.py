@@ -1,9 +1,9 @@
-"""Connections relayed to a server that speaks SIP over WebSocket itself, one for each client.
+"""Relaying of clients to a server that speaks SIP over WebSocket itself.
 
-SIP is not touched: what comes on one connection goes out on the other, text as text and binary as
-binary, in order. Because each client has a connection of its own to the server, Via, Contact and
-flow stay right without a word changed. Pings, close handshakes and the keep-alives of RFC 5626
-(section 4.4.1: they ask about the flow to the next hop, which is us) are each connection's own.
+SIP is not changed: messages of one connection are sent on the other in order, text as text and
+binary as binary. Each client has its own connection to the server, so Via, Contact and flow stay
+correct. Pings, close handshakes and the keep-alives of RFC 5626 are not relayed (section 4.4.1:
+keep-alives check the flow to the next hop, which is sipws).
 """
 
 import asyncio
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class Relay:
-    """Relays what a server's clients send, and what is sent to them; `Server` takes it.
+    """Relays messages between a server's clients and an upstream; an argument of `Server`.
 
     Example::
 
@@ -46,10 +46,10 @@ class Relay:
 
     Args:
         upstream: the server to relay to; see `sipws.relay.forwarding.destination_for` for its path.
-        tls: the context for a ``wss`` upstream; unless given, one that trusts the system's
-            authorities and checks certificate and name.
-        messages_told: whether messages on connections to the upstream are published too. Those on
-            the clients' always are; off, each message is traced once.
+        tls: the context for a ``wss`` upstream. Default: one that trusts the system's authorities
+            and checks certificate and name.
+        messages_told: whether messages on connections to the upstream are published too. Messages
+            on connections of clients always are. False traces each message once.
 
     Raises:
         AddressError: the upstream does not parse.
@@ -63,23 +63,23 @@ class Relay:
         messages_told: bool = True,
     ) -> None:
         self.upstream = Destination.parse(upstream) if isinstance(upstream, str) else upstream
-        """Where to, as configured."""
+        """The upstream, as configured."""
         self.reachable: bool | None = None
-        """Whether the upstream was there at the latest connect; None before the first."""
+        """Whether the latest connect reached the upstream; None before the first."""
         self._tls = tls
         self._silent_until = 0.0
         self._messages_told = messages_told
         self._dialer: Dialer | None = None
         self._monotonic: Callable[[], float] = time.monotonic
-        # The upstream answered 503 with Retry-After: until then it is not asked again.
+        # After a 503 with Retry-After no connect starts before this time.
         self._asked_until = -math.inf
         self._dials: set[asyncio.Task[None]] = set()
 
     def bind(self, context: FlowContext[Flow]) -> None:
-        """Take what the connections of the server share, which those to the upstream share too.
+        """Take the context of the server's flows, which flows to the upstream share in part.
 
         Raises:
-            TransportError: it relays for another server already.
+            TransportError: this relay has a server already.
         """
         if self._dialer is not None:
             raise TransportError("a relay is for one server; make another one for this server")
@@ -97,18 +97,24 @@ class Relay:
         self._dialer = Dialer(own, self._tls)
 
     def carry(self, flow: Flow, message: bytes) -> None:
-        """Take a message to the other side; the handler of both."""
+        """Send a message to the other side: the handler of both legs."""
         leg = cast("Leg", flow)
         leg.pair.carry(leg, message)
 
     def accept(
         self, listener: Listener, context: FlowContext[Flow], accepted: AcceptedSocket | None = None
     ) -> ClientLeg:
-        """A flow for a client that has come."""
-        return ClientLeg(listener, context, accepted, dial=self._dial, refusal=self._unwanted())
+        """Make the flow of a client that has connected.
 
-    def _unwanted(self) -> Refusal | None:
-        """Why a client is refused at once; None where the upstream is asked."""
+        Args:
+            listener: the listener that it connected to.
+            context: what all flows of the server share.
+            accepted: what is known already, after TLS or a PROXY header; else None.
+        """
+        return ClientLeg(listener, context, accepted, dial=self._dial, refusal=self._refusal())
+
+    def _refusal(self) -> Refusal | None:
+        """Why clients are refused at once; None while the upstream accepts connects."""
         left = self._asked_until - self._monotonic()
         if left <= 0:
             return None
@@ -120,7 +126,7 @@ class Relay:
         )
 
     async def aclose(self) -> None:
-        """Give up connects that are under way."""
+        """Cancel connects in progress."""
         dials = list(self._dials)
         for dial in dials:
             dial.cancel()
@@ -144,31 +150,31 @@ class Relay:
                 partial(UpstreamLeg, pair),
             )
         except ConnectError as exc:
-            told = of_failure(exc)
+            farewell = of_failure(exc)
             # A 429 may be about this one client; a 503 is about the server.
             if exc.status == HTTPStatus.SERVICE_UNAVAILABLE and exc.retry_after:
                 self._asked_until = self._monotonic() + exc.retry_after
-            # A server that will not have this one client is there for all others.
-            self._note(None if told.code == CloseCode.POLICY_VIOLATION else exc)
-            pair.failed(exc.detail, told)
+            # A server that refuses this one client is reachable for all others.
+            self._note(None if farewell.code == CloseCode.POLICY_VIOLATION else exc)
+            pair.failed(exc.detail, farewell)
         except Exception as exc:
-            # A client is not to wait for what will never be.
+            # After any error the client is closed: no connection to the upstream will come.
             log.exception("connecting to the upstream for %s failed", client.peer)
-            told = Farewell(CloseCode.INTERNAL_ERROR, "internal error")
-            pair.failed(f"{type(exc).__name__}: {exc}", told)
+            farewell = Farewell(CloseCode.INTERNAL_ERROR, "internal error")
+            pair.failed(f"{type(exc).__name__}: {exc}", farewell)
         else:
             self._asked_until = -math.inf
             self._note(None)
 
     def _note(self, exc: ConnectError | None) -> None:
-        """Log when the upstream goes and when it comes back, not each client that finds it so."""
+        """Log when the upstream goes down and comes back, instead of each failed connect."""
         if exc is not None and exc.kind is ErrorKind.OUT_OF_RESOURCES:
-            # What this machine lacks says nothing of the upstream.
+            # A lack on this machine is no failure of the upstream.
             if (now := time.monotonic()) >= self._silent_until:
                 self._silent_until = now + LOOK_INTERVAL
                 log.error(
-                    "this machine cannot open more connections to %s: %s; clients that find it so"
-                    " are closed. %s",
+                    "this machine cannot open more connections to %s: %s; clients that need one are"
+                    " closed. %s",
                     self.upstream.shown,
                     exc.detail,
                     exc.remedy,
@@ -189,7 +195,7 @@ class Relay:
 
 
 def _without_messages(bus: Bus) -> Bus:
-    """A bus whose events are published on another, but for messages."""
+    """A bus that passes all events except messages on to another bus."""
     own = Bus()
     for event_type in get_args(Event):
         if event_type not in (MessageReceived, MessageSent):

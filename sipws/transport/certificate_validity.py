@@ -1,7 +1,7 @@
-"""When a certificate is valid: read from its DER, without a library for X.509. Pure.
+"""The validity of certificates, read from DER without a library for X.509. Pure.
 
-The standard library gives these times of a peer's verified certificate only. Here the certificate
-is our own, and OpenSSL has taken it already; its validity is the fifth field of its first part
+The standard library gives these times for a peer's verified certificate only. Here the certificate
+is our own, and OpenSSL has accepted it already. Its validity is the fifth field of its first part
 (RFC 5280 section 4.1).
 """
 
@@ -13,32 +13,36 @@ from datetime import UTC, datetime
 from typing import Final
 
 ENDS_SOON: Final = 14 * 86400.0
-"""Seconds before its end from which a certificate is warned of: certbot renews 30 days before."""
+"""Seconds before the end of a certificate from which on a warning is logged: certbot renews 30 days
+before the end."""
 
 _PEM: Final = re.compile(
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END ", re.DOTALL
 )
-"""A certificate in PEM, under each of the names that OpenSSL takes."""
+"""A certificate in PEM, under each name that OpenSSL accepts."""
 
 _VERSION: Final = 0xA0
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _LONG_FORM: Final = 0x80
 _CENTURY: Final = 50
-"""Two digits of a year from here on are those of 19.. (RFC 5280 section 4.1.2.5.1)."""
+"""Years with two digits from 50 on belong to the 20th century (RFC 5280 section 4.1.2.5.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when to when a certificate is valid, in seconds since the epoch."""
+    """The validity of a certificate, in seconds since the epoch."""
 
     begins: float
     ends: float
 
     def problem(self, now: float) -> str | None:
-        """What is to be said of it at a time, in words; None where there is nothing.
+        """The problem with the validity at a time.
 
         Args:
-            now: in seconds since the epoch.
+            now: the time, in seconds since the epoch.
+
+        Returns:
+            a phrase for a log entry; None if there is no problem.
         """
         if now > self.ends:
             return f"has expired on {_day(self.ends)}: clients refuse it"
@@ -52,9 +56,9 @@ class Validity:
 
 
 def validities(pem: bytes) -> list[Validity]:
-    """When the certificates of a PEM file are valid, in their order: the server's own is first.
+    """The validities of the certificates in a PEM file, in their order: the server's own is first.
 
-    What cannot be read as a certificate is left out.
+    Blocks that are no certificates are left out.
     """
     found = []
     for match in _PEM.finditer(pem):
@@ -66,7 +70,7 @@ def validities(pem: bytes) -> list[Validity]:
 
 
 def validity_of(der: bytes) -> Validity:
-    """When a certificate is valid.
+    """The validity of a certificate.
 
     Raises:
         ValueError: it is no certificate.
@@ -83,7 +87,7 @@ def validity_of(der: bytes) -> Validity:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The tags and contents of DER elements that stand one behind the other (X.690)."""
+    """The tags and contents of consecutive DER elements (X.690)."""
     at = 0
     while at < len(data):
         tag, length, start = data[at], data[at + 1], at + 2

@@ -1,4 +1,4 @@
-"""A SIP over WebSocket client: connects on demand, and uses one connection for each destination."""
+"""A SIP over WebSocket client: connects on demand, one connection for each destination."""
 
 import asyncio
 import ssl
@@ -29,7 +29,7 @@ from sipws.ws.handshake import SUBPROTOCOL
 
 @dataclass(slots=True)
 class _Attempt:
-    """A connect under way, and how many wait for it."""
+    """A connect in progress, and the number of calls that wait for it."""
 
     task: "asyncio.Task[ClientFlow]"
     waiters: int = 0
@@ -48,24 +48,24 @@ class Client:
             await asyncio.sleep(1)
 
     Args:
-        handler: called with the flow and the message, for each message that is no keep-alive. It
-            must not block; an exception is logged and published as `ErrorOccurred`.
-        bus: where events go; one of its own unless given.
-        limits: what a connection may take.
-        tls: the context for ``wss`` destinations; unless given, one that trusts the system's
-            authorities and checks certificate and name. See `sipws.transport.tls.client_context`.
-        subprotocols: what is offered, in order of preference. With none, none is required: for
-            peers that are no SIP servers.
-        origin: an ``Origin`` header, for servers that insist on one, as OpenSIPS and `sipws run` do
-            unless told otherwise.
+        handler: called with the flow and the message, for each message except keep-alives. It must
+            not block. An exception is logged and published as `ErrorOccurred`.
+        bus: takes the events. Default: a bus of its own.
+        limits: the bounds of each connection.
+        tls: the context for ``wss`` destinations. Default: one that trusts the system's authorities
+            and checks certificate and name. See `sipws.transport.tls.client_context`.
+        subprotocols: the offered ones, in order of preference. Empty offers and requires none, for
+            peers that are not SIP servers.
+        origin: an ``Origin`` header, for servers that require one, as OpenSIPS and `sipws run` do
+            by default.
         headers: more headers for upgrade requests, such as ``Authorization``.
-        listener: what connections are opened for, as a definition: a trace filter sees it as
-            ``$socket_in``. Our end of the socket unless given.
+        listener: the listener that connections are opened for, as a definition. A trace filter sees
+            it as ``$socket_in``. Default: the local address of the socket.
         compression: whether permessage-deflate is offered (RFC 7692).
 
     Raises:
-        ConfigurationError: a header or a subprotocol that may not be sent, a listener that does
-            not parse.
+        ConfigurationError: a header or a subprotocol must not be sent, or the listener does not
+            parse.
         TypeError: the handler is a coroutine function, which would never run.
     """
 
@@ -99,17 +99,16 @@ class Client:
         self._closed = False
 
     async def connect(self, destination: Destination | str) -> ClientFlow:
-        """The connection to a destination: the one that is open, or else a new one.
+        """Return the open connection to a destination, or open a new one.
 
-        Calls that come while a connect is under way share it; it is given up when the last of them
-        is cancelled.
+        Calls during a connect share it. The connect is cancelled with the last of them.
 
         Args:
             destination: a ``ws:`` or ``wss:`` URL, or a SIP URI with ``transport=ws``.
 
         Raises:
             AddressError: the destination does not parse.
-            ConnectError: the connect failed, which is published too.
+            ConnectError: the connect failed, which is also published.
             TransportError: the client is closed.
         """
         where = Destination.parse(destination) if isinstance(destination, str) else destination
@@ -128,7 +127,7 @@ class Client:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if attempt.task.cancelled() and not (task and task.cancelling()):
-                # Not the caller was cancelled, but the attempt: this client is being closed.
+                # The attempt was cancelled, not the caller: this client is being closed.
                 kind = ErrorKind.CONNECT_CANCELLED
                 raise connect_error(where, kind, "the client was closed meanwhile") from None
             raise
@@ -150,7 +149,7 @@ class Client:
             text: as text or as binary; see `Flow.send`.
 
         Returns:
-            the flow that it went out on, which the answer will come in on.
+            the flow of the message, on which the answer will arrive.
 
         Raises:
             AddressError: the destination does not parse.
@@ -164,11 +163,11 @@ class Client:
     def keep_connected(
         self, destination: Destination | str, backoff: Backoff | None = None
     ) -> KeptConnection:
-        """Connect to a destination, and again whenever the connection is lost or a connect fails.
+        """Connect to a destination, and again after each lost connection and failed connect.
 
         Args:
             destination: see `connect`.
-            backoff: how long to wait before each try (RFC 6455 section 7.2.3).
+            backoff: the delay before each try (RFC 6455 section 7.2.3).
 
         Raises:
             AddressError: the destination does not parse.
@@ -183,13 +182,13 @@ class Client:
         return kept
 
     async def aclose(self, grace: float = 5.0) -> None:
-        """Give up connects that are under way and close every connection with 1000.
+        """Cancel connects in progress, and close every connection with 1000.
 
         Args:
-            grace: seconds that servers have to complete the closing handshake; what is left then is
-                dropped.
+            grace: seconds that servers have to complete the closing handshake. Connections that are
+                left then are dropped.
 
-        Cancelled, it drops what is left at once; a second call does no harm.
+        Cancelling it drops all connections at once. A second call has no effect.
         """
         self._closed = True
         async with orderly_end(self._context, CloseCode.NORMAL_CLOSURE, "client shutdown", grace):
@@ -207,7 +206,7 @@ class Client:
         await self.aclose()
 
     async def _connect(self, where: Destination) -> ClientFlow:
-        # RFC 6455 section 4.1: at most one connection to a host and port is in the making.
+        # RFC 6455 section 4.1: at most one connect to a host and port is in progress.
         self._ping_scheduler.start()
         place = where.host, where.port
         lock = self._locks.setdefault(place, asyncio.Lock())

@@ -1,8 +1,8 @@
-"""Time limits of connections: one timer for all that have the same limit.
+"""Time limits of connections: one timer for all connections with the same limit.
 
-A timer of the event loop costs as much as a tenth of all else that a connection does which comes
-and goes, and hardly one is ever due. Who has a limit waits in a line with all others that have the
-same one, in the order of their deadlines, and only the first of a line has a timer.
+A timer of the event loop costs a tenth of everything else that a short connection does, and nearly
+all timers are cancelled. Connections with the same limit therefore wait in a line, in the order of
+their deadlines. Only the first of a line has a timer.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from typing import Protocol
 
 
 class Limited(Protocol):
-    """Who has a time limit."""
+    """A connection with a time limit."""
 
     def time_is_up(self) -> None:
-        """The limit has passed; called once, from the event loop."""
+        """Act on a limit that has passed; called once, from the event loop."""
 
 
 class Line:
-    """Those that have the same time limit.
+    """The connections with one time limit.
 
     Args:
         limit: seconds.
@@ -31,19 +31,19 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
-    def enter(self, who: Limited) -> None:
-        """The time of somebody who is not in line begins."""
-        self._deadlines[who] = self._loop.time() + self._limit
+    def enter(self, limited: Limited) -> None:
+        """Start the time of a connection, which is in no line yet."""
+        self._deadlines[limited] = self._loop.time() + self._limit
         if self._timer is None:
             self._timer = self._loop.call_later(self._limit, self._look)
 
-    def leave(self, who: Limited) -> None:
-        """Somebody has no limit any more; it may have passed already."""
-        # The timer stays: it looks when it is due who is the first then.
-        self._deadlines.pop(who, None)
+    def leave(self, limited: Limited) -> None:
+        """Remove the limit of a connection; no effect if it has passed."""
+        # The timer stays: when it fires it finds the connection that is the first then.
+        self._deadlines.pop(limited, None)
 
     def close(self) -> None:
-        """Nobody's time will be up."""
+        """Remove all limits."""
         self._deadlines.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -72,15 +72,15 @@ class Deadlines:
         self._lines: dict[float, Line] = {}
 
     def line(self, limit: float) -> Line:
-        """The line for a limit, in seconds. Needs a running event loop."""
+        """The line for a limit in seconds; needs a running event loop."""
         line = self._lines.get(limit)
         if line is None:
             line = self._lines[limit] = Line(limit)
         return line
 
     def close(self) -> None:
-        """Let go of the timers: no connection is left."""
+        """Cancel the timers; no connection is left."""
         for line in self._lines.values():
             line.close()
-        # The next ones may be for another event loop.
+        # A server that starts again may run in another event loop.
         self._lines.clear()

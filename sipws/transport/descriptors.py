@@ -1,7 +1,7 @@
 """File descriptors: how many there may be, how many connections that is, and when none is left.
 
-A connection is a descriptor, a relayed one two, and a process that has none left serves nobody: it
-cannot accept, reach its upstream or a collector, or open a file.
+A connection needs a descriptor, a relayed one needs two. A process without free descriptors cannot
+accept, reach its upstream or a collector, or open a file.
 """
 
 import asyncio
@@ -17,14 +17,13 @@ log = logging.getLogger(__name__)
 
 RESERVE: Final = 256
 """Descriptors that are not for connections: listeners, collectors, files, the control interface and
-its 64 connections, 64 refused peers (`sipws.admission.admission.MOST_ANSWERED`), names that are
-resolved."""
+its 64 connections, 64 refused peers that get an answer, the resolver of names."""
 
 LOOK_INTERVAL: Final = 1.0
-"""Seconds between two looks whether there are descriptors left, and so between two log entries."""
+"""Seconds between two checks for free descriptors, and so between two log entries."""
 
 OUT_OF_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
-"""How the system says that the process, or the machine, has none left."""
+"""Error numbers for a process, or a machine, without free descriptors."""
 
 
 def raise_limit() -> int:
@@ -34,7 +33,7 @@ def raise_limit() -> int:
     what the administrator allows.
 
     Returns:
-        the limit that holds.
+        the limit afterwards.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -45,26 +44,26 @@ def raise_limit() -> int:
 
 
 def limit() -> int:
-    """Descriptors that this process may have."""
+    """The number of descriptors that this process may have."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft
 
 
 def connections_within(descriptors: int, *, relayed: bool) -> int:
-    """How many connections a number of descriptors is enough for.
+    """How many connections fit into a number of descriptors.
 
     Args:
-        descriptors: that the process may have.
-        relayed: whether each connection has one to an upstream beside it.
+        descriptors: the number that the process may have.
+        relayed: whether each connection has a second one, to an upstream.
     """
-    # With very few of them connections still get a quarter: beside 64 peers that are being refused
-    # more would leave none for the control interface.
+    # With very few descriptors connections still get a quarter. More would leave none for the
+    # control interface while 64 peers are being refused.
     room = max(descriptors - RESERVE, descriptors // 4)
     return max(1, room // 2 if relayed else room)
 
 
 def are_left() -> bool:
-    """Whether a descriptor can be had."""
+    """Whether a descriptor is free."""
     try:
         found = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
@@ -74,29 +73,29 @@ def are_left() -> bool:
 
 
 class Watch:
-    """Looks every second whether descriptors are left, and says so.
+    """Checks every second whether descriptors are left, and logs it.
 
-    Event loops do not say when they cannot accept: uvloop takes such a connection and drops it.
+    Event loops do not report that they cannot accept: uvloop accepts and drops the connection.
 
     Args:
-        interval: seconds between two looks.
+        interval: seconds between two checks.
     """
 
     def __init__(self, interval: float = LOOK_INTERVAL) -> None:
         self.exhausted = 0
-        """How often none was left: when a connection was to be accepted, or at a look."""
+        """How often none was left, at an accept or at a check."""
         self._interval = interval
         self._timer: asyncio.TimerHandle | None = None
         self._were_left = True
         self._silent_until = 0.0
 
     def start(self) -> None:
-        """Begin to look; needs a running event loop."""
+        """Start the checks; needs a running event loop."""
         if self._timer is None:
             self._wait()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the checks."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -109,7 +108,7 @@ class Watch:
         self._wait()
 
     def look(self) -> None:
-        """Look now."""
+        """Check now."""
         if not are_left():
             self.note()
         elif not self._were_left:
@@ -117,7 +116,7 @@ class Watch:
             log.info("there are file descriptors again: connections are accepted")
 
     def note(self) -> None:
-        """A descriptor was wanted, and none was left; logged once in an interval."""
+        """Count a descriptor that was needed and not free; logged once in an interval."""
         self.exhausted += 1
         self._were_left = False
         if (now := time.monotonic()) < self._silent_until:

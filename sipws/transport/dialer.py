@@ -1,4 +1,4 @@
-"""From a destination to an open connection: name, TCP, TLS, opening handshake, all of it told."""
+"""From a destination to an open connection: name, TCP, TLS and opening handshake."""
 
 import asyncio
 import socket
@@ -35,7 +35,7 @@ from sipws.ws.client_handshake import Offer, location_of, retry_after_of, status
 from sipws.ws.destination import Destination
 
 UNKNOWN: Final = "0.0.0.0"
-"""An address that is not known (yet), as systems write it; ``::`` beside an IPv6 address."""
+"""An unknown address, as systems write it; ``::`` beside an IPv6 address."""
 
 REMEDIES: Final = {
     ErrorKind.NAME_NOT_FOUND: "check the name, and that this machine can resolve it",
@@ -45,31 +45,31 @@ REMEDIES: Final = {
     ErrorKind.UNREACHABLE: "check address, routes and firewalls",
     ErrorKind.OUT_OF_RESOURCES: "raise the limit on file descriptors, or the system's range of"
     " ports",
-    ErrorKind.CONNECT_CANCELLED: "connect again where it is still wanted",
+    ErrorKind.CONNECT_CANCELLED: "connect again if the connection is still needed",
     ErrorKind.TLS_FAILURE: "check that the port speaks TLS and that the certificate is for this"
-    " host; where an authority of your own issued it, name that in sipws.tls.client_context",
+    " host; if an authority of your own issued it, name that in sipws.tls.client_context",
     ErrorKind.HANDSHAKE_REFUSED: "check the path, and whether the server wants credentials or an"
     " Origin",
     ErrorKind.HANDSHAKE_TIMEOUT: "check that a WebSocket server listens there (over TLS: wss)",
     ErrorKind.HANDSHAKE_ABORTED: "check that a WebSocket server listens there (over TLS: wss)",
     ErrorKind.BAD_REPLY: "check that a SIP over WebSocket server (RFC 7118) listens there",
 }
-"""What may help against each failure of a connect."""
+"""The remedy for each failure of a connect."""
 
 
 MakeFlow = Callable[
     [Connection, Destination, Offer, FlowContext[Flow], Listener | None], ClientFlow
 ]
-"""Makes the flow of a connection that is about to be opened; see `ClientFlow`."""
+"""Makes the flow of a connection before it is opened; see `ClientFlow`."""
 
 
 class Dialer:
-    """Opens connections, each call one of its own, and publishes what comes of it.
+    """Opens connections, a new one for each call, and publishes what happens.
 
     Args:
         context: what their flows share.
-        tls: the context for ``wss`` destinations; unless given, one that trusts the system's
-            authorities and checks certificate and name.
+        tls: the context for ``wss`` destinations. Default: one that trusts the system's authorities
+            and checks certificate and name.
     """
 
     def __init__(self, context: FlowContext[Flow], tls: ssl.SSLContext | None = None) -> None:
@@ -83,16 +83,16 @@ class Dialer:
         listener: Listener | None = None,
         make_flow: MakeFlow = ClientFlow,
     ) -> ClientFlow:
-        """Open a connection; it is given up when this is cancelled.
+        """Open a connection. Cancelling this drops it.
 
         Args:
             where: the destination.
-            offer: what the upgrade request holds.
-            listener: what it is opened for; our end of the socket unless given.
+            offer: the contents of the upgrade request.
+            listener: the listener that it is opened for; None for the local address of the socket.
             make_flow: makes its flow.
 
         Raises:
-            ConnectError: there is none, which is published too.
+            ConnectError: the connect failed, which is also published.
         """
         flow = await self._dial(where, offer, listener, make_flow)
         try:
@@ -107,7 +107,7 @@ class Dialer:
     async def _dial(
         self, where: Destination, offer: Offer, listener: Listener | None, make_flow: MakeFlow
     ) -> ClientFlow:
-        """Set TCP and TLS up, and tell what comes of it."""
+        """Set up TCP and TLS, and publish a failure."""
         context = self._context
         attempt = Connection(
             id=context.registry.next_id(),
@@ -124,14 +124,14 @@ class Dialer:
         try:
             await self._set_up(where, flow, tried)
         except DialError as exc:
-            # Where there is a connection after all, its own end is told.
+            # An established connection publishes its own end.
             if not flow.made:
-                self._tell_failure(attempt, exc)
+                self._publish_failure(attempt, exc)
             raise connect_error(where, exc.kind, exc.detail) from exc.__cause__
         except asyncio.CancelledError:
             if not flow.made:
-                kind, detail = ErrorKind.CONNECT_CANCELLED, "the connect was given up"
-                self._tell_failure(attempt, DialError(kind, detail, *ends_of(tried)))
+                kind, detail = ErrorKind.CONNECT_CANCELLED, "the connect was cancelled"
+                self._publish_failure(attempt, DialError(kind, detail, *ends_of(tried)))
             raise
         return flow
 
@@ -167,7 +167,7 @@ class Dialer:
         context = name = shutdown_timeout = None
         if where.proto == "wss":
             context, name = self._tls, where.host.rstrip(".")
-            # Of the event loop's own a server that does not end TLS in turn has 30 s.
+            # By default asyncio waits 30 s for a server that does not end TLS.
             shutdown_timeout = self._context.limits.close_timeout
         with alerted(sock):
             starting = asyncio.ensure_future(
@@ -180,8 +180,8 @@ class Dialer:
                 )
             )
         try:
-            # uvloop's is not to be cancelled between the protocol's `connection_made` and its own
-            # end: the protocol would never hear of the connection's end.
+            # uvloop's must not be cancelled between the protocol's `connection_made` and its own
+            # end: the protocol would never get `connection_lost`.
             await asyncio.shield(starting)
         except asyncio.CancelledError:
             flow.cancel()
@@ -193,7 +193,7 @@ class Dialer:
                 raise unreachable(exc, peer, local) from exc
             raise tls_failure(exc, peer, local) from exc
 
-    def _tell_failure(self, attempt: Connection, exc: DialError) -> None:
+    def _publish_failure(self, attempt: Connection, exc: DialError) -> None:
         peer = exc.peer or attempt.peer
         failed = replace(attempt, local=exc.local or _unknown_beside(peer.ip), peer=peer)
         bus, now = self._context.bus, self._context.clock()
@@ -201,7 +201,7 @@ class Dialer:
 
 
 def _unknown_beside(host: str) -> Address:
-    # A packet has room for one address family.
+    # A HEP packet has one address family.
     return Address("::" if ":" in host else UNKNOWN, 0)
 
 
@@ -210,7 +210,7 @@ def refused_error(where: Destination, failed: HandshakeFailed, now: float) -> Co
 
     Args:
         where: the destination.
-        failed: what came of it.
+        failed: the event of the failure.
         now: the time, in seconds since the epoch.
     """
     reply, status = failed.reply, status_of(failed.reply)
@@ -234,6 +234,12 @@ def refused_error(where: Destination, failed: HandshakeFailed, now: float) -> Co
 
 
 def connect_error(where: Destination, kind: ErrorKind, detail: str) -> ConnectError:
-    """The error for a connect that came to nothing, with what may help."""
+    """The error for a failed connect, with its remedy.
+
+    Args:
+        where: the destination.
+        kind: the kind of failure.
+        detail: the reason, for people.
+    """
     remedy = REMEDIES.get(kind, "see the events on the bus")
     return ConnectError(where.shown, kind, detail, remedy)

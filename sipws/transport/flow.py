@@ -4,15 +4,12 @@ A flow (RFC 5626 section 3) is the connection that SIP answers go back on. Bytes
 into the session. Events from the session go to the bus, and messages also to the application's
 handler. Bytes from the session go into the socket, all those of one read in one write.
 
-**Flow control.** Reading stops
+Reading stops while the peer does not take what is sent to it (`sipws.transport.write_timeout`), and
+after a read that is large or holds more frames than one time slice handles. Its backlog is handled
+in later slices of the event loop, and the end of the connection waits for the backlog.
 
-- while the peer does not take what is sent to it (`sipws.transport.write_timeout`),
-- after a large read, until all other connections have had a time slice,
-- after a read with more frames than one time slice handles. The backlog is handled in later slices
-  of the event loop. The end of the connection waits for the backlog.
-
-**Keep-alive.** `sipws.liveness` decides when a ping is needed and `sipws.transport.ping_scheduler`
-when to check. The flow sends the ping, drops a dead peer and closes an idle connection.
+`sipws.liveness` decides when a ping is needed, `sipws.transport.ping_scheduler` when to check. The
+flow sends the ping, drops a dead peer and closes an idle connection.
 """
 
 import asyncio
@@ -109,7 +106,7 @@ class Flow(asyncio.Protocol):
         self._listener = listener
         self._context = context
         self._accepted = accepted
-        # The place among the counted connections; a connection that we opened has none.
+        # The place among the counted connections; None for a connection that we opened.
         self._slot: AdmissionSlot | None = None
         # The flow that messages are relayed to.
         self._partner: Flow | None = None
@@ -303,18 +300,19 @@ class Flow(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass the bytes to the session."""
+        session, partner = self._session, self._partner
         self._receiving = True
-        # What a partner gets of one read leaves in one write too.
-        if (partner := self._partner) is not None:
+        if partner is not None:
+            # What one read sends to the partner leaves in one write too.
             partner._receiving = True
         try:
-            self._act(self._session.receive(data, self._context.clock()))
+            self._act(session.receive(data, self._context.clock()))
         finally:
             self._receiving = False
             if partner is not None:
                 partner._end_receiving()
         self._flush()
-        if self._session.is_more or len(data) >= LARGE_READ:
+        if session.is_more or len(data) >= LARGE_READ:
             self.stop_reading()
             self._schedule_slice()
 
@@ -349,7 +347,8 @@ class Flow(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session if it is not over, and remove the connection from the registry."""
-        self._end_slow_peer()
+        if self._slow_peer is not None:
+            self._end_slow_peer()
         if self._session.is_more:
             if exc is None:
                 # `_run_slice` calls this again after the backlog.

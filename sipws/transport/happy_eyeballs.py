@@ -1,4 +1,4 @@
-"""From a destination to a connected socket, and what the system's errors mean on the way."""
+"""From a destination to a connected socket, with the meaning of the system's errors."""
 
 import asyncio
 import errno
@@ -21,22 +21,29 @@ OUT_OF_RESOURCES: Final = (
     errno.ENOBUFS,
     errno.ENOMEM,
 )
-"""How the system says that it is this machine that lacks something, such as a descriptor or a free
-port, and not the destination that is away."""
+"""Error numbers for a lack on this machine, such as a descriptor or a free port. They say nothing
+of the destination."""
 
 ATTEMPT_DELAY: Final = 0.25
-"""Seconds before the next address is tried beside a silent one (RFC 8305 section 8)."""
+"""Seconds until the next address is tried too, while one does not answer (RFC 8305 section 8)."""
 
 Place = tuple[str, int] | tuple[str, int, int, int]
 Candidate = tuple[socket.AddressFamily, Place]
-"""An address to try: family, and what the system calls the place."""
+"""An address to try: its family, and the argument of ``connect``."""
 
 Tried = list[tuple[socket.socket, Address]]
-"""Sockets that were connected, or were to be, and to where."""
+"""The sockets of all attempts, and the addresses."""
 
 
 class DialError(Exception):
-    """No socket; for this package alone, which tells it as an event and a `ConnectError`."""
+    """No socket could be connected; internal, published as an event and raised as `ConnectError`.
+
+    Args:
+        kind: the kind of failure.
+        detail: the reason, for people.
+        peer: the address that was tried; None without one.
+        local: the local address of its socket; None without one.
+    """
 
     def __init__(
         self,
@@ -49,9 +56,9 @@ class DialError(Exception):
         self.kind = kind
         self.detail = detail
         self.peer = peer
-        """The address that was tried."""
+        """The address that was tried; None without one."""
         self.local = local
-        """Our end of the socket, as far as it got to have one."""
+        """The local address of its socket; None without one."""
 
 
 class _Failure(NamedTuple):
@@ -61,17 +68,17 @@ class _Failure(NamedTuple):
 
 
 async def resolve(destination: Destination) -> list[Candidate]:
-    """Find a destination's addresses, the families in turn (RFC 8305 section 4).
+    """Find a destination's addresses, alternating the families (RFC 8305 section 4).
 
     Raises:
-        DialError: there are none.
+        DialError: it has none.
     """
     host, port = destination.host, destination.port
     if not destination.is_dialled:
         detail = f"{host!r} stands for a host that cannot be connected to, and is never looked up"
         raise DialError(ErrorKind.NAME_NOT_FOUND, detail)
     if destination.is_address:
-        # An address needs no resolver, and so no thread.
+        # An address needs no resolver, and thus no thread.
         if ":" in host:
             return [(socket.AF_INET6, (host, port, 0, 0))]
         return [(socket.AF_INET, (host, port))]
@@ -80,7 +87,7 @@ async def resolve(destination: Destination) -> list[Candidate]:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as exc:
         if not are_left():
-            # A resolver opens files and sockets; what it then says would blame the name.
+            # A resolver opens files and sockets; without descriptors it reports an unknown name.
             detail = f"{host!r} cannot be looked up: {os.strerror(errno.EMFILE)}"
             raise DialError(ErrorKind.OUT_OF_RESOURCES, detail) from exc
         detail = f"{host!r} has no address: {exc.strerror}"
@@ -99,11 +106,11 @@ async def open_socket(candidates: Sequence[Candidate], tried: Tried) -> socket.s
     """Connect to the first address that answers (RFC 8305).
 
     Args:
-        candidates: the addresses, the one that the system prefers first.
-        tried: takes each socket that is tried, for `ends_of`.
+        candidates: the addresses; the first is the one that the system prefers.
+        tried: takes the socket of each attempt, for `ends_of`.
 
     Raises:
-        DialError: none does.
+        DialError: none answers.
     """
     failures: list[_Failure] = []
     attempts: set[asyncio.Task[socket.socket | _Failure]] = set()
@@ -132,10 +139,10 @@ async def open_socket(candidates: Sequence[Candidate], tried: Tried) -> socket.s
         for task in attempts:
             task.cancel()
             task.add_done_callback(_discard)
-    # The first address is the one that the system prefers. That a machine without IPv6 cannot use
-    # an address of that kind says nothing of the others.
-    told = next((each for each in failures if each.exc.errno not in OUT_OF_RESOURCES), failures[0])
-    exc, peer, local = told
+    # The first address is the one that the system prefers. On a machine without IPv6 the failure of
+    # an IPv6 address is not the reason.
+    failures.sort(key=lambda each: each.exc.errno in OUT_OF_RESOURCES)
+    exc, peer, local = failures[0]
     raise unreachable(exc, peer, local, others=len(failures) - 1) from exc
 
 
@@ -163,8 +170,8 @@ async def _attempt(candidate: Candidate, tried: Tried) -> socket.socket | _Failu
 async def _connect(sock: socket.socket, place: Place) -> None:
     """Connect to an address.
 
-    uvloop's ``sock_connect`` asks the resolver about addresses too, in a thread, and so waits where
-    names that nobody answers for keep all threads busy.
+    uvloop's ``sock_connect`` resolves addresses too, in a thread. It waits while slow names keep
+    all threads busy.
     """
     try:
         sock.connect(place)
@@ -184,7 +191,7 @@ async def _connect(sock: socket.socket, place: Place) -> None:
 
 
 def _discard(task: "asyncio.Task[socket.socket | _Failure]") -> None:
-    """Close what came of an attempt that was cancelled too late."""
+    """Close the socket of an attempt that was cancelled too late."""
     if not task.cancelled() and task.exception() is None:
         outcome = task.result()
         if not isinstance(outcome, _Failure):
@@ -192,9 +199,9 @@ def _discard(task: "asyncio.Task[socket.socket | _Failure]") -> None:
 
 
 def ends_of(tried: Tried) -> tuple[Address | None, Address | None]:
-    """Peer and our end of the first socket that is still open, of an attempt that is given up.
+    """Both addresses of the first socket that is still open, in a cancelled connect.
 
-    `open_socket` closes what is under way only with the event loop's next turn.
+    `open_socket` closes its sockets in the next iteration of the event loop.
     """
     for sock, peer in tried:
         with suppress(OSError):
@@ -205,13 +212,13 @@ def ends_of(tried: Tried) -> tuple[Address | None, Address | None]:
 def unreachable(
     exc: OSError, peer: Address, local: Address | None = None, others: int = 0
 ) -> DialError:
-    """What the system's refusal to connect means.
+    """The error for a connect that the system refused.
 
     Args:
-        exc: what the system said.
-        peer: of which address.
-        local: our end of the socket.
-        others: how many more addresses were tried in vain.
+        exc: the system's error.
+        peer: the address that was tried.
+        local: the local address of its socket; None without one.
+        others: the number of other addresses that failed too.
     """
     reason = f"{peer}: {_reason(exc)}"
     if others:
@@ -225,9 +232,12 @@ def unreachable(
 
 
 def tls_failure(exc: OSError, peer: Address, local: Address) -> DialError:
-    """What an error in the TLS handshake means.
+    """The error for a failed TLS handshake.
 
-    `ssl.SSLError` is an `OSError`; so is a connection that ends before TLS is through.
+    Args:
+        exc: the error, an `ssl.SSLError` or the `OSError` of a connection that ended.
+        peer: the address of the server.
+        local: the local address of the socket.
     """
     match exc:
         case ssl.SSLCertVerificationError():
@@ -242,5 +252,5 @@ def tls_failure(exc: OSError, peer: Address, local: Address) -> DialError:
 
 def _reason(exc: OSError) -> str:
     number = exc.errno or 0
-    # asyncio's own text repeats the address.
+    # The text of asyncio repeats the address.
     return os.strerror(number) if number > 0 else exc.strerror or str(exc) or "no reason given"

@@ -1,4 +1,4 @@
-"""Sockets to listen on, bound and not yet listening."""
+"""Sockets for listeners, bound and not yet listening."""
 
 import asyncio
 import errno
@@ -11,10 +11,10 @@ from sipws.address import Listener
 from sipws.errors import TransportError
 
 EVERY_ADDRESS: Final = ("0.0.0.0", "::")
-"""What ``*`` in a listener definition stands for."""
+"""The addresses that ``*`` stands for in a listener definition."""
 
 NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""How the system says that it has no IPv6."""
+"""Error numbers of a system without IPv6."""
 
 
 async def open_sockets(
@@ -23,12 +23,12 @@ async def open_sockets(
     """Bind a listener's addresses.
 
     Args:
-        listener: the definition; port 0 takes a free one.
-        copies: how many processes are to listen there, each on sockets of its own among which the
-            system spreads what comes in.
+        listener: the definition; port 0 takes a free port.
+        copies: the number of processes that listen there. Each has its own sockets, and the system
+            distributes connections among them.
 
     Returns:
-        the listener with the port that it got, and the sockets of each copy.
+        the listener with its port, and the sockets of each process.
 
     Raises:
         TransportError: an address cannot be listened on; the message says which and why.
@@ -39,7 +39,7 @@ async def open_sockets(
         for host in EVERY_ADDRESS if listener.host == "*" else (listener.host,):
             try:
                 if copies > 1 and port:
-                    # With copies allowed, another program of ours would share the port unasked.
+                    # With copies allowed, another program of the same user would share the port.
                     _close(await bind(host, port))
                 for copy in sockets:
                     bound = await bind(host, port, shared=copies > 1)
@@ -47,11 +47,11 @@ async def open_sockets(
                     port = port or bound[0].getsockname()[1]
             except OSError as exc:
                 if host == "::" and exc.errno in NO_IPV6 and sockets[0]:
-                    # Every address that there is, then.
+                    # IPv4 addresses alone are all addresses of this machine.
                     continue
                 raise cannot_listen(str(listener), exc) from exc
     except BaseException:
-        # Also one that is cancelled leaves nothing behind.
+        # After a cancellation too no socket stays open.
         for copy in sockets:
             _close(copy)
         raise
@@ -59,15 +59,15 @@ async def open_sockets(
 
 
 async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Sockets on every address of a host, as asyncio's servers bind them.
+    """Bind sockets on every address of a host, as asyncio's servers do.
 
     Args:
         host: an address or a name.
-        port: 0 for a free one.
-        shared: whether others may be bound there in the same way.
+        port: the port; 0 for a free one.
+        shared: whether other processes may bind the same port (``SO_REUSEPORT``).
 
     Raises:
-        OSError: one of them cannot be bound, or the host is not known.
+        OSError: an address cannot be bound, or the host is unknown.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -82,7 +82,7 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
 
 
 def fresh(listening: socket.socket) -> socket.socket:
-    """A socket that is bound like another one and does not listen yet.
+    """Bind another socket to the address of a socket (``SO_REUSEPORT``), not listening yet.
 
     Raises:
         OSError: it cannot be bound.
@@ -97,7 +97,7 @@ def _bound(listening: socket.socket, address: Any, shared: bool) -> socket.socke
         if shared:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if listening.family == socket.AF_INET6:
-            # Or "*" could not be bound for IPv4 as well.
+            # Otherwise "*" could not be bound for IPv4 too.
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(address)
     except OSError:

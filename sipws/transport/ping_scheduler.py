@@ -1,4 +1,4 @@
-"""Looks after quiet connections: one task for all of them, so that none costs a timer."""
+"""Checks quiet connections: one task for all of them, so that no connection needs a timer."""
 
 import asyncio
 from typing import Final
@@ -8,15 +8,15 @@ from sipws.registry import Registry
 from sipws.transport.flow import Flow
 
 AT_A_TIME: Final = 200
-"""Connections looked at before others get their turn: a fraction of a millisecond."""
+"""Connections checked in one slice of the event loop, which take a fraction of a millisecond."""
 
 
 class PingScheduler:
-    """Pings quiet peers, and lets go of those that are gone or idle.
+    """Pings quiet peers, drops dead ones and closes idle connections.
 
     Args:
         flows: the connections.
-        intervals: when.
+        intervals: the times, in seconds; `Intervals.look` is the pause between two checks.
     """
 
     def __init__(self, flows: Registry[Flow], intervals: Intervals) -> None:
@@ -25,16 +25,16 @@ class PingScheduler:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin; a second call does nothing. Needs a running event loop."""
+        """Start the task, in a running event loop; a second call does nothing."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def aclose(self) -> None:
-        """End."""
+        """Stop the task."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            # Unlike an await of the task, this does not take our own cancelling for the task's.
+            # Unlike an await of the task, this is not confused by our own cancellation.
             await asyncio.wait([task])
 
     async def _run(self) -> None:

@@ -1,9 +1,9 @@
-"""Listeners on which more than HTTP comes in: a PROXY header, or TLS, or both.
+"""What comes before HTTP on a connection: a PROXY header, a TLS handshake, or both.
 
-asyncio's own servers neither tell of a TLS handshake that failed nor let anything be read in front
-of it. A gate therefore accepts its connections itself: it counts each before anything is spent on
-it, reads the PROXY header and no byte more, has the event loop do the TLS, and hands what is left
-to a `Flow`. What fails on the way is published like any other handshake.
+asyncio's own servers neither report a failed TLS handshake nor allow to read anything before it. A
+`PreHandshake` therefore accepts connections itself. It counts each before it spends anything on it,
+reads the PROXY header and no byte more, has the event loop do TLS, and passes the connection to a
+`Flow`. A failure is published like any other failed handshake.
 """
 
 import asyncio
@@ -35,38 +35,38 @@ from sipws.ws.server_session import ServerSession
 log = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
-"""Connections that the system keeps until they are accepted. After an outage all phones come at
-once, and who finds no room tries again a second later, or three."""
+"""Connections that the system queues until they are accepted. After an outage all phones connect at
+once. A phone that finds the queue full tries again one to three seconds later."""
 
 AT_ONCE: Final = 128
-"""Connections that are accepted at one go."""
+"""Connections that are accepted in one slice of the event loop."""
 
 OUT_OF_FILES: Final = 1.0
-"""Seconds until the next try when a connection cannot be accepted, as with asyncio's servers: most
-often there are no file descriptors left, and trying at once would only burn time."""
+"""Seconds until the next try when a connection cannot be accepted, as in asyncio's servers. Mostly
+no file descriptors are left, and trying at once would only use processor time."""
 
 HELLO_CHECK: Final = b"HAPROXYSSLCHK\n"
-"""What stands in the ClientHello of HAProxy's ``option ssl-hello-chk``, which is content with an
-alert: it offers SSL 3.0 alone."""
+"""Part of the ClientHello of HAProxy's ``option ssl-hello-chk``. It offers SSL 3.0 only, and an
+alert is enough for it."""
 
 HELLO: Final = 256
-"""Bytes of a ClientHello that are looked at for that: such a check has some 80."""
+"""Bytes of a ClientHello that are searched for it: such a check has about 80."""
 
 MakeFlow = Callable[[Listener, FlowContext[Flow], AcceptedSocket | None], Flow]
-"""Makes the flow of a connection that has come in; see `Flow`."""
+"""Makes the flow of an accepted connection; see `Flow`."""
 
 
 class PreHandshake:
-    """Accepts connections and takes each to the point where a flow can begin.
+    """Accepts connections and prepares each for its flow.
 
-    `Limits.handshake_timeout` bounds the PROXY header and TLS together; the upgrade request has the
-    same time again.
+    `Limits.handshake_timeout` limits the PROXY header and TLS together. The upgrade request has the
+    same time after that.
 
     Args:
         listener: the definition, with the real port.
         context: what all flows of the server share.
-        proxied: whether trusted peers begin with a PROXY header.
-        tls: gives the context to begin TLS with; without it there is no TLS.
+        proxied: whether trusted peers send a PROXY header first.
+        tls: returns the context for a TLS handshake; None for a listener without TLS.
         make_flow: makes the flow of a connection.
     """
 
@@ -89,14 +89,14 @@ class PreHandshake:
         self._arriving: set[asyncio.Task[None]] = set()
 
     def serve(self, listening: socket.socket) -> None:
-        """Accept what comes in on a socket that is bound; the gate closes it at its end."""
+        """Accept connections on a bound socket, which `close` closes."""
         listening.listen(BACKLOG)
         listening.setblocking(False)
         self._listening.append(listening)
         self._loop.add_reader(listening, self._accept, listening)
 
     def close(self) -> None:
-        """Stop accepting, and drop what has not become a flow yet."""
+        """Stop accepting, and drop connections without a flow yet."""
         for listening in self._listening:
             self._loop.remove_reader(listening)
             listening.close()
@@ -105,12 +105,12 @@ class PreHandshake:
             task.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until what `close` drops is gone."""
+        """Wait until the connections that `close` drops are gone."""
         if self._arriving:
             await asyncio.wait(self._arriving)
 
     def _accept(self, listening: socket.socket) -> None:
-        """Accept what has come, up to `AT_ONCE`: a flood leaves others their turn."""
+        """Accept up to `AT_ONCE` connections: a flood must not hold up the event loop."""
         for _ in range(AT_ONCE):
             try:
                 connected, peer = listening.accept()
@@ -119,7 +119,7 @@ class PreHandshake:
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:
-                # The peer was gone before it was looked at.
+                # The peer left before it was accepted.
                 continue
             except OSError as exc:
                 if exc.errno in OUT_OF_DESCRIPTORS:
@@ -135,37 +135,37 @@ class PreHandshake:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _arrive(self, connected: socket.socket, peer: Address) -> None:
-        """Count a connection, before anything is spent on it."""
+        """Count a connection, before it costs anything else."""
         context = self._context
         started, started_monotonic = context.clock(), context.monotonic()
         slot = context.admission.enter(peer.ip, started_monotonic)
         arrival = _Arrival(connected, peer, started, started_monotonic, slot)
-        if slot.refusal is not None and not self._is_told(slot, slot.refusal):
+        if slot.refusal is not None and not self._is_answered(slot, slot.refusal):
             self._drop(arrival, slot.refusal)
             return
         task = self._loop.create_task(self._take(arrival))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
 
-    def _is_told(self, slot: AdmissionSlot, refusal: Refusal) -> bool:
+    def _is_answered(self, slot: AdmissionSlot, refusal: Refusal) -> bool:
         """Whether a connection that is refused is answered in HTTP."""
         if refusal.kind in _UNANSWERED:
             return False
         if self._tls is None or refusal.kind is ErrorKind.SHUTTING_DOWN:
-            # Who comes while the server ends hears where it stands over TLS too: that is no flood,
-            # and a client that is only dropped comes back at once.
+            # During a shutdown a client gets its 503 over TLS too: a client that is only dropped
+            # connects again at once.
             return slot.told
-        # Over TLS an answer would cost the very handshake that is to be saved.
+        # Over TLS an answer would cost the handshake that the refusal saves.
         return False
 
     async def _take(self, arrival: "_Arrival") -> None:
-        """Read the PROXY header, do the TLS handshake, and hand over to a flow."""
+        """Read the PROXY header, do the TLS handshake, and start the flow."""
         deadline = self._loop.time() + self._context.limits.handshake_timeout
         try:
             refusal = await self._read_header(arrival, deadline)
             if refusal is None or refusal.kind not in _UNANSWERED:
                 refusal = arrival.slot.refusal or refusal
-            if refusal is not None and not self._is_told(arrival.slot, refusal):
+            if refusal is not None and not self._is_answered(arrival.slot, refusal):
                 self._drop(arrival, refusal)
                 return
             flow = self._make_flow(
@@ -175,10 +175,10 @@ class PreHandshake:
                     arrival.peer, arrival.started, arrival.started_monotonic, arrival.slot, refusal
                 ),
             )
-            # Until a peer speaks it costs no TLS, which takes more memory than all else of it.
+            # TLS takes most of the memory of a connection: it starts with the first byte.
             hello = b"" if self._tls is None else await self._first_bytes(arrival, deadline)
             arrival.is_hello_check = HELLO_CHECK in hello
-            # From here on a transport has the socket, and closes it also when TLS fails.
+            # From here on a transport owns the socket, and closes it also when TLS fails.
             arrival.has_transport = True
             if self._tls is None:
                 await self._loop.connect_accepted_socket(lambda: flow, arrival.socket)
@@ -198,21 +198,21 @@ class PreHandshake:
             self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "server shutdown")
             raise
         finally:
-            # Whatever went wrong: who did not become a flow does not stay.
+            # After any other error: a connection without a flow is dropped.
             self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "the connection cannot be served")
 
     async def _first_bytes(self, arrival: "_Arrival", deadline: float) -> bytes:
-        """Wait until there is something to read, and look at it without taking it.
+        """Wait for the first bytes, and return them without reading them.
 
         Raises:
             _Left: the peer ended the connection first.
-            ConnectionAbortedError: nothing came in time.
+            ConnectionAbortedError: nothing arrived in time.
         """
         connected = arrival.socket
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
-                    # Nearly always a ClientHello comes a round trip later, or is there already.
+                    # Mostly the ClientHello has arrived already, or comes a round trip later.
                     with suppress(BlockingIOError, InterruptedError):
                         if ahead := connected.recv(HELLO, socket.MSG_PEEK):
                             return ahead
@@ -234,20 +234,24 @@ class PreHandshake:
     async def _shake_hands(
         self, connected: socket.socket, flow: Flow, tls: ssl.SSLContext, deadline: float
     ) -> None:
-        """Do the TLS handshake; the flow begins behind it."""
+        """Do the TLS handshake; the flow starts after it."""
         with alerted(connected):
             await self._loop.connect_accepted_socket(
                 lambda: flow,
                 connected,
                 ssl=tls,
-                # Zero would be refused, and what little is left is spent on failing.
+                # asyncio rejects zero.
                 ssl_handshake_timeout=max(deadline - self._loop.time(), 0.001),
-                # A peer that does not end TLS in turn would else keep its socket for 30 s.
+                # Otherwise a peer that does not end TLS would keep its socket for 30 s.
                 ssl_shutdown_timeout=self._context.limits.close_timeout,
             )
 
     async def _read_header(self, arrival: "_Arrival", deadline: float) -> Refusal | None:
-        """Find out who is behind a trusted proxy; returns why it is not let in."""
+        """Read the client's address from a trusted proxy's header.
+
+        Returns:
+            why the connection is refused; None if it is accepted.
+        """
         admission = self._context.admission
         if not self._proxied or arrival.peer.ip not in admission.rules.trusted_proxies:
             return None
@@ -272,7 +276,7 @@ class PreHandshake:
         return refusal
 
     async def _header(self, arrival: "_Arrival") -> ProxyHeader | ProxyError:
-        """Read the header and not a byte more: what follows may be TLS."""
+        """Read the PROXY header and not a byte more: TLS may follow."""
         received, connected = arrival.received, arrival.socket
         while isinstance(header := read_proxy_header(received), NeedMore):
             data = await self._loop.sock_recv(connected, header.at_least)
@@ -281,7 +285,7 @@ class PreHandshake:
             if not data:
                 return ProxyError("the connection ended within its PROXY header")
             received += data
-            # Most often all of it is there, so that one look saves many small reads.
+            # Mostly all of it has arrived: one peek replaces many small reads.
             with suppress(BlockingIOError, InterruptedError):
                 ahead = connected.recv(LONGEST_V2, socket.MSG_PEEK)
                 header = read_proxy_header(received + ahead)
@@ -295,13 +299,13 @@ class PreHandshake:
             self._drop(arrival, Refusal(kind, detail))
 
     def _drop(self, arrival: "_Arrival", refusal: Refusal) -> None:
-        """Close a connection without a word, and publish that it came and went."""
-        # A header that was right is no part of what went wrong behind it.
+        """Close a connection without an answer, and publish that it was refused."""
+        # A valid header is no part of a later failure.
         received = bytes(arrival.received) if refusal.kind is ErrorKind.PROXY_HEADER else b""
         self._end(arrival, lambda session, now: session.drop(refusal, now, received))
 
     def _leave(self, arrival: "_Arrival", probe: Probe, detail: str) -> None:
-        """Close a connection that was no attempt to connect."""
+        """Close a connection of a health check, or one on which nothing was sent."""
         if not arrival.slot.used:
             self._end(arrival, lambda session, now: session.leave(probe, detail, now))
 
@@ -327,12 +331,12 @@ class PreHandshake:
         arrival.slot.release()
 
 
-class _Left(Exception):  # noqa: N818 - no error of anybody
-    """The peer ended a connection on which it had said nothing."""
+class _Left(Exception):  # noqa: N818 - this is no error
+    """The peer ended a connection on which it had sent nothing."""
 
 
 class _Arrival:
-    """A connection that is not yet a flow."""
+    """A connection without a flow yet."""
 
     __slots__ = (
         "has_transport",
@@ -366,4 +370,4 @@ class _Arrival:
 
 
 _UNANSWERED: Final = (ErrorKind.PROXY_HEADER,)
-"""What is wrong before HTTP can be spoken is not answered in HTTP."""
+"""Failures before HTTP, which get no answer in HTTP."""

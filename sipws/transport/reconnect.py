@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before connecting again, so that clients do not all return at once."""
+    """The delays before connecting again, random so that clients do not all return at once."""
 
     first: float = 5.0
     """Seconds: the first delay is a random part of this."""
@@ -24,19 +24,19 @@ class Backoff:
     """Seconds: no delay is longer."""
 
     factor: float = 2.0
-    """How many times the bound of one delay that of the next is."""
+    """The bound of each delay is this many times the bound of the one before."""
 
     def when_asked(
         self, delay: float, asked: float | None, rng: Callable[[], float] = random.random
     ) -> float:
-        """Seconds to wait where a server asked to be left alone (``Retry-After``).
+        """The delay if a server asked for one (``Retry-After``).
 
-        They are never fewer than it asked for, ``longest`` or not, and up to ``first`` more: all
-        that were asked the same do not return at once.
+        It is at least what the server asked for, even beyond ``longest``, and up to ``first`` more,
+        so that clients with the same ``Retry-After`` do not all return at once.
 
         Args:
-            delay: what it would be otherwise; a longer one stays.
-            asked: seconds; None where the server did not ask.
+            delay: seconds otherwise; a longer one is kept.
+            asked: seconds that the server asked for; None without ``Retry-After``.
             rng: random numbers from 0 to 1.
         """
         if not asked:
@@ -44,7 +44,7 @@ class Backoff:
         return max(delay, asked + rng() * min(asked, self.first))
 
     def delays(self, rng: Callable[[], float] = random.random) -> Iterator[float]:
-        """Seconds to wait before each try, without end.
+        """An endless iterator of the seconds before each try.
 
         The first is random from 0 to ``first``. The bound then grows up to ``longest``, and each
         delay is random from half its bound to the whole.
@@ -60,7 +60,13 @@ class Backoff:
 
 
 class KeptConnection:
-    """A connection that is opened again whenever it is gone; `Client.keep_connected` makes one."""
+    """A connection that is opened again after each loss; `Client.keep_connected` makes one.
+
+    Args:
+        connect: opens the connection.
+        destination: where to, for messages.
+        backoff: the delays before each try.
+    """
 
     def __init__(
         self,
@@ -70,19 +76,19 @@ class KeptConnection:
     ) -> None:
         self.destination = destination
         self.flow: ClientFlow | None = None
-        """The connection while there is one."""
+        """The connection; None while there is none."""
         self._connect = connect
         self._backoff = backoff
         self._connected = asyncio.Event()
         self.task = asyncio.create_task(self._run())
-        """What keeps it; done when it is stopped."""
+        """The task that connects; done after `stop`."""
         self.task.add_done_callback(lambda task: self._connected.set())
 
     async def connected(self) -> ClientFlow:
-        """The connection, as soon as there is one.
+        """Wait for the connection.
 
         Raises:
-            TransportError: it is no longer kept.
+            TransportError: `stop` was called.
         """
         while (flow := self.flow) is None or not flow.is_open:
             if self.task.done():
@@ -92,7 +98,7 @@ class KeptConnection:
         return flow
 
     async def stop(self) -> None:
-        """Connect no more; a connection that is open stays so."""
+        """Stop connecting; an open connection stays open."""
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
@@ -110,6 +116,6 @@ class KeptConnection:
                 closed = await self.flow.wait_closed()
                 self.flow = None
                 if closed.duration > self._backoff.longest:
-                    # That was no server that takes connections only to drop them.
+                    # The server works: the next delay starts from `first` again.
                     delays = self._backoff.delays()
             await asyncio.sleep(self._backoff.when_asked(next(delays), asked))

@@ -1,8 +1,8 @@
-"""Phones that registered again on a new connection, and the old one that they left behind. Pure.
+"""Detection of phones that registered again on a new connection. Pure.
 
-A page that is reloaded, or a phone that changes networks, comes back on a new connection while the
-old one still looks alive. The phone says who it is by ``+sip.instance`` (RFC 5626 section 4.1); the
-same instance with the same ``reg-id`` on another connection has left the first one.
+A reloaded page, or a phone that changes networks, connects again while its old connection still
+looks alive. A phone identifies itself by ``+sip.instance`` (RFC 5626 section 4.1). A REGISTER with
+the same instance and ``reg-id`` on another connection means that it has left the first one.
 """
 
 import re
@@ -17,8 +17,8 @@ Phone = tuple[str, str, str]
 """Address of record, instance and registration."""
 
 LONGEST: Final = 512
-"""Characters of what a phone says it is, of each part: one is kept for each connection, and told to
-other workers. An instance is mostly ``urn:uuid:`` and 36 more; what is longer is no phone's."""
+"""Characters of each part of a phone's identity, which is kept for each connection and sent to
+other workers. An instance is mostly ``urn:uuid:`` and 36 more; a longer one is ignored."""
 
 _INSTANCE: Final = re.compile(r";\s*\+sip\.instance\s*=\s*\"?<([^>\"]+)>", re.IGNORECASE)
 _REG_ID: Final = re.compile(r";\s*reg-id\s*=\s*(\d+)", re.IGNORECASE)
@@ -26,16 +26,16 @@ _URI: Final = re.compile(r"sips?:([^>;\s?]+)", re.IGNORECASE)
 
 
 class Registrations:
-    """Which connection each phone registered on last.
+    """The connection on which each phone registered last.
 
-    Only what is alive is kept: `forget` a connection when it is gone.
+    Call `forget` when a connection is gone.
     """
 
     __slots__ = ("_by_connection", "_by_phone", "news")
 
     def __init__(self) -> None:
         self.news: Callable[[Phone, int], object] | None = None
-        """Called with a phone that has come to another connection, and with that one's id."""
+        """Called with a phone that registered on another connection, and that connection's id."""
         self._by_phone: dict[Phone, int] = {}
         self._by_connection: dict[int, Phone] = {}
 
@@ -65,14 +65,18 @@ class Registrations:
         return before, phone[1]
 
     def left(self, phone: Phone) -> int | None:
-        """A phone has registered where we do not see it; returns the connection that it left."""
+        """Forget a phone that registered in another process.
+
+        Returns:
+            the id of the connection that it left; None if there is none.
+        """
         connection_id = self._by_phone.get(phone)
         if connection_id is not None:
             self.forget(connection_id)
         return connection_id
 
     def forget(self, connection_id: int) -> None:
-        """A connection is gone."""
+        """Forget a connection that is gone."""
         phone = self._by_connection.pop(connection_id, None)
         if phone is not None and self._by_phone.get(phone) == connection_id:
             del self._by_phone[phone]

@@ -1,4 +1,4 @@
-"""A SIP over WebSocket server: listeners, their connections, and an orderly end."""
+"""A SIP over WebSocket server: listeners, their connections, and an orderly shutdown."""
 
 import asyncio
 import socket
@@ -26,25 +26,31 @@ from sipws.transport.tls import Certificates
 from sipws.ws.handshake import SUBPROTOCOL
 
 SHUTDOWN: Final = "server shutdown"
-"""The reason of a close by a server that ends."""
+"""The close reason of a server that shuts down."""
 
 
 class MessageRelay(Protocol):
-    """What takes messages to another server: `sipws.relay.relay.Relay`, or another like it."""
+    """An object that relays messages to another server: `sipws.relay.relay.Relay` is one."""
 
     def bind(self, context: FlowContext[Flow]) -> None:
-        """Take what the connections of the server share; called once, by the server."""
+        """Take the context of the server's flows; called once, by the server."""
 
     def accept(
         self, listener: Listener, context: FlowContext[Flow], accepted: AcceptedSocket | None = None
     ) -> Flow:
-        """Make the flow of a client that has connected."""
+        """Make the flow of a client that has connected.
+
+        Args:
+            listener: the listener that it connected to.
+            context: what all flows of the server share.
+            accepted: what is known already, after TLS or a PROXY header; else None.
+        """
 
     def carry(self, flow: Flow, message: bytes) -> None:
-        """Take a message to the other side: the handler of the server's flows."""
+        """Send a message to the other side: the handler of the server's flows."""
 
     async def aclose(self) -> None:
-        """Cancel connects that are under way."""
+        """Cancel connects in progress."""
 
 
 class Server:
@@ -60,25 +66,24 @@ class Server:
 
     Args:
         listeners: definitions, as text or parsed.
-        handler: called with the flow and the message, for each message that is no keep-alive. It
-            must not block; an exception is logged and published as `ErrorOccurred`.
-        relay: takes messages to another server, in the place of a handler.
-        bus: where events go; one of its own unless given.
-        limits: what a connection may take, and when it is pinged.
-        rules: who is let in; everybody unless given, and as many as there are file descriptors for:
-            `sipws.transport.descriptors` works out a `Rules.max_connections` that leaves some for
-            all else.
+        handler: called with the flow and the message, for each message except keep-alives. It must
+            not block. An exception is logged and published as `ErrorOccurred`.
+        relay: relays messages to another server, instead of a handler.
+        bus: takes the events. Default: a bus of its own.
+        limits: the bounds of each connection, and the intervals of pings.
+        rules: which connections are accepted. Default: all. `sipws.transport.descriptors` computes
+            a `Rules.max_connections` that leaves file descriptors for everything else.
         tls: the certificates of ``wss`` listeners, or one context for all of them; see
             `sipws.transport.tls.server_context`.
-        subprotocols: of which a client must offer one, in order of preference. Empty asks for
-            none: then this is a server of plain WebSocket messages, for tests of the transport.
-        compression: whether permessage-deflate is accepted (RFC 7692); a message that inflates
+        subprotocols: a client must offer one of these, which are in order of preference. Empty
+            requires none, for tests with plain WebSocket messages.
+        compression: whether permessage-deflate is accepted (RFC 7692). A message that inflates
             beyond `Limits.message_size` closes its connection with 1009.
-        health_path: answered with 200 to a plain GET, HEAD or OPTIONS, for the health checks of
-            load balancers, and with 503 while the server ends. None answers none. Health checks are
-            not published as handshakes (`sipws.events.Probe`).
-        inherited: sockets that listen already, by listener, each with its listener's port; a
-            listener without any opens its own.
+        health_path: the path for health checks of load balancers. A plain GET, HEAD or OPTIONS gets
+            200, or 503 while the server shuts down. None answers none. Health checks are not
+            published as handshakes (`sipws.events.Probe`).
+        inherited: bound sockets by listener, each with its listener's port. A listener without any
+            opens its own.
 
     Raises:
         AddressError: a listener definition does not parse.
@@ -109,9 +114,9 @@ class Server:
         self.flows: Registry[Flow] = Registry()
         """The connections that are alive."""
         self.admission = Admission(rules)
-        """Counts the connections, and those that were refused."""
+        """Counts the connections, and the refused ones."""
         self.registrations = Registrations()
-        """Which connection each phone registered on."""
+        """The connection that each phone registered on."""
         self._relay = relay
         self._make_flow: MakeFlow = Flow if relay is None else relay.accept
         self._context = FlowContext(
@@ -135,25 +140,25 @@ class Server:
 
     @property
     def out_of_descriptors(self) -> int:
-        """How often no file descriptor was left: for a connection, or at a look once a second."""
+        """How often no file descriptor was left, at an accept or at the check once a second."""
         return self._context.descriptors.exhausted
 
     async def start(self) -> None:
-        """Listen.
+        """Listen on all listeners.
 
         Raises:
-            ConfigurationError: a ``wss`` listener, and no certificate.
+            ConfigurationError: there is a ``wss`` listener and no certificate.
             TransportError: an address cannot be listened on; the message says which and why.
         """
         if self._tls is None and (wss := [x for x in self.listeners if x.proto == "wss"]):
             raise ConfigurationError(f"listener {wss[0]} needs a TLS certificate, and none is set")
-        # A server that was closed may be started again.
+        # A closed server may be started again.
         self.admission.draining = None
         try:
             for index, listener in enumerate(self.listeners):
                 self.listeners[index] = await self._listen(listener)
         except BaseException:
-            # Also one that is cancelled leaves no listener behind.
+            # After a cancellation too no listener stays open.
             await self.aclose(grace=0)
             raise
         self._ping_scheduler.start()
@@ -163,12 +168,12 @@ class Server:
         """Refuse new handshakes with 503, close every open connection with 1001, stop listening.
 
         Args:
-            grace: seconds that peers have to complete the closing handshake; what is left then is
-                dropped.
-            spread: seconds over which connections are closed, evenly. Phones connect again at
-                once: where another server is to take them, it is not to get them all at a time.
+            grace: seconds that peers have to complete the closing handshake. Connections that are
+                left then are dropped.
+            spread: seconds over which connections are closed, evenly. Phones connect again at once,
+                and this keeps them from reaching another server all at the same time.
 
-        Cancelled, it drops what is left at once; a second call does no harm.
+        Cancelling it drops all connections at once. A second call has no effect.
         """
         self.admission.draining = spread + grace
         if (refusal := self.admission.ending) is not None:
@@ -196,7 +201,7 @@ class Server:
                 await self._relay.aclose()
 
     async def _close_spread(self, spread: float) -> None:
-        """Close the connections that are open, one after the other."""
+        """Close the open connections evenly over a time, in seconds."""
         flows = [flow for flow in self.flows if flow.is_open]
         if not spread or not flows:
             return
@@ -204,7 +209,7 @@ class Server:
         begun = loop.time()
         for number, flow in enumerate(flows):
             pause = begun + spread * number / len(flows) - loop.time()
-            # Many connections a millisecond are closed at a time: timers are no finer.
+            # Timers have a resolution of a millisecond.
             if pause > 0.001:
                 await asyncio.sleep(pause)
             flow.close(CloseCode.GOING_AWAY, SHUTDOWN)
@@ -218,8 +223,8 @@ class Server:
             text: as text or as binary; see `Flow.send`.
 
         Raises:
-            ConnectionClosedError: there is no such connection, or it is closing; a request that was
-                to go there is answered with 430 (RFC 5626 section 5.3).
+            ConnectionClosedError: there is no such connection, or it is closing. The answer to a
+                request for such a flow is 430 (RFC 5626 section 5.3).
         """
         flow = self.flows.get(target) if isinstance(target, int) else self.flows.by_token(target)
         if flow is None:
@@ -227,11 +232,11 @@ class Server:
         flow.send(message, text=text)
 
     def supersede(self, phone: Phone, by: int) -> None:
-        """A phone has registered in another process: the connection that it left is asked and told.
+        """Report that a phone registered in another process, and ping the connection that it left.
 
         Args:
-            phone: who it is, as `Registrations.news` has it.
-            by: the id of the connection there.
+            phone: the phone, as `Registrations.news` gives it.
+            by: the id of its connection there.
         """
         if (left := self.registrations.left(phone)) is not None:
             self._context.supersede(left, phone[1], self._context.clock(), by)
@@ -244,8 +249,12 @@ class Server:
         await self.aclose()
 
     async def _listen(self, listener: Listener) -> Listener:
-        """Open one listener; returns it with the port that it got."""
-        # The flows are to carry the real port, known only when the socket is bound.
+        """Open one listener.
+
+        Returns:
+            the listener with its port.
+        """
+        # The flows carry the real port, which is known when the socket is bound.
         bound, sockets = listener, self._inherited.get(listener)
         if not sockets:
             bound, [sockets] = await open_sockets(listener)
@@ -254,7 +263,7 @@ class Server:
                 listening.listen(BACKLOG)
                 listening.setblocking(False)
         except OSError as exc:
-            # Another program was bound there at the same moment, and listened first.
+            # Another program bound the same port, and listened first.
             for listening in sockets:
                 listening.close()
             raise cannot_listen(str(listener), exc) from exc
@@ -268,7 +277,7 @@ class Server:
             for listening in sockets:
                 pre_handshake.serve(listening)
             return bound
-        # asyncio's servers are ours to close before anything is waited for again.
+        # Noted before the next await, so that `aclose` closes them.
         loop = asyncio.get_running_loop()
         servers = [
             await loop.create_server(
@@ -286,7 +295,7 @@ class Server:
 
 
 def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSLContext] | None:
-    """Where each TLS handshake gets its context from."""
+    """The function that returns the context of each TLS handshake; None without TLS."""
     if tls is None:
         return None
     if isinstance(tls, Certificates):
@@ -295,6 +304,6 @@ def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSL
 
 
 def reachable_address(listener: Listener) -> Address:
-    """Where a client on this machine reaches a listener."""
+    """The address at which a client on this machine reaches a listener."""
     host = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.host, listener.host)
     return Address(host, listener.port)

@@ -1,4 +1,4 @@
-"""The end of what holds connections, a server's or a client's."""
+"""The orderly end of a server's or a client's connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,15 +13,15 @@ from sipws.transport.flow_context import FlowContext
 async def orderly_end(
     context: FlowContext[Flow], code: int, reason: str, grace: float
 ) -> AsyncIterator[None]:
-    """Close every connection behind the block, and drop those whose peers do not close in turn.
+    """Close every connection after the block, and drop those whose peers do not close in time.
 
-    The block stops what opens new ones. Whoever cancels it, or the wait for peers, gets what he
-    wants at once: connections are then dropped, and nothing is left.
+    The block stops what opens new connections. Cancelling the block, or the wait for the peers,
+    drops all connections at once.
 
     Args:
         context: what the connections share.
         code: the close code that peers get (RFC 6455 section 7.4).
-        reason: what is told with it.
+        reason: the reason that is sent with it.
         grace: seconds that peers have to complete the closing handshake.
     """
     flows = context.registry

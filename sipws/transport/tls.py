@@ -1,4 +1,4 @@
-"""TLS for wss listeners and destinations; a server's certificates are read anew as it runs."""
+"""TLS for wss listeners and destinations; a server can read its certificates again as it runs."""
 
 import re
 import ssl
@@ -14,7 +14,7 @@ from sipws.transport.certificate_validity import Validity, validities
 from sipws.transport.tls_alerts import AlertingContext
 
 VerifyClient = Literal["off", "optional", "required"]
-"""Whether clients are asked for a certificate, and whether one without is refused."""
+"""Whether clients are asked for a certificate, and whether one is required."""
 
 _VERIFY: Final = {
     "off": ssl.CERT_NONE,
@@ -27,32 +27,33 @@ _SERVER_NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Where a certificate is, and whom it is for."""
+    """The files of a certificate, and its server names."""
 
     certificate: Path
     """PEM file with the certificate and the chain behind it."""
 
     key: Path | None = None
-    """PEM file with the private key; None where the certificate's file holds it too."""
+    """PEM file with the private key; None if the certificate's file contains it."""
 
     server_names: tuple[str, ...] = ()
-    """Names that clients ask for (SNI), ``*.example.com`` for every name one label below."""
+    """Names that clients ask for (SNI); ``*.example.com`` stands for every name one label below."""
 
 
 ANY_NAME: Final = "*"
-"""What the certificate for clients that ask for no name, or for an unknown one, is called."""
+"""The name of the certificate for clients that ask for no name, or for an unknown one."""
 
 
 class Certificates:
     """The certificates of a server, as contexts for its ``wss`` listeners.
 
-    `reload` reads the files anew. Connections that stand keep what they began with; handshakes
-    that begin later use what was read last.
+    `reload` reads the files again. Open connections keep their certificates; later handshakes use
+    the new ones.
 
     Args:
-        certificates: the first one is shown to clients that ask for no name, or for an unknown one.
+        certificates: the certificates. Clients that ask for no name, or for an unknown one, get the
+            first.
         verify_client: whether clients are asked for a certificate.
-        client_ca: PEM file with the authorities that those are issued by; needed unless ``off``.
+        client_ca: PEM file with the authorities of clients' certificates; needed unless ``off``.
 
     Raises:
         ConfigurationError: see `server_context`.
@@ -69,21 +70,21 @@ class Certificates:
         self._verify_client: VerifyClient = verify_client
         self._client_ca = client_ca
         self.expiries: dict[str, float] = {}
-        """When the certificate for each server name ends, in seconds since the epoch."""
+        """The end of the certificate for each server name, in seconds since the epoch."""
         self.warnings: tuple[str, ...] = ()
-        """What is wrong with them though they can be used, as they were read last."""
+        """Problems of certificates that can be used, as they were read last."""
         self._context = self._read()
 
     @property
     def context(self) -> ssl.SSLContext:
-        """What the next handshake begins with."""
+        """The context for the next handshake."""
         return self._context
 
     def reload(self) -> None:
-        """Read the files anew.
+        """Read the files again.
 
         Raises:
-            ConfigurationError: one of them cannot be used; all the old ones stay.
+            ConfigurationError: a file cannot be used; the old certificates stay in use.
         """
         self._context = self._read()
 
@@ -108,7 +109,7 @@ class Certificates:
         return first
 
     def _look(self) -> None:
-        """Take note of when the certificates end, and of what is wrong with them."""
+        """Note the ends and the problems of the certificates."""
         warnings: list[str] = []
         self.expiries = {}
         for certificate in self._certificates:
@@ -140,11 +141,11 @@ class Certificates:
 
 
 def certificate_warnings(certificate: Path, key: Path | None = None) -> Iterator[str]:
-    """What is wrong with a certificate and its key, though they can be used.
+    """The problems of a certificate and its key that can be used.
 
     Args:
-        certificate: PEM file with the certificate and the chain behind it.
-        key: PEM file with the private key; None where the certificate's file holds it too.
+        certificate: PEM file with the certificate and its chain.
+        key: PEM file with the private key; None if the certificate's file contains it.
     """
     now = time.time()
     for number, validity in enumerate(_validities(certificate)):
@@ -155,7 +156,7 @@ def certificate_warnings(certificate: Path, key: Path | None = None) -> Iterator
     try:
         mode = stat.S_IMODE(secret.stat().st_mode)
     except OSError:
-        # It was there a moment ago.
+        # It was removed after it was read.
         return
     if mode & stat.S_IROTH:
         yield (
@@ -166,7 +167,7 @@ def certificate_warnings(certificate: Path, key: Path | None = None) -> Iterator
 
 def _validities(certificate: Path) -> list[Validity]:
     try:
-        # A pipe has been read to its end already.
+        # A pipe can be read once only.
         return validities(certificate.read_bytes()) if certificate.is_file() else []
     except OSError:
         return []
@@ -176,7 +177,7 @@ def check_server_name(name: str) -> None:
     """Check a server name.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is not a server name.
     """
     if not _SERVER_NAME.fullmatch(name.lower()):
         raise ConfigurationError(
@@ -186,56 +187,61 @@ def check_server_name(name: str) -> None:
 
 
 def context_for(name: str, by_name: dict[str, ssl.SSLContext]) -> ssl.SSLContext | None:
-    """The context for a server name: the name's own, or that of a wildcard one label above."""
+    """The context for a server name: its own, or that of a wildcard one label above."""
     name = name.lower().removesuffix(".")
     return by_name.get(name) or by_name.get("*." + name.partition(".")[2])
 
 
 def server_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
-    """A context that shows a certificate; TLS 1.2 and later.
+    """Make a context with a certificate; TLS 1.2 and later.
 
     Args:
-        certificate: PEM file with the certificate and the chain behind it.
-        key: PEM file with the private key; None where the certificate's file holds it too.
+        certificate: PEM file with the certificate and its chain.
+        key: PEM file with the private key; None if the certificate's file contains it.
 
     Raises:
-        ConfigurationError: a file cannot be read, or certificate and key do not belong together.
+        ConfigurationError: a file cannot be read, or certificate and key do not match.
     """
     context = AlertingContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A TLS 1.2 client could make the server do handshake after handshake on one connection.
+    # A TLS 1.2 client could repeat the handshake on one connection without limit.
     context.options |= ssl.OP_NO_RENEGOTIATION
     load_certificate(context, certificate, key)
     return context
 
 
 def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None = None) -> None:
-    """Let a context show a certificate.
+    """Load a certificate into a context.
+
+    Args:
+        context: the context.
+        certificate: PEM file with the certificate and its chain.
+        key: PEM file with the private key; None if the certificate's file contains it.
 
     Raises:
-        ConfigurationError: a file cannot be read, or certificate and key do not belong together.
+        ConfigurationError: a file cannot be read, or certificate and key do not match.
     """
     files = str(certificate) if key is None else f"{certificate} with key {key}"
     try:
-        # Without a password given, an encrypted key would be asked for on the terminal.
+        # Without a password OpenSSL would ask for that of an encrypted key on the terminal.
         context.load_cert_chain(certificate, key, password="")
     except (OSError, ssl.SSLError, ValueError) as exc:
         raise ConfigurationError(
-            f"TLS certificate {files} cannot be used: {exc}; both are to be PEM files, the key"
+            f"TLS certificate {files} cannot be used: {exc}; both must be PEM files, the key"
             " without a password"
         ) from exc
 
 
 def client_context(authority: Path | None = None) -> ssl.SSLContext:
-    """A context that checks a server's certificate and its name; TLS 1.2 and later.
+    """Make a context that checks a server's certificate and its name; TLS 1.2 and later.
 
     Args:
         authority: PEM file with the authorities to trust; None for those of the system.
 
     Raises:
-        ConfigurationError: the file cannot be read, or holds no certificate.
+        ConfigurationError: the file cannot be read, or contains no certificate.
     """
-    # `ssl.create_default_context` makes contexts of one class alone.
+    # `ssl.create_default_context` makes contexts of one class only.
     context = AlertingContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if authority is None:
@@ -244,7 +250,7 @@ def client_context(authority: Path | None = None) -> ssl.SSLContext:
             context.load_verify_locations(authority)
     except (OSError, ValueError) as exc:
         raise ConfigurationError(
-            f"TLS authority {authority} cannot be used: {exc}; it is to be a PEM file with the"
+            f"TLS authority {authority} cannot be used: {exc}; it must be a PEM file with the"
             " certificates of the authorities to trust"
         ) from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -264,14 +270,14 @@ _REASONS: Final = {
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client finds our certificate expired",
     "UNEXPECTED_EOF_WHILE_READING": "the client left during the TLS handshake",
 }
-"""What OpenSSL's reasons mean to an operator; the reason itself is told as well."""
+"""The meaning of OpenSSL's reasons; the reason itself is logged too."""
 
 
 def failure_reason(exc: BaseException, timeout: float) -> str:
-    """Why a TLS handshake failed, for a person to read.
+    """Why a TLS handshake failed, for people.
 
     Args:
-        exc: what the event loop raised.
+        exc: the exception of the event loop.
         timeout: seconds that the handshake was allowed to take.
     """
     if isinstance(exc, ssl.SSLError):

@@ -1,8 +1,7 @@
-"""The alert that tells the peer why its TLS handshake failed (RFC 8446 section 6.2).
+"""The TLS alert with the reason of a failed handshake (RFC 8446 section 6.2).
 
-OpenSSL writes it into memory, and event loops then drop the connection with the alert unsent: all
-that the peer would learn is that the connection is gone. So our contexts send it themselves, at the
-moment in which a handshake fails.
+OpenSSL writes the alert into memory, and event loops then drop the connection without sending it:
+the peer sees a lost connection only. These contexts send it themselves when a handshake fails.
 """
 
 import socket
@@ -13,17 +12,17 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 _connected: Final[ContextVar[socket.socket | None]] = ContextVar("connected", default=None)
-"""The socket of the handshake that this task is about to begin."""
+"""The socket of the handshake that this task starts next."""
 
 
 @contextmanager
 def alerted(connected: socket.socket) -> Iterator[None]:
-    """Have the peer told if its handshake fails.
+    """Send an alert to the peer if its handshake fails.
 
-    To be put around whatever has the event loop begin it, with an `AlertingContext`.
+    Wrap the call that starts the handshake on the event loop with an `AlertingContext`.
 
     Args:
-        connected: the socket that the event loop is given.
+        connected: the socket that the event loop gets.
     """
     before = _connected.set(connected)
     try:
@@ -36,12 +35,12 @@ class _AlertingObject(ssl.SSLObject):
     """The TLS of one connection."""
 
     outgoing: ssl.MemoryBIO
-    """What it writes into."""
+    """The buffer that OpenSSL writes into."""
     connected: socket.socket | None = None
-    """Where that goes to."""
+    """The socket that the alert is sent on; None after the handshake."""
 
     def do_handshake(self) -> None:
-        """Go on with the handshake, as the event loop asks for it."""
+        """Continue the handshake; the event loop calls it."""
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -56,15 +55,15 @@ class _AlertingObject(ssl.SSLObject):
 
 
 class AlertingContext(ssl.SSLContext):
-    """A context whose handshakes tell why they fail, within `alerted`; else it is as any other."""
+    """A context that sends alerts for failed handshakes within `alerted`."""
 
     sslobject_class = _AlertingObject
 
     def wrap_bio(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any
     ) -> ssl.SSLObject:
-        """Begin a handshake, as the event loop asks for it."""
-        begun = super().wrap_bio(incoming, outgoing, *args, **options)
-        if isinstance(begun, _AlertingObject):
-            begun.outgoing, begun.connected = outgoing, _connected.get()
-        return begun
+        """Start a handshake; the event loop calls it."""
+        started = super().wrap_bio(incoming, outgoing, *args, **options)
+        if isinstance(started, _AlertingObject):
+            started.outgoing, started.connected = outgoing, _connected.get()
+        return started

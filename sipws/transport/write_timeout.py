@@ -1,4 +1,4 @@
-"""Whether a peer takes what is written to it, and how much may wait for it."""
+"""Detection of peers that do not take what is written to them, and the limit of what waits."""
 
 import asyncio
 import socket
@@ -8,40 +8,47 @@ from contextlib import suppress
 from typing import Final
 
 MOST_WAITING: Final = 64 * 1024
-"""Bytes that wait for a peer when it counts as one that does not keep up: what asyncio has for
-plain connections. For those with TLS it has eight times as much."""
+"""Bytes in the write buffer from which on a peer does not keep up: the limit that asyncio has for
+plain connections. For connections with TLS its limit is eight times as high."""
 
 _ACKNOWLEDGED: Final = slice(120, 128)
-"""Where Linux' ``struct tcp_info`` has ``tcpi_bytes_acked``."""
-
+"""Place of ``tcpi_bytes_acked`` in Linux' ``struct tcp_info``."""
 
 _CLOSED: Final = 7
-"""Linux' ``TCP_CLOSE``, the first byte of ``struct tcp_info``: an end without a FIN of either."""
+"""Linux' ``TCP_CLOSE``, the first byte of ``struct tcp_info``: the connection was reset."""
 
 
 def bound_waiting(transport: asyncio.Transport) -> None:
-    """Have a connection with TLS pause its protocol as early as one without."""
+    """Pause the protocol of a connection with TLS as early as that of a plain one."""
     if transport.get_extra_info("sslcontext") is not None:
         transport.set_write_buffer_limits(high=MOST_WAITING)
 
 
 def taken(transport: asyncio.Transport) -> int:
-    """A number that is another one as soon as the peer has taken more of what waits for it.
+    """Measure what the peer has taken.
 
-    The buffer of a transport is no measure where there is TLS, which has a second one below it.
-    So the system is asked for what the peer has acknowledged, where it tells.
+    With TLS the size of a transport's write buffer does not show it, because TLS has a second
+    buffer below. Linux reports the bytes that the peer has acknowledged.
+
+    Returns:
+        a number that changes as soon as the peer takes more: acknowledged bytes, or where the
+        system does not report these, bytes in the write buffer.
     """
     connected = transport.get_extra_info("socket")
     if sys.platform == "linux" and connected is not None:
         with suppress(OSError):
-            told = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.stop)
-            if len(told) == _ACKNOWLEDGED.stop:
-                return int.from_bytes(told[_ACKNOWLEDGED], sys.byteorder)
+            info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.stop)
+            if len(info) == _ACKNOWLEDGED.stop:
+                return int.from_bytes(info[_ACKNOWLEDGED], sys.byteorder)
     return transport.get_write_buffer_size()
 
 
 def is_reset(transport: asyncio.Transport) -> bool:
-    """Whether the connection is reset, though nothing of it is read; False where nobody knows."""
+    """Whether the peer has reset the connection, also while nothing is read from it.
+
+    Returns:
+        False on systems that do not report it.
+    """
     connected = transport.get_extra_info("socket")
     if sys.platform == "linux" and connected is not None:
         # uvloop's socket of a connection that is closed has no descriptor, and raises a ValueError.
@@ -52,15 +59,17 @@ def is_reset(transport: asyncio.Transport) -> bool:
 
 
 class SlowPeer:
-    """The time in which a peer does not keep up.
+    """A peer that does not keep up, from the moment that its write buffer is full.
+
+    A peer that takes bytes slowly stays connected.
 
     Args:
         transport: its connection.
-        patience: seconds that it may take nothing at all.
-        gone: called when it has taken nothing for so long.
+        patience: seconds without any byte taken after which the peer is dead.
+        gone: called then.
     """
 
-    __slots__ = ("_before", "_ended", "_gone", "_patience", "_timer", "_transport")
+    __slots__ = ("_ended", "_gone", "_patience", "_taken", "_timer", "_transport")
 
     def __init__(
         self, transport: asyncio.Transport, patience: float, gone: Callable[[], object]
@@ -68,26 +77,24 @@ class SlowPeer:
         self._transport = transport
         self._patience = patience
         self._gone = gone
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._wait_on()
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self._taken = taken(transport)
+        self._timer = loop.call_later(patience, self._check)
 
-    def _wait_on(self) -> None:
-        self._before = taken(self._transport)
-        self._timer = self._ended.get_loop().call_later(self._patience, self._look)
-
-    def _look(self) -> None:
-        if taken(self._transport) == self._before:
+    def _check(self) -> None:
+        before, self._taken = self._taken, taken(self._transport)
+        if self._taken == before:
             self._gone()
         else:
-            # A slow peer, and no dead one.
-            self._wait_on()
+            self._timer = self._ended.get_loop().call_later(self._patience, self._check)
 
     def end(self) -> None:
-        """It keeps up again, or is gone."""
+        """Stop the timer: the peer keeps up again, or is gone."""
         self._timer.cancel()
         if not self._ended.done():
             self._ended.set_result(None)
 
     async def wait(self) -> None:
-        """Wait for the end."""
+        """Wait until `end` is called."""
         await asyncio.shield(self._ended)
