@@ -114,8 +114,8 @@ class Flow(asyncio.Protocol):
         self._receiving = False
         # Whether the next time slice is scheduled.
         self._slice_scheduled = False
-        # How the connection ended, while the backlog of its last read waits.
-        self._lost: tuple[Exception | None] | None = None
+        # Whether the connection has ended while the backlog of its last read waits.
+        self._lost = False
         # Set while the peer does not take what is sent to it.
         self._slow_peer: SlowPeer | None = None
         # The time limit of the session's phase.
@@ -313,7 +313,8 @@ class Flow(asyncio.Protocol):
                 partner._end_receiving()
         self._flush()
         if session.is_more or len(data) >= LARGE_READ:
-            self.stop_reading()
+            if not self._transport.is_closing():
+                self._transport.pause_reading()
             self._schedule_slice()
 
     def eof_received(self) -> bool:
@@ -352,7 +353,7 @@ class Flow(asyncio.Protocol):
         if self._session.is_more:
             if exc is None:
                 # `_run_slice` calls this again after the backlog.
-                self._lost = (exc,)
+                self._lost = True
                 self._schedule_slice()
                 return
             self._act(self._session.receive_reset(self._context.clock(), str(exc)))
@@ -419,7 +420,7 @@ class Flow(asyncio.Protocol):
         writes, eof = self._session.take_writes()
         transport = self._transport
         # Answers to the backlog of a lost connection cannot be sent.
-        if writes and self._lost is None:
+        if writes and not self._lost:
             transport.write(writes[0] if len(writes) == 1 else b"".join(writes))
         if eof and not transport.is_closing():
             # A half-close lets the peer read our last bytes even when more of its own are on
@@ -492,14 +493,14 @@ class Flow(asyncio.Protocol):
                 raise
         if self._session.is_more:
             self._schedule_slice()
-        elif self._lost is not None:
-            (exc,), self._lost = self._lost, None
-            self.connection_lost(exc)
+        elif self._lost:
+            self._lost = False
+            self.connection_lost(None)
         elif self._may_read:
             self.read_on()
 
     def _process_backlog(self) -> None:
-        if self._lost is None and is_reset(self._transport):
+        if not self._lost and is_reset(self._transport):
             # While it is not read the event loop does not notice.
             detail = os.strerror(errno.ECONNRESET)
             self._act(self._session.receive_reset(self._context.clock(), detail))
@@ -545,7 +546,7 @@ class Flow(asyncio.Protocol):
         if (timeout := self._session.timeout) is not None:
             self._line = self._context.deadlines.line(timeout)
             self._line.enter(self)
-        if self._lost is not None:
+        if self._lost:
             # The backlog may wait for a slow partner: the end of this connection does not.
             self._schedule_slice()
 

@@ -27,8 +27,10 @@ from sipws.events import (
     MessageReceived,
     Side,
 )
+from sipws.limits import FRAMES_PER_SLICE
 from sipws.relay.relay_legs import MOST_WAITING, ClientLeg, UpstreamLeg
 from sipws.transport.flow import Flow
+from sipws.ws.client_session import ClientSession
 
 Start = Callable[..., Awaitable[Any]]
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -420,6 +422,29 @@ async def test_a_large_read_of_a_client_does_not_go_on_while_its_upstream_is_slo
     phone.transport.abort()
 
 
+async def test_what_a_time_slice_relays_leaves_in_one_write(
+    relayed: Start, by_hand: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = await relayed(upstream=by_hand.url, limits=Limits(max_chunks=0))
+    phone, client, upstream = await legs(both, by_hand)
+    messages: list[int] = []
+    take_writes = ClientSession.take_writes
+
+    def counted(session: ClientSession) -> tuple[list[bytes], bool]:
+        writes, eof = take_writes(session)
+        if writes:
+            messages.append(len(writes))
+        return writes, eof
+
+    monkeypatch.setattr(ClientSession, "take_writes", counted)
+    client.data_received(Frame(Opcode.TEXT, b"?").serialize(mask=True) * 3 * FRAMES_PER_SLICE)
+    async with asyncio.timeout(5):
+        while upstream.traffic[1] < 3 * FRAMES_PER_SLICE:  # noqa: ASYNC110 - has no event
+            await asyncio.sleep(0)
+    assert messages == [FRAMES_PER_SLICE] * 3
+    phone.transport.abort()
+
+
 async def test_a_client_is_not_read_on_for_an_upstream_while_it_is_slow_itself(
     relayed: Start, by_hand: ByHand
 ) -> None:
@@ -427,7 +452,12 @@ async def test_a_client_is_not_read_on_for_an_upstream_while_it_is_slow_itself(
     phone, client, upstream = await legs(both, by_hand)
     both_legs = client, upstream
     upstream.pause_writing()
+    assert not client.is_reading
+    upstream.resume_writing()
+    assert client.is_reading
     client.pause_writing()
+    assert not upstream.is_reading
+    upstream.pause_writing()
     upstream.resume_writing()
     # What it sends could be answered, and the answers would have to wait.
     assert [leg.is_reading for leg in both_legs] == [False, False]
