@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from hep.captures import wire
 from hep.codec.chunks import IPV4, IPV6
-from hep.codec.packet import Packet
+from hep.codec.packet import LONGEST_DATAGRAM, Packet
 from hep.errors import HepEncodeError, HepError
 
 _FILE_HEADER: Final = struct.Struct("<IHHiIII")
@@ -38,7 +38,7 @@ def record(packet: Packet, received: float) -> bytes:
     Raises:
         HepEncodeError: an address or a port is invalid.
     """
-    payload = packet.payload[: wire.LONGEST_UDP]
+    payload = packet.payload[:LONGEST_DATAGRAM]
     try:
         src, dst = _addresses(packet.src_ip, packet.dst_ip)
         frame = wire.udp_frame(src, dst, packet.src_port, packet.dst_port, payload)
@@ -112,7 +112,7 @@ class PcapWriter:
         """
         self._write(record(packet, received))
         self.written += 1
-        self.cut += len(packet.payload) > wire.LONGEST_UDP
+        self.cut += len(packet.payload) > LONGEST_DATAGRAM
 
     def close(self) -> None:
         """Close the file."""

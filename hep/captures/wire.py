@@ -19,9 +19,6 @@ _RAW: Final = frozenset((12, 14, 101, 228, 229))
 _LINUX_SLL: Final = 113
 _LINUX_SLL2: Final = 276
 
-LONGEST_UDP: Final = 65_507
-"""Maximum payload of a UDP datagram over IPv4 in bytes. Over IPv6 it is 20 bytes more."""
-
 FIN: Final = 0x01
 SYN: Final = 0x02
 RST: Final = 0x04
@@ -54,7 +51,7 @@ def udp_frame(src: bytes, dst: bytes, src_port: int, dst_port: int, payload: byt
         dst: packed destination address of the same length.
         src_port: source port, 0 to 65535.
         dst_port: destination port, 0 to 65535.
-        payload: at most `LONGEST_UDP` bytes.
+        payload: at most `hep.codec.packet.LONGEST_DATAGRAM` bytes.
 
     Returns:
         the frame.

@@ -7,6 +7,9 @@ from hep.codec.chunks import Chunk, ProtocolType
 
 T = TypeVar("T")
 
+LONGEST_DATAGRAM: Final = 65_507
+"""Payload bytes of the longest UDP datagram over IPv4; over IPv6 there is room for 20 more."""
+
 INET: Final = 2
 """Address family of IPv4 (chunk 0x0001)."""
 

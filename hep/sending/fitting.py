@@ -4,14 +4,14 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from hep.codec.any_version import encode
-from hep.codec.packet import Packet
+from hep.codec.packet import LONGEST_DATAGRAM, Packet
 from hep.codec.v3 import compress
 from hep.errors import HepEncodeError
 
 WhenTooLong = Literal["drop", "truncate", "compress"]
 """How to handle a packet that is too long; see `fit`."""
 
-LONGEST: Final = 65_507
+LONGEST: Final = LONGEST_DATAGRAM
 """Maximum length of a packet in bytes. A UDP datagram over IPv4 carries no more, and heplify-server
 closes a TCP connection that announces a longer packet."""
 
