@@ -1,47 +1,51 @@
-"""A configuration worked out to the end: everything that can be wrong with it is found here.
+"""A configuration resolved to the end: every mistake in it is found here.
 
-Nothing is started yet: `sipws.service.app.Application` does that.
+Nothing is started: `sipws.service.app.Application` does that.
 """
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Self
 
-import hep
 from hep import HepId
 from sipws.config.settings import Config
-from sipws.config.tracing import Distribution, TracePointSettings
+from sipws.config.tracing import TracePointSettings
 from sipws.errors import ConfigurationError
-from sipws.tracing.destinations import resolve
+from sipws.tracing.destinations import Destinations, resolve
 from sipws.tracing.tracer import Decide, TraceSettings
 from sipws.transport.tls import Certificates, certificate_warnings
 
 NOWHERE: Final = (
     "tracing is on, but there is no trace_destination: nothing is traced but by MI trace_start"
 )
-"""The warning where tracing is on and goes nowhere, which OpenSIPS allows too."""
+"""The warning where tracing is on without a destination, which OpenSIPS allows too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The filter of a destination."""
+    """The filter of a trace."""
 
     decide: Decide | None = None
     """None: every connection is traced."""
     warnings: tuple[str, ...] = ()
+    """What is allowed in the script but most likely not meant."""
     passed_over: tuple[str, ...] = ()
-    """What an ``opensips.cfg`` holds beside the filter route, in words."""
+    """The kinds of statements in an ``opensips.cfg`` that the filter does not use, in words."""
 
     @classmethod
     def of(
-        cls, config: Config, point: TracePointSettings | None = None, source: str = "configuration"
+        cls,
+        config: Config,
+        section: TracePointSettings | None = None,
+        source: str = "configuration",
     ) -> Self:
         """Read, check and compile a filter.
 
         Args:
             config: the settings.
-            point: whose filter; that of ``[tracing]`` unless given.
+            section: the section that names the filter; by default ``[tracing]``.
             source: where the settings come from, for messages.
 
         Raises:
@@ -49,20 +53,20 @@ class Filter:
             FilterRouteError: the script is refused.
         """
         tracing = config.tracing
-        point = point or tracing
-        path = tracing.script_of(point)
-        if path is None and point.trace_filter is None:
+        section = section or tracing
+        path = tracing.script_of(section)
+        if path is None and section.trace_filter is None:
             return cls()
-        # Who has no filter need not wait for its import.
+        # Imported here: a program without a filter starts faster without the filter language.
         from sipws.tracing.filter import Script, load_callable
         from sipws.tracing.routes import decide_by_function, decide_by_route
 
         if path is None:
-            return cls(decide_by_function(load_callable(point.trace_filter or "")))
+            return cls(decide_by_function(load_callable(section.trace_filter or "")))
         script = Script.load(path)
         warnings = [str(warning) for warning in script.warnings]
-        # An opensips.cfg says itself which of its routes is the filter.
-        route = point.trace_filter_route or next(iter(script.filters), None)
+        # An opensips.cfg itself names the route that is the filter.
+        route = section.trace_filter_route or next(iter(script.filters), None)
         if route is None:
             warnings.append(
                 f"{source}: tracing.script is set but trace_filter_route is not: every connection"
@@ -77,50 +81,41 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class PointPlan:
+class ResolvedTrace:
     """What is traced to one destination, or to one group of them."""
 
-    point: TracePointSettings
-    """Where it is configured."""
-    destinations: tuple[HepId, ...]
-    distribution: Distribution
-    senders: tuple[hep.SenderSettings, ...]
-    """How hard it is tried to reach each of them."""
+    section: TracePointSettings
+    """The section that configures it: ``[tracing]``, or one of ``[[tracing.also]]``."""
+    destinations: Destinations
     settings: TraceSettings
     filter: Filter
 
     @classmethod
-    def of(cls, config: Config, point: TracePointSettings, source: str) -> Self:
-        """Resolve and compile what a destination's settings name.
+    def of(cls, config: Config, section: TracePointSettings, source: str) -> Self:
+        """Resolve and compile what a section names.
 
-        Raises as `ResolvedConfig.of`.
+        Args:
+            config: the settings.
+            section: the section; it has a ``trace_destination``.
+            source: where the settings come from, for messages.
+
+        Raises:
+            ConfigurationError: see `ResolvedConfig.of`.
         """
         settings = config.hep
-        try:
-            destinations = tuple(
+        with _located(f"{source}: tracing."):
+            hep_ids = tuple(
                 resolve(name, settings.hep_ids, settings.hep_port)
-                for name in point.trace_destination
+                for name in section.trace_destination
             )
-        except ConfigurationError as exc:
-            raise ConfigurationError(f"{source}: tracing.{exc}") from exc
-        if len(set(destinations)) < len(destinations):
-            raise ConfigurationError(
-                f"{source}: tracing.trace_destination: {', '.join(map(str, destinations))}: one of"
-                " them is there twice"
-            )
-        versions = {destination.version for destination in destinations}
-        if len(versions) > 1:
-            raise ConfigurationError(
-                f"{source}: tracing.trace_destination: {', '.join(map(str, destinations))} take"
-                " different versions of HEP; trace to one of them by [[tracing.also]]"
-            )
+        senders = tuple(map(settings.sender_settings, hep_ids))
+        with _located(f"{source}: tracing."):
+            destinations = Destinations(hep_ids, senders, section.trace_distribution)
         return cls(
-            point=point,
+            section=section,
             destinations=destinations,
-            distribution=point.trace_distribution,
-            senders=tuple(settings.sender_settings(each) for each in destinations),
-            settings=config.tracing.settings_of(point, settings, *versions),
-            filter=Filter.of(config, point, source),
+            settings=config.tracing.settings_of(section, settings, destinations.version),
+            filter=Filter.of(config, section, source),
         )
 
 
@@ -129,14 +124,14 @@ class ResolvedConfig:
     """A configuration that has been checked to the end."""
 
     config: Config
-    points: tuple[PointPlan, ...] = ()
-    """Where traces go; without one, nothing is traced."""
+    traces: tuple[ResolvedTrace, ...] = ()
+    """One for each section with a ``trace_destination``; without one, nothing is traced."""
     filter: Filter = Filter()
     """The filter of ``[tracing]``."""
     certificates: Certificates | None = None
-    """Those of the ``wss`` listeners."""
+    """The certificates of the ``wss`` listeners."""
     upstream_tls: ssl.SSLContext | None = None
-    """How a ``wss`` upstream is checked."""
+    """The TLS context for a ``wss`` upstream."""
     warnings: tuple[str, ...] = ()
     """What is allowed but most likely not meant."""
 
@@ -149,13 +144,13 @@ class ResolvedConfig:
             source: where they come from, for messages.
 
         Raises:
-            ConfigurationError: a destination that does not exist, a script or a certificate that
-                cannot be read.
-            FilterRouteError: a script that is refused.
+            ConfigurationError: a destination does not exist, or a script or a certificate cannot
+                be read.
+            FilterRouteError: a script is refused.
         """
         tracing = config.tracing
-        chosen = [point for point in (tracing, *tracing.also) if point.trace_destination]
-        points = tuple(PointPlan.of(config, point, source) for point in chosen)
+        chosen = [section for section in (tracing, *tracing.also) if section.trace_destination]
+        traces = tuple(ResolvedTrace.of(config, section, source) for section in chosen)
         warnings: list[str] = []
         if chosen and not tracing.trace_on:
             names = ", ".join(map(repr, chosen[0].trace_destination))
@@ -165,31 +160,43 @@ class ResolvedConfig:
         if tracing.trace_on and not chosen:
             warnings.append(NOWHERE)
         warnings += config.control.warnings
-        try:
+        with _located(f"{source}: transport: "):
             certificates = config.transport.certificates
-        except ConfigurationError as exc:
-            raise ConfigurationError(f"{source}: transport: {exc}") from exc
         if certificates is not None:
             warnings += certificates.warnings
         if config.hep.hep_tls_certificate is not None:
             warnings += certificate_warnings(config.hep.hep_tls_certificate, config.hep.hep_tls_key)
-        try:
+        with _located(f"{source}: upstream: "):
             upstream_tls = config.upstream.tls
-        except ConfigurationError as exc:
-            raise ConfigurationError(f"{source}: upstream: {exc}") from exc
         if config.upstream.upstream_uri is not None and not config.upstream.upstream_tls_verify:
             warnings.append(
-                "upstream_tls_verify is false: whoever is between here and the upstream can read"
-                " and change everything"
+                "upstream_tls_verify is false: anyone on the path to the upstream can read and"
+                " change everything"
             )
-        # A filter is checked also while nothing is traced.
-        own = points[0].filter if points and points[0].point is tracing else None
+        # The filter of [tracing] is checked even if nothing is traced.
+        own = traces[0].filter if traces and traces[0].section is tracing else None
         main = own or Filter.of(config, source=source)
-        for each in (main, *(point.filter for point in points if point.filter is not main)):
+        for each in (main, *(trace.filter for trace in traces if trace.filter is not main)):
             warnings += [text for text in each.warnings if text not in warnings]
-        return cls(config, points, main, certificates, upstream_tls, tuple(warnings))
+        return cls(config, traces, main, certificates, upstream_tls, tuple(warnings))
 
     @property
     def destinations(self) -> Sequence[HepId]:
         """All collectors."""
-        return [each for point in self.points for each in point.destinations]
+        return [each for trace in self.traces for each in trace.destinations.hep_ids]
+
+
+@contextmanager
+def _located(place: str) -> Iterator[None]:
+    """Put the place of a mistake before its message.
+
+    Args:
+        place: file and section, with the separator.
+
+    Raises:
+        ConfigurationError: the mistake.
+    """
+    try:
+        yield
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{place}{exc}") from exc

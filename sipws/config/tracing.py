@@ -15,6 +15,7 @@ from sipws.errors import ConfigurationError
 from sipws.masking.credentials import HEADERS, PARAMETERS
 from sipws.masking.handshakes import Masking
 from sipws.masking.sip_messages import Scope
+from sipws.tracing.destinations import Distribution, spool_of
 from sipws.tracing.messages import MessageRules
 from sipws.tracing.packets import PacketSettings
 from sipws.tracing.tracer import CALL_LOGS, TraceSettings
@@ -25,9 +26,6 @@ IP_PROTOCOLS: Final = {"tcp": 6, "opensips": 50}
 
 HEP_PATHS: Final = ("hep_spool", "hep_tls_ca", "hep_tls_certificate", "hep_tls_key")
 """Settings of ``[hep]`` that name a file or a directory."""
-
-Distribution = Literal["duplicate", "failover", "balanced"]
-"""The distribution of packets over several destinations."""
 
 _SENDER: Final = SenderSettings()
 
@@ -147,8 +145,7 @@ class Hep(Section):
         """
         spool = self.hep_spool
         if spool is not None:
-            # A spool has one sender. Its directory must survive a change of the name.
-            spool /= f"{destination.host}_{destination.port}_{destination.transport}"
+            spool = spool_of(spool, destination)
         return SenderSettings(
             queue_limit=self.hep_queue_packets,
             queue_limit_bytes=self.hep_queue_bytes,

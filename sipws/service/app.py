@@ -126,14 +126,14 @@ class Application:
         await stack.enter_async_context(self.control)
 
     async def _start_tracing(self, stack: AsyncExitStack) -> None:
-        points = await stack.enter_async_context(self.traces)
-        await points.open(self.resolved.points, on=self.resolved.config.tracing.trace_on)
+        await stack.enter_async_context(self.traces)
+        await self.traces.open(self.resolved.traces, on=self.resolved.config.tracing.trace_on)
 
     @property
     def tracer(self) -> Tracer | None:
         """The tracer of the first configured destination."""
-        points = self.traces.configured
-        return points[0].tracer if points else None
+        traces = self.traces.configured
+        return traces[0].tracer if traces else None
 
     def start_trace(self, trace_id: str, uri: str, filters: Sequence[str]) -> None:
         """Trace to one more destination; see `Traces.start`."""
@@ -171,13 +171,13 @@ class Application:
         """Read the filter anew; see `reload`."""
         config = self.resolved.config
         # All are read before the first is replaced: one that is refused keeps all the old ones.
-        chosen = [Filter.of(config, resolved.point) for resolved in self.resolved.points]
-        # What has happened until now is still for the old ones.
+        filters = [Filter.of(config, resolved.section) for resolved in self.resolved.traces]
+        # Events until now are decided by the old filters.
         self.traces.bus.flush()
-        for point, each in zip(self.traces.configured, chosen, strict=True):
-            point.tracer.decide = each.decide
+        for trace, new in zip(self.traces.configured, filters, strict=True):
+            trace.tracer.decide = new.decide
         log.info("the filter is read anew")
-        warnings = (text for each in chosen or [Filter.of(config)] for text in each.warnings)
+        warnings = (text for each in filters or [Filter.of(config)] for text in each.warnings)
         return tuple(dict.fromkeys(warnings))
 
     def reload_certificates(self) -> None:

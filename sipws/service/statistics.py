@@ -1,6 +1,6 @@
-"""What a running application can say of itself in numbers: as metrics, and as OpenSIPS' statistics.
+"""The numbers of a running application: metrics for Prometheus, and OpenSIPS' statistics.
 
-Counts come from `sipws.metrics.counters.Counts`; everything else is looked up when it is asked for.
+`sipws.metrics.counters.Counts` counts events as they happen. Everything else is read on request.
 """
 
 import asyncio
@@ -8,9 +8,9 @@ import os
 import platform
 import resource
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import hep
 from hep.sending.senders import REFUSED
@@ -19,37 +19,37 @@ from sipws.address import Listener
 from sipws.control.server import families as control_families
 from sipws.events import Side
 from sipws.metrics.counters import ACCEPTED, Traffic
-from sipws.metrics.prometheus_text import Family
+from sipws.metrics.prometheus_text import Family, Kind
 from sipws.relay.relay import Relay
 from sipws.service.running import Running
-from sipws.service.traces import Trace
+from sipws.tracing.trace import Trace
 from sipws.transport.flow import Flow
 from sipws.ws.phase import Phase
 
 SUSPENDED: Final = "sipws_subscribers_suspended"
-"""The metric that shows a subscriber which the bus has suspended."""
+"""The metric that counts the subscribers that the bus has suspended."""
 
 _PROCESS: Final = Path("/proc/self")
 _ALIVE: Final = (Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSING)
 
 
 def traffic_of(flow: Flow) -> Traffic:
-    """What a connection has carried so far; once it is closed, `Closed` has said so."""
+    """What a living connection has carried so far; `Closed` has the numbers of a closed one."""
     return Traffic(*flow.traffic)
 
 
 def families(application: Running) -> Iterator[Family]:
     """All metrics."""
-    points = application.traces.read()
-    phases, upstream, traffic = _look(application)
-    yield _connections(phases)
-    yield from _upstream(application.relay, upstream)
-    yield from application.counts.families(traffic)
+    traces = application.traces.read()
+    flows = _count_flows(application)
+    yield _connections(flows)
+    yield from _upstream(application.relay, flows)
+    yield from application.counts.families(flows.traffic)
     yield Family(
         "sipws_tracing_enabled", "gauge", "Whether tracing is on, and nothing of it is suspended."
-    ).add(int(application.traces.on and not any(suspensions(points))))
-    yield from _tracing(points)
-    yield from _hep(points)
+    ).add(int(application.traces.on and not any(suspensions(traces))))
+    yield from _tracing(traces)
+    yield from _hep(traces)
     yield Family(
         "sipws_subscriber_failures_total",
         "counter",
@@ -78,28 +78,29 @@ def families(application: Running) -> Iterator[Family]:
     yield from process_families(application.started)
 
 
-def suspensions(points: Iterable[Trace]) -> Iterator[str]:
+def suspensions(traces: Iterable[Trace]) -> Iterator[str]:
     """What is suspended of tracing now, a line for each event type of a trace."""
-    for point in points:
-        for event in point.tracer.suspended:
-            yield f"trace {point.id} gets no {event} for a while: its tracer only raised"
+    for trace in traces:
+        for event in trace.tracer.suspended:
+            yield f"trace {trace.name} gets no {event} for a while: its tracer only raised"
 
 
 def statistics(application: Running) -> dict[str, int]:
-    """The statistics that MI ``get_statistics`` knows, as ``GROUP:NAME``."""
-    points = application.traces.read()
-    phases, upstream, alive = _look(application)
+    """The statistics of MI ``get_statistics``, as ``GROUP:NAME``."""
+    traces = application.traces.read()
+    flows = _count_flows(application)
     counts = application.counts
-    senders = [sender for point in points for sender in point.senders]
-    traffic = counts.traffic + alive
+    senders = application.traces.senders
+    traffic = counts.traffic + flows.traffic
     traced: Counter[str] = Counter()
-    for point in points:
-        if not point.temporary:
-            traced += point.tracer.counters
+    for trace in application.traces.configured:
+        traced += trace.tracer.counters
     return {
-        "ws:connections": phases.total(),
-        "ws:open_connections": sum(n for (_, phase), n in phases.items() if phase is Phase.OPEN),
-        "ws:upstream_connections": upstream.total(),
+        "ws:connections": flows.accepted.total(),
+        "ws:open_connections": sum(
+            count for (_, phase), count in flows.accepted.items() if phase is Phase.OPEN
+        ),
+        "ws:upstream_connections": flows.upstream.total(),
         "ws:accepted": counts.handshakes[Side.PEER.value, ACCEPTED],
         "ws:connected": counts.handshakes[Side.LOCAL.value, ACCEPTED],
         "ws:failed_handshakes": sum(
@@ -116,46 +117,55 @@ def statistics(application: Running) -> dict[str, int]:
         "trace:traced_connections": traced["traced"],
         "trace:excluded_connections": traced["excluded"],
         "trace:failed_filters": traced["failed"],
-        "trace:packets": sum(point.tracer.offered for point in points),
+        "trace:packets": sum(trace.tracer.offered for trace in traces),
         **{f"hep:{name}": count for name, count in ledger_over(senders).items()},
         "hep:connected": sum(sender.connected for sender in senders),
         "hep:reconnects": sum(sender.reconnects for sender in senders),
     }
 
 
-def ledger_of(sender: hep.Sender) -> tuple[dict[str, int], Counter[str]]:
-    """What became of the packets for a collector, and the causes for which some were dropped.
+# The ledger of a sender, as counters that never go down: offered = sent + dropped + queued. A
+# packet that came back, which only UDP reports, stays sent and is bounced too. The sender's own
+# ledger moves it from sent to dropped.
 
-    ``offered = sent + dropped + queued`` at every moment, and what was sent or dropped stays so,
-    because counters may not go down. So a packet that came back, as only UDP knows, stays ``sent``
-    and is ``bounced`` too; the sender's own ledger takes it from ``sent`` to ``dropped``.
-    """
-    own = sender.counters
-    causes = own.dropped - Counter({REFUSED: own.bounced})
-    return {
-        "offered": own.offered,
-        "sent": own.sent + own.bounced,
-        "bounced": own.bounced,
-        "dropped": causes.total(),
-        "queued": own.queued,
-    }, causes
+
+def _sent(sender: hep.Sender) -> int:
+    return sender.counters.sent + sender.counters.bounced
+
+
+def _dropped(sender: hep.Sender) -> Counter[str]:
+    """Packets by cause."""
+    return sender.counters.dropped - Counter({REFUSED: sender.counters.bounced})
 
 
 def ledger_over(senders: Iterable[hep.Sender]) -> dict[str, int]:
-    """The same for several collectors together."""
+    """What became of the packets for several collectors together.
+
+    The counts hold at every moment: offered = sent + dropped + queued.
+    """
     total = dict.fromkeys(("offered", "sent", "bounced", "dropped", "queued"), 0)
     for sender in senders:
-        for name, count in ledger_of(sender)[0].items():
-            total[name] += count
+        total["offered"] += sender.counters.offered
+        total["sent"] += _sent(sender)
+        total["bounced"] += sender.counters.bounced
+        total["dropped"] += _dropped(sender).total()
+        total["queued"] += sender.counters.queued
     return total
 
 
-def _look(
-    application: Running,
-) -> tuple[Counter[tuple[Listener, Phase]], Counter[Phase], Traffic]:
-    """The living connections, and what they have carried.
+class _Flows(NamedTuple):
+    """The living connections."""
 
-    Those of peers are counted by listener and phase, ours to the upstream by phase.
+    accepted: Counter[tuple[Listener, Phase]]
+    """Those of peers, by listener and phase."""
+    upstream: Counter[Phase]
+    """Ours to the upstream, by phase."""
+    traffic: Traffic
+    """What all of them have carried."""
+
+
+def _count_flows(application: Running) -> _Flows:
+    """Count the living connections.
 
     There may be 10,000 of them, and SIP waits meanwhile: nothing is built or written for each.
     """
@@ -176,26 +186,26 @@ def _look(
         messages_out += traffic[1]
         bytes_in += traffic[2]
         bytes_out += traffic[3]
-    phases = Counter(
+    accepted = Counter(
         {
             (listener, phase): alive[phase][id(listener)]
             for listener in application.server.listeners
             for phase in _ALIVE
         }
     )
-    return phases, upstream, Traffic(messages_in, messages_out, bytes_in, bytes_out)
+    return _Flows(accepted, upstream, Traffic(messages_in, messages_out, bytes_in, bytes_out))
 
 
-def _connections(phases: Counter[tuple[Listener, Phase]]) -> Family:
+def _connections(flows: _Flows) -> Family:
     connections = Family(
         "sipws_connections", "gauge", "Connections that are alive, by listener and state."
     )
-    for (listener, phase), count in phases.items():
+    for (listener, phase), count in flows.accepted.items():
         connections.add(count, listener=str(listener), state=phase.name.lower())
     return connections
 
 
-def _upstream(relay: Relay | None, phases: Counter[Phase]) -> Iterator[Family]:
+def _upstream(relay: Relay | None, flows: _Flows) -> Iterator[Family]:
     connections = Family(
         "sipws_upstream_connections",
         "gauge",
@@ -204,11 +214,11 @@ def _upstream(relay: Relay | None, phases: Counter[Phase]) -> Iterator[Family]:
     reachable = Family(
         "sipws_upstream_up",
         "gauge",
-        "Whether the upstream was there when it was connected to last.",
+        "Whether the last connect to the upstream succeeded.",
     )
     if relay is not None:
         for phase in _ALIVE:
-            connections.add(phases[phase], state=phase.name.lower())
+            connections.add(flows.upstream[phase], state=phase.name.lower())
         if relay.reachable is not None:
             reachable.add(int(relay.reachable))
     yield connections
@@ -227,106 +237,156 @@ def _certificates(application: Running) -> Family:
     return family
 
 
-def _tracing(points: Sequence[Trace]) -> Iterator[Family]:
-    decisions = Family(
-        "sipws_trace_decisions_total", "counter", "Connections that a trace's filter decided on."
-    )
-    failures = Family(
+class _OfTrace(NamedTuple):
+    """A counter with a value for each trace."""
+
+    name: str
+    meaning: str
+    read: Callable[[Trace], int | Mapping[str, int]]
+    """Returns the value, or values by ``label``."""
+    label: str = ""
+
+
+_OF_TRACES: Final = (
+    _OfTrace(
+        "sipws_trace_decisions_total",
+        "Connections that a trace's filter decided on.",
+        lambda trace: {each: trace.tracer.counters[each] for each in ("traced", "excluded")},
+        label="decision",
+    ),
+    _OfTrace(
         "sipws_trace_filter_failures_total",
-        "counter",
         "Decisions for which the filter raised; the connection is then traced.",
-    )
-    packets = Family(
-        "sipws_trace_packets_total", "counter", "HEP packets that tracing handed to its senders."
-    )
-    left_out = Family(
+        lambda trace: trace.tracer.counters["failed"],
+    ),
+    _OfTrace(
+        "sipws_trace_packets_total",
+        "HEP packets that tracing handed to its senders.",
+        lambda trace: trace.tracer.offered,
+    ),
+    _OfTrace(
         "sipws_trace_messages_left_out_total",
-        "counter",
         "SIP messages that sampling, methods or a filter left out.",
-    )
-    no_sip = Family(
+        lambda trace: trace.tracer.counters["left_out"],
+    ),
+    _OfTrace(
         "sipws_trace_messages_no_sip_total",
-        "counter",
-        "Messages that are no SIP, told as network events.",
-    )
-    broken_sip = Family(
+        "Messages that are not SIP, traced as network events.",
+        lambda trace: trace.tracer.counters["no_sip"],
+    ),
+    _OfTrace(
         "sipws_trace_messages_broken_sip_total",
-        "counter",
-        "SIP messages that collectors drop or misfile; traced, and told as network events.",
-    )
-    too_long = Family(
+        "SIP messages that collectors drop or misfile; traced, and reported as network events.",
+        lambda trace: trace.tracer.counters["broken_sip"],
+    ),
+    _OfTrace(
         "sipws_trace_packets_too_long_total",
-        "counter",
         "Traces that fit no HEP packet and were cut.",
-    )
-    not_made = Family(
+        lambda trace: trace.tracer.counters["too_long"],
+    ),
+    _OfTrace(
         "sipws_trace_packets_dropped_total",
-        "counter",
         "Traces of which no HEP packet could be made, by cause.",
-    )
-    for point in points:
-        counters, trace = point.tracer.counters, point.id
-        decisions.add(counters["traced"], trace=trace, decision="traced")
-        decisions.add(counters["excluded"], trace=trace, decision="excluded")
-        failures.add(counters["failed"], trace=trace)
-        packets.add(point.tracer.offered, trace=trace)
-        left_out.add(counters["left_out"], trace=trace)
-        no_sip.add(counters["no_sip"], trace=trace)
-        broken_sip.add(counters["broken_sip"], trace=trace)
-        too_long.add(counters["too_long"], trace=trace)
-        for cause, count in sorted(point.tracer.dropped.items()):
-            not_made.add(count, trace=trace, cause=cause)
-    if points:
-        yield from (decisions, failures, packets, left_out, no_sip, broken_sip, too_long, not_made)
+        lambda trace: trace.tracer.dropped,
+        label="cause",
+    ),
+)
 
 
-def _hep(points: Sequence[Trace]) -> Iterator[Family]:
-    offered = Family(
+def _tracing(traces: Sequence[Trace]) -> Iterator[Family]:
+    for row in _OF_TRACES:
+        family = Family(row.name, "counter", row.meaning)
+        for trace in traces:
+            value = row.read(trace)
+            if isinstance(value, Mapping):
+                for each, count in value.items():
+                    family.add(count, trace=trace.name, **{row.label: each})
+            else:
+                family.add(value, trace=trace.name)
+        yield family
+
+
+class _OfSender(NamedTuple):
+    """A metric with a value for each sender, or with values by ``cause``."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    read: Callable[[hep.Sender], int | Mapping[str, int]]
+
+
+_OF_SENDERS: Final = (
+    _OfSender(
         "sipws_hep_offered_packets_total",
         "counter",
         "HEP packets for a destination: sent, dropped or queued.",
-    )
-    sent = Family("sipws_hep_sent_packets_total", "counter", "HEP packets that the system took.")
-    sent_bytes = Family("sipws_hep_sent_bytes_total", "counter", "Their bytes.")
-    bounced = Family(
+        lambda sender: sender.counters.offered,
+    ),
+    _OfSender(
+        "sipws_hep_sent_packets_total", "counter", "HEP packets that the system took.", _sent
+    ),
+    _OfSender(
+        "sipws_hep_sent_bytes_total",
+        "counter",
+        "Their bytes.",
+        lambda sender: sender.counters.bytes_sent,
+    ),
+    _OfSender(
         "sipws_hep_bounced_packets_total",
         "counter",
-        "Of those sent, HEP packets that came back because nobody receives them there.",
-    )
-    dropped = Family(
-        "sipws_hep_dropped_packets_total", "counter", "HEP packets given up unsent, by cause."
-    )
-    queued = Family("sipws_hep_queued_packets", "gauge", "HEP packets that wait.")
-    queued_bytes = Family("sipws_hep_queued_bytes", "gauge", "Bytes of those in memory.")
-    connected = Family(
-        "sipws_hep_connected", "gauge", "Whether there is a connection; UDP has one."
-    )
-    reconnects = Family(
-        "sipws_hep_reconnects_total", "counter", "Connections that came up after the first."
-    )
-    failures = Family(
+        "Of those sent, HEP packets that came back because nothing listens there.",
+        lambda sender: sender.counters.bounced,
+    ),
+    _OfSender(
+        "sipws_hep_dropped_packets_total", "counter", "HEP packets dropped, by cause.", _dropped
+    ),
+    _OfSender(
+        "sipws_hep_queued_packets",
+        "gauge",
+        "HEP packets that wait.",
+        lambda sender: sender.counters.queued,
+    ),
+    _OfSender(
+        "sipws_hep_queued_bytes",
+        "gauge",
+        "Bytes of those in memory.",
+        lambda sender: sender.counters.bytes_queued,
+    ),
+    _OfSender(
+        "sipws_hep_connected",
+        "gauge",
+        "Whether there is a connection; UDP has one.",
+        lambda sender: int(sender.connected),
+    ),
+    _OfSender(
+        "sipws_hep_reconnects_total",
+        "counter",
+        "Connections that came up after the first.",
+        lambda sender: sender.reconnects,
+    ),
+    _OfSender(
         "sipws_hep_connection_failures_total",
         "counter",
         "Tries to connect that failed, and connections that broke.",
-    )
-    for point in points:
-        for destination, sender in zip(point.destinations, point.senders, strict=True):
-            # A destination may be that of several traces.
-            labels = {"trace": point.id, "destination": str(destination)}
-            ledger, causes = ledger_of(sender)
-            offered.add(ledger["offered"], **labels)
-            sent.add(ledger["sent"], **labels)
-            sent_bytes.add(sender.counters.bytes_sent, **labels)
-            bounced.add(ledger["bounced"], **labels)
-            for cause, count in sorted(causes.items()):
-                dropped.add(count, **labels, cause=cause)
-            queued.add(ledger["queued"], **labels)
-            queued_bytes.add(sender.counters.bytes_queued, **labels)
-            connected.add(int(sender.connected), **labels)
-            reconnects.add(sender.reconnects, **labels)
-            failures.add(sender.failures, **labels)
-    yield from (offered, sent, sent_bytes, bounced, dropped)
-    yield from (queued, queued_bytes, connected, reconnects, failures)
+        lambda sender: sender.failures,
+    ),
+)
+
+
+def _hep(traces: Sequence[Trace]) -> Iterator[Family]:
+    for row in _OF_SENDERS:
+        family = Family(row.name, row.kind, row.meaning)
+        for trace in traces:
+            for hep_id, sender in zip(trace.destinations.hep_ids, trace.senders, strict=True):
+                # Several traces may have the same destination.
+                labels = {"trace": trace.name, "destination": str(hep_id)}
+                value = row.read(sender)
+                if isinstance(value, Mapping):
+                    for cause, count in sorted(value.items()):
+                        family.add(count, **labels, cause=cause)
+                else:
+                    family.add(value, **labels)
+        yield family
 
 
 def process_families(started: float) -> Iterator[Family]:

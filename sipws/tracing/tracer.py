@@ -250,13 +250,13 @@ class Tracer:
             if needed:
                 hook.subscribe(self._forget)
 
-    def tell(
+    def report_loss(
         self, loss: Loss, destination: Address, time: float, send: Callable[[bytes], object]
     ) -> None:
-        """Tell a collector what it did not get.
+        """Report to a collector what it did not get.
 
         Args:
-            loss: what was lost.
+            loss: the lost packets.
             destination: the collector; ``0.0.0.0`` where only its name is known.
             time: in seconds since the epoch.
             send: sends to this collector alone.

@@ -17,7 +17,7 @@ from sipws.control.mi import FAILED, NOT_FOUND, Content
 from sipws.metrics.prometheus_text import Family
 from sipws.service.statistics import process_families
 from sipws.service.systemd import Assigned
-from sipws.tracing.pipeline import FLUSH_TIMEOUT
+from sipws.tracing.trace import FLUSH_TIMEOUT
 from sipws.transport.listening import fresh, open_sockets
 from sipws.workers.trace_relay import TraceRelays
 from sipws.workers.worker_config import Start, config_of_worker

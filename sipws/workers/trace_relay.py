@@ -22,7 +22,7 @@ from typing import Final, Self
 
 import hep
 from hep.codec.framing import Splitter
-from sipws.tracing.pipeline import FLUSH_TIMEOUT
+from sipws.tracing.trace import FLUSH_TIMEOUT
 
 log = logging.getLogger(__name__)
 

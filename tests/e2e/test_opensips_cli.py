@@ -83,16 +83,16 @@ async def test_opensips_cli_shows_a_callers_messages_live() -> None:
             )
             started = running.traces.started
             async with asyncio.timeout(30):
-                while not any(point.senders[0].connected for point in started.values()):  # noqa: ASYNC110
+                while not any(trace.senders[0].connected for trace in started.values()):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             for user in ("bob", "alice"):
                 await phone.send(options(user))
                 await phone.recv()
-            [point] = started.values()
+            [trace] = started.values()
             async with asyncio.timeout(30):
-                while point.senders[0].counters.sent < 2:  # noqa: ASYNC110
+                while trace.senders[0].counters.sent < 2:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            running.traces.stop(point.id)
+            running.traces.stop(trace.name)
             # The end of the connection ends it too.
             async with asyncio.timeout(30):
                 out, err = await process.communicate()

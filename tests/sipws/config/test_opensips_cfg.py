@@ -50,14 +50,14 @@ def test_sockets_parameters_and_the_filter_route_are_taken_over(cfg: Path) -> No
     resolved = ResolvedConfig.of(config)
     assert resolved.destinations == [HepId("10.0.0.3", 9070, "tcp", name="two")]
     assert resolved.filter.decide is not None
-    assert resolved.points[0].settings.packets.capture_id == 2001
+    assert resolved.traces[0].settings.packets.capture_id == 2001
     assert config.tracing.trace_on
 
 
 def test_payloads_are_opensips_text_unless_the_file_says_otherwise(cfg: Path) -> None:
-    assert ResolvedConfig.of(Config().with_opensips_cfg(cfg)).points[0].settings.homer5
+    assert ResolvedConfig.of(Config().with_opensips_cfg(cfg)).traces[0].settings.homer5
     cfg.write_text(CFG + 'modparam("proto_hep", "homer5_on", 0)\n')
-    assert not ResolvedConfig.of(Config().with_opensips_cfg(cfg)).points[0].settings.homer5
+    assert not ResolvedConfig.of(Config().with_opensips_cfg(cfg)).traces[0].settings.homer5
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_a_plan_knows_destination_filter_and_form(file: Path) -> None:
     resolved = ResolvedConfig.of(Config.load(file))
     assert resolved.destinations == [HepId("10.0.0.3", 9060, "udp", 2, "old")]
     assert resolved.filter.decide is not None
-    settings = resolved.points[0].settings
+    settings = resolved.traces[0].settings
     assert (settings.homer5, settings.homer5_delimiter, settings.trace_sip) == (True, "#", True)
     packets = settings.packets
     assert (packets.version, packets.capture_id, packets.ip_protocol) == (2, 2001, 50)
@@ -207,7 +207,7 @@ def test_a_plan_knows_destination_filter_and_form(file: Path) -> None:
 def test_the_defaults_serve_on_loopback_and_trace_nothing() -> None:
     resolved = ResolvedConfig.of(Config())
     assert resolved.config.transport.listeners == (Listener("ws", "127.0.0.1", 8080),)
-    assert (resolved.points, resolved.filter.decide) == ((), None)
+    assert (resolved.traces, resolved.filter.decide) == ((), None)
     settings = Config().tracing.settings_of(Config().tracing, Config().hep, 3)
     assert (settings.packets.ip_protocol, settings.homer5) == (6, False)
 
@@ -224,7 +224,7 @@ def test_secrets_are_not_shown(file: Path) -> None:
     assert "s3cr3t" not in config.model_dump_json()
     assert "s3cr3t" not in repr(config)
     assert (
-        ResolvedConfig.of(config.changed("test")).points[0].settings.packets.auth_key == b"s3cr3t"
+        ResolvedConfig.of(config.changed("test")).traces[0].settings.packets.auth_key == b"s3cr3t"
     )
 
 
@@ -439,7 +439,7 @@ def test_tracing_may_be_on_without_a_destination_as_with_opensips(tmp_path: Path
     file = tmp_path / "sipws.toml"
     file.write_text("[tracing]\ntrace_on = true")
     resolved = ResolvedConfig.of(Config.load(file), "sipws.toml")
-    assert resolved.points == ()
+    assert resolved.traces == ()
     assert resolved.warnings == (NOWHERE,)
     file.write_text('[tracing]\ntrace_on = true\n[[tracing.also]]\ntrace_destination = "a:9060"')
     assert ResolvedConfig.of(Config.load(file), "sipws.toml").warnings == ()

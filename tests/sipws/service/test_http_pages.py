@@ -137,7 +137,7 @@ async def test_no_series_is_there_twice_however_often_a_destination_is() -> None
         with pytest.raises(TraceError, match="'homer' is taken; the configuration has it"):
             running.start_trace("homer", "hep:127.0.0.1:1;transport=tcp", [])
         _, _, body = await get(running, "/metrics")
-        ids = [point.id for point in running.traces.all]
+        ids = [trace.name for trace in running.traces.all]
     assert ids == ["homer", "homer-1", "2", "one", "two"]
     series = [
         (sample.name, *sorted(sample.labels.items()))
@@ -232,8 +232,8 @@ async def test_a_tracer_that_only_raises_is_shown_while_it_is_suspended() -> Non
         tracing={"trace_destination": "homer", "trace_on": True},
     )
     async with running:
-        [point] = running.traces.configured
-        point.tracer._writer = None  # type: ignore[assignment]  # a mistake of ours
+        [trace] = running.traces.configured
+        trace.tracer._writer = None  # type: ignore[assignment]  # a mistake of ours
         assert (await metrics(running))["sipws_tracing_enabled",] == 1
         hook = running.traces.bus.accepted
         connection = Connection(

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -211,14 +210,14 @@ async def test_a_trace_whose_peer_goes_away_is_removed(run) -> None:
     await collector.start()
     ip, port = collector.tcp_address
     application.start_trace("live", f"{ip}:{port}", [])
-    points = application.traces
-    await until(lambda: points.started["live"].senders[0].connected)
-    points.look(time.time())
-    assert list(points.started) == ["live"]
+    traces = application.traces
+    await until(lambda: traces.started["live"].senders[0].connected)
+    traces.stop_gone()
+    assert list(traces.started) == ["live"]
     await collector.aclose()
-    await until(lambda: points.started["live"].has_gone)
-    points.look(time.time())
-    assert points.started == {}
+    await until(lambda: traces.started["live"].peer_has_gone)
+    traces.stop_gone()
+    assert traces.started == {}
 
 
 @pytest.mark.parametrize(
@@ -258,19 +257,20 @@ async def test_what_was_lost_is_told_in_the_trace_once_the_collector_is_back(run
         hep={"hep_queue_packets": 10, "hep_retry_first": 10, "hep_retry_longest": 20},
         tracing={"trace_on": True, "trace_destination": f"{ip}:{port}", "trace_sip": True},
     )
-    points = application.traces
-    [sender] = points.senders
+    traces = application.traces
+    [trace] = traces.configured
+    [sender] = trace.senders
     await phone(application, *(options(call=f"c{number}") for number in range(20)))
     await application.server.flows.wait_empty()
-    points.bus.flush()
+    traces.bus.flush()
     lost = sender.counters.dropped.total()
     assert lost > 0
-    points.look(1000.0)
+    trace.look(1000.0)
     received: list[hep.Packet] = []
     again = hep.Collector(lambda packet, _: received.append(packet), tcp=f"{ip}:{port}")
     async with again:
         await until(lambda: len(received) == 10)
-        points.look(1002.0)
+        trace.look(1002.0)
         await until(lambda: len(received) == 11)
     told = json.loads(received[-1].payload)
     assert told["Event"] == "LOST"
@@ -304,16 +304,17 @@ async def test_a_spool_that_cannot_be_used_is_the_users_mistake_and_leaves_nothi
 async def test_nothing_is_told_of_losses_while_tracing_is_off(collectors, run) -> None:
     inbox, _ = collectors
     application = await run(tracing={"trace_on": True, "trace_destination": inbox.hep_id})
-    points = application.traces
-    [sender] = points.senders
+    traces = application.traces
+    [trace] = traces.configured
+    [sender] = trace.senders
     await until(lambda: sender.connected)
     sender.counters.refuse("example")
-    points.switch(on=False)
+    traces.switch(on=False)
     for now in (1000.0, 1001.0, 1002.0):
-        points.look(now)
+        trace.look(now)
     assert sender.counters.sent == 0
-    points.switch(on=True)
-    points.look(1003.0)
-    points.look(1004.0)
+    traces.switch(on=True)
+    trace.look(1003.0)
+    trace.look(1004.0)
     await until(lambda: len(inbox) == 1)
     assert json.loads(inbox[0].payload)["Event"] == "LOST"
