@@ -1,4 +1,6 @@
-"""The tracing plugin: listens on the bus, decides, and sends HEP.
+"""The tracing plugin: subscribes to the bus, decides what is traced, and sends HEP.
 
-`sipws.tracing.pipeline.Pipeline` is all of it as one object, for whoever has a server already.
+`sipws.tracing.trace.Trace` is one running trace. `sipws.tracing.pipeline.Pipeline` wraps it for the
+connections of other servers. The package may import the bus, `sipws.masking` and `hep`, never the
+transport.
 """

@@ -1,7 +1,7 @@
-"""What a destination did not get, told to it once it is back. Pure.
+"""Reports of the packets that a destination did not get. Pure.
 
-A ledger counts what was dropped; this watches it, and says when there is something to tell: when
-packets have been lost, none has been lost since the last look, and the destination is there.
+The ledger of a sender counts dropped packets. `Losses` watches it, and returns a report when
+packets were lost, no more were lost since the last look, and the destination is connected.
 """
 
 from collections import Counter
@@ -14,13 +14,13 @@ from hep.sending.fair_queue import named
 from hep.sending.outbox import FULL
 
 NAMED: Final = 3
-"""Connections that are named of those that lost packets because the queue was full."""
+"""Connections named in a report, of those that lost packets because the queue was full."""
 
 WARNING_INTERVAL: Final = 60.0
-"""Seconds from one warning that a queue is full to the next."""
+"""Seconds between two warnings that a queue is full."""
 
 LONGEST_WAIT: Final = 64
-"""Looks between two tries to tell: over UDP a report may be lost itself, which is a loss again."""
+"""Most looks between two reports. Over UDP a report may be lost itself, which is a new loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class Loss:
     """Packets that were lost."""
 
     causes: Counter[str]
-    """How many, by cause."""
+    """Packets by cause."""
     since: float
-    """When the first of them was still safe, in seconds since the epoch."""
+    """A time before the first loss, in seconds since the epoch."""
     until: float
-    """When all of them were lost."""
+    """A time after the last loss, in seconds since the epoch."""
     whose: str = ""
-    """The connections that lost most because the queue was full, and how many packets each."""
+    """The connections that lost most because the queue was full, with their packets."""
 
     def __str__(self) -> str:
         total = self.causes.total()
@@ -45,7 +45,7 @@ class Loss:
 
 
 class Losses:
-    """Watches a ledger.
+    """Watches the ledger of a sender.
 
     Args:
         ledger: of the sender to the destination.
@@ -54,8 +54,8 @@ class Losses:
 
     def __init__(self, ledger: Outbox, now: float) -> None:
         self._ledger = ledger
-        self._told: Counter[str] = Counter()
-        self._told_of = ledger.crowded_out.copy()
+        self._reported: Counter[str] = Counter()
+        self._reported_whose = ledger.crowded_out.copy()
         self._warned = 0
         self._next_warning = now
         self._seen = 0
@@ -63,42 +63,45 @@ class Losses:
         self._wait = self._waited = 0
 
     def look(self, now: float, *, reachable: bool) -> Loss | None:
-        """Look at the ledger; to be called about once a second.
+        """Look at the ledger. The caller does so about once a second.
 
         Args:
             now: the time, in seconds since the epoch.
-            reachable: whether the destination is there.
+            reachable: whether the destination is connected.
 
         Returns:
-            what is to be told to it now. It counts as told.
+            the loss to report to the destination now; it counts as reported.
         """
         ledger = self._ledger
         total = ledger.dropped.total()
         before, self._looked = self._looked, now
         if total > self._seen:
-            if self._seen == self._told.total():
+            if self._seen == self._reported.total():
                 self._since = before
-            # A clock that was set back is not to let it end before it began.
+            # With a clock that was set back it would end before it began.
             self._since, self._until = min(self._since, now), now
             self._seen = total
             return None
-        if total == self._told.total():
+        if total == self._reported.total():
             self._wait = self._waited = 0
             return None
         self._waited += 1
         if not reachable or ledger.in_memory or self._waited < self._wait:
             return None
-        # A packet that comes back as refused later on is told with the others of its kind.
-        loss = Loss(ledger.dropped - self._told, self._since, self._until, self._whose())
-        self._told, self._told_of = ledger.dropped.copy(), ledger.crowded_out.copy()
+        # A packet that is refused later is reported with the others of that cause.
+        loss = Loss(ledger.dropped - self._reported, self._since, self._until, self._whose())
+        self._reported, self._reported_whose = ledger.dropped.copy(), ledger.crowded_out.copy()
         self._waited, self._wait = 0, min(max(1, self._wait * 2), LONGEST_WAIT)
         return loss
 
     def warning(self, now: float) -> str | None:
-        """What is to be logged of a full queue while packets are dropped, about once a minute.
+        """Return a log line about a full queue, at most one in `WARNING_INTERVAL`.
 
         Args:
             now: the time, in seconds since the epoch.
+
+        Returns:
+            the line; None when no packets were dropped since the last one.
         """
         full = self._ledger.dropped[FULL]
         if full == self._warned or now < self._next_warning:
@@ -110,7 +113,7 @@ class Losses:
 
     def _whose(self) -> str:
         """The connections that lost most since the last report."""
-        lost = (self._ledger.crowded_out - self._told_of).most_common(NAMED)
+        lost = (self._ledger.crowded_out - self._reported_whose).most_common(NAMED)
         return ", ".join(f"{named(flow)} ({count})" for flow, count in lost)
 
 

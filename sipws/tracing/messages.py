@@ -202,7 +202,7 @@ def _sampled(share: float) -> Select:
     limit = int(share * _HASHES)
 
     def select(message: bytes, found: bytes | None) -> bool:
-        # What has no Call-ID is no SIP that anybody counts; it is rare, and worth a look.
+        # A message without a Call-ID belongs to no call; it is rare, and worth a trace.
         return found is None or crc32(found) < limit
 
     return select

@@ -26,17 +26,20 @@ LOG: Final = 0x64
 
 @dataclass(frozen=True, slots=True)
 class PacketSettings:
-    """What all packets to a destination have in common."""
+    """The values that all packets to a destination share."""
 
     version: int = 3
     """HEP version: 1, 2 or 3."""
 
     capture_id: int = 1
+    """Capture agent id (HEP chunk 0x000c): 0 to 4294967295."""
     ip_protocol: int = IP_PROTOCOL_TCP
+    """HEP chunk 0x0002."""
     auth_key: bytes | None = None
+    """Password of the collector (HEP chunk 0x000e)."""
 
     def room(self) -> int:
-        """Bytes that a payload may have: any payload of so many fits a packet and a datagram.
+        """Return the bytes of the longest payload that fits a packet and a datagram.
 
         Raises:
             HepEncodeError: a value does not fit its chunk.
@@ -46,7 +49,14 @@ class PacketSettings:
 
 
 def report(settings: PacketSettings, destination: Address, time: float, payload: bytes) -> bytes:
-    """A packet about the trace itself, from this capture agent to a collector."""
+    """Encode a packet about the trace itself, from this capture agent to a collector.
+
+    Args:
+        settings: the values that all packets share.
+        destination: address of the collector.
+        time: in seconds since the epoch.
+        payload: of the network event.
+    """
     nowhere = Address("::" if ":" in destination.ip else "0.0.0.0", 0)
     encode = _encoder(nowhere, destination, NETWORK, settings)
     correlation_id = f"sipws-{settings.capture_id}".encode()
@@ -54,11 +64,15 @@ def report(settings: PacketSettings, destination: Address, time: float, payload:
 
 
 class ConnectionPackets:
-    """The packets of one connection.
+    """Encodes the packets of one connection.
 
-    Their timestamps increase strictly: displays sort by them, and what happened within one
-    microsecond, or before a clock was set back, would change places. So after a step back they go
-    on in steps of a microsecond until the clock has caught up.
+    Their timestamps increase strictly, because displays sort by them: two events within one
+    microsecond, or before and after a clock was set back, would change places. After a step back
+    the timestamps continue in steps of a microsecond until the clock has caught up.
+
+    Args:
+        connection: the connection.
+        settings: the values that all packets share.
     """
 
     __slots__ = (
@@ -75,30 +89,50 @@ class ConnectionPackets:
         self._outgoing: _Encode | None = None
         self._last = 0
         self.calls: dict[bytes, None] = {}
-        """The Call-IDs that used the connection last, the latest at the end."""
+        """The Call-IDs of the latest messages, the latest at the end."""
         self.latest_call: bytes | None = None
+        """The last of `calls`."""
         self.broken = 0
-        """Messages that collectors lose."""
+        """Messages that collectors drop or misfile."""
 
     def network_event(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
-        """A packet about the connection; found by the connection's id unless told."""
+        """Encode a packet about the connection.
+
+        Args:
+            time: in seconds since the epoch.
+            payload: of the network event.
+            correlation_id: by default the connection's id.
+        """
         encode = self._events
         if encode is None:
             encode = self._events = self._event_encoder(NETWORK)
         return encode(*self._tick(time), payload, correlation_id or self._correlation_id)
 
     def log_line(self, time: float, payload: bytes, correlation_id: bytes) -> bytes:
-        """A packet with a line about the connection for a call that used it."""
+        """Encode a packet with a line about the connection, for a call that used it.
+
+        Args:
+            time: in seconds since the epoch.
+            payload: the line.
+            correlation_id: the Call-ID.
+        """
         return self._event_encoder(LOG)(*self._tick(time), payload, correlation_id)
 
     def message(
         self, incoming: bool, time: float, payload: bytes, correlation_id: bytes | None
     ) -> bytes:
-        """A packet with a SIP message, from the peer or to it."""
+        """Encode a packet with a SIP message.
+
+        Args:
+            incoming: whether the peer sent it.
+            time: in seconds since the epoch.
+            payload: the message.
+            correlation_id: the id of its call; None if it has none.
+        """
         encode = self._incoming if incoming else self._outgoing
         if encode is None:
             encode = self._prepare(incoming)
-        # As `_tick` says; to call it costs as much again, and round three times as much as int.
+        # `_tick`, inlined: a call costs as much again, and round three times as much as int.
         now = int(time * 1_000_000 + 0.5)
         if now <= self._last:
             now = self._last + 1
@@ -119,13 +153,13 @@ class ConnectionPackets:
         connection = self._connection
         source, destination = connection.peer, connection.local
         if connection.opened_by is Side.LOCAL:
-            # Source of a network event is who connected. OpenSIPS puts the peer there even when it
-            # was OpenSIPS that connected, which draws the arrow the wrong way round in Homer.
+            # The source of a network event is the side that connected. OpenSIPS always puts the
+            # peer there, and Homer draws the arrow of its own connects the wrong way round.
             source, destination = destination, source
         return _encoder(source, destination, protocol_type, self._settings)
 
     def _tick(self, time: float) -> tuple[int, int]:
-        """A time in seconds and microseconds since the epoch, later than the one before."""
+        """Convert a time to seconds and microseconds since the epoch, later than the last ones."""
         now = int(time * 1_000_000 + 0.5)
         if now <= self._last:
             now = self._last + 1
@@ -134,15 +168,15 @@ class ConnectionPackets:
 
 
 _Encode = Callable[[int, int, bytes, bytes | None], bytes]
-"""Makes a packet of seconds, microseconds, a payload and a correlation id."""
+"""Encodes a packet from seconds, microseconds, a payload and a correlation id."""
 
 
 def _encoder(
     source: Address, destination: Address, protocol_type: int, settings: PacketSettings
 ) -> _Encode:
-    """What writes the packets between two addresses."""
+    """Return the encoder of the packets between two addresses."""
     if settings.version != 3:
-        # Versions 1 and 2 are for collectors of another age: no flow of them is worth preparing.
+        # Versions 1 and 2 are for old collectors: a prepared encoder is not worth its code.
         return partial(_encode, _flow(source, destination, protocol_type, settings))
     families = ":" in source.ip, ":" in destination.ip
     prepared = _prepared(families, protocol_type, settings)
@@ -153,7 +187,7 @@ def _encoder(
 def _prepared(
     families: tuple[bool, bool], protocol_type: int, settings: PacketSettings
 ) -> hep.PreparedEncoder:
-    """What the packets of all connections have in common."""
+    """Prepare the parts that the packets of all connections share."""
     source, destination = (Address("::" if is_6 else "0.0.0.0", 0) for is_6 in families)
     return hep.PreparedEncoder(_flow(source, destination, protocol_type, settings))
 

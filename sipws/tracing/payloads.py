@@ -1,7 +1,8 @@
-"""What each event of a connection becomes in Homer: a table of parts, and two ways to write them.
+"""The payload of each event in Homer: a table of parts, and two ways to write them.
 
-The parts of OpenSIPS come first, with its names, texts and order (proto_ws with proto_hep, 3.6.8);
-what OpenSIPS leaves out follows in the same style. ``homer5`` text keeps to the OpenSIPS parts.
+The parts of OpenSIPS come first, with its names, texts and order (proto_ws with proto_hep, 3.6.8).
+Parts that OpenSIPS does not send follow in the same style. ``homer5`` text has only those of
+OpenSIPS.
 
 To change what a packet says, change its function here; to trace another event, add a row.
 """
@@ -32,7 +33,7 @@ from sipws.tracing.losses import Loss
 from sipws.tracing.messages import what_stands_in_front
 
 LONGEST_LINE: Final = 1_000
-"""Characters of a log line, which is sent to each of the calls that used a connection."""
+"""Characters of a log line, which is sent once for each call that used a connection."""
 
 Part = tuple[str, str]
 
@@ -41,17 +42,21 @@ class Parts(NamedTuple):
     """The parts of one packet's payload."""
 
     opensips: tuple[Part, ...]
-    """What OpenSIPS sends, in its order."""
+    """The parts that OpenSIPS sends, in its order."""
 
     more: tuple[Part, ...] = ()
-    """What it leaves out."""
+    """The parts that it does not send."""
 
     def with_part(self, name: str, text: str) -> "Parts":
-        """These parts, and one more."""
+        """Return these parts and one more."""
         return self._replace(more=(*self.more, (name, text)))
 
     def shortened(self, longest: int) -> "Parts":
-        """These parts, with texts of more than so many characters cut and marked."""
+        """Return these parts with long texts cut and marked.
+
+        Args:
+            longest: characters that each text keeps.
+        """
 
         def cut(part: Part) -> Part:
             name, text = part
@@ -115,7 +120,7 @@ def _connect_started(event: ConnectStarted) -> Parts:
 
 
 def _connect_failed(event: ConnectFailed) -> Parts:
-    # There are no request and no reply, so that these parts are left out, as in a close.
+    # There is neither request nor reply: these parts are left out, as in a close.
     return Parts(
         (
             ("Protocol", _protocol(event.connection)),
@@ -162,7 +167,7 @@ def _closed(event: Closed) -> Parts:
         ),
         (
             ("Close-Code", str(event.code)),
-            # Without a close frame the reason is ours: it is the message, and nothing to quote.
+            # Without a close frame the reason is ours, and already the message.
             ("Close-Reason", event.reason if event.code != ABNORMAL else ""),
             ("Closed-By", event.closed_by),
             ("Duration", f"{event.duration:.3f}"),
@@ -174,43 +179,43 @@ def _closed(event: Closed) -> Parts:
     )
 
 
-def no_sip(event: MessageReceived | MessageSent, told: Callable[[str], str]) -> Parts:
-    """A message that is no SIP: Homer would drop it, were it sent as some.
+def no_sip(event: MessageReceived | MessageSent, masked: Callable[[str], str]) -> Parts:
+    """The parts of a message that is not SIP; sent as SIP, Homer would drop it.
 
     Args:
-        event: with the message.
-        told: leaves credentials out of what is told of it.
+        event: the event with the message.
+        masked: removes credentials from a quotation of it.
     """
     was = "received" if isinstance(event, MessageReceived) else "sent"
     why = what_stands_in_front(event.data)
     said = f"a message was {was} that is no SIP" + (f": {why}" if why else "")
-    return _about_message(event, "no-sip", said, told)
+    return _about_message(event, "no-sip", said, masked)
 
 
 def broken_sip(
     event: MessageReceived | MessageSent,
     why: str,
     found: bytes | None,
-    told: Callable[[str], str],
+    masked: Callable[[str], str],
 ) -> Parts:
-    """A SIP message that Homer drops, or files under another Call-ID.
+    """The parts of a SIP message that Homer drops, or files under another Call-ID.
 
     Args:
-        event: with the message.
+        event: the event with the message.
         why: what is wrong with it.
-        found: its Call-ID, where it has one.
-        told: leaves credentials out of what is told of it.
+        found: its Call-ID, if it has one.
+        masked: removes credentials from a quotation of it.
     """
     was = "received" if isinstance(event, MessageReceived) else "sent"
-    said = told(f"a SIP message was {was} that collectors drop or misfile: {why}")
-    parts = _about_message(event, "broken-sip", said, told)
+    said = masked(f"a SIP message was {was} that collectors drop or misfile: {why}")
+    parts = _about_message(event, "broken-sip", said, masked)
     if found is not None:
-        parts = parts.with_part("Call-ID", told(_text(found[:LONGEST_EXCERPT])))
+        parts = parts.with_part("Call-ID", masked(_text(found[:LONGEST_EXCERPT])))
     return parts
 
 
 def _about_message(
-    event: MessageReceived | MessageSent, error: str, said: str, told: Callable[[str], str]
+    event: MessageReceived | MessageSent, error: str, said: str, masked: Callable[[str], str]
 ) -> Parts:
     return Parts(
         (
@@ -221,14 +226,14 @@ def _about_message(
         ),
         (
             ("Error", error),
-            ("Ws-Message", told(_text(event.data)[:LONGEST_EXCERPT])),
+            ("Ws-Message", masked(_text(event.data)[:LONGEST_EXCERPT])),
             ("Ws-Message-Bytes", str(len(event.data))),
         ),
     )
 
 
 def lost(loss: Loss) -> Parts:
-    """What a destination is told of packets that it did not get."""
+    """The parts of a report to a destination about packets that it did not get."""
     return Parts(
         (
             ("Protocol", "HEP"),
@@ -246,7 +251,7 @@ def lost(loss: Loss) -> Parts:
 
 
 def as_log_line(event: ErrorOccurred | Closed) -> bytes:
-    """An end or an error as a line for a person who looks at a call that used the connection."""
+    """Write an end or an error as a line, for the display of a call that used the connection."""
     connection = event.connection
     source, destination = connection.peer, connection.local
     if connection.opened_by is Side.LOCAL:
@@ -279,9 +284,9 @@ PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {
 
 
 def as_json(parts: Parts) -> bytes:
-    """One JSON object, written as OpenSIPS writes it with ``homer5_on=0`` (cJSON's layout).
+    """Write parts as one JSON object, as OpenSIPS does with ``homer5_on=0`` (cJSON's layout).
 
-    PostgreSQL takes it as jsonb, and nothing in it acts on a terminal; see `sipws.printable`.
+    PostgreSQL accepts it as jsonb, and nothing in it acts on a terminal; see `sipws.printable`.
     """
     members = [_member(name) + json_text(text) for name, text in parts.opensips + parts.more]
     return ("{\n\t" + ",\n\t".join(members) + "\n}").encode()
@@ -289,14 +294,14 @@ def as_json(parts: Parts) -> bytes:
 
 @cache
 def _member(name: str) -> str:
-    # There are some thirty names, and no other.
+    # There are some thirty names.
     return f"{json_text(name)}:\t"
 
 
 def as_homer5(parts: Parts, delimiter: str = ":") -> bytes:
-    """The values of OpenSIPS' parts, joined as it does with ``homer5_on=1`` (``homer5_delim``).
+    """Join the values of OpenSIPS' parts, as it does with ``homer5_on=1`` (``homer5_delim``).
 
-    Ends of lines are kept, as handshakes have them; other control characters are made visible.
+    Line ends are kept, because handshakes have them; other control characters are escaped.
     """
     return delimiter.join(lines(text) for _, text in parts.opensips).encode()
 
@@ -306,9 +311,9 @@ def _protocol(connection: Connection) -> str:
 
 
 def _destination(connection: Connection) -> tuple[Part, ...]:
-    """Where a connection of ours goes, by name: the packet's addresses do not tell.
+    """The destination of a connection that we opened, by name: packets have only addresses.
 
-    Without the query, where tokens stand: the request tells it, masked.
+    The query, which may hold tokens, is left out. The request shows it, masked.
     """
     if connection.destination is None:
         return ()
@@ -316,16 +321,16 @@ def _destination(connection: Connection) -> tuple[Part, ...]:
 
 
 def _quoted(event: ErrorOccurred) -> tuple[Part, ...]:
-    """What is known of the message that an error is about."""
+    """The parts about the message that an error concerns."""
     named = () if event.call_id is None else (("Call-ID", _text(event.call_id)),)
     if not event.excerpt:
         return named
-    # It may be cut within a character, and its UTF-8 may be what is wrong with it.
+    # It may be cut within a character, and its UTF-8 may be the error.
     return (*named, ("Ws-Message", event.excerpt.decode("utf-8", "backslashreplace")))
 
 
 def _text(raw: bytes) -> str:
-    """Bytes of a handshake as text: UTF-8, or else one character a byte."""
+    """Decode bytes of a handshake: as UTF-8, otherwise as Latin-1."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

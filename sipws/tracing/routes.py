@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def decide_by_route(script: Script, route: str, own: Collection[Address] = ()) -> Decide:
-    """The filter that a route of a script is (OpenSIPS ``trace_filter_route``).
+    """Make a filter of a route (OpenSIPS ``trace_filter_route``).
 
     Args:
         script: the parsed script.
@@ -31,15 +31,16 @@ def decide_by_route(script: Script, route: str, own: Collection[Address] = ()) -
 
 
 def decide_by_function(function: Callable[[Connection], object]) -> Decide:
-    """The filter that a function is: what it returns for a connection is taken as a truth value."""
+    """Make a filter of a function, which returns a true value for each connection to trace."""
     return lambda connection: Verdict(bool(function(connection)))
 
 
 def subject_of(connection: Connection) -> Subject:
-    """What a route sees of a connection: ``$si:$sp`` is the peer, ``$socket_in`` our end.
+    """The values that a route reads: ``$si:$sp`` is the peer, ``$socket_in`` our end.
 
-    The peer is who is not us, whoever connected. The port of a connection that we opened is that of
-    the listener it was opened for, as with OpenSIPS, whose connections all belong to a socket.
+    That does not depend on which side connected. The port of a connection that we opened is the
+    port of the listener it was opened for, as in OpenSIPS, whose connections all belong to a
+    socket.
     """
     listener, local = connection.listener, connection.local
     ours = connection.opened_by is Side.LOCAL

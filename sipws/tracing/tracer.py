@@ -1,9 +1,9 @@
-"""The tracer: switch, filter and destination, on one screen.
+"""The tracer: from the events of the bus to packets for a sender.
 
-It listens on the bus. A connection that opens while tracing is on is a candidate; when the first
-packet about it would be sent, the filter decides once; what passes is encoded and handed to the
-sender, which never blocks. Switched off, nothing is sent and no filter runs; switched on again,
-the connections chosen before go on, and those opened in between are never traced.
+A connection that opens while tracing is on is a candidate. Before the first packet about it the
+filter decides, once. Packets of connections that pass go to the sender, which never blocks.
+Switched off, the tracer sends nothing and runs no filter. Switched on again, it goes on with the
+connections chosen before; those opened in between are never traced.
 """
 
 import logging
@@ -56,44 +56,42 @@ log = logging.getLogger(__name__)
 
 
 class Verdict(NamedTuple):
-    """What a filter says of a connection."""
+    """The decision of a filter about a connection."""
 
     traced: bool
     remark: str = ""
-    """What is to be known about the decision; it goes into the connection's first packet."""
+    """A remark on the decision, which goes into the connection's first packet."""
 
 
 Encode = Callable[[float, bytes, Any], bytes]
-"""Makes a packet of a time, a payload and a correlation id."""
+"""Encodes a packet from a time, a payload and a correlation id."""
 
 Decide = Callable[[Connection], Verdict]
 """A filter: whether a connection is traced (OpenSIPS ``trace_filter_route``)."""
 
 
 CALL_LOGS: Final = 16
-"""A phone has a call or two, a registration and some subscriptions at a time; a peer that carries
-the calls of many is told of in other ways."""
+"""Calls per connection that get log lines: a phone has a call or two, a registration and some
+subscriptions at a time. A peer that carries the calls of many users has its network events."""
 
 _BEFORE_Z: Final = (b"i", b"I")
 
 NOT_ENCODED: Final = "not-encoded"
-"""The cause of a packet dropped because a value of it fits no chunk, such as an address that is
-none."""
+"""The cause of a packet dropped because a value fits no chunk, such as an invalid address."""
 
 LONG: Final = 1024
-"""Bytes of a message whose head and body are not looked at apart: to find its head's end would cost
-more than it spares."""
+"""Bytes up to which head and body of a message are searched together: finding the end of the head
+would cost more than it saves."""
 
 LOG_INTERVAL: Final = 1.0
-"""Seconds from one log line about packets that were cut or dropped to the next: a peer may cause
-any number."""
+"""Seconds between two log lines about cut or dropped packets: a peer can cause any number."""
 
 BROKEN_ALL: Final = 10
-"""Broken SIP messages of a connection of which each is told as an event of its own."""
+"""Broken SIP messages of a connection of which each gets an event of its own."""
 
 BROKEN_EVERY: Final = 100
-"""Of those behind them each one of so many: the message itself is traced too, and an event for each
-would double what a peer can cause."""
+"""Of the broken messages after these, one in this many gets an event. The message itself is traced
+too: an event for each would double the packets that a peer can cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +103,22 @@ class TraceSettings:
     """Payloads as colon-joined text rather than as JSON (OpenSIPS ``homer5_on``)."""
     homer5_delimiter: str = ":"
     masking: Masking | None = field(default_factory=Masking)
-    """Keeps the credentials of handshakes out of what is traced; None leaves them as they are."""
+    """Removes the credentials of handshakes from traces; None keeps them."""
     mask_sip: Scope = "tokens"
-    """Which credentials of SIP messages are kept out of what is traced."""
+    """Which credentials of SIP messages are removed from traces."""
     trace_events: bool = True
-    """Whether what happens to connections is traced."""
+    """Whether connection events are traced."""
     trace_sip: bool = False
     """Whether SIP messages are traced too."""
     messages: MessageRules = field(default_factory=MessageRules)
-    """Which of them."""
+    """Which SIP messages."""
     call_logs: int = CALL_LOGS
-    """Calls that are told of an error or the end of a connection that their messages used: so many
-    of the latest. Homer 7 shows it inside of the call. Needs ``trace_sip``; 0 tells none."""
+    """How many of the latest calls on a connection get a log line about its errors and its end.
+    Homer 7 shows the line in the call. Needs ``trace_sip``; 0 for none."""
 
 
 class _Untraced(Enum):
-    """What a connection without packets of its own is."""
+    """The state of a connection without packets."""
 
     CANDIDATE = "the filter has not been asked about it"
     EXCLUDED = "the filter dropped it"
@@ -135,11 +133,11 @@ class Tracer:
     """Turns the events of a bus into HEP packets.
 
     Args:
-        bus: where the events come from.
+        bus: source of the events.
         send: takes an encoded packet; must neither block nor raise (`hep.Sender.send`).
         settings: how events are written.
         decide: the filter; without one, every connection is traced.
-        select: which messages are traced, beside what the settings say.
+        select: which messages are traced, in addition to ``settings``.
         on: whether tracing is on at the start (OpenSIPS ``trace_on``).
 
     Raises:
@@ -160,11 +158,11 @@ class Tracer:
         """Packets offered to the sender."""
         self.counters: Counter[str] = Counter()
         """Connections ``traced`` and ``excluded`` by the filter, decisions that ``failed`` or were
-        ``remarked`` on, messages ``left_out`` by the settings, ``no_sip`` (told as events) or
-        ``broken_sip`` (traced and told as events), and messages ``too_long`` for HEP, of which the
-        end is cut off."""
+        ``remarked`` on, messages ``left_out`` by the settings, ``no_sip`` (traced as events) or
+        ``broken_sip`` (traced as messages and events), and messages ``too_long`` for HEP, whose end
+        is cut off."""
         self.dropped: Counter[str] = Counter()
-        """Packets that could not be made, by cause."""
+        """Packets that could not be encoded, by cause."""
         self._bus = bus
         self._send = send
         self._settings = settings
@@ -177,23 +175,23 @@ class Tracer:
         )
         self._next_log = -math.inf
         self._mask = masker(settings.mask_sip)
-        # Credentials are in requests (RFC 3261 section 20, table 2), and their trace of success in
-        # answers (Authentication-Info), which is no token.
+        # Requests have credentials (RFC 3261 section 20, table 2). Responses have only
+        # Authentication-Info, which is no token.
         self._masks_requests = settings.mask_sip == "tokens"
         self.decide = decide
-        """The filter. It may be replaced at any time: decisions that were made stay."""
+        """The filter. It may be replaced at any time; earlier decisions stay."""
         self._remarks: dict[int, str] = {}
         self._selects = [each for each in (select, selector(settings.messages)) if each is not None]
         self._correlate = correlator(settings.messages)
         self._call_logs = settings.call_logs
         self._tells_calls = settings.trace_sip and settings.call_logs > 0
         self._on = False
-        # A connection that is not in here was opened while tracing was off.
+        # A connection that is missing here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
-        # A connect's start waits for its outcome, for only then addresses are known: the filter
+        # The start of a connect waits for its outcome: addresses are known only then. The filter
         # decides on them, and the packet carries them.
         self._starts: dict[int, ConnectStarted] = {}
-        self._is_told_ends = False
+        self._forgets = False
         self.switch(on=on)
 
     @property
@@ -205,47 +203,52 @@ class Tracer:
         """Turn tracing on or off (OpenSIPS ``ws_trace``); takes effect with the next event."""
         if on == self._on:
             return
-        # Off, the tracer is not subscribed: the SIP path then pays for a test of an empty hook.
+        # Off, the tracer is not subscribed: the SIP path then costs one test of an empty hook.
         for event_type, subscriber in self._subscriptions():
             hook = self._bus.hook(event_type)
             (hook.subscribe if on else hook.unsubscribe)(subscriber)
-        # Last, as leaving a `DeferredBus` brings what happened while it was on.
+        # Last: unsubscribing from a `DeferredBus` delivers the events published while it was on.
         self._on = on
-        self._listen_for_ends(anew=True)
+        self._listen_for_ends(last=True)
 
     def close(self) -> None:
-        """Take the tracer off the bus for good."""
+        """Unsubscribe the tracer from the bus for good."""
         self.switch(on=False)
         self._traces.clear()
         self._starts.clear()
         self._listen_for_ends()
 
     def adopt(self, connection: Connection) -> None:
-        """Trace a connection that was open before the tracer was, if the filter lets it pass."""
+        """Trace a connection that was opened before the tracer, if the filter passes it."""
         self._traces.setdefault(connection.id, CANDIDATE)
         self._listen_for_ends()
 
     @property
     def remembered(self) -> int:
-        """Entries about connections that are kept: none once all of them are gone."""
+        """Entries kept about connections: none once all connections are gone."""
         return len(self._traces) + len(self._remarks) + len(self._starts)
 
     @property
     def suspended(self) -> list[str]:
-        """Event types that the bus keeps from the tracer for a while, because it raised on them."""
+        """Event types that the bus withholds for a while because the tracer raised on them."""
         ours = (each for each in self._bus.suspended if getattr(each[1], "__self__", None) is self)
         return [event_type.__name__ for event_type, _ in ours]
 
-    def _listen_for_ends(self, *, anew: bool = False) -> None:
-        # Off too, or connections that close meanwhile would stay here for ever; but where there
-        # are none, off costs nothing.
+    def _listen_for_ends(self, *, last: bool = False) -> None:
+        """Subscribe to the ends of connections while any is remembered.
+
+        Args:
+            last: whether to move to the end of the subscribers.
+        """
+        # Also while off, or connections that close meanwhile would stay here for ever. With no
+        # connection remembered, off costs nothing.
         needed = self._on or bool(self._traces)
-        if needed is self._is_told_ends and not anew:
+        if needed is self._forgets and not last:
             return
-        self._is_told_ends = needed
+        self._forgets = needed
         for hook in (self._bus.closed, self._bus.connect_failed):
-            # Behind the subscriber that reports the end, and apart from it: whatever becomes of
-            # that one, nothing of a connection that is gone stays here.
+            # After the subscriber that reports the end, and apart from it: if that one raises, the
+            # connection is forgotten all the same.
             hook.unsubscribe(self._forget)
             if needed:
                 hook.subscribe(self._forget)
@@ -309,7 +312,7 @@ class Tracer:
             named = event.call_id if isinstance(event, ErrorOccurred) else None
             named = named and identifier(named)
             if named is not None and named not in packets.calls and self._tells_calls:
-                # The message that it is about never came whole.
+                # The message that the error concerns never came whole.
                 calls = (*packets.calls, named)
             if calls:
                 line = as_log_line(self._writer.masked(event))
@@ -436,7 +439,7 @@ class Tracer:
     # Decisions.
 
     def _packets_of(self, connection: Connection) -> ConnectionPackets | None:
-        """The packets of a connection; None where it is not traced."""
+        """Return the packets of a connection; None if it is not traced."""
         trace = self._traces.get(connection.id)
         if isinstance(trace, ConnectionPackets):
             return trace
@@ -448,7 +451,7 @@ class Tracer:
             self._traces[connection.id] = EXCLUDED
             return None
         self.counters["traced"] += 1
-        if remark := self._writer.told(connection, verdict.remark):
+        if remark := self._writer.masked_text(connection, verdict.remark):
             self.counters["remarked"] += 1
             self._remarks[connection.id] = remark
             log.warning("trace filter on %s: %s", connection.peer, remark)
@@ -457,7 +460,7 @@ class Tracer:
         return packets
 
     def _remark(self, connection: Connection) -> str:
-        """What is to be told of the filter's decision, once."""
+        """Return the filter's remark, for the first packet alone."""
         return self._remarks.pop(connection.id, "") if self._remarks else ""
 
     def _ask(self, connection: Connection) -> Verdict:
@@ -466,7 +469,7 @@ class Tracer:
         try:
             return self.decide(connection)
         except Exception as exc:
-            # A filter that fails excludes nothing: rather a trace too many than a blind spot.
+            # A filter that fails excludes nothing: a trace too many is better than a blind spot.
             self.counters["failed"] += 1
             log.exception("the trace filter failed on %s", connection.peer)
             return Verdict(True, f"the filter failed ({type(exc).__name__}: {exc})")
@@ -479,14 +482,14 @@ class Tracer:
         payload: bytes,
         correlation_id: bytes | None = None,
     ) -> None:
-        """Make a packet about a connection, and send it.
+        """Encode a packet about a connection, and send it.
 
         Args:
-            connection: which it is about.
-            encode: makes the packet.
+            connection: the connection.
+            encode: encodes the packet.
             time: in seconds since the epoch.
             payload: of any length.
-            correlation_id: what the packet is found by, in place of the connection's id.
+            correlation_id: by default the connection's id.
         """
         if len(payload) > self._room:
             payload = self._cut(connection, payload)
@@ -499,7 +502,7 @@ class Tracer:
         self._send(packet)
 
     def _cut(self, connection: Connection, payload: bytes) -> bytes:
-        """A payload that is too long for a packet, without its end."""
+        """Cut a payload that is too long for a packet."""
         self.counters["too_long"] += 1
         if self._is_to_log():
             log.warning(
@@ -509,7 +512,7 @@ class Tracer:
         return payload[: self._room]
 
     def _drop(self, connection: Connection, exc: HepEncodeError) -> None:
-        """Count a packet that cannot be made."""
+        """Count a packet that cannot be encoded."""
         self.dropped[NOT_ENCODED] += 1
         if self._is_to_log():
             log.warning("a packet about %s cannot be made: %s", connection.peer, exc)

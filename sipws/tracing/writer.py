@@ -1,8 +1,8 @@
-"""From an event to the payload of its packet: masked, and in the format of a destination. Pure.
+"""From an event to the payload of its packet: masked, in the format of a destination. Pure.
 
-Nearly every handshake is like one before, but for the keys and the date, and every close but for
-its numbers. What is the same is masked and written once, for that is half of what the trace of a
-connection costs. It is equal to doing it each time, which is a property test.
+Most handshakes differ from an earlier one only in keys and date, and most closes only in numbers.
+The equal parts are masked and written once and remembered: masking and writing are half the cost of
+tracing a connection. A property test compares the result with writing each payload again.
 """
 
 import re
@@ -18,20 +18,18 @@ from sipws.masking.sip_messages import Scope, in_quote
 from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
 
 LONGEST_PAYLOAD: Final = 60_000
-"""Bytes of a payload of parts: a longer one would not fit a packet and a datagram, and cut it would
-be no JSON."""
+"""Bytes of a payload of parts. A longer one would not fit a datagram, and a cut one is not JSON."""
 
 LONGEST_TEXTS: Final = (4_000, 1_000, 250)
-"""Characters that are left of each part of a longer payload: the first of these with which it is
-short enough. No browser's request is that long: it takes a large request of binary garbage, each
-byte of which takes six in JSON. A payload has some twenty parts, so that with the last it always
-is."""
+"""Characters that each part of a longer payload keeps: the first number that makes it short enough.
+No browser's request is that long; a large request of binary garbage is, because each of its bytes
+takes six in JSON. A payload has some twenty parts, so the last number always suffices."""
 
 REMEMBERED: Final = 256
-"""Payloads that are remembered without what changes in them."""
+"""Payloads that are remembered as templates."""
 
 LONGEST_REMEMBERED: Final = 4_000
-"""Bytes of each: with what they are found by, all of them take some megabytes at most."""
+"""Bytes of each template: all of them, with their keys, take some megabytes at most."""
 
 _KEY: Final = b"\r\nSec-WebSocket-Key: "
 _DATE: Final = b"\r\nDate: "
@@ -43,17 +41,17 @@ _FORM_OF_DATES: Final = re.compile(
 
 _DURATION: Final = 100_000_000_001.25
 _MESSAGES_IN, _MESSAGES_OUT, _BYTES_IN, _BYTES_OUT = range(100_000_000_002, 100_000_000_006)
-"""Numbers that are in no close, where those stand that change from close to close."""
+"""Numbers that occur in no close. They mark the numbers that change from close to close."""
 
 
 class Writer:
     """Writes the payloads for a destination.
 
     Args:
-        masking: keeps the credentials of handshakes out of them; None leaves them as they are.
-        mask_sip: which credentials of SIP messages that are quoted are kept out of them.
+        masking: removes the credentials of handshakes; None keeps them.
+        mask_sip: which credentials are removed from quoted SIP messages.
         homer5: whether payloads are colon-joined text rather than JSON (OpenSIPS ``homer5_on``).
-        delimiter: what stands in place of the colon (OpenSIPS ``homer5_delim``).
+        delimiter: replaces the colon (OpenSIPS ``homer5_delim``).
     """
 
     def __init__(
@@ -71,11 +69,11 @@ class Writer:
         self._templates: dict[tuple[object, ...], bytes] = {}
 
     def event(self, event: ConnectionEvent, remark: str = "") -> bytes:
-        """The payload of an event, of one of the types in `PAYLOADS`.
+        """Write the payload of an event.
 
         Args:
-            event: what happened.
-            remark: what is to be known of the filter's decision about the connection.
+            event: one of the types in `PAYLOADS`.
+            remark: the filter's remark about the connection; empty for none.
         """
         if not remark:
             if isinstance(event, (Accepted, Connected)):
@@ -85,7 +83,12 @@ class Writer:
         return self._unlike_others(self.masked(event), remark)
 
     def parts(self, parts: Parts, remark: str = "") -> bytes:
-        """The payload of these parts, which are shortened where it would be too long."""
+        """Write the payload of parts. Their texts are shortened if it is too long.
+
+        Args:
+            parts: of the payload.
+            remark: the filter's remark about the connection; empty for none.
+        """
         if remark:
             parts = parts.with_part("Filter-Remark", remark)
         payload = self._written(parts)
@@ -96,19 +99,19 @@ class Writer:
         return payload
 
     def masked(self, event: E) -> E:
-        """An event without credentials."""
+        """Return an event without credentials."""
         if isinstance(event, ErrorOccurred) and event.excerpt:
             quoted = event.excerpt.decode("utf-8", "backslashreplace")
             event = replace(event, excerpt=in_quote(quoted, self._mask_sip).encode())
         return event if self._masking is None else self._masking.event(event)
 
-    def told(self, connection: Connection, text: str) -> str:
-        """A text that may quote the handshake of its connection, without credentials."""
+    def masked_text(self, connection: Connection, text: str) -> str:
+        """Remove credentials from a text that may quote the handshake of its connection."""
         return text if self._masking is None else self._masking.about(connection, text)
 
     def quoted(self, connection: Connection, message: str) -> str:
-        """A message, or a part of one, without credentials of its own and of its connection."""
-        return self.told(connection, in_quote(message, self._mask_sip))
+        """Remove credentials from a message or a part of one: its own and its connection's."""
+        return self.masked_text(connection, in_quote(message, self._mask_sip))
 
     def _written(self, parts: Parts) -> bytes:
         return as_homer5(parts, self._delimiter) if self._homer5 else as_json(parts)
@@ -117,7 +120,7 @@ class Writer:
         return self.parts(PAYLOADS[type(masked)](masked), remark)
 
     def _handshake(self, event: Accepted | Connected) -> bytes:
-        """The payload of a handshake that succeeded, which may be like one before."""
+        """Write the payload of a successful handshake, from a template if there is one."""
         request, reply = event.request, event.reply
         key_at = request.find(_KEY) + len(_KEY)
         date_at = reply.find(_DATE) + len(_DATE)
@@ -148,7 +151,7 @@ class Writer:
         return written
 
     def _close(self, event: Closed) -> bytes:
-        """The payload of a close for which no reason was given."""
+        """Write the payload of a close without a reason, from a template if there is one."""
         kind = event.connection.listener.proto, event.code, event.closed_by, event.clean
         template = self._templates.get(kind)
         if template is None:
@@ -176,15 +179,15 @@ class Writer:
     def _remember(
         self, kind: tuple[object, ...], written: bytes, places: Mapping[bytes, bytes]
     ) -> bytes | None:
-        """Remember a payload without what changes in it.
+        """Make and remember the template of a payload.
 
         Args:
-            kind: what it is found by.
+            kind: the key of the template.
             written: the payload.
-            places: what changes, in the order in which it stands there, and how it is written.
+            places: the values that change, in their order in the payload, and their formats.
 
         Returns:
-            the template; None where it cannot be told what changes.
+            the template; None if the payload is too long or a value occurs not exactly once.
         """
         if len(written) > LONGEST_REMEMBERED or any(written.count(each) != 1 for each in places):
             return None
@@ -201,14 +204,14 @@ class Writer:
 def _is_date(text: bytes) -> bool:
     """Whether this is a date (RFC 9110 section 5.6.7).
 
-    Letters, digits and colons alone make none: so is a token written, and a SIP URI with a
-    password. A second sees many handshakes.
+    The whole form is checked: a token and a SIP URI with a password consist of letters, digits and
+    colons too. The cache helps because many handshakes happen within a second.
     """
     return _FORM_OF_DATES.fullmatch(text) is not None
 
 
 def _are_usual(key: bytes, date: bytes, accept: bytes) -> bool:
-    """Whether nothing in these is to be masked or to be quoted."""
+    """Whether key, date and accept are well formed, and so need neither masking nor escaping."""
     if not _is_date(date):
         return False
     try:
@@ -222,7 +225,15 @@ def _are_usual(key: bytes, date: bytes, accept: bytes) -> bool:
 def _stand_alone(
     before_key: bytes, behind_key: bytes, before_date: bytes, behind_date: bytes, behind: bytes
 ) -> bool:
-    """Whether key, date and accept are each the whole of their header."""
+    """Whether key, date and accept are each the whole value of their header.
+
+    Args:
+        before_key: the request up to the key.
+        behind_key: the rest of the request.
+        before_date: the reply up to the date.
+        behind_date: the reply from there to the accept key.
+        behind: the rest of the reply.
+    """
     return (
         before_key.endswith(_KEY)
         and before_date.endswith(_DATE)
