@@ -1,7 +1,7 @@
-"""The program put together: transport, responder and tracing, from one configuration.
+"""The running program: transport, responder, tracing and control, from one configuration.
 
-Nothing imports this but the commands. Everything that can be wrong with a configuration is found
-by `sipws.config.resolved.ResolvedConfig.of`, before a socket is opened.
+`sipws.config.resolved.ResolvedConfig.of` finds the mistakes of a configuration before this opens a
+socket.
 """
 
 import logging
@@ -37,9 +37,8 @@ class Application:
 
     Args:
         resolved: a checked configuration.
-        handler: what answers SIP messages, where there is no upstream that does; the built-in
-            responder unless given.
-        sockets: those that are bound already, by whose they are; the others are opened.
+        handler: answers SIP messages if there is no upstream; by default the built-in responder.
+        sockets: sockets that are bound already, by listener. Other listeners open their own.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Application:
         self.resolved = resolved
         self.bus = Bus()
         self.relay = _relay(resolved)
-        """Takes messages to the upstream, where there is one."""
+        """Relays messages to the upstream; None without one."""
         self.server = Server(
             transport.listeners,
             handler,
@@ -73,11 +72,11 @@ class Application:
         self.counts = Counts(self.bus)
         self.lag = Lag()
         self.started = time.time()
-        """In seconds since the epoch."""
+        """When the program started, in seconds since the epoch."""
         self.started_monotonic = time.monotonic()
-        """The same moment on the clock that nobody sets."""
+        """The same moment on the monotonic clock."""
         self.unready: str | None = "starting"
-        """Why nobody is to be sent here; None while there is no reason."""
+        """Why ``/readyz`` answers 503; None while the server is ready."""
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -88,10 +87,9 @@ class Application:
             ConfigurationError: ``hep_spool`` cannot be used.
         """
         async with AsyncExitStack() as stack:
-            # Tracing comes first, or it would miss the first connections; it ends last, when
-            # the last connection has been closed and there is nothing left to trace.
+            # Tracing starts before the first connection, and ends after the last one.
             await self._start_tracing(stack)
-            # The control interface outlives the server, to say that it stops.
+            # The control interface outlives the server, to report that it stops.
             await self._start_control(stack)
             await stack.enter_async_context(LagSampler(self.lag))
             transport = self.resolved.config.transport
@@ -106,7 +104,7 @@ class Application:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Close every connection, then send what is left to trace."""
+        """Close all connections, then send the last packets of their traces."""
         self.unready = "stopping"
         await self._stack.aclose()
 
@@ -136,19 +134,28 @@ class Application:
         return traces[0].tracer if traces else None
 
     def start_trace(self, trace_id: str, uri: str, filters: Sequence[str]) -> None:
-        """Trace to one more destination; see `Traces.start`."""
+        """Start a trace to one more destination; see `Traces.start`.
+
+        Args:
+            trace_id: name of the trace.
+            uri: ``hep:HOST:PORT;transport=tcp;version=3``.
+            filters: ``caller=…``, ``callee=…`` and ``ip=…``.
+
+        Raises:
+            TraceError: the name is taken, the uri or a filter is wrong, or there are too many.
+        """
         hep_settings, tracing = self.resolved.config.hep, self.resolved.config.tracing
         settings = tracing.settings_of(tracing, hep_settings, version=3)
         connections = [flow.connection for flow in self.server.flows]
         self.traces.start(trace_id, uri, filters, settings, connections)
 
     def reload(self) -> tuple[str, ...]:
-        """Read the filter and the certificates anew; connections that stand keep what they have.
+        """Reload the filter and the certificates. Open connections keep their old ones.
 
-        What is wrong keeps its old state, and does not keep the other from being taken.
+        If one of them is wrong, its old state stays, and the other is reloaded all the same.
 
         Returns:
-            what is allowed in the new filter but most likely not meant.
+            warnings: what is allowed in the new filter but most likely not meant.
 
         Raises:
             ConfigurationError: what is wrong, and that its old state stays.
@@ -168,9 +175,16 @@ class Application:
         return warnings
 
     def reload_filter(self) -> tuple[str, ...]:
-        """Read the filter anew; see `reload`."""
+        """Reload the filter; see `reload`.
+
+        Returns:
+            warnings about the new filter.
+
+        Raises:
+            ConfigurationError: a filter is wrong; all old ones stay.
+        """
         config = self.resolved.config
-        # All are read before the first is replaced: one that is refused keeps all the old ones.
+        # All filters are read before the first is replaced: a wrong one keeps all old ones.
         filters = [Filter.of(config, resolved.section) for resolved in self.resolved.traces]
         # Events until now are decided by the old filters.
         self.traces.bus.flush()
@@ -181,7 +195,11 @@ class Application:
         return tuple(dict.fromkeys(warnings))
 
     def reload_certificates(self) -> None:
-        """Read the certificates anew; see `reload`."""
+        """Reload the certificates; see `reload`.
+
+        Raises:
+            ConfigurationError: a certificate is wrong; the old ones stay.
+        """
         if self.resolved.certificates is not None:
             self.resolved.certificates.reload()
             log.info("the certificates are read anew")
@@ -190,13 +208,13 @@ class Application:
 
 
 def room_for_connections(resolved: ResolvedConfig) -> int:
-    """How many connections the descriptors of this process are enough for."""
+    """The number of connections that the file descriptors of this process allow."""
     relayed = resolved.config.upstream.destination is not None
     return descriptors.connections_within(descriptors.limit(), relayed=relayed)
 
 
 def most_connections(resolved: ResolvedConfig) -> int:
-    """How many connections this process takes: what is configured, or what it has room for."""
+    """The most connections of this process: as configured, otherwise as its descriptors allow."""
     return resolved.config.transport.max_connections or room_for_connections(resolved)
 
 

@@ -1,4 +1,4 @@
-"""What the control interface can be asked: MI methods by name, as OpenSIPS names them."""
+"""The MI methods of the control interface, with OpenSIPS' names."""
 
 import inspect
 import logging
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def methods_of(application: Running) -> dict[str, Callable[..., Any]]:
-    """The MI methods of a running application."""
+    """Return the MI methods of a running application, by name."""
 
     def which(command: str | None = None) -> list[Any]:
-        """The methods there are, or the sets of parameters that one of them takes."""
+        """List the methods, or the parameter sets of one of them."""
         if command is None:
             return sorted(methods)
         if not isinstance(command, str):
@@ -30,26 +30,26 @@ def methods_of(application: Running) -> dict[str, Callable[..., Any]]:
         return _recipes(methods[command])
 
     def ws_trace(trace_mode: str | None = None) -> Any:
-        """Say whether tracing is on, or turn it on or off (OpenSIPS proto_ws)."""
-        points = application.traces
+        """Return whether tracing is on, or turn it on or off (OpenSIPS proto_ws)."""
+        traces = application.traces
         if trace_mode is None:
-            return {"WS tracing": "on" if points.on else "off"}
+            return {"WS tracing": "on" if traces.on else "off"}
         if trace_mode not in ("on", "off"):
             raise MiError("Bad parameter value")
-        points.switch(on=trace_mode == "on")
+        traces.switch(on=trace_mode == "on")
         log.info("tracing is switched %s", trace_mode)
-        if points.on and not points.configured:
+        if traces.on and not traces.configured:
             log.warning("%s", NOWHERE)
         return "OK"
 
-    def reading(anew: Callable[[], object], refused: str) -> Callable[[], str]:
-        """A method that reads something anew; what is wrong keeps its old state."""
+    def reloading(reload: Callable[[], object], failure: str) -> Callable[[], str]:
+        """Make a method that calls ``reload``, and logs ``failure`` where that raises."""
 
         def method() -> str:
             try:
-                anew()
+                reload()
             except ConfigurationError as exc:
-                log.error("%s:\n%s", refused, exc)
+                log.error("%s:\n%s", failure, exc)
                 raise MiError(str(exc)) from exc
             return "OK"
 
@@ -59,12 +59,12 @@ def methods_of(application: Running) -> dict[str, Callable[..., Any]]:
         "which": which,
         "ws_trace": ws_trace,
         "ws:trace": ws_trace,
-        "reload": reading(application.reload, "not all is read anew"),
-        "reload_routes": reading(
+        "reload": reloading(application.reload, "not all is reloaded"),
+        "reload_routes": reloading(
             application.reload_filter, "the new filter is refused, the old one stays"
         ),
         # OpenSIPS tls_mgm's name.
-        "tls_reload": reading(
+        "tls_reload": reloading(
             application.reload_certificates,
             "the new certificates are refused, the old ones stay",
         ),
@@ -76,9 +76,9 @@ def methods_of(application: Running) -> dict[str, Callable[..., Any]]:
 
 
 def _recipes(method: Callable[..., Any]) -> list[list[str]]:
-    """The parameters of a method: those that it needs, and one more set for each that it may have.
+    """The parameter sets of a method: the required ones, then these with each optional one.
 
-    ``opensips-cli`` completes what is typed from them.
+    ``opensips-cli`` uses them for completion.
     """
     parameters = inspect.signature(method).parameters.values()
     needed = [parameter.name for parameter in parameters if parameter.default is parameter.empty]

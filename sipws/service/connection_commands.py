@@ -1,4 +1,4 @@
-"""MI methods about connections: what is alive, and closing one (OpenSIPS net/net_tcp.c)."""
+"""MI methods that list and close connections (OpenSIPS net/net_tcp.c)."""
 
 import logging
 import re
@@ -25,18 +25,18 @@ STATES: Final = {Phase.HANDSHAKE: 1, Phase.OPEN: 0, Phase.CLOSING: 2}
 
 _CODE: Final = "[0-9]{1,5}"
 _ID: Final = "[0-9]{1,20}"
-"""What can be a close code, and a connection's id: a number of 64 bits. Python refuses to read
-thousands of digits."""
+"""A close code, and a connection's id: a number of 64 bits. Python refuses to read thousands of
+digits."""
 
 UNLIMITED: Final = "unlimited"
-"""In the place of the time at which OpenSIPS would drop an idle connection: here nothing does."""
+"""Replaces the time at which OpenSIPS would drop an idle connection; sipws has none."""
 
 
 def connection_commands(application: Running) -> dict[str, Callable[..., Any]]:
-    """The methods by name."""
+    """The MI methods about connections, by name."""
 
     def tcp_list(proto: str | None = None) -> dict[str, list[dict[str, Any]]]:
-        """All connections, or those of one protocol: OpenSIPS' fields first, then ours."""
+        """List all connections, or those of one protocol: OpenSIPS' fields first, then ours."""
         flows = [flow for flow in application.server.flows if flow.phase in STATES]
         return {
             "Connections": [
@@ -52,7 +52,14 @@ def connection_commands(application: Running) -> dict[str, Callable[..., Any]]:
         code: str | int = CloseCode.NORMAL_CLOSURE,
         reason: str = REASON,
     ) -> str:
-        """Close a connection, named by its peer's IP:PORT or by its id, with a close frame."""
+        """Close a connection with a close frame.
+
+        Args:
+            ipport: the peer's IP:PORT, or a connection id.
+            id: a connection id; it has precedence over ``ipport``.
+            code: close code.
+            reason: close reason.
+        """
         named = id if id is not None else ipport
         if (
             not isinstance(named, str | int)
@@ -102,10 +109,10 @@ def _described(flow: Flow) -> dict[str, Any]:
 
 
 def _relayed(flow: Flow) -> dict[str, Any]:
-    """The other connection of one that is relayed; where to, for one that we opened."""
-    told: dict[str, Any] = {}
+    """The destination of a connection that we opened, and the id that it is relayed with."""
+    fields: dict[str, Any] = {}
     if flow.connection.destination is not None:
-        told["Destination"] = flow.connection.destination
+        fields["Destination"] = flow.connection.destination
     if isinstance(flow, Leg) and (other := flow.pair.other(flow)) is not None:
-        told["Relayed with"] = other.connection.id
-    return told
+        fields["Relayed with"] = other.connection.id
+    return fields

@@ -1,6 +1,6 @@
-"""What happens to connections, as log entries: a subscriber of the bus.
+"""Log entries about connections, written by subscribers of the bus.
 
-Messages are not logged: that is what tracing is for. Field names are those of the events.
+Messages are not logged, but traced. Field names are those of the events.
 """
 
 import logging
@@ -22,18 +22,18 @@ from sipws.masking.handshakes import USUAL, E, Masking
 log: Final = logging.getLogger("sipws.connections")
 
 LONGEST_QUOTE: Final = 100
-"""Bytes of a message that a line quotes: its start line. In JSON there are more."""
+"""Bytes of a message that a line quotes: its start line. JSON quotes more."""
 
 
 def log_connections(bus: Bus, masking: Masking = USUAL) -> bool:
-    """Log how connections begin and end, and what goes wrong on them, with level info.
+    """Log the start, the errors and the end of each connection, with level info.
 
     Args:
-        bus: where it is told.
-        masking: keeps the credentials of handshakes out of it.
+        bus: source of the events.
+        masking: removes the credentials of handshakes.
 
     Returns:
-        whether there is anything to do: entries that nobody sees are not built.
+        whether level info is logged. Otherwise nothing is subscribed, and no entry built.
     """
     if not log.isEnabledFor(logging.INFO):
         return False
@@ -41,7 +41,7 @@ def log_connections(bus: Bus, masking: Masking = USUAL) -> bool:
     def masked(write: Callable[[E], None]) -> Callable[[E], None]:
         return lambda event: write(masking.event(event))
 
-    # What is told of these two quotes no handshake.
+    # The lines of these two quote no handshake.
     bus.accepted.subscribe(_accepted)
     bus.connected.subscribe(_connected)
     bus.connect_failed.subscribe(masked(_connect_failed))
@@ -91,7 +91,7 @@ def _error_occurred(event: ErrorOccurred) -> None:
 
 def _closed(event: Closed) -> None:
     if not event.accepted:
-        # The handshake that failed has been told of.
+        # The failed handshake is logged already.
         return
     text = (
         f"closed by {event.closed_by} with {event.code} {event.reason!r} after"

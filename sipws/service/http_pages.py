@@ -1,4 +1,4 @@
-"""What a running application shows of itself over HTTP: metrics and health."""
+"""The HTTP pages of a running application: metrics and health."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
@@ -12,17 +12,17 @@ from sipws.service.statistics import families, suspensions
 TEXT: Final = "text/plain; charset=utf-8"
 
 Shown = tuple[HTTPStatus, str]
-"""A page as it is read: its status and its text."""
+"""The status and the text of a page."""
 
 
 def pages_of(application: Running) -> dict[str, Page]:
-    """The pages by path."""
+    """Return the pages of a running application, by path."""
 
     def metrics() -> Shown:
         return HTTPStatus.OK, exposition.render(families(application))
 
     def healthz() -> Shown:
-        # Whoever can answer is alive.
+        # A process that answers is alive.
         return HTTPStatus.OK, "ok\n"
 
     async def remarks() -> Iterable[str]:
@@ -37,19 +37,19 @@ def page_table(
     unready: Callable[[], str | None],
     remarks: Callable[[], Awaitable[Iterable[str]]],
 ) -> dict[str, Page]:
-    """The pages by path, of a program of one process or of several.
+    """Return the pages by path, for one process or several.
 
     Args:
-        metrics: reads what Prometheus is shown.
-        healthz: reads whether the program is alive.
-        unready: tells why nobody is to be sent here; None while there is no reason.
-        remarks: what is wrong although phones are served, a line each.
+        metrics: returns the text for Prometheus.
+        healthz: returns whether the program is alive.
+        unready: returns why ``/readyz`` answers 503; None while the program is ready.
+        remarks: returns problems that do not affect phones, a line each.
     """
 
     async def readyz() -> Shown:
         if (why := unready()) is not None:
             return HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n"
-        # Tracing that fails is no reason to send phones elsewhere.
+        # Phones need not go elsewhere because tracing fails.
         return HTTPStatus.OK, "".join(f"{line}\n" for line in ("ready", *await remarks()))
 
     return {

@@ -13,16 +13,17 @@ from sipws.service.statistics import statistics as read_statistics
 
 
 def process_commands(application: Running) -> dict[str, Callable[..., Any]]:
-    """The methods by name."""
+    """The MI methods about the process, by name."""
 
     def get_statistics(statistics: list[str]) -> dict[str, int]:
-        """Statistics: ``all``, those of a group (``ws:``), or by name; unknown ones are left out.
+        """Return statistics; unknown ones are left out.
 
-        One alone may be named without its group, as OpenSIPS has it.
+        Args:
+            statistics: ``all``, a group (``ws:``), or names, with or without their group.
         """
         if not isinstance(statistics, list) or not all(isinstance(x, str) for x in statistics):
             raise MiError("Invalid params", INVALID_PARAMS)
-        # Each wanted once: a list of thousands would hold up everybody.
+        # Without duplicates: a list of thousands would block the event loop.
         numbers = read_statistics(application)
         found = {
             full: numbers[full]
@@ -35,16 +36,16 @@ def process_commands(application: Running) -> dict[str, Callable[..., Any]]:
         return found
 
     def version() -> dict[str, str]:
-        """Which program this is."""
+        """Return name, version and platform of the program."""
         system = f"{platform.machine()}/{platform.system().lower()}"
         return {"Server": f"sipws ({__version__} ({system}))"}
 
     def uptime() -> dict[str, str]:
-        """Since when it runs."""
+        """Return start time and run time."""
         return uptime_since(application.started, application.started_monotonic)
 
     def ps() -> dict[str, list[dict[str, Any]]]:
-        """Its processes: there is one."""
+        """List the processes: there is one."""
         return {"Processes": [{"ID": 0, "PID": os.getpid(), "Type": "sipws"}]}
 
     return {
@@ -57,11 +58,11 @@ def process_commands(application: Running) -> dict[str, Callable[..., Any]]:
 
 
 def uptime_since(started: float, started_monotonic: float) -> dict[str, str]:
-    """What ``uptime`` answers.
+    """Return the answer of ``uptime``.
 
     Args:
-        started: since when, in seconds since the epoch.
-        started_monotonic: the same moment on the clock that nobody sets.
+        started: start time, in seconds since the epoch.
+        started_monotonic: the same moment on the monotonic clock.
     """
     return {
         "Now": time.ctime(),

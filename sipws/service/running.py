@@ -1,7 +1,7 @@
-"""What commands, statistics and pages need of a running server: the interface between them and it.
+"""The interface of a running server for commands, statistics and HTTP pages.
 
-`sipws.service.app.Application` has it. The arrows run one way so: the application imports its
-commands, and they import this.
+`sipws.service.app.Application` implements it. The application imports its commands, and they import
+only this, so that no two modules import each other.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from sipws.transport.server import Server
 
 
 class Running(Protocol):
-    """A server that runs."""
+    """A running server."""
 
     resolved: ResolvedConfig
     bus: Bus
     relay: Relay | None
-    """Takes messages to the upstream; None without one."""
+    """Relays messages to the upstream; None without one."""
     server: Server
     traces: Traces
     control: ControlServer | None
@@ -30,24 +30,36 @@ class Running(Protocol):
     counts: Counts
     lag: Lag
     started: float
-    """In seconds since the epoch."""
+    """When the program started, in seconds since the epoch."""
     started_monotonic: float
     """The same moment on the monotonic clock."""
     unready: str | None
     """Why ``/readyz`` answers 503; None while the server is ready."""
 
     def start_trace(self, trace_id: str, uri: str, filters: Sequence[str]) -> None:
-        """Trace to one more destination; see `Traces.start`."""
+        """Start a trace to one more destination; see `Traces.start`.
+
+        Args:
+            trace_id: name of the trace.
+            uri: ``hep:HOST:PORT;transport=tcp;version=3``.
+            filters: ``caller=…``, ``callee=…`` and ``ip=…``.
+
+        Raises:
+            TraceError: the name is taken, the uri or a filter is wrong, or there are too many.
+        """
 
     def reload(self) -> tuple[str, ...]:
-        """Read the filter route and the certificates again; returns the filter's warnings.
+        """Reload the filter and the certificates.
+
+        Returns:
+            warnings about the new filter.
 
         Raises:
             ConfigurationError: what is wrong; its old state stays.
         """
 
     def reload_filter(self) -> tuple[str, ...]:
-        """Read the filter route again; see `reload`."""
+        """Reload the filter; see `reload`."""
 
     def reload_certificates(self) -> None:
-        """Read the certificates again; see `reload`."""
+        """Reload the certificates; see `reload`."""

@@ -1,7 +1,7 @@
-"""Living under systemd: say what we are doing, and take over sockets that it opened for us.
+"""Running under systemd: notify it of our state, and take over sockets that it opened.
 
-The protocols are those of sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3): environment
-variables, datagrams and inherited file descriptors. Without systemd all of it does nothing.
+The protocols are sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3): environment variables,
+datagrams and inherited file descriptors. Without systemd all of it does nothing.
 """
 
 import asyncio
@@ -23,42 +23,45 @@ from sipws.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 FIRST_FD: Final = 3
-"""Where inherited sockets begin (SD_LISTEN_FDS_START)."""
+"""The first inherited socket (SD_LISTEN_FDS_START)."""
 
 LONGEST_WATCHDOG: Final = 365 * 86400.0
-"""Seconds: a timer of more could as well be none."""
+"""Seconds. A longer watchdog interval is cut to this; timers have a limit."""
 
 Environment = MutableMapping[str, str]
 
 
 def number_in(text: str) -> int | None:
-    """A number of the environment; None where it is none, or none that can be meant.
+    """Parse a number of the environment; None if it is no number or has more than 20 digits.
 
-    Python refuses to read more than 4,300 digits, and the system knows none of more than 20.
+    No number of the system is longer, and Python refuses to read more than 4,300 digits.
     """
     return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None
 
 
 class Notifier:
-    """Tells the service manager how we are.
+    """Notifies the service manager of our state.
 
     Args:
-        address: of its datagram socket, a path or an abstract name that begins with ``@``; None
-            where there is none, and nothing is told.
-        watchdog: seconds after which it takes us for hung unless it hears from us; None: never.
+        address: its datagram socket, a path or an abstract name that begins with ``@``; None
+            without a service manager, and then nothing is sent.
+        watchdog: seconds without a notification after which it considers us hung; None: never.
     """
 
     def __init__(self, address: str | None = None, watchdog: float | None = None) -> None:
         self._address = address
         self.watchdog = watchdog
-        """Seconds after which we are taken for hung."""
+        """Seconds without a notification after which the service manager considers us hung."""
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
     def of(cls, environment: Environment = os.environ) -> Self:
-        """The one that the environment tells of.
+        """Make the notifier that the environment describes.
 
-        What it tells is taken out of it, so that no child process speaks for us.
+        Its variables are removed, so that no child process notifies in our name.
+
+        Args:
+            environment: the variables.
         """
         # As for sd_notify(3), an empty variable is none.
         address = environment.pop("NOTIFY_SOCKET", "") or None
@@ -67,7 +70,7 @@ class Notifier:
         if address is not None and address[0] not in "/@":
             log.warning(
                 "NOTIFY_SOCKET = %r is neither a path that begins with / nor an abstract name that"
-                " begins with @: the service manager is told nothing",
+                " begins with @: the service manager gets no notifications",
                 address,
             )
             address = None
@@ -75,27 +78,35 @@ class Notifier:
         return cls(address, min(limit / 1e6, LONGEST_WATCHDOG) if ours else None)
 
     def ready(self, status: str) -> None:
-        """Say that we serve, again after `reloading`; ``systemctl status`` shows the status."""
+        """Notify that we serve, also after `reloading`.
+
+        Args:
+            status: a line that ``systemctl status`` shows.
+        """
         self._tell("READY=1", f"STATUS={status}")
         if self._timer is None:
             self._pat()
 
     def reloading(self) -> None:
-        """Say that we read our configuration anew."""
+        """Notify that we reload our configuration."""
         # systemd compares this with the time of its signal (Type=notify-reload).
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
-        """Say that we are on our way out."""
+        """Notify that we stop.
+
+        Args:
+            status: a line that ``systemctl status`` shows.
+        """
         self._tell("STOPPING=1", f"STATUS={status}")
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Stop the watchdog notifications."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _pat(self) -> None:
-        """Let the watchdog hear from the event loop: a loop that is stuck is a service that is."""
+        """Notify the watchdog from the event loop: if the loop is stuck, the service is."""
         if self.watchdog is not None:
             self._tell("WATCHDOG=1")
             # Half the time, as sd_watchdog_enabled(3) recommends.
@@ -111,30 +122,33 @@ class Notifier:
                 sender.setblocking(False)
                 sender.sendto("\n".join(lines).encode(), address)
         except (OSError, ValueError) as exc:
-            log.warning("the service manager at %s is not told %s: %s", self._address, lines, exc)
+            log.warning("cannot notify the service manager at %s: %s", self._address, exc)
 
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """A listening socket that was opened for us."""
+    """A listening socket that the service manager opened."""
 
     name: str
-    """As in ``FileDescriptorName=``; the name of the socket unit unless it says otherwise."""
+    """As in ``FileDescriptorName=``; by default the name of the socket unit."""
     socket: socket.socket
 
     @property
     def address(self) -> ControlAddress:
-        """What it is bound to."""
+        """The address that it is bound to."""
         return bound_to(self.socket)
 
 
 def inherited_sockets(environment: Environment = os.environ) -> list[Inherited]:
-    """The sockets that the environment tells of.
+    """Take over the sockets that the environment lists.
 
-    What it tells is taken out of it, so that no child process takes them for its own.
+    Its variables are removed, so that no child process takes them over too.
+
+    Args:
+        environment: the variables.
 
     Raises:
-        ConfigurationError: one is not there, or cannot be listened on.
+        ConfigurationError: a socket is missing, or does not listen.
     """
     given = environment.pop("LISTEN_FDS", "")
     for_whom = environment.pop("LISTEN_PID", "")
@@ -159,10 +173,15 @@ def inherited_sockets(environment: Environment = os.environ) -> list[Inherited]:
 
 
 def _taken_over(fd: int, name: str, count: int) -> socket.socket:
-    """A file descriptor as a listening socket.
+    """Make a listening socket of a file descriptor.
+
+    Args:
+        fd: the file descriptor.
+        name: as in ``FileDescriptorName=``.
+        count: ``LISTEN_FDS``.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: it is no listening socket.
     """
     what = f"the inherited socket {name!r} (file descriptor {fd})"
     try:
@@ -204,10 +223,10 @@ def _is_connected(found: socket.socket) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Which inherited socket is whose."""
+    """The inherited sockets, by what they are for."""
 
     listeners: dict[Listener, list[socket.socket]] = field(default_factory=dict)
-    """Listeners that are not here open their own."""
+    """The sockets of listeners. Other listeners open their own."""
     control: socket.socket | None = None
 
 
@@ -216,15 +235,15 @@ def assign(
     listeners: Sequence[Listener],
     control: ControlAddress | None,
 ) -> Assigned:
-    """Give each socket to the listener, or the control interface, that has its address.
+    """Assign each socket to the listener or the control interface with its address.
 
     Args:
         inherited: the sockets.
-        listeners: as configured; ``*`` has every address with its port.
-        control: where the control interface listens; None where there is none.
+        listeners: as configured; ``*`` matches every address with its port.
+        control: address of the control interface; None without one.
 
     Raises:
-        ConfigurationError: nobody has that address, and what comes in there would hang.
+        ConfigurationError: a socket's address is not configured; its connections would hang.
     """
     of_listeners: dict[Listener, list[socket.socket]] = {}
     of_control = None

@@ -37,7 +37,7 @@ def test_a_notify_socket_that_cannot_be_is_a_warning(
     address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     systemd.Notifier.of({"NOTIFY_SOCKET": address}).ready("listening")
-    assert "is not told" in caplog.text
+    assert "cannot notify the service manager" in caplog.text
 
 
 def test_a_watchdog_of_ages_is_one_that_a_timer_can_have() -> None:

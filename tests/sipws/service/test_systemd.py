@@ -113,7 +113,7 @@ def test_a_manager_that_is_not_there_is_no_reason_to_fail(
     address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     systemd.Notifier.of({"NOTIFY_SOCKET": address}).ready("listening")
-    assert "is not told" in caplog.text
+    assert "cannot notify the service manager" in caplog.text
 
 
 def test_an_address_that_no_manager_has_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
