@@ -1,13 +1,13 @@
-"""The event bus between the transport and whoever watches it.
+"""The event bus between the transport and its observers.
 
-A `Hook` for each event type holds a tuple of callables. The transport asks ``if hook.subscribers``
-before it builds an event that nobody else needs, so an unused hook costs one test.
+A `Hook` for each event type holds a tuple of callables. The transport tests ``hook.subscribers``
+before it builds an event, so an unused hook costs one test.
 
-Subscribers are plain callables that must return at once: they run on the SIP path. Whoever wants
-to take time over events uses `Bus.stream`, a bounded queue that drops and counts rather than
-holding anyone up. A subscriber that raises never reaches the transport or its fellow
-subscribers; it is logged and counted. One that does nothing but raise is suspended, and tried
-again after a while: what made it raise may have come from one peer, and may end.
+Subscribers are plain callables that must return at once: they run on the SIP path. For slow work
+use `Bus.stream`, a bounded queue that drops and counts events rather than block the publisher. An
+exception of a subscriber never reaches the transport or other subscribers; it is logged and
+counted. A subscriber that only raises is suspended, and tried again after a while: the cause may
+come from one peer, and may end.
 """
 
 import asyncio
@@ -42,24 +42,24 @@ E = TypeVar("E", bound=Event)
 log = logging.getLogger(__name__)
 
 MAX_FAILURES_IN_A_ROW: Final = 10
-"""A subscriber that raises this often without one success between is suspended: one odd event
-does not silence it, and a broken one does not burn a traceback a message for ever."""
+"""Exceptions without a success in between after which a subscriber is suspended: one odd event does
+not silence it, and a broken one does not log a traceback for every message."""
 
 FIRST_SUSPENSION: Final = 1.0
-"""Seconds that a subscriber gets no events when it is suspended."""
+"""Seconds of the first suspension of a subscriber."""
 
 LONGEST_SUSPENSION: Final = 60.0
-"""Seconds that it gets none at most: each failed try doubles them."""
+"""Seconds of the longest one: each failed try doubles the time."""
 
 LOG_INTERVAL: Final = 1.0
-"""Seconds from one logged traceback of an event type to the next; all failures are counted."""
+"""Seconds between two logged tracebacks of one event type; all failures are counted."""
 
 STREAM_LIMIT: Final = 1000
-"""Events that an `EventStream` holds unless told: some seconds of a busy server's events."""
+"""Events that an `EventStream` holds by default: some seconds of a busy server's events."""
 
 
 class Hook(Generic[E]):
-    """The place where subscribers to one event type are kept."""
+    """Holds the subscribers to one event type."""
 
     __slots__ = ("_failures", "_next_log", "event_type", "failed", "subscribers")
 
@@ -68,20 +68,20 @@ class Hook(Generic[E]):
         self.subscribers: tuple[Callable[[E], object], ...] = ()
         """In order of subscription. Test it before building an event for this hook alone."""
         self.failed = 0
-        """Calls of a subscriber that raised, ever."""
+        """Calls of subscribers that raised, in total."""
         self._failures: dict[Callable[[E], object], int] = {}
         self._next_log = -math.inf
 
     @property
     def suspended(self) -> tuple[Callable[[E], object], ...]:
-        """Subscribers that raised too often and get no events for a while."""
+        """Subscribers that raised too often and are suspended."""
         return tuple(s.subscriber for s in self.subscribers if isinstance(s, _Suspended))
 
     def subscribe(self, subscriber: Callable[[E], object]) -> None:
         """Call ``subscriber`` with every event of this type from now on.
 
         Raises:
-            TypeError: it is a coroutine function, which would never run; see `Bus.stream`.
+            TypeError: it is a coroutine function, which is never awaited; see `Bus.stream`.
         """
         if inspect.iscoroutinefunction(subscriber):
             raise TypeError(
@@ -91,7 +91,7 @@ class Hook(Generic[E]):
         self.subscribers = (*self.subscribers, subscriber)
 
     def unsubscribe(self, subscriber: Callable[[E], object]) -> None:
-        """Stop calling ``subscriber``; one that is not subscribed is let pass."""
+        """Stop calling ``subscriber``; does nothing if it is not subscribed."""
         self.subscribers = tuple(s for s in self.subscribers if _called_by(s) != subscriber)
         self._failures.pop(subscriber, None)
 
@@ -131,18 +131,18 @@ class Hook(Generic[E]):
         log.warning("subscriber %s gets %s again; it missed %d", name, what, suspended.missed)
 
     def _replace(self, old: Callable[[E], object], new: Callable[[E], object]) -> None:
-        """Put one subscriber in the place of another: the order of subscription stays."""
+        """Replace a subscriber by another, which gets its position."""
         self.subscribers = tuple(new if s is old else s for s in self.subscribers)
 
 
 class _Suspended(Generic[E]):
-    """Stands in the place of a subscriber that only raises, until it takes an event again.
+    """Replaces a subscriber that only raises, until it accepts an event again.
 
     It needs no timer: the first event after the pause is the next try.
 
     Args:
-        subscriber: which raised.
-        resume: called with this when the subscriber has taken an event.
+        subscriber: the suspended subscriber.
+        resume: called with this object after a successful try.
     """
 
     __slots__ = ("_resume", "_until", "missed", "pause", "subscriber")
@@ -154,12 +154,12 @@ class _Suspended(Generic[E]):
         self.pause = FIRST_SUSPENSION
         """Seconds from one try to the next."""
         self.missed = 0
-        """Events that the subscriber did not get."""
+        """Events that the subscriber missed."""
         self._resume = resume
         self._until = time.monotonic() + self.pause
 
     def __call__(self, event: E) -> None:
-        """Count an event as missed, or try the subscriber with it, and raise what that raises."""
+        """Count an event as missed, or try the subscriber after the pause; passes exceptions on."""
         if time.monotonic() < self._until:
             self.missed += 1
             return
@@ -167,7 +167,7 @@ class _Suspended(Generic[E]):
         self._resume(self)
 
     def prolong(self) -> float:
-        """Begin a pause twice as long; returns its seconds."""
+        """Start a pause twice as long, and return its seconds."""
         self.missed += 1
         self.pause = min(self.pause * 2, LONGEST_SUSPENSION)
         self._until = time.monotonic() + self.pause
@@ -227,21 +227,21 @@ class Bus:
             hook.publish(event)
 
     def subscribe(self, subscriber: Callable[[Any], object], *event_types: type[Event]) -> None:
-        """Subscribe to several event types at once; to all of them when none is named."""
+        """Subscribe to several event types; to all if none is given."""
         for event_type in event_types or get_args(Event):
             self._hooks[event_type].subscribe(subscriber)
 
     def unsubscribe(self, subscriber: Callable[[Any], object]) -> None:
-        """Take a subscriber off every hook."""
+        """Remove a subscriber from every hook."""
         for hook in self._hooks.values():
             hook.unsubscribe(subscriber)
 
     def stream(self, *event_types: type[Event], limit: int = STREAM_LIMIT) -> "EventStream":
-        """Events as an asynchronous iterator, for consumers that need to await something.
+        """Return events as an asynchronous iterator, for consumers that await something.
 
         Args:
-            event_types: which events; all when none is named.
-            limit: how many events may wait; beyond it the oldest is dropped and counted.
+            event_types: the event types; all if none is given.
+            limit: events that may wait; beyond it the oldest is dropped and counted.
         """
         return EventStream(self, event_types, limit)
 
@@ -252,7 +252,7 @@ class Bus:
 
     @property
     def suspended(self) -> list[tuple[type[ConnectionEvent], Callable[[Any], object]]]:
-        """Subscribers that raised too often and get no events for a while, by event type."""
+        """Suspended subscribers, with their event type."""
         hooks = self._hooks.values()
         return [(hook.event_type, each) for hook in hooks for each in hook.suspended]
 
@@ -262,7 +262,7 @@ class EventStream:
 
     def __init__(self, bus: Bus, event_types: tuple[type[Event], ...], limit: int) -> None:
         self.dropped = 0
-        """Events lost because the consumer was too slow."""
+        """Events dropped because the consumer was too slow."""
         self._bus = bus
         self._event_types = event_types
         self._events: deque[Event] = deque(maxlen=limit)
@@ -296,5 +296,5 @@ def _name(subscriber: Callable[..., object]) -> str:
 
 
 def _called_by(subscriber: Callable[[E], object]) -> Callable[[E], object]:
-    """The subscriber itself, also while something stands in its place."""
+    """Return the subscriber itself, also while it is suspended."""
     return subscriber.subscriber if isinstance(subscriber, _Suspended) else subscriber

@@ -1,8 +1,8 @@
-"""A bus that tells what happened a moment later, for subscribers that work over what they hear.
+"""A bus that delivers events some milliseconds later, for subscribers that do expensive work.
 
-A tracer spends as much on a message as the transport does. Told at once, it would stand between a
-request and its answer. Told a few milliseconds later, it works off what came meanwhile in one go,
-which also costs less: a processor that does one thing again and again has all of it at hand.
+A tracer spends as much time on a message as the transport does. Called at once, it would delay the
+answer to a request. Called later, it processes several events together, which also costs less: its
+code and data are in the processor's caches.
 """
 
 import asyncio
@@ -18,53 +18,54 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 DELAY: Final = 0.005
-"""Seconds that an event waits: enough to gather some, and nothing to whoever looks at a trace.
-Events have the time at which they happened."""
+"""Seconds that an event waits: enough to collect some, and too short to notice in a trace. Events
+carry the time at which they happened."""
 
 MOST: Final = 64
-"""Events that wait so long. As soon as there are more, telling begins."""
+"""Events that may wait that long. With more, delivery starts at once."""
 
 PORTION: Final = 8
-"""Events that are told in one turn of the event loop, so that no request waits for more; or, where
-that is more, a quarter of those that wait, so that they stay few however fast they come."""
+"""Events that are delivered in one turn of the event loop, so that no request waits for more. If a
+quarter of the waiting events is more, that many are delivered, so that the queue stays short at any
+rate of events."""
 
 
 class DeferredBus(Bus):
-    """Hands on what is published on another bus, in its order, but later.
+    """Delivers the events of another bus later, in their order.
 
-    Nobody is told what was published before it subscribed, and who unsubscribes is told first what
-    was published until then.
+    A subscriber gets no event that was published before it subscribed. One that unsubscribes first
+    gets all events published until then.
 
     Args:
         bus: the other bus, whose publishers run in an event loop.
     """
 
-    __slots__ = ("_bus", "_due", "_telling", "_waiting", "gatherings")
+    __slots__ = ("_bus", "_delivering", "_due", "_waiting", "gatherings")
 
     def __init__(self, bus: Bus) -> None:
         self.gatherings: list[Gathering[Any]] = []
-        """Those that are handed on whenever something has been told."""
+        """They hand on what they gathered after each delivery."""
         self._bus = bus
         self._waiting: deque[tuple[Hook[Any], Any]] = deque()
         self._due: asyncio.Handle | None = None
-        self._telling = False
+        self._delivering = False
         super().__init__()
 
     def flush(self) -> None:
-        """Tell all that waits now."""
-        if self._telling:
-            # Somebody leaves because of what he is told: the order is to stay that of the events.
+        """Deliver all waiting events now."""
+        if self._delivering:
+            # A subscriber unsubscribes while it handles an event: the order of events has to stay.
             return
         if self._due is not None:
             self._due.cancel()
         self._due = None
-        self._tell(len(self._waiting))
+        self._deliver(len(self._waiting))
 
     def _make_hook(self, event_type: type[E]) -> Hook[E]:
         return _DeferredHook(self._bus.hook(event_type), self)
 
     def _putter(self, hook: Hook[E]) -> Callable[[E], None]:
-        """What puts the events of a hook where they wait: a closure, as every event passes it."""
+        """Return what queues the events of a hook: a closure, because every event passes it."""
         waiting = self._waiting
         put = waiting.append
 
@@ -76,37 +77,37 @@ class DeferredBus(Bus):
         return subscriber
 
     def _set_due(self) -> None:
-        """Have what waits told: in a while, or soon where it has become much."""
+        """Schedule a delivery: after `DELAY`, or in the next turn if many events wait."""
         loop = asyncio.get_running_loop()
         if self._due is None:
-            self._due = loop.call_later(DELAY, self._tell_some)
+            self._due = loop.call_later(DELAY, self._deliver_some)
         else:
             self._due.cancel()
-            self._due = loop.call_soon(self._tell_some)
+            self._due = loop.call_soon(self._deliver_some)
 
-    def _tell_some(self) -> None:
+    def _deliver_some(self) -> None:
         waiting = self._waiting
-        self._tell(max(PORTION, len(waiting) // 4))
-        self._due = asyncio.get_running_loop().call_soon(self._tell_some) if waiting else None
+        self._deliver(max(PORTION, len(waiting) // 4))
+        self._due = asyncio.get_running_loop().call_soon(self._deliver_some) if waiting else None
 
-    def _tell(self, count: int) -> None:
-        self._telling = True
+    def _deliver(self, count: int) -> None:
+        self._delivering = True
         take = self._waiting.popleft
         for _ in range(min(count, len(self._waiting))):
             hook, event = take()
             hook.publish(event)
         for gathering in self.gatherings:
             gathering.hand_on()
-        self._telling = False
+        self._delivering = False
 
 
 class Gathering(Generic[T]):
-    """Gathers what a subscriber makes of events that are told together, to hand it on together.
+    """Gathers the results of a subscriber for events that are delivered together.
 
     Args:
-        bus: which tells the events.
-        taker: takes what was gathered, in its order, and does not keep the list; one that raises is
-            logged, and what it was given is lost.
+        bus: delivers the events.
+        taker: takes the results, in their order, and does not keep the list. If it raises, that is
+            logged, and the results are lost.
     """
 
     __slots__ = ("_bus", "_gathered", "_taker", "put")
@@ -116,27 +117,27 @@ class Gathering(Generic[T]):
         self._taker = taker
         self._gathered: list[T] = []
         self.put: Callable[[T], object] = self._gathered.append
-        """Takes one thing."""
+        """Adds one result."""
         bus.gatherings.append(self)
 
     def hand_on(self) -> None:
-        """Hand on what was gathered."""
+        """Hand on the results."""
         if self._gathered:
             try:
                 self._taker(self._gathered)
             except Exception:
-                # As with a subscriber: it is not to be the end of all telling.
+                # As for a subscriber: delivery goes on.
                 log.exception("what was gathered could not be handed on")
             self._gathered.clear()
 
     def close(self) -> None:
-        """Hand on what was gathered, and end."""
+        """Hand on the results, and end."""
         self.hand_on()
         self._bus.gatherings.remove(self)
 
 
 class _DeferredHook(Hook[E]):
-    """A hook that is subscribed to the one of the other bus while somebody is subscribed to it."""
+    """A hook that is subscribed to the one of the other bus while it has subscribers."""
 
     __slots__ = ("_other", "_owner", "_put")
 

@@ -6,13 +6,13 @@
     ├── ConfigurationError      a user's setting, file or command-line value is wrong
     │   ├── AddressError        a listener definition or an address does not parse
     │   └── FilterRouteError    a filter-route script is refused
-    └── TransportError          an operation on a connection cannot be done
-        ├── ConnectError        there is no connection to a destination
-        └── ConnectionClosedError
+    ├── TransportError          an operation on a connection cannot be done
+    │   ├── ConnectError        there is no connection to a destination
+    │   └── ConnectionClosedError
+    └── TraceError              a trace cannot be started or stopped
 
-Faults of the network are events on the bus. What is raised here is a user's mistake (the message
-names the thing, its value and the remedy) or a call that cannot be honoured; a connect that
-fails is both.
+Faults of the network are events on the bus. An exception is a user's mistake (the message names the
+thing, its value and the remedy) or a call that cannot be done; a failed connect is both.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from typing import Final, Literal
 
 
 class ErrorKind(StrEnum):
-    """What went wrong, as one word that counters, traces and scripts can rely on."""
+    """The kind of an error, as a stable word for counters, traces and scripts."""
 
     NOT_HTTP = "not-http"
     """The first bytes are no HTTP request (answered 400)."""
@@ -52,7 +52,7 @@ class ErrorKind(StrEnum):
     OUT_OF_RESOURCES = "out-of-resources"
     """No way to the destination, because this machine has no file descriptor or no port left."""
     CONNECT_CANCELLED = "connect-cancelled"
-    """The application gave a connect up before it was through."""
+    """The application cancelled a connect."""
     HANDSHAKE_REFUSED = "handshake-refused"
     """A server answered our upgrade request with another status than 101."""
     BAD_REPLY = "bad-reply"
@@ -73,7 +73,7 @@ class ErrorKind(StrEnum):
     ORIGIN_REFUSED = "origin-refused"
     """The ``Origin`` may not connect, or is missing (403, RFC 6455 section 4.2.2)."""
     PROXY_HEADER = "proxy-header"
-    """A proxy that is to send a PROXY header sent none, or a wrong one (no answer is possible)."""
+    """A proxy that has to send a PROXY header sent none, or a wrong one (no answer is possible)."""
     TLS_FAILURE = "tls-failure"
     """The TLS handshake failed (no answer is possible)."""
     REFUSED = "refused"
@@ -169,12 +169,12 @@ class ConnectError(TransportError):
 
 
 class TraceError(SipwsError):
-    """A trace cannot be started, or there is none to stop."""
+    """A trace cannot be started or stopped; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing in a file of the user's that is wrong, or allowed but most likely not meant."""
+    """A mistake in a file of the user, or something allowed but most likely not meant."""
 
     filename: str
     line: int
@@ -183,7 +183,7 @@ class Diagnostic:
     """From 1."""
     severity: Literal["error", "warning"]
     problem: str
-    """What is wrong, and where there is one, the remedy."""
+    """The mistake, and the remedy if there is one."""
     excerpt: str
     """The line, and carets under the place."""
 

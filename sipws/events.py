@@ -1,4 +1,4 @@
-"""All that can happen to a connection: the whole vocabulary of the bus.
+"""The events of a connection: the whole vocabulary of the bus.
 
 Events are plain values. Nothing here knows a socket, a tracer or a configuration, so an event
 can be kept, compared in a test or handed to another thread. The life of an accepted connection::
@@ -6,7 +6,7 @@ can be kept, compared in a test or handed to another thread. The life of an acce
     ConnectionOpened ─► HandshakeRequest ─► HandshakeReply ─► Accepted ─► Message* ─► Closed
                    └──────────┴───────────► HandshakeReply ─► HandshakeFailed ──────► Closed
 
-of one that only looks whether the server is there (`Probe`)::
+of one that only checks whether the server is there (`Probe`)::
 
     ConnectionOpened ─► Closed
 
@@ -69,8 +69,8 @@ LONGEST_EXCERPT: Final = 500
 """Bytes of a message that an error quotes: enough to see what it is."""
 
 LONGEST_CALL_ID: Final = 255
-"""Bytes of a Call-ID that an error names. Real ones have up to 100; of a longer one nothing is
-said, as a part of it would be another call's."""
+"""Bytes of a Call-ID that an error names. Real ones have up to 100. A longer one is left out,
+because a part of it would be another Call-ID."""
 
 NO_STATUS: Final = 1005
 """Close code of a close frame without a code (RFC 6455 section 7.4.1); never sent."""
@@ -94,7 +94,7 @@ class Connection:
     """Our end of the socket; a real address also where the listener says ``*``."""
 
     peer: Address
-    """Who connected: the other end of the socket, or whom a trusted proxy there speaks for."""
+    """The peer: the other end of the socket, or the client that a trusted proxy there names."""
 
     started: float
     """When the TCP connection stood, in seconds since the epoch."""
@@ -103,15 +103,15 @@ class Connection:
     """The upgrade request, with its query and cookies; None until it has come, or has gone out."""
 
     destination: str | None = None
-    """For a connection that we opened: where to, as a URL without its query."""
+    """The destination of a connection that we opened, as a URL without its query."""
 
     started_monotonic: float = field(default_factory=time.monotonic, compare=False, repr=False)
-    """The same moment as `started` on the system's monotonic clock, which nobody sets: what the age
-    of the connection is measured from."""
+    """The same moment as `started` on the system's monotonic clock, from which the connection's age
+    counts."""
 
     @property
     def opened_by(self) -> Side:
-        """Who connected: the peer of an accepted connection, we of any other."""
+        """The side that connected."""
         return PEER if self.destination is None else LOCAL
 
     def with_request(self, request: UpgradeRequest) -> "Connection":
@@ -128,7 +128,7 @@ class Connection:
 
 @value
 class ConnectionEvent:
-    """What all events have."""
+    """The base of all events."""
 
     connection: Connection
     time: float
@@ -137,7 +137,7 @@ class ConnectionEvent:
 
 @value
 class ConnectStarted(ConnectionEvent):
-    """We begin to connect; our address, and that of a name, are not known yet (``0.0.0.0``)."""
+    """We start to connect. Our address, and that of a name, are not known yet (``0.0.0.0``)."""
 
 
 @value
@@ -296,7 +296,7 @@ class Closed(ConnectionEvent):
     """Bytes read from the peer, handshake and frame headers included, before TLS."""
 
     bytes_out: int
-    """Bytes written to the peer, counted likewise."""
+    """Bytes written to the peer, handshake and frame headers included, before TLS."""
 
     probe: Probe | None = None
     """Set for a connection that was no attempt to connect: it is counted apart from handshakes that

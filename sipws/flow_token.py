@@ -1,8 +1,8 @@
-"""Flow tokens: names for connections that others can hand back, but not make up.
+"""Flow tokens: names of connections that other elements can return, but not forge.
 
-An edge proxy writes one into a Record-Route or Path header to find the flow again that a request
-is to go out on (RFC 5626 section 5.2). The token holds the connection's id and a keyed hash over
-it, so that nobody can reach a flow whose token he was not given.
+An edge proxy writes one into a Record-Route or Path header, and finds the flow for a later request
+by it (RFC 5626 section 5.2). The token holds the connection's id and a keyed hash over it: only a
+token that was issued reaches a flow.
 """
 
 import hmac
@@ -11,29 +11,29 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Final
 
 _KEY: Final = secrets.token_bytes(32)
-"""Drawn anew by each process: a token does not outlive the connections it can name."""
+"""Random in each process: a token does not outlive the connections that it can name."""
 
 _ID_SIZE: Final = 8
 
 _TAG_SIZE: Final = 10
-"""Bytes of the hash that are kept: the 80 bits that RFC 5626's own example keeps."""
+"""Bytes of the hash that are kept: 80 bits, as in the example of RFC 5626."""
 
 
 def make(connection_id: int) -> str:
-    """The token of a connection: 24 characters that may stand unquoted in a SIP URI's user part."""
+    """Return the token of a connection: 24 characters that a SIP URI's user part takes unquoted."""
     name = connection_id.to_bytes(_ID_SIZE, "big")
     return urlsafe_b64encode(name + _tag(name)).decode()
 
 
 def read(token: str) -> int | None:
-    """The id that a token holds; None for what is no token of this process."""
+    """Return the id in a token; None if this process did not issue it."""
     try:
         data = urlsafe_b64decode(token)
     except ValueError:
         return None
     connection_id = int.from_bytes(data[:_ID_SIZE], "big")
-    # Made anew and compared whole: a decoder lets characters pass that are none of base64's. The
-    # comparison tells nothing of where the first difference is by the time it takes.
+    # The whole token is made again and compared: the decoder skips characters outside base64. The
+    # time of the comparison does not depend on the place of the first difference.
     right = hmac.compare_digest(make(connection_id).encode(), token.encode())
     return connection_id if right else None
 

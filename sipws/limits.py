@@ -1,4 +1,4 @@
-"""What a connection may take, in bytes and seconds, each with its reason."""
+"""The limits of a connection, in bytes and seconds, each with its reason."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,8 +27,8 @@ INFLATE_BURST: Final = 1.0
 REFUSED_LINGER: Final = 0.8
 """Seconds that a refused peer has to read why, and to close: two round trips of a slow mobile
 network. Our side is half closed meanwhile, as a close with bytes unread would reset the connection
-and take the answer with it. Whoever does not close holds a descriptor for less than a second."""
-
+and take the answer with it. A peer that does not close holds a descriptor for less than a second.
+"""
 
 USUAL_HEADERS: Final = 128
 """Header lines that an upgrade request may have at least, unless a limit is set. Browsers send 15;
@@ -94,10 +94,10 @@ class Limits:
     """Bytes that a line of an upgrade request may have, which follows from the above."""
 
     most_headers: int = field(init=False, repr=False, compare=False)
-    """Header lines that it may have, likewise."""
+    """Header lines that an upgrade request may have, which follows from the above."""
 
     def __post_init__(self) -> None:
-        # Worked out once: every handshake asks.
+        # Computed once: every handshake needs them.
         longest, most = self.header_line, self.headers
         if longest is None:
             longest = self.request_size

@@ -1,7 +1,7 @@
 """Whether a quiet peer is still there (RFC 6455 section 5.5.2, RFC 5626 section 4.4.1). Pure.
 
-A phone that lost its network says nothing, and TCP notices after many minutes or never. A peer
-from which nothing came for a while is asked by a ping; one that does not answer is gone.
+A phone that lost its network sends nothing, and TCP notices after many minutes or never. A peer
+that was quiet for a while gets a ping; one that does not answer is gone.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PROBE_TIMEOUT: Final = 10.0
 
 
 class Finding(Enum):
-    """What a look at a connection amounts to."""
+    """The result of a look at a connection."""
 
     WELL = auto()
     ASK = auto()
@@ -27,7 +27,7 @@ class Finding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """When a connection is looked after; 0 stands for never."""
+    """When a quiet connection is pinged, and when an idle one is closed; 0 for never."""
 
     ping: float = 30.0
     """Seconds without a byte from the peer before it is pinged. Under the minute after which home
@@ -52,60 +52,71 @@ class Intervals:
 
 
 class Liveness:
-    """Looks after one connection, without being told of what comes: it reads the counters."""
+    """Watches one connection by its counters, so that received data costs nothing."""
 
-    __slots__ = ("_bytes_in", "_heard", "_intervals", "_messages_in", "_ping", "_pinged", "_told")
+    __slots__ = (
+        "_bytes_in",
+        "_heard",
+        "_intervals",
+        "_last_message",
+        "_messages_in",
+        "_ping",
+        "_pinged",
+    )
 
     def __init__(self, intervals: Intervals, now: float) -> None:
         self._intervals = intervals
         self._ping = intervals.ping
         self._bytes_in = self._messages_in = -1
-        self._heard = self._told = now
+        self._heard = self._last_message = now
         self._pinged: float | None = None
 
     def look(self, now: float, bytes_in: int, messages_in: int, is_read: bool = True) -> Finding:
         """Look at a connection.
 
         Args:
-            now: seconds, by a clock that does not step.
-            bytes_in: bytes that came from the peer, ever.
-            messages_in: messages that came, ever.
-            is_read: whether what comes is read now. What is not read says nothing against the
-                peer: it is pinged, so that it knows that we are there, and stays.
+            now: seconds on a monotonic clock.
+            bytes_in: bytes received from the peer, in total.
+            messages_in: messages received, in total.
+            is_read: whether the connection is read now. Otherwise silence proves nothing: the peer
+                is pinged, so that it knows that we are there, and stays.
         """
         intervals = self._intervals
         if bytes_in != self._bytes_in:
             self._bytes_in, self._heard, self._pinged = bytes_in, now, None
         if messages_in != self._messages_in:
-            self._messages_in, self._told = messages_in, now
+            self._messages_in, self._last_message = messages_in, now
         if not is_read:
-            self._told, self._pinged = now, None
+            self._last_message, self._pinged = now, None
             if self._ping and now - self._heard >= self._ping:
                 self._heard = now
                 return Finding.ASK
             return Finding.WELL
         if self._pinged is not None:
             return Finding.GONE if now - self._pinged >= intervals.patience else Finding.WELL
-        if intervals.idle and now - self._told >= intervals.idle:
+        if intervals.idle and now - self._last_message >= intervals.idle:
             return Finding.IDLE
         if self._ping and now - self._heard >= self._ping:
             return self.ask(now, bytes_in)
         return Finding.WELL
 
     def expect(self, seconds: float) -> None:
-        """The peer waits no longer than this for a sign of us (RFC 5626 section 4.4.1).
+        """Ping a peer that expects a sign of us at this interval (RFC 5626 section 4.4.1).
 
-        It gets one within 80 to 100 % of that time, or sooner where the intervals say so.
+        It gets a ping within 80 to 100 % of that time, or sooner if the intervals are shorter.
+
+        Args:
+            seconds: the peer's interval.
         """
-        # What comes is noticed by a look, and what is due is done by one.
+        # Both the last data and the next ping are noticed by a look.
         due = max(min(0.8 * seconds, seconds - 2 * self._intervals.look), 0.001)
         self._ping = min(self._intervals.ping or due, due)
 
     def ask(self, now: float, bytes_in: int) -> Finding:
-        """Ask at once, whatever the intervals; a ping under way is enough."""
+        """Ping at once, whatever the intervals; a ping under way is enough."""
         if self._pinged is not None:
             return Finding.WELL
         self._pinged = now
-        # What has come until now is no answer.
+        # Data received until now is no answer.
         self._bytes_in = bytes_in
         return Finding.ASK

@@ -1,8 +1,8 @@
 """Logging of the program: one line an entry on standard error, as text or as JSON.
 
-The library itself only calls `logging.getLogger` and leaves the rest to the program. What an entry
-has in ``extra`` becomes fields of its JSON. What others wrote is made harmless here, for all
-modules and libraries; see `sipws.printable`.
+The library itself only calls `logging.getLogger`; the program does the rest. ``extra`` of an entry
+becomes fields of its JSON. Texts from peers are escaped here, for all modules and libraries; see
+`sipws.printable`.
 """
 
 import json
@@ -22,7 +22,7 @@ TEXT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 OF_WORKER: Final = "%(asctime)s %(levelname)-7s worker %(worker)d: %(message)s"
 
 _NO_FIELDS: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
-"""What every entry has: all else was given to it as ``extra``."""
+"""The attributes of every entry: all others were given as ``extra``."""
 
 
 class JsonLines(logging.Formatter):
@@ -48,10 +48,10 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """Writes an entry as text: one line, and what belongs to it indented below.
+    """Writes an entry as text: one line, and further lines of it indented below.
 
-    Nothing that a peer sent begins an entry of its own, or acts on a terminal. The lines of a
-    traceback are kept, and those that show the place of a mistake in a file of the operator's.
+    No text from a peer starts an entry of its own, or acts on a terminal. The lines of a traceback
+    are kept, and those that show a mistake in a file of the operator.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -69,7 +69,7 @@ class TextLines(logging.Formatter):
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Ours, to be told from what others have put there."""
+    """Our handler, distinguishable from those of the application."""
 
 
 def setup(
@@ -80,9 +80,9 @@ def setup(
     """Write log entries to standard error; called again, it replaces what it set up before.
 
     Args:
-        level: the least that is written.
-        format: how.
-        worker: which of several processes this is; each entry says so.
+        level: lowest level that is written.
+        format: of the entries.
+        worker: number of this process among several; each entry shows it.
     """
     handler = _Handler(sys.stderr)
     text = TEXT if worker is None else OF_WORKER

@@ -1,9 +1,10 @@
-"""Texts that others wrote, made harmless for whoever reads them. Pure.
+"""Escapes texts from peers for terminals, pages and databases. Pure.
 
-Control characters (C0, C1), line and paragraph separators, marks of direction and other invisible
-characters, what is not assigned or for private use, and halves of surrogate pairs act on a terminal
-or a page, hide what stands there, or are refused by a database. They are what `str.isprintable`
-excludes, blanks other than the space among them; letters, signs and emoji of all scripts are kept.
+Escaped is every character for which `str.isprintable` is false: control characters (C0, C1), line
+and paragraph separators, marks of direction and other invisible characters, blanks other than the
+space, unassigned and private characters, and halves of surrogate pairs. They act on a terminal or a
+page, hide other text, or are refused by a database. Letters, signs and emoji of all scripts are
+kept.
 """
 
 import json
@@ -11,7 +12,7 @@ import re
 from typing import Final
 
 NUL: Final = r"\x00"
-"""What stands in place of a NUL in JSON: jsonb of PostgreSQL refuses it in any other form."""
+"""Replaces a NUL in JSON: jsonb of PostgreSQL refuses every other form."""
 
 _quote: Final = json.encoder.encode_basestring
 _LONE_CR: Final = re.compile(r"\r(?!\n)")
@@ -19,16 +20,16 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def on_one_line(text: str) -> str:
-    """A text on one line without such characters, which are told as Python writes them."""
+    """Escape a text as Python does, so that it is one line."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def lines(text: str) -> str:
-    """A text of several lines, made harmless; tabs and ends of lines are kept.
+    """Escape a text of several lines; tabs and line ends are kept.
 
-    A CR that ends no line is escaped: a terminal would write over what stands before it.
+    A CR that does not end a line is escaped: a terminal would overwrite the text before it.
     """
     if text.isprintable():
         return text
@@ -39,7 +40,7 @@ def lines(text: str) -> str:
 
 
 def json_text(text: str) -> str:
-    """A text as JSON, quoted, which holds no such character but escaped.
+    """Write a text as a quoted JSON string, escaped.
 
     It can be stored as jsonb: a NUL becomes `NUL`, half a surrogate pair U+FFFD.
     """
@@ -52,9 +53,9 @@ def json_text(text: str) -> str:
 
 
 def json_escaped(written: str) -> str:
-    r"""JSON in which such characters stand only as ``\uXXXX``, with the same meaning.
+    r"""Escape JSON as ``\uXXXX``, with the same meaning.
 
-    Half a surrogate pair, which is no character, is told as text: ``\\udc80``.
+    Half a surrogate pair, which is no character, becomes text: ``\\udc80``.
     """
     if written.isprintable():
         return written

@@ -11,11 +11,11 @@ from sipws.events import Connection
 
 
 class Registered(Protocol):
-    """What can be registered: anything that has a connection's identity."""
+    """Anything with the identity of a connection."""
 
     @property
     def connection(self) -> Connection:
-        """The identity that it is registered under."""
+        """The identity."""
 
 
 F = TypeVar("F", bound=Registered)
@@ -25,34 +25,34 @@ class Registry(Generic[F]):
     """Live connections by id, and the source of those ids."""
 
     def __init__(self) -> None:
-        # A random start keeps the ids of two processes, or of two lives of one, apart in Homer,
-        # where the id is the correlation id; counting on from it keeps them unique in this one.
+        # The id is the correlation id in Homer. A random start keeps the ids of several processes,
+        # and of restarts, apart there; counting keeps them unique in this process.
         self._ids = itertools.count(secrets.randbits(48))
         self._alive: dict[int, F] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
     def next_id(self) -> int:
-        """An id for a new connection."""
+        """Return an id for a new connection."""
         return next(self._ids)
 
     def add(self, flow: F) -> None:
-        """Note a connection that has come up."""
+        """Add a new connection."""
         self._alive[flow.connection.id] = flow
         self._empty.clear()
 
     def remove(self, flow: F) -> None:
-        """Forget a connection that is gone."""
+        """Remove a connection that is gone."""
         self._alive.pop(flow.connection.id, None)
         if not self._alive:
             self._empty.set()
 
     def get(self, connection_id: int) -> F | None:
-        """The live connection with that id."""
+        """Return the live connection with an id; None if there is none."""
         return self._alive.get(connection_id)
 
     def by_token(self, token: str) -> F | None:
-        """The live connection that a flow token names; None for one that is gone or made up."""
+        """Return the live connection of a flow token; None if it is gone or the token invalid."""
         connection_id = flow_token.read(token)
         return None if connection_id is None else self.get(connection_id)
 
@@ -64,5 +64,5 @@ class Registry(Generic[F]):
         return len(self._alive)
 
     def __iter__(self) -> Iterator[F]:
-        """All live connections; a copy, so that they may go while one looks at them."""
+        """Iterate over a copy: connections may end meanwhile."""
         return iter(tuple(self._alive.values()))

@@ -12,9 +12,8 @@ _COOKIES: Final = 50
 class UpgradeRequest:
     """The request that a connection was opened with.
 
-    Only its bytes are kept; everything else is read from them when it is asked for, so that a
-    connection whose application asks nothing costs nothing but those bytes. Nothing here raises on
-    what a peer sent.
+    Only its bytes are kept, and parsed on demand: a connection whose application reads nothing
+    costs only those bytes. Nothing here raises on data from a peer.
     """
 
     __slots__ = ("raw",)
@@ -25,7 +24,7 @@ class UpgradeRequest:
 
     @property
     def target(self) -> str:
-        """What the request asks for, as written: path and query."""
+        """Path and query as written."""
         words = self.raw.partition(b"\n")[0].split()
         return words[1].decode("latin-1") if len(words) > 1 else ""
 
@@ -62,7 +61,7 @@ class UpgradeRequest:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies by name; of two with one name the first, which is the closer one's."""
+        """The cookies by name; of two with one name the first, whose path is the longer one."""
         found: dict[str, str] = {}
         for line in self.header("cookie"):
             for pair in line.split(";", _COOKIES)[:_COOKIES]:
@@ -88,7 +87,7 @@ class UpgradeRequest:
 
 @lru_cache(64)
 def _lines_of(name: str) -> re.Pattern[bytes]:
-    """What finds a header's values; each request is asked for the same few."""
+    """Return the pattern of a header's values; applications read the same few of each request."""
     return re.compile(
         b"\n" + re.escape(name.encode("latin-1", "replace")) + b":(.*)", re.IGNORECASE
     )

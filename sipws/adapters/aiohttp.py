@@ -1,4 +1,4 @@
-"""Tracing for aiohttp servers: a middleware, and a response that tells of its messages.
+"""Tracing for aiohttp servers: a middleware, and a response that reports its messages.
 
 Example::
 
@@ -12,9 +12,9 @@ Example::
     app = web.Application(middlewares=[tracing(trace)])
     app.router.add_get("/sip", sip)
 
-aiohttp does not keep the bytes of a request, so that handshakes are rebuilt from their parts, with
-names, order and spelling as they were. Messages are whole and exact, and are told when the handler
-reads them; bytes are counted without the headers of frames.
+aiohttp does not keep the bytes of a request. Handshakes are rebuilt from their headers, whose
+names, order and spelling are kept. Messages are exact, and are traced when the handler reads them.
+Bytes are counted without frame headers.
 """
 
 from collections.abc import Awaitable, Callable
@@ -39,18 +39,18 @@ from sipws.tracing.pipeline import Pipeline
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
-# Up to 3.13 keys are plain strings, and from 3.14 on these are warned of.
+# Up to 3.13 keys are plain strings; from 3.14 on these cause a warning.
 REPORTER: Final[Any] = (
     web.RequestKey("sipws.reporter", Reporter) if hasattr(web, "RequestKey") else "sipws.reporter"
 )
-"""Where a request keeps who tells of it."""
+"""The key of a request's reporter."""
 
 
 def tracing(trace: Pipeline, *, tag: str | None = None) -> Middleware:
-    """The middleware to put first: it tells of every upgrade request and what comes of it.
+    """Make the middleware that traces every upgrade request and its outcome; it has to be first.
 
     Args:
-        trace: where it is told.
+        trace: the pipeline.
         tag: a name for the listener, for filters (``$socket_in(tag)``).
     """
 
@@ -71,22 +71,25 @@ def tracing(trace: Pipeline, *, tag: str | None = None) -> Middleware:
 
 
 class TracedWebSocketResponse(web.WebSocketResponse):
-    """A `WebSocketResponse` that tells what happens to it, behind the middleware `tracing`."""
+    """A `WebSocketResponse` that reports its messages and its end.
+
+    It needs the middleware `tracing`.
+    """
 
     _reporter: Reporter | None = None
     _reading = False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Answer the upgrade request."""
-        told = self.prepared
+        was_prepared = self.prepared
         writer = await super().prepare(request)
-        if not told:
+        if not was_prepared:
             self._reporter = request.get(REPORTER)
             _accepted(self, self._reporter)
         return writer
 
     async def receive(self, timeout: float | None = None) -> Any:
-        """Read a message; all other ways to read one go through here."""
+        """Read a message. All other methods that read call this one."""
         self._reading = True
         try:
             message = await super().receive(timeout)
@@ -109,7 +112,7 @@ class TracedWebSocketResponse(web.WebSocketResponse):
     async def send_frame(
         self, message: bytes, opcode: WSMsgType, compress: int | None = None
     ) -> None:
-        """Send a frame, which for text and binary is a message."""
+        """Send a frame; a text or binary frame is a message."""
         await self._try(super().send_frame(message, opcode, compress))
         if opcode in (WSMsgType.TEXT, WSMsgType.BINARY):
             _went(self._reporter, message, text=opcode is WSMsgType.TEXT)
@@ -118,8 +121,8 @@ class TracedWebSocketResponse(web.WebSocketResponse):
         try:
             await sending
         except OSError:
-            # The handler will raise because of it, and has not failed. Where the connection is
-            # being closed, `close` and `receive` tell how it ended.
+            # The handler will raise this too, without having failed itself. While the connection
+            # is being closed, `close` and `receive` report its end.
             if self._reporter is not None and (not self.closed or self.close_code == ABNORMAL):
                 detail = "the connection was gone when something was to be sent on it"
                 _lost(self._reporter, self.exception(), detail)
@@ -128,9 +131,9 @@ class TracedWebSocketResponse(web.WebSocketResponse):
     async def close(
         self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
     ) -> bool:
-        """Close; `receive` calls it too, when the peer closes or breaks the rules."""
-        # A code before ours was sent is the peer's, or what aiohttp failed the connection with:
-        # `receive` has more to tell of these.
+        """Close. `receive` calls it too, when the peer closes or breaks the protocol."""
+        # A code before ours was sent is the peer's, or the one that aiohttp failed the connection
+        # with: `receive` reports these with more detail.
         first = self.close_code is None and not self.closed
         try:
             return await super().close(code=code, message=message, drain=drain)
@@ -138,7 +141,7 @@ class TracedWebSocketResponse(web.WebSocketResponse):
             if first:
                 _closed_by_us(self, self._reporter, code, message)
             elif not self._reading and self._reporter is not None:
-                # Nobody was reading when it ended, and aiohttp noticed at a ping.
+                # No handler was reading when it ended, and aiohttp noticed at a ping.
                 _lost(self._reporter, self.exception(), "the connection was gone at a ping")
 
 
@@ -166,14 +169,14 @@ def _accepted(response: web.StreamResponse, reporter: Reporter | None) -> None:
 
 @harmless
 def _returned(request: web.Request, response: web.StreamResponse) -> None:
-    """The handler is done: with a refusal, or with a connection that aiohttp closes next."""
+    """Report the handler's result: a refusal, or a connection that aiohttp closes next."""
     reporter: Reporter | None = request.get(REPORTER)
     if reporter is None or reporter.ended:
         return
     if not isinstance(response, web.WebSocketResponse):
         _refuse(reporter, response)
     elif not isinstance(response, TracedWebSocketResponse):
-        # Nothing was told of its messages, but it can be said that it was there.
+        # Its messages were not reported, but its handshake and its end can be.
         _accepted(response, reporter)
         code = response.close_code or ABNORMAL
         reporter.closed(code, "", Side.PEER, clean=code != ABNORMAL)
@@ -231,7 +234,7 @@ def _came(reporter: Reporter, message: Any) -> None:
             reporter.bytes_in += size_of(message.data)
             reporter.message_received(message.data, text=message.type is WSMsgType.TEXT)
         case WSMsgType.CLOSE:
-            # aiohttp takes a close frame without a code for one with 0.
+            # aiohttp shows a close frame without a code as code 0.
             reporter.closed(message.data or 1005, message.extra or "", Side.PEER, clean=True)
         case WSMsgType.ERROR if isinstance(message.data, WebSocketError):
             code, detail = int(message.data.code), str(message.data)
@@ -240,12 +243,12 @@ def _came(reporter: Reporter, message: Any) -> None:
         case WSMsgType.ERROR:
             _lost(reporter, message.data, str(message.data))
         case WSMsgType.CLOSED if not reporter.ended:
-            # The end of the stream, which aiohttp takes for a close with 1000.
+            # The end of the stream, which aiohttp shows as a close with 1000.
             reporter.lost()
 
 
 def _lost(reporter: Reporter, exc: BaseException | None, detail: str) -> None:
-    """The peer vanished; where an open connection's exception is a time-out, that of a ping."""
+    """Report that the peer vanished; a timeout on an open connection is that of a ping."""
     if isinstance(exc, TimeoutError):
         detail = str(exc) or "the peer did not answer a ping in time"
         reporter.error(ErrorKind.PING_TIMEOUT, detail)

@@ -6,11 +6,11 @@ Example::
     app = TraceMiddleware(app, trace)                    # any ASGI application
     app.add_middleware(TraceMiddleware, trace=trace)     # or with Starlette and FastAPI
 
-The pipeline is started with the application and ended behind it (ASGI's lifespan), or started with
-the first connection where the server has no lifespan.
+The pipeline starts and ends with the application (ASGI lifespan). With a server that has no
+lifespan it starts with the first connection.
 
-ASGI tells what the server understood, not what was on the wire: handshakes are rebuilt, messages
-are whole and exact, and bytes are counted without the headers of frames.
+ASGI passes parsed requests, not bytes: handshakes are rebuilt. Messages are exact. Bytes are
+counted without frame headers.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ SERVICE_RESTART = 1012
 
 
 class TraceMiddleware:
-    """Tells what happens to an application's WebSocket connections; all else passes through.
+    """Traces the WebSocket connections of an application; other scopes pass through.
 
     Args:
         app: the application.
-        trace: where it is told.
+        trace: the pipeline.
         tag: a name for the listener, for filters (``$socket_in(tag)``).
     """
 
@@ -51,7 +51,7 @@ class TraceMiddleware:
         self._ours = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection, or the application's life."""
+        """Serve one connection, or the application's lifespan."""
         if scope["type"] == "websocket":
             self._start()
             watch = _Watch(receive, send)
@@ -96,7 +96,7 @@ class TraceMiddleware:
 
 
 class _Watch:
-    """What passes between the server and the application on one connection."""
+    """Watches the messages between server and application on one connection."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -106,14 +106,20 @@ class _Watch:
         """Status and headers of an answer that is under way."""
         self._body = b""
         self._broken: BaseException | None = None
-        """What sending raised."""
+        """The exception that sending raised."""
         self._disconnect: Message | None = None
-        """The end, as the server told it to an application that did not ask."""
+        """The end, which the application did not receive itself."""
         self._reporter: Reporter | None = None
 
     @harmless
     def begin(self, trace: Pipeline, scope: Scope, tag: str | None) -> None:
-        """A connection whose upgrade request has come."""
+        """Report a connection and its upgrade request.
+
+        Args:
+            trace: the pipeline.
+            scope: of the connection.
+            tag: a name for the listener.
+        """
         proto: Proto = "wss" if scope.get("scheme") == "wss" else "ws"
         reporter = Reporter(trace, proto, scope.get("server"), scope.get("client"), tag=tag)
         self._headers = [(bytes(name), bytes(text)) for name, text in scope["headers"]]
@@ -127,13 +133,13 @@ class _Watch:
         self._reporter = reporter
 
     async def receive(self) -> Message:
-        """What the application calls."""
+        """Receive for the application."""
         message = await self._receive()
         self._came(message)
         return message
 
     async def send(self, message: Message) -> None:
-        """What the application calls."""
+        """Send for the application."""
         try:
             await self._send(message)
         except BaseException as exc:
@@ -159,10 +165,10 @@ class _Watch:
         if not reporter.accepted:
             self._handshake_ended(reporter)
         elif code == ABNORMAL or (code == NO_STATUS and "reason" not in message):
-            # uvicorn tells a lost connection as 1005, but a close frame always with its reason.
+            # uvicorn reports a lost connection as 1005; a close frame always has a reason.
             reporter.lost()
         else:
-            # That the server itself failed or ended the connection shows in the code alone.
+            # Only the code shows that the server itself failed or ended the connection.
             kind = kind_of_failure(code, reason)
             ours = code == SERVICE_RESTART or kind is not None
             if kind is not None:
@@ -223,13 +229,13 @@ class _Watch:
         reporter.closed(ABNORMAL, detail, Side.PEER, clean=False)
 
     async def hear_out(self) -> None:
-        """Ask for the end in the place of an application that only sent, or was busy."""
+        """Receive the end of the connection, for an application that did not receive it."""
         reporter = self._reporter
         if reporter is None or reporter.ended or not reporter.accepted:
             return
-        # Whatever receiving raises: there is nothing to hear then.
+        # If receiving raises, there is no end to receive.
         with suppress(Exception):
-            # What has come is there at once, and nothing is waited for.
+            # Takes only what has arrived, and does not wait.
             async with asyncio.timeout(0):
                 while (message := await self._receive())["type"] != "websocket.disconnect":
                     pass
@@ -237,7 +243,11 @@ class _Watch:
 
     @harmless
     def ended(self, exc: BaseException | None) -> None:
-        """The application returned or raised."""
+        """Report how the application ended.
+
+        Args:
+            exc: what it raised; None if it returned.
+        """
         reporter = self._reporter
         if reporter is None or reporter.ended:
             return
@@ -247,7 +257,7 @@ class _Watch:
         if self._refusal is not None:
             self._refused(reporter, *self._refusal)
         elif self._broken is not None and isinstance(self._broken, OSError):
-            # ASGI: what a server raises when one sends on a connection that is gone.
+            # ASGI: a server raises OSError on sending to a connection that is gone.
             if self._disconnect is not None:
                 self._disconnected(reporter, self._disconnect)
             elif reporter.accepted:
@@ -255,7 +265,7 @@ class _Watch:
             else:
                 self._handshake_ended(reporter)
         elif not reporter.accepted:
-            # What servers answer for an application that does not.
+            # The answer of servers for an application that sends none.
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             self._refused(reporter, status, [], ErrorKind.HANDLER_FAILED, problem)
         else:
@@ -267,6 +277,6 @@ class _Watch:
 
 
 def _data(message: Message) -> tuple[bytes | str, bool]:
-    """The payload of a message, and whether it is text."""
+    """Return the payload of a message, and whether it is text."""
     data: bytes | None = message.get("bytes")
     return (message.get("text") or "", True) if data is None else (data, False)

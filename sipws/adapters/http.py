@@ -1,4 +1,4 @@
-"""Handshakes written out again, for frameworks that keep only what they understood. Pure."""
+"""Rebuilds the bytes of handshakes, for frameworks that keep only the parsed parts. Pure."""
 
 import base64
 import hashlib
@@ -9,8 +9,7 @@ from typing import Final
 Header = tuple[bytes, bytes]
 
 BODY_SHOWN: Final = 8192
-"""Bytes of a refusal's body that are traced; a page that explains itself is not what one looks
-for in Homer."""
+"""Bytes of a refusal's body that are traced; the rest of an error page is of no use in Homer."""
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -18,20 +17,27 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 def rebuilt_request(
     method: bytes, target: bytes, headers: Iterable[Header], version: bytes = b"1.1"
 ) -> bytes:
-    """An upgrade request out of its parts, blank line included."""
+    """Rebuild an upgrade request, blank line included.
+
+    Args:
+        method: the HTTP method.
+        target: path and query.
+        headers: in the order in which they came.
+        version: the HTTP version.
+    """
     return _head(b"%b %b HTTP/%b" % (method, target, version), headers)
 
 
 def rebuilt_reply(
     status: int, headers: Iterable[Header], body: bytes = b"", reason: bytes | None = None
 ) -> bytes:
-    """An answer out of its parts.
+    """Rebuild an answer.
 
     Args:
         status: the HTTP status.
         headers: in the order in which they are sent.
         body: a long one is cut to `BODY_SHOWN`.
-        reason: the reason phrase; the usual one unless given.
+        reason: the reason phrase; by default the standard one.
     """
     if reason is None:
         reason = phrase(status).encode()
@@ -39,7 +45,7 @@ def rebuilt_reply(
 
 
 def accept_headers(request_headers: Iterable[Header]) -> list[Header]:
-    """The headers with which every server accepts (RFC 6455 section 4.2.2)."""
+    """Return the headers of every accepting answer (RFC 6455 section 4.2.2)."""
     key = next(
         (text for name, text in request_headers if name.lower() == b"sec-websocket-key"), b""
     )
@@ -52,7 +58,7 @@ def accept_headers(request_headers: Iterable[Header]) -> list[Header]:
 
 
 def phrase(status: int) -> str:
-    """The reason phrase of a status, empty for one that has none."""
+    """Return the reason phrase of a status; empty for an unknown one."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

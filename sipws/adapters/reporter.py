@@ -1,8 +1,8 @@
-"""What happens to one connection of a server that is not ours, told as our own transport tells it.
+"""Publishes the events of one connection of another server, as our own transport does.
 
-An adapter calls a method for each thing that happens; the reporter publishes the events of
-`sipws.events` in the order that they promise, whatever the order of the calls: a `Closed` ends it,
-what comes behind is let pass, and a connection that ends in its handshake has failed it first.
+An adapter calls a method for each thing that happens. The reporter publishes the events of
+`sipws.events` in their documented order, whatever the order of the calls: nothing follows a
+`Closed`, and a connection that ends in its handshake fails it first.
 """
 
 import functools
@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 UNKNOWN: Final = Address("0.0.0.0", 0)
-"""An end without an internet address: a Unix socket, or a peer that was gone too soon."""
+"""An end without an internet address: a Unix socket, or a peer that left too early."""
 
 _PING_UNANSWERED: Final = (1011, "keepalive ping timeout")
-"""How websockets, and uvicorn with it, fail a connection whose peer does not answer a ping."""
+"""The close frame of websockets, and of uvicorn with it, after a ping without an answer."""
 
 _KIND_OF_STATUS: Final[dict[int, ErrorKind]] = {
     HTTPStatus.NOT_FOUND: ErrorKind.NOT_FOUND,
@@ -56,19 +56,24 @@ _KIND_OF_STATUS: Final[dict[int, ErrorKind]] = {
 
 
 def kind_of_status(status: int) -> ErrorKind:
-    """What a refusal's HTTP status says, where nothing else tells why."""
+    """Return the error of a refusal, if only its HTTP status is known."""
     return _KIND_OF_STATUS.get(status, ErrorKind.REFUSED)
 
 
 def kind_of_failure(code: int, reason: str) -> ErrorKind | None:
-    """Why a server failed a connection, by its close frame; None where it did not fail it."""
+    """Return the error for which a server failed a connection; None if it did not fail it.
+
+    Args:
+        code: of the server's close frame.
+        reason: of the server's close frame.
+    """
     if (code, reason) == _PING_UNANSWERED:
         return ErrorKind.PING_TIMEOUT
     return ERROR_OF_CODE.get(code)
 
 
 def address_or_unknown(host_and_port: Any) -> Address:
-    """An end of a connection, as servers name it; `UNKNOWN` for what is no internet address."""
+    """Convert a socket address of a server; `UNKNOWN` if it is no internet address."""
     try:
         host, port = host_and_port[:2]
         ip = ipaddress.ip_address(host.partition("%")[0])
@@ -78,12 +83,12 @@ def address_or_unknown(host_and_port: Any) -> Address:
 
 
 def size_of(data: bytes | str) -> int:
-    """How many bytes a message has on the wire, without the headers of its frames."""
+    """Return the bytes of a message on the wire, without frame headers."""
     return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
 
 
 def harmless(method: Callable[P, None]) -> Callable[P, None]:
-    """Keep what only watches from raising into the server that is watched."""
+    """Make a method that logs exceptions: the server that is traced never sees them."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -96,16 +101,16 @@ def harmless(method: Callable[P, None]) -> Callable[P, None]:
 
 
 class Reporter:
-    """Tells of one connection. No method raises or blocks.
+    """Publishes the events of one connection. No method raises or blocks.
 
     Args:
-        trace: whose bus is told.
+        trace: the pipeline with the bus to publish on.
         proto: ``ws`` or ``wss``.
         local: our end of the socket, as `address_or_unknown` takes it.
         peer: the other end.
         tag: a name for the listener, for filters (``$socket_in(tag)``).
         clock: seconds since the epoch.
-        monotonic: seconds on a clock that nobody sets, for how long the connection lasted.
+        monotonic: seconds on a monotonic clock, for the duration of the connection.
     """
 
     __slots__ = (
@@ -149,7 +154,7 @@ class Reporter:
         self.accepted = False
         """Whether the opening handshake succeeded."""
         self.bytes_in = self.bytes_out = 0
-        """What the adapter counted; see there what that is."""
+        """Bytes that the adapter counted; each adapter documents what it counts."""
         self.messages_in = self.messages_out = 0
         self._trace = trace
         self._bus = trace.bus
@@ -169,14 +174,19 @@ class Reporter:
 
     @harmless
     def request(self, raw: bytes) -> None:
-        """The upgrade request has come."""
+        """Report the upgrade request."""
         self._request = raw
         self.connection = replace(self.connection, request=UpgradeRequest(raw))
         self._bus.publish(HandshakeRequest(self.connection, self._clock(), raw))
 
     @harmless
     def reply(self, status: int, raw: bytes) -> None:
-        """The upgrade request is answered: 101 opens the connection, all else is `refused`."""
+        """Report the answer: 101 opens the connection; `refused` follows any other.
+
+        Args:
+            status: the HTTP status.
+            raw: the answer, with its body.
+        """
         if self._ended or self.accepted or self._reply:
             return
         now = self._clock()
@@ -190,12 +200,12 @@ class Reporter:
 
     @harmless
     def refused(self, kind: ErrorKind, detail: str, request: bytes | None = None) -> None:
-        """The handshake came to nothing; `closed` comes next.
+        """Report that the handshake failed; `closed` follows.
 
         Args:
-            kind: why.
-            detail: why, for a person to read.
-            request: what has come of a request that is not complete.
+            kind: the error.
+            detail: the error, for a person to read.
+            request: the received part of an incomplete request; by default that of `request`.
         """
         if self._ended or self.accepted:
             return
@@ -208,7 +218,7 @@ class Reporter:
     # Messages.
 
     def message_received(self, data: bytes | str, *, text: bool) -> None:
-        """The peer sent a message."""
+        """Report a message from the peer."""
         self.messages_in += 1
         hook = self._bus.message_received
         if hook.subscribers and not self._ended:
@@ -219,7 +229,7 @@ class Reporter:
                 log.exception("not reported: a message of %s", self.connection.peer)
 
     def message_sent(self, data: bytes | str, *, text: bool) -> None:
-        """A message was sent to the peer."""
+        """Report a message to the peer."""
         self.messages_out += 1
         hook = self._bus.message_sent
         if hook.subscribers and not self._ended:
@@ -233,28 +243,33 @@ class Reporter:
 
     @harmless
     def error(self, kind: ErrorKind, detail: str) -> None:
-        """Something went wrong after the handshake."""
+        """Report an error after the handshake.
+
+        Args:
+            kind: the error.
+            detail: the error, for a person to read.
+        """
         if not self._ended:
             self._bus.publish(ErrorOccurred(self.connection, self._clock(), kind, detail))
 
     def failed(self, exc: BaseException) -> None:
-        """The application raised."""
+        """Report that the application raised."""
         self.error(ErrorKind.HANDLER_FAILED, f"{type(exc).__name__}: {exc}".rstrip(": "))
 
     def lost(self, detail: str = "the connection ended without a close frame") -> None:
-        """The peer vanished."""
+        """Report that the peer vanished."""
         if self.accepted:
             self.error(ErrorKind.CONNECTION_LOST, detail)
         self.closed(ABNORMAL, detail, Side.PEER, clean=False)
 
     @harmless
     def closed(self, code: int, reason: str, closed_by: Side, *, clean: bool) -> None:
-        """The connection is gone; a second call does nothing.
+        """Report that the connection is gone; a second call does nothing.
 
         Args:
-            code: as `sipws.events.Closed` has it.
-            reason: the reason in the first close frame, or what else there is to say.
-            closed_by: who sent the first close frame, or who dropped the connection.
+            code: as in `sipws.events.Closed`.
+            reason: the reason in the first close frame, or a description of the end.
+            closed_by: the side that sent the first close frame, or dropped the connection.
             clean: whether both close frames were seen.
         """
         if self._ended:

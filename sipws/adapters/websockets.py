@@ -6,8 +6,9 @@ Example::
         async with serve(handler, "127.0.0.1", 8080, create_connection=traced(trace)):
             await asyncio.sleep(3600)
 
-All is recorded where it happens: the request as it came, the answer and every message as they are
-handed to the socket (by ``send``, ``broadcast`` or the library itself), close frames both ways.
+Everything is recorded where it happens: the request as it arrives, the answer and every message as
+they are written to the socket (by ``send``, ``broadcast`` or the library itself), and close frames
+in both directions.
 """
 
 import asyncio
@@ -41,15 +42,15 @@ from sipws.ws.handshake import end_of_request
 from sipws.ws.http_head import END, HeadError, headers_of, lines_of
 
 REQUEST_SHOWN: Final = 65_536
-"""Bytes of an upgrade request that are kept: the library takes up to a megabyte of headers, and a
-trace has no room for that."""
+"""Bytes of an upgrade request that are kept: the library accepts up to a megabyte of headers, and a
+HEP packet takes 64 KB."""
 
 MESSAGE_SHOWN: Final = 131_072
-"""Bytes of a message in fragments that are kept. No HEP packet takes more than 65,535, so what is
-cut is not traced but counted (`Tracer.counters`, ``too_long``)."""
+"""Bytes of a fragmented message that are kept. No HEP packet takes more than 65,535: the rest would
+be cut anyway, and that is counted (`Tracer.counters`, ``too_long``)."""
 
 EARLY_MESSAGES: Final = 16
-"""Messages that are kept while a request is not answered: what the library itself queues."""
+"""Messages that are kept until the request is answered: as many as the library itself queues."""
 
 _KIND_OF_EXCEPTION: Final = {
     InvalidUpgrade: ErrorKind.NO_UPGRADE,
@@ -62,44 +63,44 @@ _TAPPED: Final = ("send_response", "send_text", "send_binary", "send_continuatio
 
 
 class TracedConnection(ServerConnection):
-    """A connection that tells what happens to it; made by `traced`."""
+    """A connection that reports its events; made by `traced`."""
 
     trace: ClassVar[Pipeline]
     tag: ClassVar[str | None] = None
     _watch: "_Watch | None" = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to watch."""
+        """Start watching the connection."""
         super().connection_made(transport)
         _begin(self, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Look at what comes in before the library does."""
+        """Watch received bytes before the library processes them."""
         if self._watch is not None:
             self._watch.bytes_came(data)
         super().data_received(data)
 
     def process_event(self, event: Any) -> None:
-        """Tell of each message as it comes, whenever the handler reads it."""
+        """Report each message as it arrives, before the handler reads it."""
         if self._watch is not None and not isinstance(event, Request):
             self._watch.frame_came(event)
         super().process_event(event)
 
     def eof_received(self) -> None:
-        """Note that it was the peer who left."""
+        """Note that the peer ended the stream."""
         if self._watch is not None:
             self._watch.peer_left = True
         super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell of the end."""
+        """Report the end."""
         super().connection_lost(exc)
         if self._watch is not None:
             self._watch.connection_ended(exc)
             self._watch = None
 
     async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Tell of a handler that raised: that is when the library closes with 1011."""
+        """Report an exception of the handler: the library then closes with 1011."""
         exc = sys.exc_info()[1]
         if (
             code == CloseCode.INTERNAL_ERROR
@@ -118,11 +119,11 @@ def traced(
     *,
     tag: str | None = None,
 ) -> type[ServerConnection]:
-    """What to pass to ``serve`` as ``create_connection``.
+    """Make the class to pass to ``serve`` as ``create_connection``.
 
     Args:
-        trace: where it is told.
-        connection_class: your own, if you have one.
+        trace: the pipeline.
+        connection_class: your own connection class, if you have one.
         tag: a name for the listener, for filters (``$socket_in(tag)``).
     """
     bases: tuple[type[ServerConnection], ...] = (TracedConnection,)
@@ -144,9 +145,13 @@ def _begin(connection: TracedConnection, transport: asyncio.BaseTransport) -> No
 
 
 class _Watch:
-    """What is known of a connection. It listens at the calls of the library's sans-I/O protocol.
+    """Watches a connection by the calls of the library's sans-I/O protocol.
 
-    The library's own ``send`` is not where all messages pass: ``broadcast`` goes around it.
+    Not all messages pass the library's ``send``: ``broadcast`` bypasses it.
+
+    Args:
+        connection: the connection.
+        reporter: publishes its events.
     """
 
     def __init__(self, connection: TracedConnection, reporter: Reporter) -> None:
@@ -155,15 +160,15 @@ class _Watch:
         """Whether the peer's end of the stream was seen."""
         self._protocol: ServerProtocol = connection.protocol
         self._received: bytearray | None = bytearray()
-        """What has come of the request; None once it is complete."""
+        """The received part of the request; None once it is complete."""
         self._early: list[tuple[bytes, bool]] = []
-        """Messages sent right behind the request, which wait for the answer to be told first."""
+        """Messages sent directly after the request; they are reported after the answer."""
         self._message = bytearray()
         self._message_is_text = False
         self._outgoing = bytearray()
         self._outgoing_is_text = False
         self._response: Response | None = None
-        """An answer that is about to be written."""
+        """The answer that is written next."""
         self._refusal = ""
         protocol = self._protocol
         self._send_response = protocol.send_response
@@ -203,7 +208,7 @@ class _Watch:
                 self._message_came(message)
 
     def _message_came(self, message: bytes) -> None:
-        # Text that is not UTF-8 is no message: the library closes with 1007.
+        # Text that is not UTF-8 is not a message: the library closes with 1007.
         if self._message_is_text and not message.isascii():
             try:
                 message.decode()
@@ -214,7 +219,7 @@ class _Watch:
         elif len(self._early) < EARLY_MESSAGES:
             self._early.append((message, self._message_is_text))
 
-    # Out: the calls that are listened at.
+    # Out: the calls of the protocol.
 
     def send_response(self, response: Response) -> None:
         self._send_response(response)
@@ -283,9 +288,9 @@ class _Watch:
 
     @harmless
     def connection_ended(self, exc: Exception | None) -> None:
-        """Tell of the end, when the library knows all about it."""
+        """Report the end, once the library has all the facts."""
         for name in _TAPPED:
-            # Also ends a cycle of references that only the collector would find.
+            # Also breaks a reference cycle.
             delattr(self._protocol, name)
         by_peer = self.peer_left or exc is not None
         if self.reporter.accepted:
@@ -299,7 +304,8 @@ class _Watch:
             problem = self._protocol.handshake_exc
             request = None if self._received is None else bytes(self._received)
             kind = _kind_of(problem)
-            # An end in the middle of the request is a bad request to the library, whoever ended it.
+            # To the library, an end in the middle of the request is a bad request, whichever side
+            # ended it.
             unfinished = problem is None or isinstance(problem.__cause__, EOFError)
             if problem is not None and kind is not None and not unfinished:
                 detail = _what_is_wrong(problem, request or b"")
@@ -309,7 +315,7 @@ class _Watch:
                 detail = "the peer left before its upgrade request was answered"
             else:
                 kind, detail = ErrorKind.HANDSHAKE_TIMEOUT, "the handshake took too long"
-            # Of a peer that came and went without a word there is nothing to tell.
+            # A peer that sent nothing and left did not fail a handshake.
             if request != b"" or not by_peer:
                 reporter.refused(kind, detail, request)
         else:
@@ -321,12 +327,12 @@ class _Watch:
         rcvd, sent = protocol.close_rcvd, protocol.close_sent
         by_peer = rcvd is not None and (sent is None or bool(protocol.close_rcvd_then_sent))
         first = rcvd if by_peer else sent
-        # To the library's parser each end of the stream is one.
+        # The library's parser raises EOFError at every end of the stream.
         parser_exc = protocol.parser_exc
         problem = "" if isinstance(parser_exc, EOFError) else str(parser_exc or "")
         if first is None:
             if problem:
-                # Of frames right behind the request the library is done before it has answered.
+                # The library fails on frames directly after the request before it has answered.
                 reporter.error(ErrorKind.PROTOCOL_ERROR, problem)
                 reporter.closed(1006, problem, Side.LOCAL, clean=False)
             elif dropped_by is Side.PEER:
@@ -345,13 +351,13 @@ class _Watch:
 
 
 def _what_is_wrong(exc: Exception, raw: bytes) -> str:
-    """What the library says of a request, for a person to read.
+    """Describe what is wrong with a request, for a person to read.
 
-    It quotes what it could not read. That may be a credential, so the place is told instead.
+    The library quotes what it could not read. That may be a credential: the place is named instead.
 
     Args:
         exc: the library's exception.
-        raw: what it was given.
+        raw: the request.
     """
     if not isinstance(exc, InvalidMessage) or exc.__cause__ is None:
         return str(exc)
@@ -363,7 +369,7 @@ def _what_is_wrong(exc: Exception, raw: bytes) -> str:
 
 
 def _kind_of(exc: Exception | None) -> ErrorKind | None:
-    """What an exception of the library's handshake says; None where it says nothing itself."""
+    """Return the error of an exception of the library's handshake; None if it names none."""
     for kind_of_exception, kind in _KIND_OF_EXCEPTION.items():
         if isinstance(exc, kind_of_exception):
             return kind
