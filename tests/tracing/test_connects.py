@@ -260,7 +260,7 @@ def test_nothing_is_kept_of_what_ends_while_tracing_is_off(
         bus.publish(closed(ours))
     else:
         bus.publish(ConnectFailed(attempt, 1000.0, ErrorKind.NAME_NOT_FOUND, "none"))
-    assert (sent, tracer._traces, tracer._starts) == ([], {}, {})
+    assert (sent, tracer.remembered) == ([], 0)
 
 
 def test_a_connect_that_fails_while_tracing_is_off_or_that_started_so_is_not_traced(

@@ -211,7 +211,7 @@ def test_a_connection_that_closes_while_off_is_forgotten(
     control.switch(on=False)
     assert bus.closed.subscribers
     life.close()
-    assert not control._traces
+    assert control.remembered == 0
     assert not bus.closed.subscribers
 
 
@@ -284,7 +284,7 @@ def test_what_a_filter_remarks_is_said_once_in_the_first_packet(
     assert first["Filter-Remark"] == "stopped after 10000 rounds"
     assert "Filter-Remark" not in last
     assert control.counters["remarked"] == 1
-    assert not control._remarks
+    assert control.remembered == 0
 
 
 def test_what_a_filter_remarks_is_forgotten_with_the_connection(

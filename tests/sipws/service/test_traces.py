@@ -175,8 +175,9 @@ async def test_a_trace_can_be_of_a_party_or_an_address(collectors, run, filters,
     application.start_trace("live", inbox.hep_id, filters)
     await phone(application, options("alice", "a"), options("bob", "b"), options("carol", "c"))
     await application.server.flows.wait_empty()
+    [sender] = application.traces.senders
     application.traces.stop("live")
-    await until(lambda: not application.traces._closing)
+    await until(lambda: not sender.counters.queued)
     await until(lambda: len(inbox.of(SIP)) == 2 * len(calls))
     assert [packet.correlation_id for packet in inbox.of(SIP)[::2]] == calls
 
