@@ -7,14 +7,14 @@ import asyncio
 
 import sipws
 from sipws.events import Accepted, Closed
+from sipws.sip import Request, response
 
 
 def answer(flow: sipws.Flow, message: bytes) -> None:
     """Called with each SIP message; answers go back on the flow that it came in on."""
-    start_line, *headers = message.decode().split("\r\n")
-    if start_line.startswith("OPTIONS "):
-        copied = [line for line in headers if line.startswith(("Via:", "From:", "To:", "C"))]
-        flow.send("\r\n".join(["SIP/2.0 200 OK", *copied, "", ""]).encode())
+    request = Request.read(message)
+    if request is not None and request.method == b"OPTIONS":
+        flow.send(response(request, 200))
 
 
 def came(event: Accepted) -> None:

@@ -21,20 +21,23 @@ To send packets, use `open_sender`; for several destinations use `Duplicate`, `F
 """
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from hep.codec.any_version import decode, encode
-from hep.codec.chunks import Chunk, ProtocolType
-from hep.codec.framing import Splitter
-from hep.codec.packet import Packet
-from hep.codec.prepared import PreparedEncoder
-from hep.codec.v3 import compress
-from hep.errors import HepDecodeError, HepEncodeError, HepError, HepIdError, HepSpoolError
-from hep.hep_id import HepId
-from hep.receiving.collector import Collector, Source
-from hep.receiving.receiver import Receiver, receive
-from hep.sending.groups import Balanced, Duplicate, Failover
-from hep.sending.outbox import Outbox
-from hep.sending.senders import Sender, SenderSettings, open_sender
+if TYPE_CHECKING:
+    from hep.codec.any_version import decode, encode
+    from hep.codec.chunks import Chunk, ProtocolType
+    from hep.codec.framing import Splitter
+    from hep.codec.packet import Packet
+    from hep.codec.prepared import PreparedEncoder
+    from hep.codec.v3 import compress
+    from hep.errors import HepDecodeError, HepEncodeError, HepError, HepIdError, HepSpoolError
+    from hep.hep_id import HepId
+    from hep.receiving.collector import Collector, Source
+    from hep.receiving.receiver import Receiver, receive
+    from hep.sending.groups import Balanced, Duplicate, Failover
+    from hep.sending.outbox import Outbox
+    from hep.sending.senders import Sender, SenderSettings, open_sender
 
 __all__ = [
     "Balanced",
@@ -66,3 +69,43 @@ __all__ = [
 
 # A library logs nothing until the program configures logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+_PLACES = {
+    "Balanced": "hep.sending.groups",
+    "Chunk": "hep.codec.chunks",
+    "Collector": "hep.receiving.collector",
+    "Duplicate": "hep.sending.groups",
+    "Failover": "hep.sending.groups",
+    "HepDecodeError": "hep.errors",
+    "HepEncodeError": "hep.errors",
+    "HepError": "hep.errors",
+    "HepId": "hep.hep_id",
+    "HepIdError": "hep.errors",
+    "HepSpoolError": "hep.errors",
+    "Outbox": "hep.sending.outbox",
+    "Packet": "hep.codec.packet",
+    "PreparedEncoder": "hep.codec.prepared",
+    "ProtocolType": "hep.codec.chunks",
+    "Receiver": "hep.receiving.receiver",
+    "Sender": "hep.sending.senders",
+    "SenderSettings": "hep.sending.senders",
+    "Source": "hep.receiving.collector",
+    "Splitter": "hep.codec.framing",
+    "compress": "hep.codec.v3",
+    "decode": "hep.codec.any_version",
+    "encode": "hep.codec.any_version",
+    "open_sender": "hep.sending.senders",
+    "receive": "hep.receiving.receiver",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Load what is asked for: whoever reads SIP (`hep.sip`) needs no senders."""
+        if (place := _PLACES.get(name)) is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(place), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,122 +1,76 @@
-"""A look at SIP messages: start line, headers, Call-ID. Pure, and no parser of SIP's grammar.
+"""SIP messages for handlers: headers as text, and responses. Pure.
 
-The transport carries messages whole and unread; this is for whoever needs a header of one.
+The transport carries messages whole and unread; this is for handlers that need a header of one, or
+answer it. How a message is read is said in `hep.sip`, which reads for everybody.
 """
 
 import re
-from typing import Final, Self
+import secrets
+from binascii import hexlify
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple, Self, cast
+from zlib import crc32
 
-from sipws.events import value
-
-COMPACT_FORMS: Final = {
-    "a": "accept-contact",
-    "b": "referred-by",
-    "c": "content-type",
-    "d": "request-disposition",
-    "e": "content-encoding",
-    "f": "from",
-    "i": "call-id",
-    "j": "reject-contact",
-    "k": "supported",
-    "l": "content-length",
-    "m": "contact",
-    "n": "identity-info",
-    "o": "event",
-    "r": "refer-to",
-    "s": "subject",
-    "t": "to",
-    "u": "allow-events",
-    "v": "via",
-    "x": "session-expires",
-    "y": "identity",
-}
-"""One-letter header names (IANA, SIP parameters, header fields)."""
-
-_SPELLINGS: Final = COMPACT_FORMS | {
-    spelling: spelling.lower()
-    for spelling in re.findall(
-        r"\S+",
-        "Via From To Call-ID CSeq Contact Max-Forwards Expires Content-Length Content-Type Allow"
-        " Supported User-Agent Accept Authorization Route Record-Route Server",
-    )
-}
-"""Header names as they are mostly written, with their long form in lower case."""
-
-LINE_ENDS: Final = b"\r\n"
-"""What may stand before a start line, in any number and order, and is to be ignored (RFC 3261
-section 7.5): such as the keep-alive of RFC 5626 section 3.5.1, sent together with a request."""
-
-_CR: Final = 0x0D
-_CALL_ID: Final = re.compile(
-    # As nearly all write it, then in any other way; spelled out, since the flag for it makes the
-    # pattern twice as slow, and each way begins with a letter of its own, as such are told apart
-    # at once. The head ends with the first blank line, and the search with it.
-    # Blanks are not given back, or a header of blanks would be tried in every way.
-    rb"\n(?:Call-ID: ([!-~]+)\r\n"
-    rb"|[cC][aA][lL][lL]-[iI][dD][ \t]*+:[ \t]*+([^\r\n]*[^\r\n \t])"
-    rb"|[iI][ \t]*+:[ \t]*+([^\r\n]*[^\r\n \t])|\r\n|\n)"
+from hep.sip import (
+    COMPACT_FORMS,
+    LINE_ENDS,
+    ROWS,
+    call_id,
+    end_of_head,
+    fields,
+    finder,
+    first,
+    head_of,
+    start_line,
+    unfolded,
 )
-_FOLDED_CALL_ID: Final = re.compile(
-    rb"\n(?:(?:call-id|i)[ \t]*+:[ \t]*+\r?\n[ \t]++([^\r\n]*[^\r\n \t])|\r?\n)", re.IGNORECASE
-)
-_FLOW_TIMER: Final = re.compile(
-    rb"\nflow-timer[ \t]*:[ \t]*([1-9]\d{0,8})[ \t]*\r?\n", re.IGNORECASE
-)
-_START_LINE: Final = re.compile(r"(?:[!-~]+ [!-~]+ SIP/\d\.\d|SIP/\d\.\d \d{3} .*)")
-_FOLDED: Final = (" ", "\t")
-_EMPTY_LINE: Final = (b"\r", b"\n")
-_FOLD: Final = re.compile(rb"\r?\n[ \t]+")
+from sipws.address import Address
 
+__all__ = [
+    "COMPACT_FORMS",
+    "LINE_ENDS",
+    "Message",
+    "Request",
+    "call_id",
+    "end_of_head",
+    "flow_timer",
+    "response",
+    "split_values",
+    "unfolded",
+]
 
-def call_id(message: bytes) -> bytes | None:
-    """The Call-ID of a message, without parsing the rest of it; None where there is none."""
-    # An empty line before the start line looks like the end of the head.
-    message = message.lstrip(LINE_ENDS)
-    match = _CALL_ID.search(message)
-    if match and (found := match[1] or match[2] or match[3]):
-        return found
-    # It may stand on a line of its own.
-    match = _FOLDED_CALL_ID.search(message)
-    return match[1] if match else None
+_is_start_line: Final = re.compile(
+    rb"(?:[!-~]+ [!-~]+ SIP/[0-9]\.[0-9]|SIP/[0-9]\.[0-9] [0-9]{3} .*)"
+).fullmatch
+_is_timer: Final = re.compile(rb"[1-9][0-9]{0,8}").fullmatch
+_flow_timer: Final = first("flow-timer")
 
 
 def flow_timer(message: bytes) -> int | None:
     """Seconds after which a server gives up a quiet flow, where its answer says so (RFC 5626)."""
-    if not message.startswith(b"SIP/2.0 2"):
-        if message[:1] not in _EMPTY_LINE:
-            return None
-        message = message.lstrip(LINE_ENDS)
-        if not message.startswith(b"SIP/2.0 2"):
-            return None
-    match = _FLOW_TIMER.search(message, 0, end_of_head(message) + 2)
-    return int(match[1]) if match else None
+    if message[:9] != b"SIP/2.0 2" and message.lstrip(LINE_ENDS)[:9] != b"SIP/2.0 2":
+        return None
+    value = _flow_timer(message)
+    return int(value) if _is_timer(value) else None
 
 
-def end_of_head(message: bytes) -> int:
-    """How long start line and headers are, without the blank line behind them."""
-    # A line may end in LF alone, so a blank line is one of these two, whichever comes first.
-    end = message.find(b"\n\r\n")
-    bare = message.find(b"\n\n", 0, end + 1 if end >= 0 else len(message))
-    if bare >= 0:
-        end = bare
-    if end < 0:
-        return len(message)
-    return end - 1 if end and message[end - 1] == _CR else end
-
-
-def unfolded(head: bytes) -> bytes:
-    """A head with each header on one line (RFC 3261 section 7.3.1)."""
-    return _FOLD.sub(b" ", head)
-
-
-@value
 class Message:
-    """Start line and headers of a SIP message."""
+    """Start line and headers of a SIP message, as text.
 
-    start_line: str
-    headers: dict[str, list[str]]
-    """The values of each header in order, folded ones on one line, by the header's name in lower
-    case and in its long form."""
+    SIP is UTF-8 (RFC 3261 section 7.3.1). Bytes that are none become surrogates, as of
+    `os.fsdecode`.
+
+    Args:
+        start_line: without its line end.
+        headers: the values of each header, by its name in lower case and in its long form.
+    """
+
+    __slots__ = ("_data", "_headers", "start_line")
+
+    def __init__(self, start_line: str, headers: dict[str, list[str]]) -> None:
+        self.start_line = start_line
+        self._headers: dict[str, list[str]] | None = headers
+        self._data: bytes | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
@@ -124,32 +78,36 @@ class Message:
 
         Empty lines before the start line are ignored (RFC 3261 section 7.5).
         """
-        # SIP is UTF-8 (RFC 3261 section 7.3.1); what is not is kept, to be echoed as it came.
-        head = data.partition(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
-        start_line, *lines = head.split("\r\n")
-        if head.count("\n") != len(lines):
-            # Lines may end in LF alone, the blank line before the body too.
-            head = head.replace("\r\n", "\n").partition("\n\n")[0]
-            start_line, *lines = head.split("\n")
-        if not _START_LINE.fullmatch(start_line):
-            if data[:1] in _EMPTY_LINE:
-                return cls.parse(data.lstrip(LINE_ENDS))
+        line = start_line(data)
+        if line is None or not _is_start_line(line):
             return None
-        headers: dict[str, list[str]] = {}
-        for line in lines:
-            name, colon, text = line.partition(":")
-            known = _SPELLINGS.get(name)
-            if known is None:
-                if line.startswith(_FOLDED):
-                    return cls.parse(unfolded(head.encode("utf-8", "surrogateescape")))
-                known = _long_form(name)
-            if not colon:
-                continue
-            if known in headers:
-                headers[known].append(text.strip())
-            else:
-                headers[known] = [text.strip()]
-        return cls(start_line, headers)
+        message = cls.__new__(cls)
+        message.start_line = line.decode("utf-8", "surrogateescape")
+        message._headers = None
+        message._data = data
+        return message
+
+    @property
+    def headers(self) -> dict[str, list[str]]:
+        """The values of each header in order, by its name in lower case and in its long form."""
+        if self._headers is None:
+            # Headers are looked at when somebody asks for one.
+            self._headers = {
+                name.decode("utf-8", "surrogateescape"): [
+                    value.decode("utf-8", "surrogateescape") for value in values
+                ]
+                for name, values in fields(head_of(self._data or b"")).items()
+            }
+        return self._headers
+
+    @property
+    def data(self) -> bytes:
+        """The message as it came; of one that was made of headers, its head."""
+        if self._data is None:
+            lines = [f"{name}: {each}" for name, values in self.headers.items() for each in values]
+            head = "\r\n".join([self.start_line, *lines, "", ""])
+            self._data = head.encode("utf-8", "surrogateescape")
+        return self._data
 
     @property
     def is_request(self) -> bool:
@@ -170,10 +128,263 @@ class Message:
         """Every value of a header, in order."""
         return self.headers.get(name, [])
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return self.start_line == other.start_line and self.headers == other.headers
 
-def _long_form(name: str) -> str:
-    name = name.strip().lower()
-    return COMPACT_FORMS.get(name, name)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Message(start_line={self.start_line!r}, headers={self.headers!r})"
+
+
+class Request(NamedTuple):
+    """What a response repeats of a request (RFC 3261 section 8.2.6.2), and registrations; bytes."""
+
+    method: bytes
+    version: bytes
+    """``SIP/2.0``, mostly."""
+    via: bytes
+    """The values of all lines, separated by `hep.sip.ROWS`."""
+    caller: bytes
+    """From."""
+    to: bytes
+    call_id: bytes
+    cseq: bytes
+    contact: bytes
+    """Of a REGISTER, as Via; empty where there is none."""
+    expires: bytes
+    """Of a REGISTER; empty where there is none."""
+
+    @staticmethod
+    def read(message: bytes) -> "Request | None":
+        """Read a message in one pass.
+
+        Returns:
+            None for a response, for what is no SIP, and for a request that lacks a header without
+            which no response finds its way.
+        """
+        # All that handle a message read it one after another, and it is looked at once.
+        global _last
+        last, read = _last
+        if message is last:
+            return read
+        begun = message.lstrip(LINE_ENDS)
+        if begun[:9] == REGISTER:
+            found = _find_registration(begun)
+        elif found := _find_request(begun):
+            found += _NO_REGISTRATION
+        # Contact and Expires need not be there.
+        if found and found[2] and found[3] and found[4] and found[5] and found[6]:
+            read = _new(Request, found)
+        else:
+            read = None
+        _last = message, read
+        return read
+
+
+REGISTER: Final = b"REGISTER "
+"""How a registration begins."""
+
+_NO_REGISTRATION: Final = (b"", b"")
+_last: tuple[bytes | None, Request | None] = (None, None)
+"""The message that was read last, and what it was read as."""
+
+_new: Final = tuple.__new__
+_find_request: Final = finder("via", "from", "to", "call-id", "cseq", every=("via",), request=True)
+_find_registration: Final = finder(
+    "via", "from", "to", "call-id", "cseq", "contact", "expires",
+    every=("via", "contact"), request=True,
+)  # fmt: skip
+
+REASONS: Final = {
+    100: "Trying",
+    180: "Ringing",
+    183: "Session Progress",
+    200: "OK",
+    202: "Accepted",
+    301: "Moved Permanently",
+    302: "Moved Temporarily",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    413: "Request Entity Too Large",
+    415: "Unsupported Media Type",
+    420: "Bad Extension",
+    423: "Interval Too Brief",
+    480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist",
+    482: "Loop Detected",
+    483: "Too Many Hops",
+    484: "Address Incomplete",
+    486: "Busy Here",
+    487: "Request Terminated",
+    488: "Not Acceptable Here",
+    491: "Request Pending",
+    500: "Server Internal Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+    504: "Server Time-out",
+    505: "Version Not Supported",
+    600: "Busy Everywhere",
+    603: "Decline",
+}
+"""Reason phrases (RFC 3261 section 21)."""
+
+_STARTS: Final = {
+    status: f"SIP/2.0 {status} {reason}\r\nVia: ".encode() for status, reason in REASONS.items()
+}
+_EMPTY: Final = b"Content-Length: 0\r\n\r\n"
+_TRYING: Final = 100
+_COMMA: Final = ord(",")
+_ROW_END: Final = ord(ROWS)
+_CLOSES: Final = ord(">")
+_source: Final = re.compile(
+    rb";\s*+(?:[rR][eE][cC][eE][iI][vV][eE][dD]\s*+=[^;]*+"
+    rb"|([rR][pP][oO][rR][tT])\s*+(?=;|\Z))"
+).search
+"""Finds a ``received`` that the client made up, or (a group) an ``rport`` that asks for a port."""
+_has_tag: Final = re.compile(rb";\s*tag\s*=", re.IGNORECASE).search
+_breaks: Final = re.compile(r"[\r\n\0]").search
+_is_name: Final = re.compile(r"[-!%*.+`'~_0-9A-Za-z]+").fullmatch
+
+_TAG: Final = b";tag=" + secrets.token_hex(4).encode()
+
+
+def response(
+    request: Request | Message | bytes,
+    status: int,
+    reason: str | None = None,
+    *,
+    headers: bytes | Mapping[str, str] | Iterable[tuple[str, str]] = b"",
+    body: bytes = b"",
+    source: Address | None = None,
+) -> bytes:
+    """Write the response to a request (RFC 3261 section 8.2.6).
+
+    Via, From, To, Call-ID and CSeq are the request's, Content-Length is that of the body. To gets
+    a tag where it has none and the status is not 100; a retransmission gets the same tag.
+
+    Args:
+        request: the request. A handler that has read it already hands over what it has.
+        status: 100 to 699.
+        reason: the reason phrase; that of RFC 3261 by default.
+        headers: further headers by name; or whole lines, each with its CRLF, as bytes, which are
+            written as they are.
+        body: what follows; ``headers`` then names its Content-Type.
+        source: where the request came from, for ``received`` and ``rport`` of the topmost Via
+            (section 18.2.1, RFC 3581); None leaves that as it is.
+
+    Raises:
+        ValueError: this is no request, it lacks a header that a response repeats, or a status, a
+            reason or a header cannot be written.
+    """
+    if type(request) is not Request:
+        request = _read(cast("Message | bytes", request))
+    _, _, via, caller, to, call_id, cseq, _, _ = request
+    if source is None:
+        received = ip = b""
+    elif _ROW_END in via or _COMMA in via:
+        via, received, ip = _marked(via, source), b"", b""
+    else:
+        # RFC 7118 section 5.3 lets clients write an ``.invalid`` host, so it is always needed.
+        received, ip = b";received=", source.ip.encode()
+        if (match := _source(via)) is not None:
+            via = _with_port(via, match, source.port)
+    if _ROW_END in via:
+        via = via.replace(ROWS, b"\r\nVia: ")
+    # Nothing stands behind the address of most that have no tag.
+    if (to[-1] != _CLOSES and _has_tag(to.rpartition(b">")[2])) or status == _TRYING:
+        name = tag = b""
+    else:
+        # The same for a retransmission, another for another request and in another process. It
+        # begins at random (RFC 3261 section 19.3).
+        name = _TAG
+        tag = hexlify(crc32(cseq, crc32(caller, crc32(call_id))).to_bytes(4))
+    start = _STARTS.get(status) if reason is None else None
+    if start is None:
+        start = _start(status, reason)
+    if type(headers) is not bytes:
+        headers = _lines(cast("Mapping[str, str] | Iterable[tuple[str, str]]", headers))
+    # Joined, as a format takes twice as long.
+    return b"".join(
+        (
+            start, via, received, ip, b"\r\nFrom: ", caller, b"\r\nTo: ", to, name, tag,
+            b"\r\nCall-ID: ", call_id, b"\r\nCSeq: ", cseq, b"\r\n", headers,
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body) if body else _EMPTY,
+        )
+    )  # fmt: skip
+
+
+def _read(request: Message | bytes) -> Request:
+    data = request.data if isinstance(request, Message) else request
+    read = Request.read(data)
+    if read is None:
+        raise ValueError(
+            f"no response can be written to {data[:40]!r}: it is no SIP request, or lacks one of"
+            " Via, From, To, Call-ID and CSeq; look for None of Request.read before"
+        )
+    return read
+
+
+def _start(status: int, reason: str | None) -> bytes:
+    if not 100 <= status <= 699:
+        raise ValueError(f"{status} is no status of SIP: 100 to 699")
+    reason = reason if reason is not None else ""
+    if _breaks(reason):
+        raise ValueError(f"the reason {reason!r} has a line end; a reason is one line")
+    return f"SIP/2.0 {status} {reason}\r\nVia: ".encode("utf-8", "surrogateescape")
+
+
+def _lines(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> bytes:
+    lines = []
+    for name, text in headers.items() if isinstance(headers, Mapping) else headers:
+        if not _is_name(name):
+            raise ValueError(f"{name!r} is no header's name (RFC 3261 section 25.1, token)")
+        if _breaks(text):
+            raise ValueError(f"the value {text!r} of {name} has a line end; a header is one line")
+        lines.append(f"{name}: {text}\r\n")
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _marked(via: bytes, source: Address) -> bytes:
+    """The values of Via, the topmost with where the request really came from."""
+    others = b""
+    if _ROW_END in via:
+        via, _, others = via.partition(ROWS)
+        others = ROWS + others
+    if _COMMA in via:
+        via, *rest = _split(via) or [b""]
+        others = b"".join(b", " + value for value in rest) + others
+    if (match := _source(via)) is not None:
+        via = _with_port(via, match, source.port)
+    return b"".join((via, b";received=", source.ip.encode(), others))
+
+
+def _with_port(via: bytes, match: re.Match[bytes] | None, port: int) -> bytes:
+    """A Via without ``received``, its first ``rport`` filled in.
+
+    Args:
+        via: of one hop.
+        match: what `_source` found first.
+        port: that the request came from.
+    """
+    kept, done, asked = [], 0, True
+    while match is not None:
+        kept.append(via[done : match.start()])
+        done = match.end()
+        if match.lastindex:
+            kept.append(b";rport=%d" % port if asked else match[0])
+            asked = False
+        match = _source(via, done)
+    kept.append(via[done:])
+    return b"".join(kept)
 
 
 def split_values(header: str) -> list[str]:
@@ -196,3 +407,7 @@ def split_values(header: str) -> list[str]:
             start = index + 1
     values.append(header[start:].strip())
     return [value for value in values if value]
+
+
+def _split(header: bytes) -> list[bytes]:
+    return [each.encode("latin-1") for each in split_values(header.decode("latin-1"))]

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from sipws.sip import Message
+from hep.sip import ROWS, finder
+from sipws.sip import Request
 
 REGISTER: Final = b"REGISTER "
 
@@ -20,9 +21,18 @@ LONGEST: Final = 512
 """Characters of each part of a phone's identity, which is kept for each connection and sent to
 other workers. An instance is mostly ``urn:uuid:`` and 36 more; a longer one is ignored."""
 
-_INSTANCE: Final = re.compile(r";\s*\+sip\.instance\s*=\s*\"?<([^>\"]+)>", re.IGNORECASE)
-_REG_ID: Final = re.compile(r";\s*reg-id\s*=\s*(\d+)", re.IGNORECASE)
-_URI: Final = re.compile(r"sips?:([^>;\s?]+)", re.IGNORECASE)
+_instance: Final = re.compile(rb";\s*\+sip\.instance\s*=\s*\"?<([^>\"]+)>", re.IGNORECASE).search
+_reg_id: Final = re.compile(rb";\s*reg-id\s*=\s*(\d+)", re.IGNORECASE).search
+_uri: Final = re.compile(rb"sips?:([^>;\s?]+)", re.IGNORECASE).search
+
+_find: Final = finder("contact", "to", every=("contact",), request=True)
+
+LONGEST_SAID: Final = 2048
+"""Bytes of Contact and To that are kept for each connection, to know them again. What is longer is
+read each time."""
+
+Said = tuple[bytes, bytes]
+"""Contact and To of a REGISTER."""
 
 
 class Registrations:
@@ -37,7 +47,7 @@ class Registrations:
         self.news: Callable[[Phone, int], object] | None = None
         """Called with a phone that registered on another connection, and that connection's id."""
         self._by_phone: dict[Phone, int] = {}
-        self._by_connection: dict[int, Phone] = {}
+        self._by_connection: dict[int, tuple[Said | None, Phone]] = {}
 
     def registered(self, connection_id: int, message: bytes) -> tuple[int, str] | None:
         """Take a REGISTER.
@@ -46,7 +56,19 @@ class Registrations:
             the connection that the phone has left, and the phone's instance id; None where this is
             no news, or the phone does not say who it is.
         """
-        phone = _phone(message)
+        request = Request.read(message)
+        if request is not None:
+            said = request.contact, request.to
+        elif found := _find(message):
+            # We could not answer it; the upstream of a relay may.
+            said = found[2], found[3]
+        else:
+            return None
+        known = self._by_connection.get(connection_id)
+        if known is not None and known[0] == said:
+            # A phone refreshes its registration in the same words.
+            return None
+        phone = _phone(*said)
         if phone is None:
             return None
         before = self._by_phone.get(phone)
@@ -56,7 +78,8 @@ class Registrations:
         # that was reloaded. So one connection takes one place.
         self.forget(connection_id)
         self._by_phone[phone] = connection_id
-        self._by_connection[connection_id] = phone
+        remembered = said if len(said[0]) + len(said[1]) <= LONGEST_SAID else None
+        self._by_connection[connection_id] = remembered, phone
         if self.news is not None:
             self.news(phone, connection_id)
         if before is None:
@@ -77,25 +100,25 @@ class Registrations:
 
     def forget(self, connection_id: int) -> None:
         """Forget a connection that is gone."""
-        phone = self._by_connection.pop(connection_id, None)
-        if phone is not None and self._by_phone.get(phone) == connection_id:
-            del self._by_phone[phone]
+        known = self._by_connection.pop(connection_id, None)
+        if known is not None and self._by_phone.get(known[1]) == connection_id:
+            del self._by_phone[known[1]]
 
     def __len__(self) -> int:
         return len(self._by_phone)
 
 
-def _phone(message: bytes) -> Phone | None:
+def _phone(contact: bytes, to: bytes) -> Phone | None:
     """Who sends a REGISTER; None where it does not say so, or at too great a length."""
-    if b"+sip.instance" not in message:
-        return None
-    request = Message.parse(message)
-    contact, to = (request.get("contact"), request.get("to")) if request else (None, None)
-    if contact is None or to is None:
-        return None
-    instance, record = _INSTANCE.search(contact), _URI.search(to)
+    contact = contact.partition(ROWS)[0]
+    instance, record = _instance(contact), _uri(to)
     if instance is None or record is None:
         return None
-    registration = _REG_ID.search(contact)
-    phone = record[1].lower(), instance[1].lower(), registration[1] if registration else "0"
+    registration = _reg_id(contact)
+    number = _text(registration[1]) if registration else "0"
+    phone = _text(record[1]), _text(instance[1]), number
     return phone if max(map(len, phone)) <= LONGEST else None
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape").lower()

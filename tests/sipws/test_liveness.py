@@ -12,7 +12,7 @@ from sipws import Client, Limits, Server
 from sipws.events import Closed, ErrorKind, ErrorOccurred, MessageReceived, Superseded
 from sipws.liveness import Finding, Intervals, Liveness
 from sipws.transport.flow import Flow
-from sipws.transport.registrations import LONGEST, Phone, Registrations
+from sipws.transport.registrations import LONGEST, LONGEST_SAID, Phone, Registrations
 
 SIP = [Subprotocol("sip")]
 QUICK = Limits(intervals=Intervals(ping=0.05, pong=0.2))
@@ -180,6 +180,36 @@ def test_the_same_phone_on_another_connection_has_left_the_first() -> None:
     )
     registrations.forget(1)
     assert registrations.registered(3, register(PHONE)) == (2, PHONE)
+
+
+def test_a_connection_takes_its_phone_back_in_the_same_words() -> None:
+    registrations = Registrations()
+    assert registrations.registered(1, register(PHONE)) is None
+    assert registrations.registered(2, register(PHONE)) == (1, PHONE)
+    assert registrations.registered(2, register(PHONE)) is None
+    assert registrations.registered(1, register(PHONE)) == (2, PHONE)
+    # Other words of the same connection are another phone's.
+    assert registrations.registered(1, register("urn:uuid:2")) is None
+    assert registrations.registered(2, register(PHONE)) is None
+
+
+@pytest.mark.parametrize("size", [10, LONGEST_SAID])
+def test_a_phone_is_known_however_much_it_says(size: int) -> None:
+    registrations = Registrations()
+    message = register(PHONE, reg_id=";x=" + "y" * size)
+    for _ in range(2):
+        assert registrations.registered(1, message) is None
+    assert registrations.registered(2, message) == (1, PHONE)
+    # What is long is not kept.
+    [(said, _)] = registrations._by_connection.values()
+    assert (said is None) is (size == LONGEST_SAID)
+
+
+def test_a_phone_is_known_by_a_register_that_only_another_could_answer() -> None:
+    registrations = Registrations()
+    message = register(PHONE).replace(b"Via", b"X-Via").replace(b"CSeq", b"X-CSeq")
+    assert registrations.registered(1, message) is None
+    assert registrations.registered(2, message) == (1, PHONE)
 
 
 def test_a_phone_that_registers_elsewhere_is_known_from_there() -> None:

@@ -1,12 +1,13 @@
 """A look at SIP messages."""
 
-import re
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sipws.sip import Message, call_id, end_of_head, flow_timer, split_values
+from sipws import Address, sip
+from sipws.service.responder import respond
+from sipws.sip import Message, Request, call_id, flow_timer, response, split_values
+from sipws.transport.registrations import Registrations
 
 MESSAGE = (
     b"REGISTER sip:example.com SIP/2.0\r\n"
@@ -70,31 +71,6 @@ def test_values_are_split_outside_quotes_and_brackets() -> None:
     assert split_values(r'"a\", b" <sip:c>') == [r'"a\", b" <sip:c>']
 
 
-@given(st.binary(max_size=300))
-def test_no_bytes_make_it_raise(data: bytes) -> None:
-    Message.parse(data)
-    Message.parse(b"REGISTER sip:a SIP/2.0\r\n" + data)
-    call_id(data)
-
-
-PIECES = [
-    b"\r\n", b"\r\n ", b"\n", b"\r", b" ", b":", b"Call-ID: ", b"call-id:", b"i: ", b"a", b"bc",
-    b"\xff", b"OPTIONS sip:a SIP/2.0", b"Via: x",
-]  # fmt: skip
-
-
-@given(st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join))
-def test_the_call_id_is_that_of_the_first_header_of_that_name(message: bytes) -> None:
-    begun = message.lstrip(b"\r\n")
-    head = begun[: end_of_head(begun)]
-    # One that is folded counts where there is no other.
-    for fold in (rb"", rb"\r?\n[ \t]+"):
-        pattern = rb"\n(?:call-id|i)[ \t]*:[ \t]*" + fold + rb"([^\r\n]*[^\r\n \t])"
-        if found := re.search(pattern, head, re.IGNORECASE):
-            break
-    assert call_id(message) == (found[1] if found else None)
-
-
 @pytest.mark.parametrize("message", [b"O s SIP/2.0\r\nCall-ID: abc", b"O s SIP/2.0\nCall-ID: abc"])
 def test_a_message_that_ends_in_its_call_id_has_all_of_it(message: bytes) -> None:
     assert call_id(message) == b"abc"
@@ -115,3 +91,95 @@ def test_a_message_that_ends_in_its_call_id_has_all_of_it(message: bytes) -> Non
 def test_blanks_without_end_are_read_once(head: bytes, found: bytes | None) -> None:
     # Tried in every way, these would take most of a minute.
     assert call_id(b"OPTIONS sip:a SIP/2.0\r\n" + head + b"\r\n\r\n") == found
+
+
+REQUEST = (
+    b"INVITE sip:b@example.com SIP/2.0\r\nv: SIP/2.0/WS a.invalid;branch=z9hG4bK1;rport\r\n"
+    b"Via: SIP/2.0/UDP b.example.com\r\nf: <sip:a@example.com>;tag=1\r\nt: <sip:b@example.com>\r\n"
+    b"i: c1\r\nCSeq: 1 INVITE\r\nl: 4\r\n\r\nbody"
+)
+SOURCE = Address("192.0.2.5", 50123)
+
+
+def test_a_response_repeats_what_it_is_found_by() -> None:
+    made = response(
+        REQUEST, 486, headers={"Contact": "<sip:b@x>", "X": "\xe9"}, body=b"no", source=SOURCE
+    )
+    head, _, body = made.partition(b"\r\n\r\n")
+    start, *lines = head.decode().split("\r\n")
+    assert start == "SIP/2.0 486 Busy Here"
+    to = lines.pop(3)
+    assert to.startswith("To: <sip:b@example.com>;tag=")
+    assert lines == [
+        "Via: SIP/2.0/WS a.invalid;branch=z9hG4bK1;rport=50123;received=192.0.2.5",
+        "Via: SIP/2.0/UDP b.example.com",
+        "From: <sip:a@example.com>;tag=1",
+        "Call-ID: c1",
+        "CSeq: 1 INVITE",
+        "Contact: <sip:b@x>",
+        "X: \xe9",
+        "Content-Length: 2",
+    ]
+    assert body == b"no"
+
+
+def test_a_handler_may_answer_what_it_has_of_a_request() -> None:
+    parsed, read = Message.parse(b"\r\n" + REQUEST), Request.read(REQUEST)
+    assert parsed is not None
+    assert read is not None
+    plain = response(REQUEST, 200)
+    assert response(parsed, 200) == response(read, 200) == plain
+    assert response(Message(parsed.start_line, parsed.headers), 200) == plain
+    assert b"\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bK1;rport\r\n" in plain
+    assert plain.endswith(b"\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_a_tag_is_added_unless_there_is_one_or_none_is_due() -> None:
+    assert b";tag=" in response(REQUEST, 180).partition(b"\r\nTo: ")[2]
+    assert b"\r\nTo: <sip:b@example.com>\r\n" in response(REQUEST, 100)
+    for to in (b"<sip:b>;Tag=x", b"sip:b ; tag = x", b'"tag=" <sip:b>;tag=x'):
+        tagged = REQUEST.replace(b"t: <sip:b@example.com>", b"t: " + to)
+        assert b"\r\nTo: " + to + b"\r\n" in response(tagged, 200)
+    again = response(REQUEST.replace(b"CSeq: 1", b"CSeq: 2"), 200)
+    assert response(REQUEST, 200) == response(REQUEST, 200)
+    assert again.partition(b"tag=")[2] != response(REQUEST, 200).partition(b"tag=")[2]
+
+
+def test_a_reason_is_the_rfcs_or_the_callers() -> None:
+    assert response(REQUEST, 404).startswith(b"SIP/2.0 404 Not Found\r\n")
+    assert response(REQUEST, 404, "Gone fishing").startswith(b"SIP/2.0 404 Gone fishing\r\n")
+    assert response(REQUEST, 699).startswith(b"SIP/2.0 699 \r\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((b"SIP/2.0 200 OK\r\n\r\n", 200), "no response can be written"),
+        ((REQUEST.replace(b"i: ", b"y: "), 200), "lacks one of Via, From, To, Call-ID and CSeq"),
+        ((REQUEST, 99), "99 is no status"),
+        ((REQUEST, 700), "700 is no status"),
+        ((REQUEST, 200, "OK\r\nX: y"), "a reason is one line"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(arguments: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        response(*arguments)
+
+
+@pytest.mark.parametrize("header", [("X", "a\r\nVia: b"), ("X", "a\n"), ("X\r\nY", "a"), ("", "a")])
+def test_no_header_smuggles_another(header: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="header"):
+        response(REQUEST, 200, headers=[header])
+
+
+def test_a_message_is_read_once_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[bytes] = []
+    find = sip._find_registration
+    monkeypatch.setattr(sip, "_find_registration", lambda data: reads.append(data) or find(data))
+    message = REQUEST.replace(b"INVITE", b"REGISTER")
+    Registrations().registered(1, message)
+    assert respond(message, SOURCE) is not None
+    assert len(reads) == 1
+    # Another message of the same bytes is read anew, and told apart.
+    assert respond(message.replace(b"c1", b"c2"), SOURCE) != respond(message, SOURCE)
+    assert len(reads) == 3
