@@ -9,13 +9,15 @@ from typing import Final, NamedTuple, Self
 from hep.captures import wire
 from hep.captures.capture_file import CaptureFile, Frame
 from hep.captures.reassembly import Fragments, Piece, Stream
-from hep.captures.sip_stream import SipSplitter, call_id, is_sip
+from hep.captures.sip_stream import SipSplitter
 from hep.codec.any_version import decode
+from hep.codec.correlation import call_of
 from hep.codec.framing import Splitter
 from hep.codec.packet import Packet, value
 from hep.codec.v3 import MAGICS
 from hep.errors import HepDecodeError, HepError
 from hep.hep_id import PORT
+from hep.sip import is_sip
 
 MOST_STREAMS: Final = 1024
 """Maximum number of TCP streams (one direction of a connection each) that are followed. Beyond it,
@@ -313,5 +315,5 @@ def _sip_packet(message: Message, capture_id: int) -> Packet:
         microseconds=message.microseconds,
         capture_id=capture_id,
         payload=message.data,
-        correlation_id=call_id(message.data),
+        correlation_id=call_of(message.data),
     )

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from hep.captures.pcap import BAD, Capture, Captured
-from hep.captures.sip_stream import call_id
 from hep.cli.usage import DONE, FAILED, WrongInputError, destination, on_signals
+from hep.codec.correlation import call_of
 from hep.codec.packet import Packet
 from hep.errors import HepEncodeError, HepError
 from hep.hep_id import HepId
@@ -140,7 +140,7 @@ def _as_sent(packet: Packet, timestamp: float) -> Packet:
     changes: dict[str, Any] = {}
     if packet.version != 3:
         # The sender may encode the packet in version 3, which has a chunk for it.
-        changes["correlation_id"] = call_id(packet.payload)
+        changes["correlation_id"] = call_of(packet.payload)
     if packet.seconds is None:
         seconds, microseconds = divmod(round(timestamp * 1_000_000), 1_000_000)
         changes |= {"seconds": seconds, "microseconds": microseconds, "layout": ()}

@@ -9,10 +9,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from hep.captures.sip_stream import call_id
 from hep.cli.probes import PATIENCE, was_tried
 from hep.cli.usage import DONE, FAILED, WrongInputError, destination
 from hep.codec.chunks import ProtocolType
+from hep.codec.correlation import call_of
 from hep.codec.packet import Packet
 from hep.errors import HepEncodeError
 from hep.hep_id import HepId
@@ -127,7 +127,7 @@ def _packet(args: argparse.Namespace) -> Packet:
     kind = _protocol_type(args.proto)
     correlation_id = _bytes(args.correlation_id) if args.correlation_id else None
     if correlation_id is None and kind == ProtocolType.SIP:
-        correlation_id = call_id(payload)
+        correlation_id = call_of(payload)
     now = time.time_ns()
     packet = Packet(
         src_ip=src_ip,

@@ -8,6 +8,8 @@ what is no UTF-8, and may lose other packets together with it.
 from hashlib import blake2b
 from typing import Final
 
+from hep.sip import call_id
+
 LONGEST_ID: Final = 256
 """Bytes of a correlation id. The Call-IDs of phones have 10 to 100."""
 
@@ -39,3 +41,9 @@ def identifier(value: bytes) -> bytes:
     digest = blake2b(value, digest_size=_DIGEST_SIZE).hexdigest().encode()
     # A character that the cut falls into goes whole.
     return escaped[:_BEGINNING].decode(errors="ignore").encode() + b"~" + digest
+
+
+def call_of(message: bytes) -> bytes | None:
+    """The correlation id of a SIP message: its Call-ID; None where it has none."""
+    found = call_id(message)
+    return identifier(found) if found is not None else None

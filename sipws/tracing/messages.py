@@ -6,19 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
-from hep.captures.sip_stream import is_sip
-from hep.codec.correlation import identifier
-from sipws.sip import LINE_ENDS, call_id, end_of_head, unfolded
-
-_LWS: Final = rb"[ \t]*+(?:\r?\n[ \t]++)?+"
-"""White space, which may go over the end of a line (RFC 3261 section 25.1); none is given back, or
-a header of blanks would be tried in every way."""
+from hep.codec.correlation import call_of, identifier
+from hep.sip import COMPACT_FORMS, LINE_ENDS, end_of_head, first, is_sip
 
 _METHOD: Final = re.compile(rb"([A-Z]+) ")
-_CSEQ: Final = re.compile(rb"\ncseq[ \t]*:" + _LWS + rb"\d+" + _LWS + rb"([A-Z]+)", re.IGNORECASE)
+_METHOD_OF_CSEQ: Final = re.compile(rb"[0-9]+[ \t]+([A-Za-z]+)")
+_cseq: Final = first("cseq")
 _USER: Final = re.compile(rb"sips?:([^@>;\s]+)(?:@([^>;\s]+))?", re.IGNORECASE)
-_FROM: Final = re.compile(rb"\n(?:from|f)[ \t]*:([^\r\n]*)", re.IGNORECASE)
-_TO: Final = re.compile(rb"\n(?:to|t)[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_from: Final = first("from")
+_to: Final = first("to")
 
 _HASHES: Final = 1 << 32
 
@@ -42,7 +38,7 @@ class MessageRules:
 STATUS: Final = b"SIP/2.0 "
 """The first bytes of a response."""
 
-REQUEST: Final = b" SIP/2.0\r\n"
+VERSION: Final = b" SIP/2.0"
 """The last bytes of a request's first line."""
 
 SECOND: Final = b"\r\nCall-ID:"
@@ -180,19 +176,14 @@ def correlator(rules: MessageRules) -> Correlate | None:
     """The function that finds a message's correlation id; None where that is its Call-ID."""
     if not rules.correlation_headers:
         return None
-    patterns = [
-        re.compile(
-            rb"\n" + re.escape(name.encode()) + rb"[ \t]*:" + _LWS + rb"([^\r\n]*[^\r\n \t])",
-            re.IGNORECASE,
-        )
-        for name in rules.correlation_headers
+    finds = [
+        first(COMPACT_FORMS.get(name.lower(), name.lower())) for name in rules.correlation_headers
     ]
 
     def correlate(message: bytes, found: bytes | None) -> bytes | None:
-        for pattern in patterns:
-            match = pattern.search(message)
-            if match is not None and match.start() <= end_of_head(message):
-                return identifier(match[1])
+        for find in finds:
+            if value := find(message):
+                return identifier(value)
         return found
 
     return correlate
@@ -212,7 +203,7 @@ def _of_methods(methods: frozenset[str]) -> Select:
     names = frozenset(name.upper().encode() for name in methods)
 
     def select(message: bytes, found: bytes | None) -> bool:
-        match = _METHOD.match(message) or _CSEQ.search(message)
+        match = _METHOD.match(message) or _METHOD_OF_CSEQ.match(_cseq(message))
         return match is None or match[1].upper() in names
 
     return select
@@ -254,12 +245,11 @@ class CallsOf:
 
     def __call__(self, message: bytes, found: bytes | None) -> bool:
         """Whether a message belongs to one of the calls."""
-        if found is None and (value := call_id(message)) is not None:
-            found = identifier(value)
+        if found is None:
+            found = call_of(message)
         if found in self._calls:
             return True
-        head = unfolded(message[: end_of_head(message)])
-        if not (_names(self._callers, _FROM, head) and _names(self._callees, _TO, head)):
+        if not (_names(self._callers, _from, message) and _names(self._callees, _to, message)):
             return False
         if found is not None:
             self._calls[found] = None
@@ -268,8 +258,8 @@ class CallsOf:
         return True
 
 
-def _names(parties: tuple[Party, ...], header: re.Pattern[bytes], head: bytes) -> bool:
+def _names(parties: tuple[Party, ...], find: Callable[[bytes], bytes], message: bytes) -> bool:
     if not parties:
         return True
-    match = header.search(head)
-    return match is not None and any(party.is_in(match[1]) for party in parties)
+    header = find(message)
+    return any(party.is_in(header) for party in parties)

@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from hep import HepEncodeError
-from hep.codec.correlation import LONGEST_ID, identifier
+from hep.codec.correlation import LONGEST_ID, call_of, identifier
+from hep.sip import LINE_ENDS, call_id
 from sipws.address import Address
 from sipws.bus import Bus
 from sipws.events import (
@@ -32,13 +33,12 @@ from sipws.events import (
     MessageSent,
 )
 from sipws.masking.handshakes import Masking
-from sipws.masking.sip_messages import Scope, masker
-from sipws.sip import LINE_ENDS, call_id
+from sipws.masking.sip_messages import BEFORE_Z, Scope, masker, may_hold_sip
 from sipws.tracing.losses import Loss
 from sipws.tracing.messages import (
-    REQUEST,
     SECOND,
     STATUS,
+    VERSION,
     MessageRules,
     Select,
     correlator,
@@ -74,7 +74,7 @@ CALL_LOGS: Final = 16
 """Calls per connection that get log lines: a phone has a call or two, a registration and some
 subscriptions at a time. A peer that carries the calls of many users has its network events."""
 
-_BEFORE_Z: Final = (b"i", b"I")
+_TO_VALUE: Final = len(SECOND) + 1
 
 NOT_ENCODED: Final = "not-encoded"
 """The cause of a packet dropped because a value fits no chunk, such as an invalid address."""
@@ -334,32 +334,36 @@ class Tracer:
         incoming = type(event) is MessageReceived
         match = usual(message)
         group = match.lastindex if match is not None else None
-        # What peers send is looked at for a second Call-ID too. A byte is compared in a third of
-        # the time that bytes take; 83 is the S of SIP/2.0.
-        answers, head = False, len(message)
-        if match is not None and head > LONG:
+        searched = message
+        if match is not None and len(message) > LONG:
             # A body has no headers, and may be long.
             head = message.find(b"\r\n\r\n", match.end())
+            if head >= 0 and not may_hold_sip(message, head):
+                searched = message[:head]
+        # What peers send is looked at for a second Call-ID too. A byte is compared in a third of
+        # the time that bytes take; 83 is the S of SIP/2.0. To partition costs half of what to find
+        # does.
+        answers = False
         if (
             match is None
             or group is None
             or not (
                 (answers := (first := message[0]) == 83 and message[:8] == STATUS)
-                or (
-                    65 <= first <= 90
-                    and message[(end := message.find(b"\r")) - 8 : end + 2] == REQUEST
-                )
+                or (65 <= first <= 90 and message.partition(b"\r\n")[0][-8:] == VERSION)
             )
-            or (incoming and message.find(SECOND, match.end(), head) >= 0)
+            or (
+                incoming
+                and len(searched.rpartition(SECOND)[0])
+                != (match.start(group) - _TO_VALUE if group <= 2 else 0)
+            )
             or (group > 2 and has_second(message, match))
         ):
             # Line ends in front of the start line are ignored (RFC 3261 section 7.5).
             message = message.lstrip(LINE_ENDS)
             if not self._is_sip(event, packets, message):
                 return
-            head = len(message)
-            found = call_id(message)
-            found = found and identifier(found)
+            searched = message
+            found = call_of(message)
         else:
             found = match[group]
             if len(found) > LONGEST_ID:
@@ -383,12 +387,11 @@ class Tracer:
             # Headers with credentials have a z, as has the branch: in most messages no other. One
             # letter is looked for at a tenth of what a call that looks for a name costs. Masked, a
             # message may be longer, so it is cut afterwards.
-            searched = message if head < 0 or head == len(message) else message[:head]
             before, _, behind = searched.partition(b"z")
             if (
                 0x7A in behind
                 or 0x5A in searched
-                or before[-1:] in _BEFORE_Z
+                or (before and before[-1] in BEFORE_Z)
                 or not self._masks_requests
             ):
                 message = self._mask(message)
@@ -423,8 +426,7 @@ class Tracer:
             return False
         if why := what_is_broken(message):
             found = call_id(message)
-            named = found and identifier(found)
-            if all(select(message, named) for select in self._selects):
+            if all(select(message, call_of(message)) for select in self._selects):
                 self.counters["broken_sip"] += 1
                 packets.broken += 1
                 is_told = packets.broken <= BROKEN_ALL or packets.broken % BROKEN_EVERY == 0

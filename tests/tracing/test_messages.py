@@ -373,6 +373,15 @@ def test_a_long_body_is_not_taken_for_headers(bus, connection) -> None:
     assert traced.payloads == [sent.replace(b"of-the-head", b"***")]
 
 
+@pytest.mark.parametrize("size", [0, 2000])
+def test_a_body_that_is_sip_has_credentials_too(bus, connection, size: int) -> None:
+    traced = Traced(bus, connection, SIP)
+    body = b"INVITE sip:a SIP/2.0\r\nAuthorization: Bearer of-the-body\r\nX: " + b"y" * size
+    sent = message("c1", more="Content-Type: message/sipfrag\r\n") + body
+    traced.receive(sent)
+    assert traced.payloads == [sent.replace(b"of-the-body", b"***")]
+
+
 @pytest.mark.parametrize("name", [b"Authorization", b"AUTHORIZATION", b"aUtHoRiZaTiOn"])
 @pytest.mark.parametrize("via", [b"", b"Via: SIP/2.0/WS a;branch=z9hG4bKx\r\n"])
 def test_a_token_is_found_before_and_behind_other_letters(bus, connection, name, via) -> None:

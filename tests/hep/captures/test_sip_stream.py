@@ -4,56 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hep.captures.sip_stream import (
-    LONGEST_BODY,
-    LONGEST_HEAD,
-    LONGEST_LINE,
-    SipSplitter,
-    call_id,
-    is_sip,
-)
-from hep.codec.correlation import identifier
+from hep.captures.sip_stream import LONGEST_BODY, LONGEST_HEAD, LONGEST_LINE, SipSplitter
+from hep.sip import is_sip
 
 OPTIONS = b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: 0\r\n\r\n"
 MESSAGE = b"MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 2\r\nl : 7\r\n\r\nHi\r\n\r\nyou"[:-2]
 ANSWER = b"SIP/2.0 200 OK\r\ni: 3\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    "data", [OPTIONS, ANSWER, b"\r\n\r\n" + OPTIONS, b"X-1 tel:5 sip/2.0\r\n", b"SIP/2.0 180 \r\n"]
-)
-def test_a_message_starts_with_a_request_or_status_line(data: bytes) -> None:
-    assert is_sip(data)
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"GET / HTTP/1.1\r\n\r\n", b"SIP/2.0 OK", b"\0\1\2", b"OPTIONS sip:a@b"]
-)
-def test_what_starts_otherwise_is_no_message(data: bytes) -> None:
-    assert not is_sip(data)
-
-
-@pytest.mark.parametrize(
-    ("value", "found"),
-    [
-        (b" " * 65_000, None),
-        (b"\r\n" + b"\t" * 65_000, None),
-        (b"a" + b" " * 65_000 + b"b", identifier(b"a" + b" " * 65_000 + b"b")),
-        (b"a" + b" " * 65_000 + b"\rb", None),
-    ],
-    ids=["blanks", "folded", "between", "broken"],
-)
-def test_blanks_without_end_are_read_once(value: bytes, found: bytes | None) -> None:
-    # Tried in every way, these would take hours.
-    assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID:" + value + b"\r\n\r\n") == found
-
-
-def test_the_call_id_is_found_in_either_form_and_in_the_header_only() -> None:
-    assert [call_id(each) for each in (OPTIONS, MESSAGE, ANSWER)] == [b"1", b"2", b"3"]
-    assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nTo: x\r\n\r\nCall-ID: body") is None
-    assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID:\r\n\r\n") is None
-    assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nCALL-ID\t:  a b \r\n") == b"a b"
-    assert call_id(b"OPTIONS sip:a@b SIP/2.0\r\nCall-ID:\r\n a\r\n") == b"a"
 
 
 @given(st.data())

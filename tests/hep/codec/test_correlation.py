@@ -4,8 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hep.captures.sip_stream import call_id
-from hep.codec.correlation import LONGEST_ID, identifier
+from hep.codec.correlation import LONGEST_ID, call_of, identifier
 
 
 @pytest.mark.parametrize(
@@ -52,4 +51,4 @@ def test_different_ones_never_become_one(values: list[bytes]) -> None:
 
 
 def test_the_call_id_of_a_captured_message_is_one() -> None:
-    assert call_id(b"SIP/2.0 200 OK\r\nCall-ID: a\xffb\r\n\r\n") == identifier(b"a\xffb")
+    assert call_of(b"SIP/2.0 200 OK\r\nCall-ID: a\xffb\r\n\r\n") == identifier(b"a\xffb")

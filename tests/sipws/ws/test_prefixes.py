@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from hep.captures.sip_stream import call_id as hep_call_id
+from hep.codec.correlation import call_of
 from sipws import Address
 from sipws.events import ErrorKind, ErrorOccurred
 from sipws.masking.handshakes import USUAL
@@ -32,7 +32,7 @@ PREFIXES = st.text("\r\n", max_size=9).map(str.encode)
 def test_line_ends_in_front_change_nothing(prefix: bytes) -> None:
     assert respond(prefix + REQUEST, SOURCE) == respond(REQUEST, SOURCE)
     assert Message.parse(prefix + REQUEST) == Message.parse(REQUEST)
-    assert call_id(prefix + REQUEST) == hep_call_id(prefix + REQUEST) == b"c1"
+    assert call_id(prefix + REQUEST) == call_of(prefix + REQUEST) == b"c1"
     assert flow_timer(prefix + ANSWER) == 30
     registrations = Registrations()
     registrations.registered(1, REQUEST)
@@ -41,7 +41,7 @@ def test_line_ends_in_front_change_nothing(prefix: bytes) -> None:
 
 @given(PREFIXES)
 def test_line_ends_alone_are_nothing(prefix: bytes) -> None:
-    assert Message.parse(prefix) is call_id(prefix) is hep_call_id(prefix) is None
+    assert Message.parse(prefix) is call_id(prefix) is call_of(prefix) is None
     assert flow_timer(prefix) is respond(prefix, SOURCE) is None
 
 
