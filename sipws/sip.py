@@ -375,6 +375,9 @@ def _with_port(via: bytes, match: re.Match[bytes] | None, port: int) -> bytes:
         match: what `_source` found first.
         port: that the request came from.
     """
+    if match is not None and match.lastindex and _source(via, match.end()) is None:
+        # Nearly all that have one ask for a port, and say nothing of where they are.
+        return b"%b;rport=%d%b" % (via[: match.start()], port, via[match.end() :])
     kept, done, asked = [], 0, True
     while match is not None:
         kept.append(via[done : match.start()])
