@@ -50,7 +50,7 @@ usual: Final = re.compile(
     # head. Each way begins with a letter of its own, as such are told apart at once. Collectors
     # read lines that end in CRLF.
     rb"\r\n(?:C(?:all-ID: ([!-~]+)\r\nCSeq: [0-9]+ [A-Z]{3}"
-    rb"|Seq: [0-9]+ [A-Z]{3,}+\r\nCall-ID: ([!-~]+)(?=\r\n))"
+    rb"|Seq: [0-9]+ [A-Z]{3,}+\r\nCall-ID: ([!-~]+)(?=\r\n[^ \t]))"
     rb"|[cC][aA][lL][lL]-[iI][dD][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?"
     rb"|[iI][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?|\r)"
     % ((rb"[cC][sS][eE][qQ][ \t]*+:[ \t]*+[0-9]+[ \t]++[A-Z]{3}",) * 2)

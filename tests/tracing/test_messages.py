@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import hep
+from hep.sip import call_id
 from sipws import Bus
 from sipws.events import (
     Accepted,
@@ -19,7 +22,7 @@ from sipws.events import (
 )
 from sipws.masking.handshakes import Masking
 from sipws.request import UpgradeRequest
-from sipws.tracing.messages import CallsOf, MessageRules, Party, correlator, selector
+from sipws.tracing.messages import CallsOf, MessageRules, Party, correlator, selector, usual
 from sipws.tracing.tracer import Tracer, TraceSettings
 
 
@@ -393,3 +396,25 @@ def test_a_token_is_found_before_and_behind_other_letters(bus, connection, name,
         )
     assert len(traced.payloads) == 2
     assert not any(b"secret" in payload for payload in traced.payloads)
+
+
+LINES = [
+    *(b"Call-ID: c1", b"Call-ID: c2", b"call-id:c1", b"CALL-ID : c1", b"i: c1", b"I:c2"),
+    *(b"CSeq: 1 INVITE", b"cseq:1 BYE", b"CSeq: 2 OPTIONS", b"CSeq: x", b" folded", b"Call-ID:"),
+    *(b"Call-ID:\r\n c3", b"Via: SIP/2.0/WS a", b"From: <sip:a@b>;tag=1", b"X-Call-ID: c9"),
+    *(b"Subject: i: c4", b""),
+]
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=7), st.sampled_from([b"\r\n", b"\n"]))
+@example([b"Call-ID: c1", b"CSeq: 1 INVITE"], b"\r\n")
+@example([b"CSeq: 1 INVITE", b"Call-ID: c1"], b"\r\n")
+@example([b"CSeq: 1 INVITE", b"Call-ID: c1", b" folded"], b"\r\n")
+def test_the_call_that_is_traced_is_the_one_that_the_reader_finds(
+    lines: list[bytes], end: bytes
+) -> None:
+    sip = end.join([b"INVITE sip:bob@example.com SIP/2.0", *lines, b"", b""])
+    match = usual(sip)
+    # Without a group the message goes to the reader itself.
+    if match is not None and (group := match.lastindex) is not None:
+        assert match[group] == call_id(sip)
