@@ -73,7 +73,8 @@ async def test_a_full_disk_below_the_spool_costs_packets_that_are_counted_and_no
     assert sender.counters.dropped.keys() == {"spool-failed"}
     told = [each for each in caplog.records if each.levelno >= logging.ERROR]
     assert [each.getMessage() for each in told] == [
-        f"spool {disk.path}/spool/127.0.0.1_{free_port}_tcp: No space left on device"
+        f"spool {disk.path}/spool/127.0.0.1_{free_port}_tcp: No space left on device; packets"
+        " are dropped as spool-failed until the disk accepts them"
     ]
     # There is room again: what comes now is kept, and the oldest was never lost.
     disk.resize(4096)
