@@ -1,5 +1,5 @@
 """SIP and HEP in captures: pcap reader and writer, TCP reassembly, scapy layers.
 
-This package imports `hep.codec`, `hep.errors` and `hep.hep_id` only. scapy is imported when it is
-first used.
+This package imports `hep.codec`, `hep.sip`, `hep.errors` and `hep.hep_id` only. scapy is imported
+when it is first used.
 """

@@ -1,4 +1,5 @@
 """Connections on asyncio: server, client, flow, TLS, listening, dialling.
 
-It may import `sipws.ws`, `sipws.admission` and the root modules; never tracing or `hep`.
+It may import `sipws.ws`, `sipws.admission`, the bus and the root modules; never tracing, and of
+`hep` only `hep.sip`.
 """
