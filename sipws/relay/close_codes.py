@@ -30,7 +30,7 @@ _AGAIN: Final = frozenset(
 """Refusals with 4xx that another try may not get."""
 
 
-class Farewell(NamedTuple):
+class CloseReason(NamedTuple):
     """A close code that may be sent, with its reason."""
 
     code: int
@@ -48,28 +48,28 @@ class End(NamedTuple):
     """Whether the peer ended the connection."""
 
 
-def to_upstream(end: End) -> Farewell:
+def to_upstream(end: End) -> CloseReason:
     """The close code for the server when the client's connection has ended."""
     if end.code is None:
-        return Farewell(CloseCode.GOING_AWAY, shortened(f"the client is gone: {end.reason}"))
+        return CloseReason(CloseCode.GOING_AWAY, shortened(f"the client is gone: {end.reason}"))
     if end.code in BLAMES and not end.by_peer:
-        return Farewell(CloseCode.GOING_AWAY, shortened(f"closed with {end.code}: {end.reason}"))
+        return CloseReason(CloseCode.GOING_AWAY, shortened(f"closed with {end.code}: {end.reason}"))
     return _as_it_came(end)
 
 
-def to_client(end: End) -> Farewell:
+def to_client(end: End) -> CloseReason:
     """The close code for the client when the server's connection has ended.
 
     A client is not trusted: it gets no details that only concern the operator of the server.
     """
     if end.code is None:
-        return Farewell(CloseCode.INTERNAL_ERROR, "upstream lost")
+        return CloseReason(CloseCode.INTERNAL_ERROR, "upstream lost")
     if end.code in BLAMES and not end.by_peer:
-        return Farewell(CloseCode.INTERNAL_ERROR, "upstream failed")
+        return CloseReason(CloseCode.INTERNAL_ERROR, "upstream failed")
     return _as_it_came(end)
 
 
-def of_failure(exc: ConnectError) -> Farewell:
+def of_failure(exc: ConnectError) -> CloseReason:
     """The close code for the client when there is no connection to the server.
 
     1008: the server refused the client's request itself (403 and most of 4xx), and would refuse it
@@ -81,13 +81,13 @@ def of_failure(exc: ConnectError) -> Farewell:
         if exc.retry_after:
             reason += f"; retry after {math.ceil(exc.retry_after)} s"
         if 400 <= status < 500 and status not in _AGAIN:
-            return Farewell(CloseCode.POLICY_VIOLATION, reason)
-        return Farewell(CloseCode.TRY_AGAIN_LATER, reason)
+            return CloseReason(CloseCode.POLICY_VIOLATION, reason)
+        return CloseReason(CloseCode.TRY_AGAIN_LATER, reason)
     if exc.kind is ErrorKind.OUT_OF_RESOURCES:
-        return Farewell(CloseCode.TRY_AGAIN_LATER, "out of resources")
+        return CloseReason(CloseCode.TRY_AGAIN_LATER, "out of resources")
     if exc.kind is ErrorKind.BAD_REPLY:
-        return Farewell(CloseCode.INTERNAL_ERROR, "upstream failed")
-    return Farewell(CloseCode.TRY_AGAIN_LATER, "upstream unreachable")
+        return CloseReason(CloseCode.INTERNAL_ERROR, "upstream failed")
+    return CloseReason(CloseCode.TRY_AGAIN_LATER, "upstream unreachable")
 
 
 def shortened(reason: str) -> str:
@@ -95,7 +95,7 @@ def shortened(reason: str) -> str:
     return reason.encode("utf-8", "replace")[:LONGEST_REASON].decode("utf-8", "ignore")
 
 
-def _as_it_came(end: End) -> Farewell:
+def _as_it_came(end: End) -> CloseReason:
     if end.code is None or end.code == NO_STATUS:
-        return Farewell(CloseCode.NORMAL_CLOSURE, "")
-    return Farewell(end.code, shortened(end.reason))
+        return CloseReason(CloseCode.NORMAL_CLOSURE, "")
+    return CloseReason(end.code, shortened(end.reason))

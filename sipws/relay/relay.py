@@ -23,7 +23,7 @@ from sipws.admission.admission import Admission
 from sipws.bus import Bus
 from sipws.errors import ConnectError, TransportError
 from sipws.events import ErrorKind, Event, MessageReceived, MessageSent
-from sipws.relay.close_codes import Farewell, of_failure
+from sipws.relay.close_codes import CloseReason, of_failure
 from sipws.relay.forwarding import destination_for, offer_for
 from sipws.relay.relay_legs import ClientLeg, Leg, Pair, UpstreamLeg
 from sipws.transport.descriptors import LOOK_INTERVAL
@@ -150,18 +150,18 @@ class Relay:
                 partial(UpstreamLeg, pair),
             )
         except ConnectError as exc:
-            farewell = of_failure(exc)
+            close = of_failure(exc)
             # A 429 may be about this one client; a 503 is about the server.
             if exc.status == HTTPStatus.SERVICE_UNAVAILABLE and exc.retry_after:
                 self._asked_until = self._monotonic() + exc.retry_after
             # A server that refuses this one client is reachable for all others.
-            self._note(None if farewell.code == CloseCode.POLICY_VIOLATION else exc)
-            pair.failed(exc.detail, farewell)
+            self._note(None if close.code == CloseCode.POLICY_VIOLATION else exc)
+            pair.failed(exc.detail, close)
         except Exception as exc:
             # After any error the client is closed: no connection to the upstream will come.
             log.exception("connecting to the upstream for %s failed", client.peer)
-            farewell = Farewell(CloseCode.INTERNAL_ERROR, "internal error")
-            pair.failed(f"{type(exc).__name__}: {exc}", farewell)
+            close = CloseReason(CloseCode.INTERNAL_ERROR, "internal error")
+            pair.failed(f"{type(exc).__name__}: {exc}", close)
         else:
             self._asked_until = -math.inf
             self._note(None)

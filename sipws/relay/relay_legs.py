@@ -20,7 +20,7 @@ from sipws.events import (
 )
 from sipws.limits import Limits
 from sipws.masking.handshakes import USUAL
-from sipws.relay.close_codes import End, Farewell, to_client, to_upstream
+from sipws.relay.close_codes import CloseReason, End, to_client, to_upstream
 from sipws.request import UpgradeRequest
 from sipws.transport.client_flow import ClientFlow
 from sipws.transport.flow import Flow
@@ -48,7 +48,7 @@ class Pair:
         "_client_ended",
         "_dial",
         "_dialling",
-        "_farewell",
+        "_upstream_close",
         "_upstream_ended",
         "_waiting",
         "_waiting_bytes",
@@ -72,7 +72,7 @@ class Pair:
         self._waiting_bytes = 0
         self._client_ended = self._upstream_ended = False
         # How to close the upstream after the waiting messages, if the client has left meanwhile.
-        self._farewell: Farewell | None = None
+        self._upstream_close: CloseReason | None = None
 
     def other(self, leg: "Leg") -> "Leg | None":
         """The other connection of the pair."""
@@ -101,7 +101,7 @@ class Pair:
         self._drop_client(
             ErrorKind.UPSTREAM_QUEUE_FULL,
             f"{detail}: {MOST_WAITING} messages, {self.client.limits.message_size} bytes",
-            Farewell(CloseCode.TRY_AGAIN_LATER, detail),
+            CloseReason(CloseCode.TRY_AGAIN_LATER, detail),
         )
 
     # From start to end.
@@ -119,7 +119,7 @@ class Pair:
             self._dialling = self._dial(self)
 
     @property
-    def has_begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether `begin` was called."""
         return self._dialling is not None
 
@@ -132,23 +132,23 @@ class Pair:
         with suppress(ConnectionClosedError):
             for message, is_text in waiting:
                 upstream.send(message, text=is_text)
-        if self._farewell is not None:
-            _close(upstream, self._farewell)
+        if self._upstream_close is not None:
+            _close(upstream, self._upstream_close)
 
-    def failed(self, detail: str, farewell: Farewell) -> None:
+    def failed(self, detail: str, close: CloseReason) -> None:
         """Close the client: there is no connection to the upstream.
 
         Args:
             detail: the reason, for the published error.
-            farewell: the close code and reason for the client.
+            close: the close code and reason for the client.
         """
-        self._drop_client(ErrorKind.UPSTREAM_FAILED, detail, farewell)
+        self._drop_client(ErrorKind.UPSTREAM_FAILED, detail, close)
 
-    def _drop_client(self, kind: ErrorKind, detail: str, farewell: Farewell) -> None:
+    def _drop_client(self, kind: ErrorKind, detail: str, close: CloseReason) -> None:
         self._waiting.clear()
         if self.client.phase is OPEN:
             self.client.publish_error(kind, detail)
-            self.client.close(*farewell)
+            self.client.close(*close)
 
     def client_ended(self, end: End) -> None:
         """Close the upstream: the client's connection is closing or gone.
@@ -162,7 +162,7 @@ class Pair:
             _close(self.upstream, to_upstream(end))
         elif self._waiting and end.by_peer and end.code is not None:
             # What was sent before an orderly end still arrives.
-            self._farewell = to_upstream(end)
+            self._upstream_close = to_upstream(end)
         elif self._dialling is not None:
             self._waiting.clear()
             self._dialling.cancel()
@@ -177,8 +177,8 @@ class Pair:
             _close(self.client, to_client(end))
 
 
-def _close(flow: Flow, farewell: Farewell) -> None:
-    flow.close(*farewell)
+def _close(flow: Flow, close: CloseReason) -> None:
+    flow.close(*close)
     if not flow.is_stalled:
         # The peer's close frame is to arrive, also where reading had stopped.
         flow.read_on()
@@ -260,7 +260,7 @@ class ClientLeg(Flow):
         session = self._session
         if not session.accepted:
             return
-        if not self.pair.has_begun:
+        if not self.pair.has_started:
             accepted = next(event for event in events if isinstance(event, Accepted))
             # `UpgradeRequest` finds headers in the head of an answer too.
             chosen = UpgradeRequest(accepted.reply).header("sec-websocket-protocol")
