@@ -101,7 +101,7 @@ _PLACES = {
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Load what is asked for: whoever reads SIP (`hep.sip`) needs no senders."""
+        """Import a public name when it is first used: `hep.sip` alone needs no senders."""
         if (place := _PLACES.get(name)) is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(import_module(place), name)

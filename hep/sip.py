@@ -45,7 +45,7 @@ COMPACT_FORMS: Final = {
 """One-letter header names (IANA, SIP parameters, header fields)."""
 
 LINE_ENDS: Final = b"\r\n"
-"""What may stand before a start line, in any number and order, and is to be ignored (RFC 3261
+"""Bytes before a start line, in any number and order, that receivers ignore (RFC 3261
 section 7.5): such as the keep-alive of RFC 5626 section 3.5.1, sent together with a request."""
 
 ROWS: Final = b"\n"
@@ -139,7 +139,7 @@ def _spelled(text: str) -> bytes:
 
 
 def _spellings(name: str) -> list[bytes]:
-    """Patterns of a name, in its forms; each begins with a letter, as such are told apart at once.
+    """Patterns of a name, in its forms; each begins with a letter, which is fastest to match.
 
     Raises:
         ValueError: the name is not in lower case, or a compact form.
@@ -199,13 +199,13 @@ def finder(
     Args:
         names: of the headers, in lower case and in their long form.
         every: of those, the headers of which each line counts; of others, the first one.
-        request: whether a message is to be a request; method and version (``SIP/2.0``) come first
+        request: whether a message must be a request; method and version (``SIP/2.0``) come first
             among the values then.
 
     Returns:
         a function that takes a message. It returns the values in the order of the names, empty
         ones for headers that are not there. Those of several lines are separated by `ROWS`. It
-        returns None for what is to be a request and is none.
+        returns None for a message that is no request, if ``request`` is true.
     """
     before = 2 if request else 0
     lines: list[bytes] = []
@@ -224,7 +224,7 @@ def finder(
             group = before + len(lines)
             others.append((number, group))
             add(letter, group + 1)
-    # Most lines are told apart by their first letter.
+    # The first letter excludes most lines.
     letters = {each for name in names for each in (name[0], _COMPACT.get(name, name[0]))}
     match_head = re.compile(
         rb"[\r\n]*+%b(?:[^%b\r\n \t][^\n]*+\n|%b|[^\r\n \t][^\n]*+\n)*+\r?\n"

@@ -258,7 +258,13 @@ class Bus:
 
 
 class EventStream:
-    """A bounded queue of events: ``async with bus.stream(Closed) as stream: async for …``."""
+    """A bounded queue of events: ``async with bus.stream(Closed) as stream: async for …``.
+
+    Args:
+        bus: source of the events.
+        event_types: the types of the events that are queued.
+        limit: queued events at most; the oldest is dropped for a new one.
+    """
 
     def __init__(self, bus: Bus, event_types: tuple[type[Event], ...], limit: int) -> None:
         self.dropped = 0

@@ -134,7 +134,17 @@ class ConnectionClosedError(TransportError):
 
 
 class ConnectError(TransportError):
-    """A connect came to nothing; the message says where to, why, and what to do about it."""
+    """A connect failed. The message names the destination, the reason and a remedy.
+
+    Args:
+        destination: the URL of the destination, without its query.
+        kind: the kind of the error, as in the published event.
+        detail: the reason, for people.
+        remedy: what may help.
+        status: HTTP status of a server that refused the handshake.
+        reply: the bytes that the server answered, as far as they were received and kept.
+        retry_after: ``Retry-After`` of the server in seconds, at most an hour.
+    """
 
     def __init__(
         self,
@@ -159,10 +169,9 @@ class ConnectError(TransportError):
         self.status = status
         """The HTTP status of a server that refused the handshake."""
         self.reply = reply
-        """What a server sent for an answer, as far as it came and is kept."""
+        """The bytes that the server answered, as far as they were received and kept."""
         self.retry_after = retry_after
-        """Seconds for which the server asked to be left alone (``Retry-After``), an hour at most;
-        None where it did not ask."""
+        """``Retry-After`` of the server in seconds, at most an hour; None without one."""
 
     def __str__(self) -> str:
         return f"cannot connect to {self.destination}: {self.detail}; {self.remedy}"

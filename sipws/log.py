@@ -33,7 +33,7 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format an entry as one line of JSON."""
         time = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
             "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -55,7 +55,7 @@ class TextLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The entry."""
+        """Format an entry as text, further lines indented."""
         first, *more = super().format(record).split("\n")
         return "\n    ".join(map(on_one_line, [first, *more]))
 

@@ -15,7 +15,7 @@ class Registered(Protocol):
 
     @property
     def connection(self) -> Connection:
-        """The identity."""
+        """The connection's identity: id, listener, both addresses, start."""
 
 
 F = TypeVar("F", bound=Registered)

@@ -1,7 +1,7 @@
 """SIP messages for handlers: headers as text, and responses. Pure.
 
 The transport carries messages whole and unread; this is for handlers that need a header of one, or
-answer it. How a message is read is said in `hep.sip`, which reads for everybody.
+answer it. `hep.sip` reads the messages.
 """
 
 import re
@@ -47,7 +47,7 @@ _flow_timer: Final = first("flow-timer")
 
 
 def flow_timer(message: bytes) -> int | None:
-    """Seconds after which a server gives up a quiet flow, where its answer says so (RFC 5626)."""
+    """The ``Flow-Timer`` of a 2xx response, in seconds (RFC 5626 section 4.4.1), or None."""
     if message[:9] != b"SIP/2.0 2" and message.lstrip(LINE_ENDS)[:9] != b"SIP/2.0 2":
         return None
     value = _flow_timer(message)
@@ -91,7 +91,7 @@ class Message:
     def headers(self) -> dict[str, list[str]]:
         """The values of each header in order, by its name in lower case and in its long form."""
         if self._headers is None:
-            # Headers are looked at when somebody asks for one.
+            # Headers are read when one is needed.
             self._headers = {
                 name.decode("utf-8", "surrogateescape"): [
                     value.decode("utf-8", "surrogateescape") for value in values
@@ -170,10 +170,10 @@ class Request(NamedTuple):
         last, read = _last
         if message is last:
             return read
-        begun = message.lstrip(LINE_ENDS)
-        if begun[:9] == REGISTER:
-            found = _find_registration(begun)
-        elif found := _find_request(begun):
+        start = message.lstrip(LINE_ENDS)
+        if start[:9] == REGISTER:
+            found = _find_registration(start)
+        elif found := _find_request(start):
             found += _NO_REGISTRATION
         # Contact and Expires need not be there.
         if found and found[2] and found[3] and found[4] and found[5] and found[6]:

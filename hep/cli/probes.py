@@ -115,7 +115,7 @@ async def reach(destination: HepId, tls: ssl.SSLContext | None = None) -> Reache
         UnreachableError: the collector cannot be reached within `PATIENCE` seconds.
     """
     loop = asyncio.get_running_loop()
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         async with asyncio.timeout(PATIENCE):
             if destination.transport == "udp":
@@ -131,7 +131,7 @@ async def reach(destination: HepId, tls: ssl.SSLContext | None = None) -> Reache
         raise UnreachableError(f"no connection within {PATIENCE:g} s") from exc
     except (OSError, ValueError) as exc:
         raise UnreachableError(why(exc)) from exc
-    took = (time.monotonic() - begun) * 1000
+    took = (time.monotonic() - started) * 1000
     ip, port = writer.get_extra_info("peername")[:2]
     remark = f"{ip}:{port} connected in {took:.1f} ms"
     if certificate := writer.get_extra_info("peercert"):
@@ -162,8 +162,8 @@ async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None
         sender.send(probe.data)
         if not await was_tried(sender):
             return Outcome(probe, False, f"not accepted within {PATIENCE:g} s")
-        begun = time.monotonic()
-        while not sender.failures and time.monotonic() - begun < VERDICT:  # noqa: ASYNC110
+        started = time.monotonic()
+        while not sender.failures and time.monotonic() - started < VERDICT:  # noqa: ASYNC110
             await asyncio.sleep(_POLL)
         hung_up = sender.failures > 0
     finally:
@@ -183,9 +183,9 @@ async def was_tried(sender: Sender) -> bool:
     Returns:
         False if neither happened within `PATIENCE` seconds.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     while sender.counters.queued and not sender.failures:
-        if time.monotonic() - begun > PATIENCE:
+        if time.monotonic() - started > PATIENCE:
             return False
         await asyncio.sleep(_POLL)
     return True

@@ -112,7 +112,13 @@ class TracedWebSocketResponse(web.WebSocketResponse):
     async def send_frame(
         self, message: bytes, opcode: WSMsgType, compress: int | None = None
     ) -> None:
-        """Send a frame; a text or binary frame is a message."""
+        """Send a frame; a text or binary frame is a message.
+
+        Args:
+            message: the payload.
+            opcode: the type of the frame.
+            compress: window bits of permessage-deflate for this frame; None for the agreed ones.
+        """
         await self._try(super().send_frame(message, opcode, compress))
         if opcode in (WSMsgType.TEXT, WSMsgType.BINARY):
             _went(self._reporter, message, text=opcode is WSMsgType.TEXT)
@@ -131,7 +137,16 @@ class TracedWebSocketResponse(web.WebSocketResponse):
     async def close(
         self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True
     ) -> bool:
-        """Close. `receive` calls it too, when the peer closes or breaks the protocol."""
+        """Close. `receive` calls it too, when the peer closes or breaks the protocol.
+
+        Args:
+            code: the close code.
+            message: the reason, at most 123 bytes.
+            drain: whether to wait until the close frame is written.
+
+        Returns:
+            False if the connection was closed already.
+        """
         # A code before ours was sent is the peer's, or the one that aiohttp failed the connection
         # with: `receive` reports these with more detail.
         first = self.close_code is None and not self.closed

@@ -216,9 +216,9 @@ class Admission:
 
     def _refuse(self, refusal: Refusal) -> "AdmissionSlot":
         self.refused[refusal.kind] += 1
-        told = self._answered < MOST_ANSWERED
-        self._answered += told
-        return AdmissionSlot(self, refusal, told=told)
+        is_answered = self._answered < MOST_ANSWERED
+        self._answered += is_answered
+        return AdmissionSlot(self, refusal, is_answered=is_answered)
 
     def _claim(self, key: str, now: float) -> Refusal | None:
         limit = self.rules.max_connections_per_address
@@ -263,13 +263,13 @@ class AdmissionSlot:
     Args:
         admission: where it is counted.
         refusal: why it is refused; None if it is accepted.
-        told: whether a refused connection gets an HTTP answer.
+        is_answered: whether a refused connection gets an HTTP answer.
     """
 
-    __slots__ = ("_admission", "_key", "refusal", "released", "told", "used")
+    __slots__ = ("_admission", "_key", "is_answered", "refusal", "released", "used")
 
     def __init__(
-        self, admission: Admission, refusal: Refusal | None = None, *, told: bool = True
+        self, admission: Admission, refusal: Refusal | None = None, *, is_answered: bool = True
     ) -> None:
         self._admission = admission
         self._key: str | None = None
@@ -277,7 +277,7 @@ class AdmissionSlot:
         """Whether `release` was called."""
         self.refusal = refusal
         """Why the connection is refused; None if it is accepted."""
-        self.told = told
+        self.is_answered = is_answered
         """Whether the connection gets an HTTP answer if it is refused."""
         self.used = False
         """Whether a flow owns the slot, and releases it."""
@@ -333,7 +333,7 @@ class AdmissionSlot:
         self.released = True
         admission = self._admission
         if self.refusal is not None:
-            admission._answered -= self.told
+            admission._answered -= self.is_answered
             return
         admission.connections -= 1
         admission._release(self._key)

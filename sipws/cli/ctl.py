@@ -55,22 +55,22 @@ def add_parser(subparsers: Any) -> None:
         help="control interface as for 'sipws run --control': HOST:PORT or unix:PATH",
     )
     parser.add_argument("--token", help=f"its token, if it has one (default: ${TOKEN})")
-    orders = parser.add_subparsers(required=True, metavar="ORDER")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     json_too = argparse.ArgumentParser(add_help=False)
     json_too.add_argument("--json", action="store_true", help="print the answer as JSON")
 
-    def order(name: str, summary: str, run: Any) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = orders.add_parser(
+    def command(name: str, summary: str, run: Any) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(
             name, help=summary, description=f"{summary.capitalize()}.", parents=[json_too]
         )
         added.set_defaults(run=run)
         return added
 
-    trace = order("trace", "say whether tracing is on, or turn it on or off", _trace)
+    trace = command("trace", "show whether tracing is on, or turn it on or off", _trace)
     trace.add_argument("mode", nargs="?", choices=("on", "off"))
-    order("connections", "list the open connections", _connections)
-    close = order("close", "close a connection with a close frame", _close)
+    command("connections", "list the open connections", _connections)
+    close = command("close", "close a connection with a close frame", _close)
     close.add_argument("connection", metavar="ID", help="its id, or its peer's IP:PORT")
     close.add_argument("--code", type=int, default=1000, help="close code (default: %(default)s)")
     close.add_argument(
@@ -78,14 +78,14 @@ def add_parser(subparsers: Any) -> None:
         default="closed by the operator",
         help="at most 123 bytes for the peer to read (default: %(default)r)",
     )
-    stats = order("stats", "show statistics", _stats)
+    stats = command("stats", "show statistics", _stats)
     stats.add_argument(
         "names",
         nargs="*",
         metavar="NAME",
         help="a statistic, or a group as in 'ws:' (default: all)",
     )
-    order("reload", "read filter route and certificates again", _reload)
+    command("reload", "read filter route and certificates again", _reload)
 
 
 def _trace(args: argparse.Namespace) -> int:

@@ -39,13 +39,13 @@ def add_parser(subparsers: Any) -> None:
 
     check = actions.add_parser(
         "check",
-        help="say what is wrong with a script, and what is allowed but not meant",
-        description="Say what is wrong with a script or an opensips.cfg, as"
+        help="report errors of a script, and what is allowed but probably not intended",
+        description="Report errors and warnings of a script or an opensips.cfg, as"
         " FILE:LINE:COLUMN: error|warning: text. Exit status 1 when OpenSIPS would refuse it.",
     )
     check.add_argument("script", type=Path, metavar="SCRIPT")
     check.add_argument("--route", metavar="NAME", help="the filter route that must be there")
-    check.add_argument("--json", action="store_true", help="a JSON object a diagnostic")
+    check.add_argument("--json", action="store_true", help="print one JSON object per diagnostic")
     check.set_defaults(run=_check)
 
     evaluate = actions.add_parser(

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
     config = commands.add_parser("config", help="check or show a configuration")
     actions = config.add_subparsers(required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="say whether a configuration file is right")
+    check = actions.add_parser("check", help="report errors and warnings of a configuration file")
     check.add_argument("config", type=Path, metavar="FILE", help="configuration file, TOML")
     check.set_defaults(run=_config_check)
     show = actions.add_parser("show", help="print every setting and its value as JSON")

@@ -155,15 +155,15 @@ class Masking:
         if quoted:
             quoted = tuple(form for form in quoted if form[:LEAST] in raw)
         masked: list[bytes] = []
-        is_begun = is_body = False
+        is_started = is_body = False
         for number, line in enumerate(_LINES.findall(raw)):
             if number > MOST or len(found) > MOST:
                 found.append(UNREAD)
                 masked.append(MASK + b"\r\n")
                 break
             is_blank = line in _BLANK_LINES
-            is_body = is_body or (is_begun and is_blank)
-            is_begun = is_begun or not is_blank
+            is_body = is_body or (is_started and is_blank)
+            is_started = is_started or not is_blank
             line = self._masked(line, found, body=is_body)
             if quoted != () and not is_handshake(line):
                 line = _without(line, quoted)

@@ -184,9 +184,9 @@ def _masked(message: bytes, end: int, *, keeps_digest: bool) -> bytes:
         ):
             continue
         kept = value.start() + value[0].index(core)
-        told = MASK
+        shown = MASK
         if scheme is not None:
-            told = scheme[1] + (b" " + MASK if scheme.end() < len(core) else b"")
-        masked += message[done:kept], told
+            shown = scheme[1] + (b" " + MASK if scheme.end() < len(core) else b"")
+        masked += message[done:kept], shown
         done = kept + len(core)
     return b"".join([*masked, message[done:]]) if masked else message

@@ -190,7 +190,7 @@ class Application:
         self.traces.bus.flush()
         for trace, new in zip(self.traces.configured, filters, strict=True):
             trace.tracer.decide = new.decide
-        log.info("the filter is read anew")
+        log.info("filter reloaded")
         warnings = (text for each in filters or [Filter.of(config)] for text in each.warnings)
         return tuple(dict.fromkeys(warnings))
 
@@ -202,7 +202,7 @@ class Application:
         """
         if self.resolved.certificates is not None:
             self.resolved.certificates.reload()
-            log.info("the certificates are read anew")
+            log.info("certificates reloaded")
             for warning in self.resolved.certificates.warnings:
                 log.warning("%s", warning)
 

@@ -113,7 +113,16 @@ async def serve(resolved: ResolvedConfig, sockets: Assigned | None = None) -> in
 
 
 async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> int:
-    """Run with an embedded collector; see `sipws.service.serving.serve_at_terminal`."""
+    """Run with an embedded collector; see `sipws.service.serving.serve_at_terminal`.
+
+    Args:
+        config: the configuration, without a trace destination.
+        trace_on: whether tracing is on at the start.
+        trace_sip: whether SIP messages are traced too.
+
+    Returns:
+        the exit status.
+    """
 
     def make(resolved: ResolvedConfig) -> OneProcess:
         return OneProcess(Application(resolved))

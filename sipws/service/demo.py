@@ -53,7 +53,7 @@ async def _vanish(url: str) -> None:
 
 
 SCENES: Final = (
-    Scene("A phone connects, registers, asks for options and says goodbye.", _register_and_leave),
+    Scene("A phone connects, registers, sends OPTIONS and closes.", _register_and_leave),
     Scene("A client forgets to offer the subprotocol sip and is refused.", _forget_the_subprotocol),
     Scene("A phone registers, and then its network is gone.", _vanish),
 )

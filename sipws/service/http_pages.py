@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 from sipws.control.server import Page
-from sipws.metrics import prometheus_text as exposition
+from sipws.metrics import prometheus_text
 from sipws.service.running import Running
 from sipws.service.statistics import families, suspensions
 
@@ -19,7 +19,7 @@ def pages_of(application: Running) -> dict[str, Page]:
     """Return the pages of a running application, by path."""
 
     def metrics() -> Shown:
-        return HTTPStatus.OK, exposition.render(families(application))
+        return HTTPStatus.OK, prometheus_text.render(families(application))
 
     def healthz() -> Shown:
         # A process that answers is alive.
@@ -53,7 +53,7 @@ def page_table(
         return HTTPStatus.OK, "".join(f"{line}\n" for line in ("ready", *await remarks()))
 
     return {
-        "/metrics": Page(exposition.CONTENT_TYPE, metrics),
+        "/metrics": Page(prometheus_text.CONTENT_TYPE, metrics),
         "/healthz": Page(TEXT, healthz, public=True),
         "/readyz": Page(TEXT, readyz, public=True),
     }

@@ -47,8 +47,8 @@ SECOND: Final = b"\r\nCall-ID:"
 usual: Final = re.compile(
     # The first Call-ID with a CSeq next to it, as in RFC 3261's examples: group 1 or 2 as nearly
     # all write it, group 3 or 4 in another spelling. Without a group: another Call-ID, or no more
-    # head. Each way begins with a letter of its own, as such are told apart at once. Collectors
-    # read lines that end in CRLF.
+    # head. Each alternative begins with its own letter, so that the matcher chooses at once.
+    # Collectors read lines that end in CRLF.
     rb"\r\n(?:C(?:all-ID: ([!-~]+)\r\nCSeq: [0-9]+ [A-Z]{3}"
     rb"|Seq: [0-9]+ [A-Z]{3,}+\r\nCall-ID: ([!-~]+)(?=\r\n[^ \t]))"
     rb"|[cC][aA][lL][lL]-[iI][dD][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?"
@@ -63,7 +63,7 @@ SHORTEST: Final = 33
 _BOM: Final = b"\xef\xbb\xbf"
 _PREFIX: Final = re.compile(rb"[^!-~]{1,16}")
 _LONGEST_START: Final = 8 * 1024
-"""Bytes in which a start line is looked for behind what stands in front of it."""
+"""Bytes in which a start line is looked for behind the bytes in front of it."""
 _QUOTED: Final = 40
 """Bytes of a header's value that are quoted."""
 
@@ -96,7 +96,7 @@ def has_second(message: bytes, first: re.Match[bytes]) -> bool:
 
 
 def is_message(sip: bytes) -> bool:
-    """Whether this is SIP, however it is written; no line ends stand in front of it."""
+    """Whether this is SIP, in any spelling. Leading line ends must be removed already."""
     return is_sip(sip) or _REQUEST_WITH_BLANKS.match(sip) is not None
 
 

@@ -408,7 +408,7 @@ class Tracer:
     def _is_sip(
         self, event: MessageReceived | MessageSent, packets: ConnectionPackets, message: bytes
     ) -> bool:
-        """Look closely at a message that is unlike most; what a collector loses is told.
+        """Examine an unusual message, and report what a collector drops or misfiles.
 
         Args:
             event: with the message as it came.
@@ -418,20 +418,20 @@ class Tracer:
         if not message:
             # It was a keep-alive.
             return False
-        told = partial(self._writer.quoted, event.connection)
+        quoted = partial(self._writer.quoted, event.connection)
         if not is_message(message):
             self.counters["no_sip"] += 1
             if self._settings.trace_events:
-                self._send_parts(packets, event, no_sip(event, told))
+                self._send_parts(packets, event, no_sip(event, quoted))
             return False
         if why := what_is_broken(message):
             found = call_id(message)
             if all(select(message, call_of(message)) for select in self._selects):
                 self.counters["broken_sip"] += 1
                 packets.broken += 1
-                is_told = packets.broken <= BROKEN_ALL or packets.broken % BROKEN_EVERY == 0
-                if is_told and self._settings.trace_events:
-                    self._send_parts(packets, event, broken_sip(event, why, found, told))
+                is_reported = packets.broken <= BROKEN_ALL or packets.broken % BROKEN_EVERY == 0
+                if is_reported and self._settings.trace_events:
+                    self._send_parts(packets, event, broken_sip(event, why, found, quoted))
         return True
 
     def _send_parts(self, packets: ConnectionPackets, event: ConnectionEvent, parts: Parts) -> None:

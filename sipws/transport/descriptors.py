@@ -108,7 +108,7 @@ class Watch:
         self._wait()
 
     def look(self) -> None:
-        """Check now."""
+        """Check whether file descriptors are left."""
         if not are_left():
             self.note()
         elif not self._were_left:

@@ -290,11 +290,11 @@ class Flow(asyncio.Protocol):
         )
         self._session = session
         context.registry.add(self)
-        if refusal is not None and slot.told:
+        if refusal is not None and slot.is_answered:
             session.turn_away(refusal)
         context.bus.publish(ConnectionOpened(connection, now))
         self._limit_phase()
-        if refusal is not None and not slot.told:
+        if refusal is not None and not slot.is_answered:
             self._act(session.drop(refusal, now))
             self._transport.abort()
 

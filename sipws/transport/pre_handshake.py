@@ -154,7 +154,7 @@ class PreHandshake:
         if self._tls is None or refusal.kind is ErrorKind.SHUTTING_DOWN:
             # During a shutdown a client gets its 503 over TLS too: a client that is only dropped
             # connects again at once.
-            return slot.told
+            return slot.is_answered
         # Over TLS an answer would cost the handshake that the refusal saves.
         return False
 

@@ -109,7 +109,7 @@ class Registrations:
 
 
 def _phone(contact: bytes, to: bytes) -> Phone | None:
-    """Who sends a REGISTER; None where it does not say so, or at too great a length."""
+    """Who sends a REGISTER; None if its headers do not identify it, or are too long."""
     contact = contact.partition(ROWS)[0]
     instance, record = _instance(contact), _uri(to)
     if instance is None or record is None:

@@ -206,9 +206,9 @@ class Server:
         if not spread or not flows:
             return
         loop = asyncio.get_running_loop()
-        begun = loop.time()
+        started = loop.time()
         for number, flow in enumerate(flows):
-            pause = begun + spread * number / len(flows) - loop.time()
+            pause = started + spread * number / len(flows) - loop.time()
             # Timers have a resolution of a millisecond.
             if pause > 0.001:
                 await asyncio.sleep(pause)

@@ -62,7 +62,14 @@ class AlertingContext(ssl.SSLContext):
     def wrap_bio(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any
     ) -> ssl.SSLObject:
-        """Start a handshake; the event loop calls it."""
+        """Start a handshake; the event loop calls it.
+
+        Args:
+            incoming: encrypted bytes from the peer.
+            outgoing: encrypted bytes to the peer.
+            args: as in `ssl.SSLContext.wrap_bio`.
+            options: as in `ssl.SSLContext.wrap_bio`.
+        """
         started = super().wrap_bio(incoming, outgoing, *args, **options)
         if isinstance(started, _AlertingObject):
             started.outgoing, started.connected = outgoing, _connected.get()

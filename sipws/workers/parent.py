@@ -118,7 +118,16 @@ async def serve(resolved: ResolvedConfig, sockets: Assigned, source: str) -> int
 
 
 async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> int:
-    """Run with an embedded collector in the parent; see `sipws.service.serving`."""
+    """Run with an embedded collector in the parent; see `sipws.service.serving`.
+
+    Args:
+        config: the configuration, without a trace destination.
+        trace_on: whether tracing is on at the start.
+        trace_sip: whether SIP messages are traced too.
+
+    Returns:
+        the exit status.
+    """
 
     def make(resolved: ResolvedConfig) -> SeveralProcesses:
         return SeveralProcesses(Supervisor(resolved, "command line", is_service=False))

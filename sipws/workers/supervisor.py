@@ -315,11 +315,11 @@ class Supervisor:
         while True:
             status = await self._end_of(worker)
             self.workers.pop(number, None)
-            begun = worker.begun
+            started_at = worker.started_at
             while True:
                 if self.stopping.is_set():
                     return
-                pause = pause_before(pause, loop.time() - begun)
+                pause = pause_before(pause, loop.time() - started_at)
                 log.error(
                     "worker %d ended with %s and is started again in %g s",
                     number, how_ended(status), pause,
@@ -330,7 +330,7 @@ class Supervisor:
                     await asyncio.wait_for(self.stopping.wait(), pause)
                     return
                 self.restarts[number] += 1
-                begun = loop.time()
+                started_at = loop.time()
                 try:
                     started = await self._launch(number)
                 except WorkerEndedError as exc:
@@ -406,9 +406,9 @@ class Supervisor:
                     log.error("worker %d does not end and is killed", worker.number)
                 worker.kill()
         await asyncio.gather(*self._restarting, *(x.ended for x in self.ended))
-        if readings := [x.reading for x in self.ended]:
+        if links := [x.reading for x in self.ended]:
             # Their last notices. The link of a worker that has forked does not close with it.
-            await asyncio.wait(readings, timeout=END_MARGIN)
+            await asyncio.wait(links, timeout=END_MARGIN)
         await self.relays.aclose()
 
 

@@ -70,7 +70,7 @@ class WorkerProcess:
         self.totals: list[int] | None = None
         """The totals that it reported at its end; None before, and without tracing."""
         loop = asyncio.get_running_loop()
-        self.begun = loop.time()
+        self.started_at = loop.time()
         """When it was started, in seconds on the event loop's clock."""
         self.link = Link(*streams, on_notice=self._take_notice)
         self.reading = loop.create_task(self.link.run())

@@ -89,7 +89,13 @@ class ClientSession(Session):
         return [HandshakeRequest(self.connection, now, self._request)]
 
     def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
-        """End the session at once with this error; see `Session.abort`."""
+        """End the session at once with this error; see `Session.abort`.
+
+        Args:
+            kind: the kind of the error.
+            detail: the reason, for people.
+            now: see `Session`.
+        """
         if self.phase is HANDSHAKE:
             return self._fail_handshake(kind, detail, now)
         return super().abort(kind, detail, now)

@@ -9,13 +9,13 @@ from sipws.events import LONGEST_CALL_ID, LONGEST_EXCERPT, ErrorKind, ErrorOccur
 from sipws.limits import Limits
 from sipws.sip import call_id
 from sipws.ws.fragment_limit import PIECE_SIZE
-from sipws.ws.frames import OPCODE, payload_begun
+from sipws.ws.frames import OPCODE, first_of_payload
 
 LONGEST_LOOK: Final = 4096
 """Bytes of a message that are searched for its Call-ID."""
 
 
-def begin_of(held: bytes, buffer: bytes | bytearray, start: int, *, compressed: bool) -> bytes:
+def first_bytes(held: bytes, buffer: bytes | bytearray, start: int, *, compressed: bool) -> bytes:
     """The first bytes of the message that a frame belongs to.
 
     Args:
@@ -27,16 +27,18 @@ def begin_of(held: bytes, buffer: bytes | bytearray, start: int, *, compressed: 
     Returns:
         at most `LONGEST_LOOK` bytes.
     """
-    begun = held[:LONGEST_LOOK] if buffer[start] & OPCODE == Opcode.CONT else b""
-    return begun if compressed else begun + payload_begun(buffer, start, LONGEST_LOOK - len(begun))
+    first = held[:LONGEST_LOOK] if buffer[start] & OPCODE == Opcode.CONT else b""
+    return (
+        first if compressed else first + first_of_payload(buffer, start, LONGEST_LOOK - len(first))
+    )
 
 
-def with_message(failed: ErrorOccurred, begun: bytes, limits: Limits) -> ErrorOccurred:
+def with_message(failed: ErrorOccurred, first: bytes, limits: Limits) -> ErrorOccurred:
     """Add the message's beginning, its Call-ID and the name of the exceeded setting to an error.
 
     Args:
         failed: the error.
-        begun: the first bytes of the message, at most `LONGEST_LOOK`.
+        first: the first bytes of the message, at most `LONGEST_LOOK`.
         limits: the connection's limits.
 
     Returns:
@@ -56,7 +58,7 @@ def with_message(failed: ErrorOccurred, begun: bytes, limits: Limits) -> ErrorOc
         case _:
             return failed
     # The last line may be incomplete.
-    named = call_id(begun[: begun.rfind(b"\n") + 1])
+    named = call_id(first[: first.rfind(b"\n") + 1])
     if named is not None and len(named) > LONGEST_CALL_ID:
         named = None
-    return replace(failed, detail=detail, excerpt=begun[:LONGEST_EXCERPT], call_id=named)
+    return replace(failed, detail=detail, excerpt=first[:LONGEST_EXCERPT], call_id=named)

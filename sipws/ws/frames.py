@@ -129,7 +129,7 @@ def length_problem(frame: bytes) -> str | None:
     return f"a frame's length of {length} is written in {size} bytes (RFC 6455 section 5.2)"
 
 
-def payload_begun(buffer: bytes | bytearray, start: int, longest: int) -> bytes:
+def first_of_payload(buffer: bytes | bytearray, start: int, longest: int) -> bytes:
     """The first bytes of a data frame's payload; the frame may be incomplete.
 
     Args:

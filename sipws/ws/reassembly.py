@@ -26,7 +26,7 @@ class Reassembly:
         """Bytes of the incomplete message."""
         return len(self._data)
 
-    def begun(self, longest: int) -> bytes:
+    def first_bytes(self, longest: int) -> bytes:
         """The first bytes of the incomplete message, at most ``longest``."""
         return bytes(self._data[:longest])
 

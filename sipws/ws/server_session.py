@@ -148,7 +148,13 @@ class ServerSession(Session):
     def close(
         self, now: float, code: int = CloseCode.NORMAL_CLOSURE, reason: str = ""
     ) -> list[Event]:
-        """Start closing; see `Session.close`. A peer that is turned away still gets the reason."""
+        """Start closing; a peer that is turned away still gets the reason.
+
+        Args:
+            now: see `Session`.
+            code: see `Session.close`.
+            reason: at most 123 bytes of UTF-8.
+        """
         if self.phase is HANDSHAKE and self._turned_away is not None:
             return self._refuse(self._turned_away, now)
         return super().close(now, code, reason)

@@ -46,7 +46,7 @@ from sipws.limits import (
     Limits,
 )
 from sipws.ws.engine import feed, is_plain, message_frame, read_close, take_output
-from sipws.ws.failed_message import begin_of, with_message
+from sipws.ws.failed_message import first_bytes, with_message
 from sipws.ws.fragment_limit import FragmentLimit
 from sipws.ws.frames import (
     BINARY,
@@ -248,7 +248,13 @@ class Session(ABC):
         return []
 
     def abort(self, kind: ErrorKind, detail: str, now: float) -> list[Event]:
-        """End the session at once with this error; the caller drops the socket."""
+        """End the session at once with this error; the caller drops the socket.
+
+        Args:
+            kind: the kind of the error.
+            detail: the reason, for people.
+            now: see `Session`.
+        """
         return [] if self.phase is CLOSED else self._abort(kind, detail, now)
 
     def take_writes(self) -> tuple[list[bytes], bool]:
@@ -515,8 +521,9 @@ class Session(ABC):
     ) -> ErrorOccurred:
         """Add to an error the message that it is about; see `sipws.ws.failed_message`."""
         compressed = bool(self._need_engine().extensions)
-        begun = begin_of(self._reassembly.begun(held), buffer, start, compressed=compressed)
-        return with_message(failed, begun, self._limits)
+        earlier = self._reassembly.first_bytes(held)
+        first = first_bytes(earlier, buffer, start, compressed=compressed)
+        return with_message(failed, first, self._limits)
 
     # The engine.
 

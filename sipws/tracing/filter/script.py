@@ -35,6 +35,11 @@ class Script:
 
     A file with routes only is a script, and all of it must be valid. A file with other statements
     is an ``opensips.cfg``: only its filter routes, and the routes that they call, must be valid.
+
+    Args:
+        text: the script.
+        filename: its name in diagnostics.
+        read: reads the files that it includes; None ignores them.
     """
 
     def __init__(self, text: str, filename: str, read: Read | None) -> None:

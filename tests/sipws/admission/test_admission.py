@@ -35,10 +35,10 @@ def kind_of(admission: Admission, ip: str = A, now: float = 0.0) -> ErrorKind | 
 
 def test_without_rules_everybody_is_let_in_and_counted() -> None:
     admission = Admission()
-    tickets = [admission.enter(A, 0) for _ in range(1000)]
-    assert not any(slot.refusal for slot in tickets)
+    slots = [admission.enter(A, 0) for _ in range(1000)]
+    assert not any(slot.refusal for slot in slots)
     assert admission.connections == 1000
-    for slot in tickets:
+    for slot in slots:
         slot.release()
     assert admission.connections == 0
 
@@ -58,11 +58,11 @@ def test_no_more_connections_than_may_be() -> None:
 
 def test_no_more_connections_from_an_address_than_may_be() -> None:
     admission = Admission(Rules(max_connections_per_address=2))
-    tickets = [admission.enter(A, 0), admission.enter(A, 0)]
+    slots = [admission.enter(A, 0), admission.enter(A, 0)]
     assert kind_of(admission, A) is ErrorKind.TOO_MANY_FROM_ADDRESS
     assert kind_of(admission, B) is None
-    tickets[0].release()
-    tickets[0].release()
+    slots[0].release()
+    slots[0].release()
     assert kind_of(admission, A) is None
     assert kind_of(admission, A) is ErrorKind.TOO_MANY_FROM_ADDRESS
 
@@ -75,11 +75,11 @@ def test_an_ipv6_subscriber_is_one_address() -> None:
 
 def test_only_so_many_refused_ones_may_stay_to_read_why() -> None:
     admission = Admission(Rules(max_connections=0))
-    tickets = [admission.enter(A, 0) for _ in range(MOST_ANSWERED + 3)]
-    assert [slot.told for slot in tickets] == [True] * MOST_ANSWERED + [False] * 3
-    for slot in tickets:
+    slots = [admission.enter(A, 0) for _ in range(MOST_ANSWERED + 3)]
+    assert [slot.is_answered for slot in slots] == [True] * MOST_ANSWERED + [False] * 3
+    for slot in slots:
         slot.release()
-    assert admission.enter(A, 0).told
+    assert admission.enter(A, 0).is_answered
 
 
 @given(
@@ -90,17 +90,17 @@ def test_counts_come_back_to_zero(steps: list[tuple[str, int, int]]) -> None:
         max_connections=4, max_connections_per_address=2, trusted_proxies=Networks(["10.0.0.1"])
     )
     admission = Admission(rules)
-    tickets = []
+    slots = []
     addresses = [A, B, "10.0.0.1", "2001:db8::1", "2001:db8::2", "2001:db9::"]
     for step, address, other in steps:
         if step == "enter":
-            tickets.append(slot := admission.enter(addresses[address], 0))
+            slots.append(slot := admission.enter(addresses[address], 0))
             slot.claim(addresses[other], 0)
-        elif tickets:
-            tickets.pop(address % len(tickets)).release()
+        elif slots:
+            slots.pop(address % len(slots)).release()
         assert admission.connections <= 4
-        assert admission.connections == sum(slot.refusal is None for slot in tickets)
-    for slot in tickets:
+        assert admission.connections == sum(slot.refusal is None for slot in slots)
+    for slot in slots:
         slot.release()
     assert (admission.connections, admission.addresses) == (0, 0)
 
@@ -385,14 +385,14 @@ def test_who_is_behind_a_proxy_counts_for_the_limits(
     admission = Admission(BEHIND)
     connection = replace(connection, peer=PROXY)
     request = with_header(upgrade, FORWARDED)
-    tickets = [admission.enter(PROXY.ip, 0) for _ in range(3)]
-    assert not any(slot.refusal for slot in tickets)
-    sessions = [ServerSession(connection, Limits(), slot.examine) for slot in tickets]
+    slots = [admission.enter(PROXY.ip, 0) for _ in range(3)]
+    assert not any(slot.refusal for slot in slots)
+    sessions = [ServerSession(connection, Limits(), slot.examine) for slot in slots]
     assert answer(sessions[0], request) == (101, None)
     assert answer(sessions[1], request) == (429, ErrorKind.TOO_MANY_FROM_ADDRESS)
     other = request.replace(b"203.0.113.7", b"203.0.113.8")
     assert answer(sessions[2], other) == (101, None)
-    for slot in tickets:
+    for slot in slots:
         slot.release()
     assert (admission.connections, admission.addresses) == (0, 0)
 

@@ -236,7 +236,7 @@ async def test_a_worker_that_is_started_during_a_reload_reads_what_is_new(
         await read
         assert "worker 2" not in capfd.readouterr().err
         await until(lambda: 2 in running.workers)
-        assert "worker 2: the filter is read anew" in capfd.readouterr().err
+        assert "worker 2: filter reloaded" in capfd.readouterr().err
 
 
 async def test_nothing_is_said_of_what_a_worker_has_not_read_that_died_meanwhile(

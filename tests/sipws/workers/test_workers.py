@@ -387,12 +387,12 @@ def test_a_reload_is_for_all(start: Start, tmp_path: Path) -> None:
     program = start("-c", os.devnull, "--script", str(script), "--trace-filter-route", "f")
     program.serves()
     assert program.mi("reload") == "OK"
-    assert program.said.count("the filter is read anew") == 2
+    assert program.said.count("filter reloaded") == 2
     program.process.send_signal(signal.SIGHUP)
-    until(lambda: program.said.count("the filter is read anew") == 4)
+    until(lambda: program.said.count("filter reloaded") == 4)
     pids = program.pids
     os.kill(pids[1], signal.SIGHUP)
-    until(lambda: program.said.count("the filter is read anew") == 5)
+    until(lambda: program.said.count("filter reloaded") == 5)
     assert program.pids == pids
     script.write_text("nonsense")
     refused = program.mi("reload")
@@ -413,7 +413,7 @@ def test_tls_is_done_by_the_worker_that_has_the_connection(start: Start, tmp_pat
     assert is_served(program.one_on(1))
     assert is_served(program.one_on(2))
     assert program.mi("tls_reload") == "OK"
-    assert program.said.count("the certificates are read anew") == 2
+    assert program.said.count("certificates reloaded") == 2
 
 
 def test_a_phone_that_comes_to_another_worker_has_left_the_first(

@@ -14,8 +14,8 @@ from sipws.service.event_log import _error_occurred
 from sipws.service.responder import respond
 from sipws.sip import Message, call_id, flow_timer
 from sipws.transport.registrations import Registrations
-from sipws.ws.failed_message import begin_of
-from sipws.ws.frames import payload_begun
+from sipws.ws.failed_message import first_bytes
+from sipws.ws.frames import first_of_payload
 from tests.sipws.ws.test_fragment_limit import feed, session  # noqa: F401
 
 SOURCE = Address("192.0.2.5", 50123)
@@ -115,7 +115,7 @@ def test_a_message_begins_with_its_fragments_and_without_compressed_bytes(
     opcode: Opcode, compressed: bool, begin: bytes
 ) -> None:
     buffer = b"xx" + Frame(opcode, b"next").serialize(mask=True)
-    assert begin_of(b"held", buffer, 2, compressed=compressed) == begin
+    assert first_bytes(b"held", buffer, 2, compressed=compressed) == begin
 
 
 def test_a_close_reason_that_is_not_utf8_quotes_no_message(session) -> None:  # noqa: F811
@@ -125,14 +125,14 @@ def test_a_close_reason_that_is_not_utf8_quotes_no_message(session) -> None:  # 
 
 @given(st.binary(max_size=300), st.integers(0, 20), st.integers(0, 400))
 def test_the_beginning_of_any_frame_is_read_without_harm(data, start, longest) -> None:
-    assert len(payload_begun(data, start, longest)) <= longest
+    assert len(first_of_payload(data, start, longest)) <= longest
 
 
 @given(st.binary(max_size=70_000), st.booleans(), st.integers(0, 300))
 def test_the_beginning_of_a_frame_is_its_payloads(data, mask, longest) -> None:
     frame = Frame(Opcode.BINARY, data).serialize(mask=mask)
-    assert payload_begun(b"xx" + frame, 2, longest) == data[:longest]
-    assert data.startswith(payload_begun(frame[:-1], 0, longest))
+    assert first_of_payload(b"xx" + frame, 2, longest) == data[:longest]
+    assert data.startswith(first_of_payload(frame[:-1], 0, longest))
 
 
 def test_an_error_is_logged_on_one_line_and_masked(connection, caplog) -> None:
