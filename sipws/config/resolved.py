@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from hep import HepId
 from sipws.config.settings import Config
-from sipws.config.tracing import TracePointSettings
+from sipws.config.tracing import TraceSection
 from sipws.errors import ConfigurationError
 from sipws.tracing.destinations import Destinations, resolve
 from sipws.tracing.tracer import Decide, TraceSettings
@@ -38,7 +38,7 @@ class Filter:
     def of(
         cls,
         config: Config,
-        section: TracePointSettings | None = None,
+        section: TraceSection | None = None,
         source: str = "configuration",
     ) -> Self:
         """Read, check and compile a filter.
@@ -84,14 +84,14 @@ class Filter:
 class ResolvedTrace:
     """What is traced to one destination, or to one group of them."""
 
-    section: TracePointSettings
+    section: TraceSection
     """The section that configures it: ``[tracing]``, or one of ``[[tracing.also]]``."""
     destinations: Destinations
     settings: TraceSettings
     filter: Filter
 
     @classmethod
-    def of(cls, config: Config, section: TracePointSettings, source: str) -> Self:
+    def of(cls, config: Config, section: TraceSection, source: str) -> Self:
         """Resolve and compile what a section names.
 
         Args:

@@ -178,7 +178,7 @@ class Hep(Section):
         return context
 
 
-class TracePointSettings(Section):
+class TraceSection(Section):
     """What is traced to one destination, or to one group of them."""
 
     trace_destination: Names = ()
@@ -223,7 +223,7 @@ class TracePointSettings(Section):
         return self
 
 
-class AlsoSettings(TracePointSettings):
+class AlsoSettings(TraceSection):
     """``[[tracing.also]]``: a further destination, with its own filter and format."""
 
     trace_destination: Names = Field(min_length=1)
@@ -233,7 +233,7 @@ class AlsoSettings(TracePointSettings):
     """As in ``[hep]``, for this destination. Default: that of ``[hep]``."""
 
 
-class Tracing(TracePointSettings):
+class Tracing(TraceSection):
     """``[tracing]``: what is traced, and to which destination."""
 
     trace_on: bool = False
@@ -254,11 +254,11 @@ class Tracing(TracePointSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        points: tuple[TracePointSettings, ...] = (self, *self.also)
-        for point in points:
-            if point.trace_filter_route is not None and self.script_of(point) is None:
+        sections: tuple[TraceSection, ...] = (self, *self.also)
+        for section in sections:
+            if section.trace_filter_route is not None and self.script_of(section) is None:
                 raise ValueError(
-                    f"trace_filter_route {point.trace_filter_route!r} needs script, the file that"
+                    f"trace_filter_route {section.trace_filter_route!r} needs script, the file that"
                     " holds the route"
                 )
         return self
@@ -268,21 +268,21 @@ class Tracing(TracePointSettings):
         """The masking of credentials in traces and logs."""
         return Masking(self.trace_mask_headers, self.trace_mask_parameters)
 
-    def script_of(self, point: TracePointSettings) -> Path | None:
+    def script_of(self, section: TraceSection) -> Path | None:
         """The file with a destination's filter route: its own, or else that of ``[tracing]``."""
-        if point.script is not None or point.trace_filter is not None:
-            return point.script
-        return self.script if point is self or point.trace_filter_route is not None else None
+        if section.script is not None or section.trace_filter is not None:
+            return section.script
+        return self.script if section is self or section.trace_filter_route is not None else None
 
-    def settings_of(self, point: TracePointSettings, hep: Hep, version: int) -> TraceSettings:
+    def settings_of(self, section: TraceSection, hep: Hep, version: int) -> TraceSettings:
         """The format of traces for one destination.
 
         Args:
-            point: the settings of the destination.
+            section: the section that configures the destination.
             hep: the section ``[hep]``.
             version: of HEP, 1 to 3.
         """
-        homer5 = point.homer5_on if isinstance(point, AlsoSettings) else None
+        homer5 = section.homer5_on if isinstance(section, AlsoSettings) else None
         return TraceSettings(
             packets=PacketSettings(
                 version=version,
@@ -294,12 +294,12 @@ class Tracing(TracePointSettings):
             homer5_delimiter=hep.homer5_delim,
             masking=self.masking,
             mask_sip=self.trace_mask_sip,
-            trace_events=point.trace_events,
-            trace_sip=point.trace_sip,
+            trace_events=section.trace_events,
+            trace_sip=section.trace_sip,
             messages=MessageRules(
-                sample=point.trace_sample,
-                methods=frozenset(point.trace_methods),
-                correlation_headers=point.trace_correlation_headers,
+                sample=section.trace_sample,
+                methods=frozenset(section.trace_methods),
+                correlation_headers=section.trace_correlation_headers,
             ),
-            call_logs=point.trace_call_logs,
+            call_logs=section.trace_call_logs,
         )

@@ -184,7 +184,7 @@ class Tracer:
         self._selects = [each for each in (select, selector(settings.messages)) if each is not None]
         self._correlate = correlator(settings.messages)
         self._call_logs = settings.call_logs
-        self._tells_calls = settings.trace_sip and settings.call_logs > 0
+        self._logs_calls = settings.trace_sip and settings.call_logs > 0
         self._on = False
         # A connection that is missing here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
@@ -311,7 +311,7 @@ class Tracer:
             calls: Iterable[bytes] = packets.calls
             named = event.call_id if isinstance(event, ErrorOccurred) else None
             named = named and identifier(named)
-            if named is not None and named not in packets.calls and self._tells_calls:
+            if named is not None and named not in packets.calls and self._logs_calls:
                 # The message that the error concerns never came whole.
                 calls = (*packets.calls, named)
             if calls:

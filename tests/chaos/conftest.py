@@ -70,7 +70,7 @@ class Phone:
     def __init__(self, application: Application) -> None:
         self.asked = self.answered = 0
         self._url = f"ws://127.0.0.1:{application.server.listeners[0].port}/"
-        self._trace_points = application.traces
+        self._traces = application.traces
         self._ledger = application.traces.senders[0].counters
 
     async def ask(self, count: int) -> None:
@@ -83,7 +83,7 @@ class Phone:
                     await client.recv()
                 self.answered += 1
                 self.check()
-        self._trace_points.bus.flush()
+        self._traces.bus.flush()
 
     def check(self) -> None:
         ledger = self._ledger

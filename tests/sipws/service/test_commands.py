@@ -245,7 +245,7 @@ def test_a_port_of_200_digits_is_no_destination(
     uri = "hep:127.0.0.1:" + "9" * 200
     answer = ask(running, "trace_start", id="a", uri=uri)
     assert answer["code"] == 500
-    assert "is not from 1 to 65535" in answer["message"]
+    assert "is not in 1 to 65535" in answer["message"]
     assert "Traceback" not in caplog.text
 
 
