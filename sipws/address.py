@@ -44,7 +44,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where connections are taken, and by which name the rest of the world knows the place."""
+    """A listener: protocol, host, port, and the address that it advertises."""
 
     proto: Proto
     """``ws`` or ``wss``."""

@@ -6,13 +6,14 @@
     ├── ConfigurationError      a user's setting, file or command-line value is wrong
     │   ├── AddressError        a listener definition or an address does not parse
     │   └── FilterRouteError    a filter-route script is refused
-    ├── TransportError          an operation on a connection cannot be done
+    ├── TransportError          an operation on a connection fails
     │   ├── ConnectError        there is no connection to a destination
     │   └── ConnectionClosedError
     └── TraceError              a trace cannot be started or stopped
 
-Faults of the network are events on the bus. An exception is a user's mistake (the message names the
-thing, its value and the remedy) or a call that cannot be done; a failed connect is both.
+Network errors are events on the bus. sipws raises an exception for a mistake of the user (the
+message names the thing, its value and the remedy) and for a call that cannot be carried out. A
+failed connect is both an event and an exception.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ class ErrorKind(StrEnum):
     """The kind of an error, as a stable word for counters, traces and scripts."""
 
     NOT_HTTP = "not-http"
-    """The first bytes are no HTTP request (answered 400)."""
+    """The first bytes are not an HTTP request (answered 400)."""
     BAD_REQUEST = "bad-request"
     """An HTTP request that breaks HTTP or RFC 6455 section 4.2.1 (400, 405 or 505)."""
     NO_UPGRADE = "no-upgrade"
@@ -37,9 +38,9 @@ class ErrorKind(StrEnum):
     REQUEST_TOO_LARGE = "request-too-large"
     """The upgrade request exceeds its limit (431)."""
     HANDSHAKE_TIMEOUT = "handshake-timeout"
-    """The upgrade request did not arrive in time (408); of a server, its answer."""
+    """The upgrade request did not arrive in time (408). Client: the answer did not."""
     HANDSHAKE_ABORTED = "handshake-aborted"
-    """The peer left in the middle of its upgrade request (no answer is possible), or answer."""
+    """The peer ended the connection within its upgrade request or its answer."""
 
     NAME_NOT_FOUND = "name-not-found"
     """The destination's name has no address."""
@@ -48,61 +49,61 @@ class ErrorKind(StrEnum):
     CONNECT_TIMEOUT = "connect-timeout"
     """Resolving the name, TCP and TLS together took too long."""
     UNREACHABLE = "unreachable"
-    """No way to the destination, for another reason that the system gave."""
+    """The system reports another reason why the destination cannot be reached."""
     OUT_OF_RESOURCES = "out-of-resources"
-    """No way to the destination, because this machine has no file descriptor or no port left."""
+    """This machine has no file descriptor or no port left for the connect."""
     CONNECT_CANCELLED = "connect-cancelled"
     """The application cancelled a connect."""
     HANDSHAKE_REFUSED = "handshake-refused"
-    """A server answered our upgrade request with another status than 101."""
+    """A server answered the upgrade request with a status other than 101."""
     BAD_REPLY = "bad-reply"
-    """A server's answer to our upgrade request breaks HTTP, RFC 6455 section 4.1 or RFC 7118."""
+    """A server's answer to the upgrade request violates HTTP, RFC 6455 section 4.1 or RFC 7118."""
 
     TOO_MANY_CONNECTIONS = "too-many-connections"
-    """There are as many connections as may be (503)."""
+    """The maximum of connections is reached (503)."""
     TOO_MANY_FROM_ADDRESS = "too-many-from-address"
-    """There are as many connections from this address as may be (429)."""
+    """The maximum of connections from this address is reached (429)."""
     TOO_FAST = "too-fast"
-    """Connections come faster than they may: from this address (429), or in total (503)."""
+    """Connections exceed the maximum rate: of this address (429), or in total (503)."""
     SHUTTING_DOWN = "shutting-down"
-    """The server is about to stop and takes no more connections (503)."""
+    """The server shuts down and accepts no more connections (503)."""
     NOT_FOUND = "not-found"
     """The path is not the one that is served (404, OpenSIPS ``ws_resource``)."""
     HOST_REFUSED = "host-refused"
     """The ``Host`` is not one that is served (421, RFC 9110 section 15.5.20)."""
     ORIGIN_REFUSED = "origin-refused"
-    """The ``Origin`` may not connect, or is missing (403, RFC 6455 section 4.2.2)."""
+    """The ``Origin`` is not allowed, or is missing (403, RFC 6455 section 4.2.2)."""
     PROXY_HEADER = "proxy-header"
-    """A proxy that has to send a PROXY header sent none, or a wrong one (no answer is possible)."""
+    """A proxy sent no PROXY header, or an invalid one (no answer is possible)."""
     TLS_FAILURE = "tls-failure"
     """The TLS handshake failed (no answer is possible)."""
     REFUSED = "refused"
-    """The application of another server refused, for reasons of its own (`sipws.adapters`)."""
+    """The application of another server refused the request (`sipws.adapters`)."""
 
     PROTOCOL_ERROR = "protocol-error"
-    """The peer broke RFC 6455 after the handshake (close code 1002)."""
+    """The peer violated RFC 6455 after the handshake (close code 1002)."""
     BAD_UTF8 = "bad-utf8"
     """A text message or a close reason is not UTF-8 (close code 1007)."""
     MESSAGE_TOO_BIG = "message-too-big"
     """A message exceeds the size limit (close code 1009)."""
     TOO_MANY_CHUNKS = "too-many-chunks"
-    """A message comes in too many small pieces (close code 1008, OpenSIPS
+    """A message arrives in too many small pieces (close code 1008, OpenSIPS
     ``ws_max_msg_chunks``)."""
     PING_TIMEOUT = "ping-timeout"
-    """The peer did not answer a ping in time: it is gone."""
+    """The peer did not answer a ping in time."""
     SEND_TIMEOUT = "send-timeout"
-    """The peer did not take our bytes in time (OpenSIPS ``ws_send_timeout``)."""
+    """The peer did not read what was sent to it in time (OpenSIPS ``ws_send_timeout``)."""
     CLOSE_TIMEOUT = "close-timeout"
-    """The peer did not finish the closing handshake or the TCP close in time."""
+    """The peer did not complete the closing handshake or the TCP close in time."""
     CONNECTION_LOST = "connection-lost"
-    """The peer vanished without a closing handshake (close code 1006)."""
+    """The connection ended without a closing handshake (close code 1006)."""
     UPSTREAM_FAILED = "upstream-failed"
     """The server that a connection is relayed to cannot be reached, or refuses (close code 1013,
     1008 or 1011)."""
     UPSTREAM_QUEUE_FULL = "upstream-queue-full"
-    """More came than may wait until the server that it is relayed to is there (close code 1013)."""
+    """Too many messages wait for the connection to the upstream (close code 1013)."""
     HANDLER_FAILED = "handler-failed"
-    """The application raised while it handled a message."""
+    """The handler of the application raised on a message."""
 
 
 ERROR_OF_CODE: Final = {
@@ -110,11 +111,11 @@ ERROR_OF_CODE: Final = {
     1007: ErrorKind.BAD_UTF8,
     1009: ErrorKind.MESSAGE_TOO_BIG,
 }
-"""What a close code means when our side fails a connection with it (RFC 6455 section 7.4.1)."""
+"""The error of a close code with which sipws fails a connection (RFC 6455 section 7.4.1)."""
 
 
 class SipwsError(Exception):
-    """The root: ``except SipwsError`` catches all that sipws raises."""
+    """The base class of all exceptions that sipws raises."""
 
 
 class ConfigurationError(SipwsError):
@@ -161,9 +162,9 @@ class ConnectError(TransportError):
         self.destination = destination
         """The destination's URL, without its query."""
         self.kind = kind
-        """What went wrong, as on the bus."""
+        """The kind of the error, as in the published event."""
         self.detail = detail
-        """What went wrong, for a person to read."""
+        """The reason, for people."""
         self.remedy = remedy
         """What may help."""
         self.status = status

@@ -1,27 +1,27 @@
 """The events of a connection: the whole vocabulary of the bus.
 
-Events are plain values. Nothing here knows a socket, a tracer or a configuration, so an event
-can be kept, compared in a test or handed to another thread. The life of an accepted connection::
+Events are plain values without references to sockets, tracers or configuration. An event can be
+kept, compared in a test or passed to another thread. The events of an accepted connection::
 
     ConnectionOpened ─► HandshakeRequest ─► HandshakeReply ─► Accepted ─► Message* ─► Closed
                    └──────────┴───────────► HandshakeReply ─► HandshakeFailed ──────► Closed
 
-of one that only checks whether the server is there (`Probe`)::
+Of a connection that only checks whether the server responds (`Probe`)::
 
     ConnectionOpened ─► Closed
 
-and of one that we open::
+Of a connection that sipws opens::
 
     ConnectStarted ─► ConnectionOpened ─► HandshakeRequest ─► HandshakeReply ─► Connected ─► …
                  │                                       └──────────┴─► HandshakeFailed ─► Closed
                  └──► ConnectFailed
 
-Every `ConnectStarted` is followed by either `ConnectionOpened` or `ConnectFailed`, every
-`ConnectionOpened` by exactly one `Closed`; nothing comes after `ConnectFailed` and `Closed`.
-`ErrorOccurred` may stand anywhere between `ConnectionOpened` and `Closed`.
+Each `ConnectStarted` is followed by either `ConnectionOpened` or `ConnectFailed`. Each
+`ConnectionOpened` is followed by exactly one `Closed`. `ConnectFailed` and `Closed` are the last
+events of a connection. `ErrorOccurred` can occur anywhere between `ConnectionOpened` and `Closed`.
 
 Events are slotted but not ``frozen=True``: freezing costs about 0.5 µs an event at run time.
-`value` makes the type checker refuse an assignment at the price of none.
+`value` makes the type checker reject an assignment, without cost at run time.
 """
 
 import time
@@ -49,27 +49,27 @@ class Side(StrEnum):
     PEER = "peer"
 
 
-# Looked up in its class, a member costs ten times a name.
+# A name costs a tenth of a look-up in the class.
 LOCAL: Final = Side.LOCAL
 PEER: Final = Side.PEER
 
 
 class Probe(StrEnum):
-    """What a connection was that never tried to become a WebSocket: a health check, a port scan."""
+    """Kinds of connections without an upgrade request, such as health checks and port scans."""
 
     TCP = "tcp"
-    """It ended before a byte of a request or of TLS, or behind a PROXY header alone."""
+    """Ended before the first byte of a request or of TLS, or after a PROXY header only."""
     TLS = "tls"
-    """It ended behind the TLS handshake, before a byte of a request."""
+    """Ended after the TLS handshake, before the first byte of a request."""
     HTTP = "http"
-    """It asked for the health path, or was a balancer's HTTP check of another one."""
+    """Requested the health path, or was a health check of another path."""
 
 
 LONGEST_EXCERPT: Final = 500
-"""Bytes of a message that an error quotes: enough to see what it is."""
+"""Maximum bytes of a message that an error quotes."""
 
 LONGEST_CALL_ID: Final = 255
-"""Bytes of a Call-ID that an error names. Real ones have up to 100. A longer one is left out,
+"""Maximum bytes of a Call-ID in an error. Real ones have up to 100. A longer one is left out,
 because a part of it would be another Call-ID."""
 
 NO_STATUS: Final = 1005
@@ -87,35 +87,34 @@ class Connection:
     """Unique in this process and, for all practical purposes, across restarts."""
 
     listener: Listener
-    """The definition that the connection was accepted on; for one that we opened, the listener that
-    it was opened for, or else our end of the socket written as one."""
+    """The listener that accepted the connection. For a connection that sipws opened: the listener
+    of the relayed client, or the local address as a listener."""
 
     local: Address
-    """Our end of the socket; a real address also where the listener says ``*``."""
+    """The local address of the socket; a real address also for a listener on ``*``."""
 
     peer: Address
-    """The peer: the other end of the socket, or the client that a trusted proxy there names."""
+    """The address of the peer; behind a trusted proxy, that of the client that the proxy names."""
 
     started: float
-    """When the TCP connection stood, in seconds since the epoch."""
+    """When the TCP connection was established, in seconds since the epoch."""
 
     request: UpgradeRequest | None = field(default=None, compare=False, repr=False)
-    """The upgrade request, with its query and cookies; None until it has come, or has gone out."""
+    """The upgrade request, with its query and cookies; None until it is received or sent."""
 
     destination: str | None = None
-    """The destination of a connection that we opened, as a URL without its query."""
+    """URL, without query, of a connection that sipws opened; None for an accepted one."""
 
     started_monotonic: float = field(default_factory=time.monotonic, compare=False, repr=False)
-    """The same moment as `started` on the system's monotonic clock, from which the connection's age
-    counts."""
+    """`started` on the monotonic clock, in seconds. Durations are computed from it."""
 
     @property
     def opened_by(self) -> Side:
-        """The side that connected."""
+        """The side that opened the connection."""
         return PEER if self.destination is None else LOCAL
 
     def with_request(self, request: UpgradeRequest) -> "Connection":
-        """The same connection, its upgrade request known."""
+        """Return the same connection with its upgrade request."""
         # Without dataclasses.replace, which takes four times as long.
         return Connection(
             self.id, self.listener, self.local, self.peer, self.started, request, self.destination,
@@ -137,30 +136,33 @@ class ConnectionEvent:
 
 @value
 class ConnectStarted(ConnectionEvent):
-    """We start to connect. Our address, and that of a name, are not known yet (``0.0.0.0``)."""
+    """A connect starts.
+
+    The local address is not known yet (``0.0.0.0``), nor is the address of a host name.
+    """
 
 
 @value
 class ConnectFailed(ConnectionEvent):
-    """There is no TCP (for ``wss``: TLS) connection to the destination."""
+    """No TCP connection (for ``wss``: no TLS connection) to the destination was established."""
 
     kind: ErrorKind
     detail: str
-    """What was wrong, for a person to read."""
+    """The reason, for people."""
 
 
 @value
 class ConnectionOpened(ConnectionEvent):
-    """A connection stands; no byte of HTTP has come yet.
+    """A TCP connection is established; no byte of HTTP has been received yet.
 
-    Where a PROXY header or TLS comes first, it is published when that is done, or has failed:
-    `HandshakeFailed` and `Closed` then follow at once.
+    With a PROXY header or TLS, the event is published after these are complete. If one of them
+    fails, `HandshakeFailed` and `Closed` follow at once.
     """
 
 
 @value
 class HandshakeRequest(ConnectionEvent):
-    """The upgrade request arrived, complete, or was sent."""
+    """The complete upgrade request was received or sent."""
 
     raw: bytes
     """The request byte for byte, blank line included."""
@@ -168,18 +170,18 @@ class HandshakeRequest(ConnectionEvent):
 
 @value
 class HandshakeReply(ConnectionEvent):
-    """The answer to the upgrade request was sent, or arrived."""
+    """The answer to the upgrade request was sent or received."""
 
     status: int
     """101, or the HTTP status of the refusal."""
 
     raw: bytes
-    """The answer byte for byte, with its body (of one that arrived, as much as is kept)."""
+    """The answer byte for byte, with its body. A received body may be cut."""
 
 
 @value
 class Accepted(ConnectionEvent):
-    """The handshake is done: a SIP over WebSocket connection is open."""
+    """The handshake of an accepted connection is complete: messages can be exchanged."""
 
     request: bytes
     """The upgrade request byte for byte."""
@@ -190,7 +192,7 @@ class Accepted(ConnectionEvent):
 
 @value
 class Connected(ConnectionEvent):
-    """The handshake that we started is done: a SIP over WebSocket connection is open."""
+    """The handshake of a connection that sipws opened is complete: messages can be exchanged."""
 
     request: bytes
     """The upgrade request byte for byte."""
@@ -199,24 +201,24 @@ class Connected(ConnectionEvent):
     """The 101 answer byte for byte."""
 
     subprotocol: str | None
-    """What the server chose of what we offered; None where nothing was offered."""
+    """The subprotocol that the server selected; None if none was offered."""
 
 
 @value
 class HandshakeFailed(ConnectionEvent):
-    """The handshake came to nothing."""
+    """The handshake failed: with TLS, the PROXY header, or the upgrade request."""
 
     request: bytes
-    """What came as the upgrade request, byte for byte, up to the limit for upgrade requests; may be
-    empty. On a connection that we opened, our request."""
+    """The received bytes of the upgrade request, at most `Limits.request_size`; may be empty. On a
+    connection that sipws opened: the request that was sent."""
 
     reply: bytes
-    """The refusal byte for byte; empty where none could be sent. On a connection that we opened,
-    what the server sent, up to the limits for it."""
+    """The refusal byte for byte; empty if none could be sent. On a connection that sipws opened:
+    the bytes that the server sent, up to a limit."""
 
     kind: ErrorKind
     detail: str
-    """What was wrong, for a person to read."""
+    """The reason, for people."""
 
 
 @value
@@ -225,12 +227,12 @@ class MessageReceived(ConnectionEvent):
 
     data: bytes
     is_text: bool
-    """Whether it came as text (which is valid UTF-8) or as binary."""
+    """True for a text message, which is valid UTF-8; False for a binary message."""
 
 
 @value
 class MessageSent(ConnectionEvent):
-    """A WebSocket message was handed to the socket."""
+    """A WebSocket message was passed to the socket: one SIP message or a keep-alive."""
 
     data: bytes
     is_text: bool
@@ -238,26 +240,26 @@ class MessageSent(ConnectionEvent):
 
 @value
 class ErrorOccurred(ConnectionEvent):
-    """Something went wrong on a connection whose handshake had succeeded."""
+    """An error on a connection whose handshake had succeeded."""
 
     kind: ErrorKind
     detail: str
-    """What was wrong, for a person to read."""
+    """The reason, for people."""
 
-    # How much of the message had come depends on where the network cut it.
+    # How much of the message was received depends on where the network cut it.
     excerpt: bytes = field(default=b"", compare=False)
-    """The first bytes of the message that it went wrong with, as far as they had come and can be
-    read: at most `LONGEST_EXCERPT`."""
+    """The first bytes of the message that caused the error, as far as they were received: at most
+    `LONGEST_EXCERPT`. Empty if no message caused it."""
 
     call_id: bytes | None = field(default=None, compare=False)
-    """The Call-ID of that message, if it had come: at most `LONGEST_CALL_ID` bytes."""
+    """The Call-ID of that message, if it was received: at most `LONGEST_CALL_ID` bytes."""
 
 
 @value
 class Superseded(ConnectionEvent):
-    """The phone of this connection has registered on another one: this one is most likely dead.
+    """The phone of this connection has registered on another one. This one is probably dead.
 
-    It is pinged, and dropped when it does not answer.
+    sipws pings it, and drops it if no answer arrives in time.
     """
 
     instance: str
@@ -269,17 +271,17 @@ class Superseded(ConnectionEvent):
 
 @value
 class Closed(ConnectionEvent):
-    """The connection is gone."""
+    """The connection has ended."""
 
     code: int
-    """The WebSocket close code: of the first close frame, 1005 for one without a code, 1006 where
-    there was none."""
+    """The close code of the first close frame; 1005 for a close frame without a code, 1006 without
+    a close frame."""
 
     reason: str
-    """The reason in that close frame, or ours for a connection that ended without one."""
+    """The reason in that close frame; without a close frame, the reason that sipws has."""
 
     closed_by: Side
-    """Who ended it: who sent the first close frame, or who dropped the connection."""
+    """The side that sent the first close frame, or dropped the connection."""
 
     clean: bool
     """Whether the closing handshake was completed (both close frames, RFC 6455 section 7.1.4)."""
@@ -299,8 +301,8 @@ class Closed(ConnectionEvent):
     """Bytes written to the peer, handshake and frame headers included, before TLS."""
 
     probe: Probe | None = None
-    """Set for a connection that was no attempt to connect: it is counted apart from handshakes that
-    fail, and neither traced nor logged."""
+    """Set for a connection without an upgrade request. It is not counted as a failed handshake, and
+    is neither traced nor logged."""
 
 
 Event = (

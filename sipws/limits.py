@@ -6,95 +6,92 @@ from typing import Final
 from sipws.liveness import Intervals
 
 LARGE_READ: Final = 64 * 1024
-"""Bytes of a read behind which all other connections have their turn. uvloop reads up to 32 times
-256 KB from one that has them before it looks at any other."""
+"""Bytes of a read after which all other connections get their turn. uvloop reads up to 32 times
+256 KB from one connection before it serves another."""
 
 FRAMES_PER_SLICE: Final = 64
-"""Frames that are taken from a connection before all others have their turn. A read of 256 KB may
-hold 43,690 of 6 bytes; those of phones hold a few."""
+"""Frames of a connection in one time slice. A read of 256 KB can hold 43,690 frames of 6 bytes; a
+read from a phone holds a few."""
 
 BYTES_PER_SLICE: Final = 32 * 1024
-"""Bytes of them, which bounds messages of a usual length without counting each: as many as above,
-where they have 500 bytes."""
+"""Bytes of plain messages in one time slice: `FRAMES_PER_SLICE` messages of 500 bytes. Counting
+each message would cost more."""
 
 BYTES_LIKE_A_FRAME: Final = 1024
-"""Bytes of a message that count as one frame more where an engine makes it: 80 bytes that were
-compressed may be a message of 64 KB."""
+"""Bytes of a message from the engine that count as one further frame: 80 compressed bytes can be a
+message of 64 KB."""
 
 INFLATE_BURST: Final = 1.0
-"""Seconds' worth of `Limits.inflate_rate` that may come at once."""
+"""Burst of inflated data, in seconds of `Limits.inflate_rate`."""
 
 REFUSED_LINGER: Final = 0.8
-"""Seconds that a refused peer has to read why, and to close: two round trips of a slow mobile
-network. Our side is half closed meanwhile, as a close with bytes unread would reset the connection
-and take the answer with it. A peer that does not close holds a descriptor for less than a second.
-"""
+"""Seconds for a refused peer to read the answer and to close: two round trips of a slow mobile
+network. sipws half-closes the connection before, because a close with unread bytes would reset the
+connection and discard the answer. A peer that does not close holds a descriptor for less than a
+second."""
 
 USUAL_HEADERS: Final = 128
-"""Header lines that an upgrade request may have at least, unless a limit is set. Browsers send 15;
-proxies add some."""
+"""Header lines that every upgrade request may have, unless `Limits.headers` is set. Browsers send
+15; proxies add some."""
 
 BYTES_A_HEADER: Final = 64
-"""Bytes of `Limits.request_size` that allow for one header line more: a cookie that has a line to
-itself has about as many."""
+"""Bytes of `Limits.request_size` per allowed header line: the size of a cookie on its own line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that hold for every connection, of a server or of a client."""
+    """Limits of each connection, of a server or of a client."""
 
     connect_timeout: float = 5.0
-    """Seconds for a name to be resolved and for TCP and TLS to be set up. Two lost SYNs cost three
-    seconds, and a SIP transaction gives up after 32 (RFC 3261 timer B): what cannot be reached is
-    to be known while another server can still be tried."""
+    """Seconds for name resolution, TCP and TLS together. Two lost SYNs cost three seconds. A SIP
+    transaction ends after 32 s (RFC 3261 timer B), and another server must be tried before."""
 
     handshake_timeout: float = 5.0
     """Seconds from the TCP connection to the last byte of the upgrade request. A phone on a slow
-    mobile network needs about two; a slow-loris attacker gets no more than this. A PROXY header and
-    TLS, where they come first, have the same time together. Of a client: from the upgrade request
-    to the end of its answer."""
+    mobile network needs about two; a slow-loris attacker gets no more than this. Before that, the
+    PROXY header and TLS together have the same time. Client: seconds from the upgrade request to
+    the end of its answer."""
 
     request_size: int = 16 * 1024
     """Bytes of an upgrade request (``max_request_size``). Browsers with large cookies send 8 KiB.
     """
 
     header_line: int | None = None
-    """Bytes of one line of an upgrade request, its request line included, its CRLF not
-    (``max_header_line``); None for as many as the request may have."""
+    """Bytes of one line of an upgrade request, request line included, CRLF excluded
+    (``max_header_line``); None for ``request_size``."""
 
     headers: int | None = None
     """Header lines of an upgrade request (``max_headers``); None for one in each 64 bytes of
-    ``request_size``, and at least 128: each costs a microsecond, whatever its length."""
+    ``request_size``, and at least 128: each costs a microsecond, regardless of its length."""
 
     message_size: int = 64 * 1024
-    """Bytes of a message: what SIP servers and HEP datagrams take."""
+    """Bytes of a message: as many as SIP servers and HEP datagrams accept."""
 
     send_timeout: float = 0.1
-    """Seconds that a connection may take none of the bytes that wait for it, once it does not keep
-    up (`sipws.transport.write_timeout`; OpenSIPS ``ws_send_timeout``)."""
+    """Seconds after which a connection is dropped that reads nothing although its queue is full
+    (`sipws.transport.write_timeout`; OpenSIPS ``ws_send_timeout``)."""
 
     close_timeout: float = 5.0
-    """Seconds for the peer to answer a close frame, to take what is left for it and to close its
-    side of TLS and TCP. A peer whose handshake was refused has no more than `REFUSED_LINGER`."""
+    """Seconds for the peer to answer a close frame, to read the queued bytes and to close TLS and
+    TCP. A peer whose handshake was refused has at most `REFUSED_LINGER`."""
 
     max_chunks: int = 4
-    """Pieces that a message may come in (OpenSIPS ``ws_max_msg_chunks``; see
-    `sipws.ws.fragment_limit`); 0 for any number."""
+    """Maximum pieces of a message (OpenSIPS ``ws_max_msg_chunks``; see
+    `sipws.ws.fragment_limit`); 0: unlimited."""
 
     inflate_rate: float = 1024 * 1024
-    """Bytes a second that a connection with permessage-deflate may inflate to; one second's worth
-    may come at once. 80 bytes that were compressed may be a message of 64 KiB, so that the network
-    bounds nothing. A phone sends some KB a second at its busiest. Beyond it the connection is read
-    later, as fast as this. 0 for any number."""
+    """Maximum inflated bytes per second of a connection with permessage-deflate. The burst is one
+    second's worth. sipws reads a faster connection at this rate. 80 compressed bytes can be a message of
+    64 KiB, so that the network is no bound. A busy phone sends some KB per second. 0: unlimited."""
 
     intervals: Intervals = field(default_factory=Intervals)
     """When a quiet connection is pinged, and when an idle one is closed."""
 
     longest_line: int = field(init=False, repr=False, compare=False)
-    """Bytes that a line of an upgrade request may have, which follows from the above."""
+    """Maximum bytes of a line of an upgrade request, computed from the fields above."""
 
     most_headers: int = field(init=False, repr=False, compare=False)
-    """Header lines that an upgrade request may have, which follows from the above."""
+    """Maximum header lines of an upgrade request, computed from the fields above."""
 
     def __post_init__(self) -> None:
         # Computed once: every handshake needs them.

@@ -1,7 +1,7 @@
 """Whether a quiet peer is still there (RFC 6455 section 5.5.2, RFC 5626 section 4.4.1). Pure.
 
 A phone that lost its network sends nothing, and TCP notices after many minutes or never. A peer
-that was quiet for a while gets a ping; one that does not answer is gone.
+that was quiet for some time gets a ping. A peer that does not answer is dropped.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from enum import Enum, auto
 from typing import Final
 
 PROBE_TIMEOUT: Final = 10.0
-"""Seconds for a pong where pings are off and one was asked for all the same (RFC 5626 section
-4.4.1: a flow that is not answered in 10 s has failed)."""
+"""Seconds for the answer to a single ping while `Intervals.pong` is 0 (RFC 5626 section 4.4.1: a
+flow without an answer in 10 s has failed)."""
 
 
 class Finding(Enum):
-    """The result of a look at a connection."""
+    """The result of a check of a connection."""
 
     WELL = auto()
     ASK = auto()
@@ -22,7 +22,7 @@ class Finding(Enum):
     GONE = auto()
     """The ping was not answered in time."""
     IDLE = auto()
-    """No message came for too long."""
+    """No message was received for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +30,24 @@ class Intervals:
     """When a quiet connection is pinged, and when an idle one is closed; 0 for never."""
 
     ping: float = 30.0
-    """Seconds without a byte from the peer before it is pinged. Under the minute after which home
-    routers forget a connection."""
+    """Seconds without a byte from the peer before it is pinged. Home routers drop the mapping of a
+    connection after a minute."""
 
     pong: float = 10.0
-    """Seconds that it has to answer (RFC 5626 section 4.4.1)."""
+    """Seconds for the answer (RFC 5626 section 4.4.1)."""
 
     idle: float = 0.0
-    """Seconds without a message from the peer before it is closed with 1000; pongs are none."""
+    """Seconds without a message from the peer before it is closed with 1000. A pong is not a
+    message."""
 
     @property
     def patience(self) -> float:
-        """Seconds to answer a ping, also one that was asked for where pings are off."""
+        """Seconds for the answer to a ping; `PROBE_TIMEOUT` if `pong` is 0."""
         return self.pong or PROBE_TIMEOUT
 
     @property
     def look(self) -> float:
-        """Seconds between two looks: twice in the shortest of the times above."""
+        """Seconds between two checks: half the shortest of the times above, at least 0.02."""
         shortest = min(each for each in (self.ping, self.idle, self.patience) if each)
         return max(0.02, shortest / 2)
 
