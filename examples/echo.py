@@ -1,4 +1,4 @@
-"""A server that sends every message back as it came: what conformance suites talk to.
+"""An echo server for conformance suites: it returns every message unchanged.
 
 It asks for no subprotocol, because those suites offer none. Run it, then for example
 ``kosoku -m fuzzingclient ws://127.0.0.1:9001/``.
@@ -11,11 +11,11 @@ import sipws
 from sipws.events import MessageReceived
 
 LIMITS = sipws.Limits(message_size=32 * 2**20, send_timeout=10.0, max_chunks=0)
-"""Suites send messages of 16 MiB, some of them byte by byte, and take their time to read."""
+"""Suites send messages of 16 MiB, some of them byte by byte, and read slowly."""
 
 
 def ignore(flow: sipws.Flow, message: bytes) -> None:
-    """A handler is told of SIP; here every message counts, and whether it was text."""
+    """A handler gets SIP only; a subscriber gets every message, and whether it was text."""
 
 
 def echo(server: sipws.Server, event: MessageReceived) -> None:

@@ -1,4 +1,4 @@
-"""A client that sends back what it gets, for Autobahn's test cases.
+"""An echo client for Autobahn's test cases.
 
 Start a server of cases, then this with its address and with cases to leave out, if any::
 
@@ -14,14 +14,14 @@ from sipws.events import MessageReceived
 
 AGENT = "sipws"
 AT_ONCE = 8
-"""Cases that run side by side: some of them wait for a second."""
+"""Cases that run at the same time: some of them wait for a second."""
 
 LIMITS = sipws.Limits(message_size=32 * 1024 * 1024, send_timeout=10, max_chunks=0)
 """Some of Autobahn's messages are larger than any SIP message, and sent in many small pieces."""
 
 
 async def ask(server: str, path: str) -> bytes:
-    """Connect to a path where the server says one thing, and close."""
+    """Connect to a path, receive one message, and close."""
     answer: list[bytes] = []
     # Autobahn's server speaks no SIP: it takes no subprotocol.
     async with sipws.Client(
@@ -35,7 +35,7 @@ async def ask(server: str, path: str) -> bytes:
 
 
 async def run(server: str) -> None:
-    """Let the server try its cases, one connection for each."""
+    """Run the cases of the server, one connection for each."""
     cases = int(await ask(server, "/getCaseCount"))
     async with sipws.Client(limits=LIMITS, subprotocols=(), compression=True) as client:
 

@@ -1,4 +1,4 @@
-"""Watch what happens on a server: numbers kept by a subscriber, a log kept from a stream.
+"""Observe a server: a subscriber counts events, a stream logs them.
 
 Run it, then connect any SIP over WebSocket client to ws://127.0.0.1:8080/.
 """
@@ -27,7 +27,7 @@ class Numbers:
         bus.subscribe(self.count, MessageReceived, MessageSent)
 
     def count(self, event: MessageReceived | MessageSent) -> None:
-        """Count messages by direction and by the first word of them."""
+        """Count messages by direction and by their first word."""
         direction = "in" if isinstance(event, MessageReceived) else "out"
         self.messages[
             f"{direction} {event.data.partition(b' ')[0].decode('utf-8', 'replace')}"
@@ -35,7 +35,7 @@ class Numbers:
 
 
 async def log(bus: sipws.Bus) -> None:
-    """A stream: a bounded queue, for whoever has to wait for something on each event."""
+    """A stream: a bounded queue, for consumers that await something on each event."""
     async with bus.stream(Accepted, HandshakeFailed, ErrorOccurred, Closed) as stream:
         async for event in stream:
             peer = event.connection.peer
@@ -51,7 +51,7 @@ async def log(bus: sipws.Bus) -> None:
 
 
 async def main() -> None:
-    """Serve until Ctrl-C, then tell the numbers."""
+    """Serve until Ctrl-C, then print the numbers."""
     bus = sipws.Bus()
     numbers = Numbers(bus)
     logging = asyncio.create_task(log(bus))

@@ -1,4 +1,4 @@
-"""A client that registers, asks the server for its options, and takes itself off again.
+"""A client that registers, sends OPTIONS and unregisters.
 
 Start a server that asks for no password, such as ``sipws run``, then::
 
@@ -13,11 +13,11 @@ import sipws
 from sipws.sip import Message
 
 EXPIRES = 600
-"""Seconds that the registration is asked for."""
+"""Requested lifetime of the registration, in seconds."""
 
 
 class Phone:
-    """A user agent with one transaction at a time, over whatever connection there is."""
+    """A user agent with one transaction at a time."""
 
     def __init__(self, server: str, aor: str) -> None:
         self.server, self.aor = server, aor
@@ -35,7 +35,7 @@ class Phone:
         self.cseq = 0
 
     async def request(self, method: str, *more: str) -> Message:
-        """Send a request, connecting first where that is due, and wait for its final answer."""
+        """Send a request, on a new connection if there is none, and wait for the final response."""
         self.cseq += 1
         transport = "WSS" if sipws.Destination.parse(self.server).proto == "wss" else "WS"
         lines = [
@@ -59,13 +59,13 @@ class Phone:
                     return answer
 
     async def register(self, expires: int) -> Message:
-        """Say where the user is to be found: on this connection."""
+        """Register this connection as the contact of the user."""
         contact = f"<sip:{self.user}@{self.host};transport=ws>;expires={expires}"
         return await self.request("REGISTER", f"Contact: {contact}")
 
 
 async def main(server: str, aor: str) -> None:
-    """Register, ask, unregister."""
+    """Register, send OPTIONS, unregister."""
     phone = Phone(server, aor)
     async with phone.client:
         registered = await phone.register(EXPIRES)

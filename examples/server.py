@@ -1,4 +1,4 @@
-"""A server that answers OPTIONS and tells who comes and goes.
+"""A server that answers OPTIONS and prints each connection and its end.
 
 Run it, then connect any SIP over WebSocket client to ws://127.0.0.1:8080/.
 """

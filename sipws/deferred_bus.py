@@ -65,7 +65,7 @@ class DeferredBus(Bus):
         return _DeferredHook(self._bus.hook(event_type), self)
 
     def _putter(self, hook: Hook[E]) -> Callable[[E], None]:
-        """Return what queues the events of a hook: a closure, because every event passes it."""
+        """Return a subscriber that queues the events of a hook; a closure is the fastest form."""
         waiting = self._waiting
         put = waiting.append
 
@@ -121,17 +121,17 @@ class Gathering(Generic[T]):
         bus.gatherings.append(self)
 
     def hand_on(self) -> None:
-        """Hand on the results."""
+        """Pass the gathered results to the taker."""
         if self._gathered:
             try:
                 self._taker(self._gathered)
             except Exception:
                 # As for a subscriber: delivery goes on.
-                log.exception("what was gathered could not be handed on")
+                log.exception("the gathered results could not be passed on and are lost")
             self._gathered.clear()
 
     def close(self) -> None:
-        """Hand on the results, and end."""
+        """Pass on the gathered results, and unregister."""
         self.hand_on()
         self._bus.gatherings.remove(self)
 

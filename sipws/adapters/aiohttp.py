@@ -130,7 +130,7 @@ class TracedWebSocketResponse(web.WebSocketResponse):
             # The handler will raise this too, without having failed itself. While the connection
             # is being closed, `close` and `receive` report its end.
             if self._reporter is not None and (not self.closed or self.close_code == ABNORMAL):
-                detail = "the connection was gone when something was to be sent on it"
+                detail = "the connection had ended before a send"
                 _lost(self._reporter, self.exception(), detail)
             raise
 
@@ -157,7 +157,7 @@ class TracedWebSocketResponse(web.WebSocketResponse):
                 _closed_by_us(self, self._reporter, code, message)
             elif not self._reading and self._reporter is not None:
                 # No handler was reading when it ended, and aiohttp noticed at a ping.
-                _lost(self._reporter, self.exception(), "the connection was gone at a ping")
+                _lost(self._reporter, self.exception(), "the connection had ended before a ping")
 
 
 @harmless

@@ -261,7 +261,7 @@ class _Watch:
             if self._disconnect is not None:
                 self._disconnected(reporter, self._disconnect)
             elif reporter.accepted:
-                reporter.lost("the connection was gone when something was to be sent on it")
+                reporter.lost("the connection had ended before a send")
             else:
                 self._handshake_ended(reporter)
         elif not reporter.accepted:

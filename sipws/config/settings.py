@@ -149,7 +149,7 @@ class Transport(TlsSettings, AdmissionSettings):
             )
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError(
-                "proxy_protocol needs trusted_proxies, the addresses whose headers are believed"
+                "proxy_protocol needs trusted_proxies, the addresses whose headers are accepted"
             )
         if not isinstance(self.proxy_protocol, bool):
             tags = [listener.tag for listener in self.listeners]

@@ -61,17 +61,17 @@ class Counts:
     def __init__(self, bus: Bus) -> None:
         # Keys are plain text: an enumeration's hash is computed in Python each time.
         self.handshakes: Counter[tuple[str, str]] = Counter()
-        """Opening handshakes by who connected and by result."""
+        """Opening handshakes by the side that connected and by result."""
         self.failed_connects: Counter[str] = Counter()
-        """Connections that we tried to open and that did not come up, by kind."""
+        """Connects that failed, by kind of error."""
         self.closes: Counter[tuple[str, str]] = Counter()
-        """Connections that were open and are gone, by `code_label` and by who ended them."""
+        """Ended connections that were open, by `code_label` and by the side that ended them."""
         self.errors: Counter[str] = Counter()
         """Errors on open connections, by kind."""
         self.probes: Counter[str] = Counter()
-        """Connections that were no attempt to connect, by `Probe`."""
+        """Connections without an upgrade request, by `Probe`."""
         self.seconds = 0.0
-        """How long the connections in ``closes`` lasted, added up."""
+        """Total duration of the connections in ``closes``."""
         self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
         bus.accepted.subscribe(self._accepted)
         bus.connected.subscribe(self._connected)
@@ -108,20 +108,20 @@ class Counts:
 
     @property
     def traffic(self) -> Traffic:
-        """What all connections that are gone have carried, refused ones included."""
+        """The traffic of all ended connections, refused ones included."""
         return Traffic(self._messages_in, self._messages_out, self._bytes_in, self._bytes_out)
 
     def families(self, alive: Traffic) -> Iterator[Family]:
         """The counts as metrics.
 
         Args:
-            alive: what the connections have carried that are not gone.
+            alive: the traffic of the open connections.
         """
         handshakes = Family(
             "sipws_handshakes_total",
             "counter",
-            "Opening handshakes by who connected (the peer, or we: local) and by result: accepted,"
-            " or the kind of error that it failed with.",
+            "Opening handshakes by the side that connected (peer, or local: sipws) and by result:"
+            " accepted, or the kind of error.",
         )
         # From the start at 0, or the first one would not show as a rise.
         for (side, result), count in sorted(({_BY_PEER: 0} | self.handshakes).items()):
@@ -131,8 +131,8 @@ class Counts:
         probes = Family(
             "sipws_probes_total",
             "counter",
-            "Connections that were no attempt to connect, such as health checks: without a byte"
-            " (tcp), with a TLS handshake alone (tls), or with a plain HTTP request (http).",
+            "Connections without an upgrade request, such as health checks: without a byte (tcp),"
+            " with a TLS handshake only (tls), or with a plain HTTP request (http).",
         )
         for probe in Probe:
             probes.add(self.probes[probe.value], kind=probe.value)
@@ -141,7 +141,7 @@ class Counts:
         connects = Family(
             "sipws_failed_connects_total",
             "counter",
-            "Connections that we tried to open and that did not come up, by kind of error.",
+            "Connects of sipws that failed, by kind of error.",
         )
         for kind, count in sorted(self.failed_connects.items()):
             connects.add(count, kind=kind)
@@ -150,7 +150,7 @@ class Counts:
         closes = Family(
             "sipws_connection_closes_total",
             "counter",
-            "Connections that were open and ended, by close code and by who ended them.",
+            "Ended connections, by close code and by the side that ended them.",
         )
         for (code, by), count in sorted(self.closes.items()):
             closes.add(count, code=code, by=by)
@@ -166,7 +166,7 @@ class Counts:
         yield Family(
             "sipws_connection_duration_seconds_total",
             "counter",
-            "How long the connections that ended were open, added up.",
+            "Total duration of ended connections.",
         ).add(self.seconds)
         total = self.traffic + alive
         yield (
@@ -196,16 +196,16 @@ def code_label(code: int) -> str:
 
 
 class Lag:
-    """How late the event loop is, in buckets."""
+    """The delay of the event loop, in buckets."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(LAG_BOUNDS) + 1)
         self._total = 0.0
         self.longest = 0.0
-        """Seconds, ever."""
+        """Total of all delays, in seconds."""
 
     def observe(self, seconds: float) -> None:
-        """Note that something was done so much later than it was due."""
+        """Count one delay, in seconds."""
         seconds = max(0.0, seconds)
         self._counts[bisect_left(LAG_BOUNDS, seconds)] += 1
         self._total += seconds
@@ -217,5 +217,5 @@ class Lag:
         return Family(
             "sipws_event_loop_lag_seconds",
             "histogram",
-            "How much later than due the event loop ran a timer, looked at twice a second.",
+            "Delay of a timer of the event loop, measured twice a second.",
         ).add(histogram)

@@ -97,7 +97,7 @@ class Pair:
             self._waiting.append((message, self.is_text))
             self._waiting_bytes = size
             return
-        detail = "more came than may wait until the upstream is there"
+        detail = "too many messages wait for the upstream"
         self._drop_client(
             ErrorKind.UPSTREAM_QUEUE_FULL,
             f"{detail}: {MOST_WAITING} messages, {self.client.limits.message_size} bytes",

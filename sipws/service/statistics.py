@@ -34,19 +34,21 @@ _ALIVE: Final = (Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSING)
 
 
 def traffic_of(flow: Flow) -> Traffic:
-    """What a living connection has carried so far; `Closed` has the numbers of a closed one."""
+    """The traffic of an open connection so far; `Closed` has that of an ended one."""
     return Traffic(*flow.traffic)
 
 
 def families(application: Running) -> Iterator[Family]:
-    """All metrics."""
+    """Return all metrics of the program, as `/metrics` shows them."""
     traces = application.traces.read()
     flows = _count_flows(application)
     yield _connections(flows)
     yield from _upstream(application.relay, flows)
     yield from application.counts.families(flows.traffic)
     yield Family(
-        "sipws_tracing_enabled", "gauge", "Whether tracing is on, and nothing of it is suspended."
+        "sipws_tracing_enabled",
+        "gauge",
+        "1 if tracing is on and no part of it is suspended.",
     ).add(int(application.traces.on and not any(suspensions(traces))))
     yield from _tracing(traces)
     yield from _hep(traces)
@@ -261,7 +263,7 @@ _OF_TRACES: Final = (
     ),
     _OfTrace(
         "sipws_trace_packets_total",
-        "HEP packets that tracing handed to its senders.",
+        "HEP packets that the tracer passed to its senders.",
         lambda trace: trace.tracer.offered,
     ),
     _OfTrace(
@@ -286,7 +288,7 @@ _OF_TRACES: Final = (
     ),
     _OfTrace(
         "sipws_trace_packets_dropped_total",
-        "Traces of which no HEP packet could be made, by cause.",
+        "Traces that could not be encoded as a HEP packet, by cause.",
         lambda trace: trace.tracer.dropped,
         label="cause",
     ),
@@ -323,18 +325,21 @@ _OF_SENDERS: Final = (
         lambda sender: sender.counters.offered,
     ),
     _OfSender(
-        "sipws_hep_sent_packets_total", "counter", "HEP packets that the system took.", _sent
+        "sipws_hep_sent_packets_total",
+        "counter",
+        "HEP packets that were sent: the system accepted them.",
+        _sent,
     ),
     _OfSender(
         "sipws_hep_sent_bytes_total",
         "counter",
-        "Their bytes.",
+        "Bytes of the HEP packets that were sent.",
         lambda sender: sender.counters.bytes_sent,
     ),
     _OfSender(
         "sipws_hep_bounced_packets_total",
         "counter",
-        "Of those sent, HEP packets that came back because nothing listens there.",
+        "Sent HEP packets that were returned because nothing listens at the destination.",
         lambda sender: sender.counters.bounced,
     ),
     _OfSender(
@@ -343,31 +348,31 @@ _OF_SENDERS: Final = (
     _OfSender(
         "sipws_hep_queued_packets",
         "gauge",
-        "HEP packets that wait.",
+        "HEP packets in the queue.",
         lambda sender: sender.counters.queued,
     ),
     _OfSender(
         "sipws_hep_queued_bytes",
         "gauge",
-        "Bytes of those in memory.",
+        "Bytes of the HEP packets that are queued in memory.",
         lambda sender: sender.counters.bytes_queued,
     ),
     _OfSender(
         "sipws_hep_connected",
         "gauge",
-        "Whether there is a connection; UDP has one.",
+        "1 if the destination is connected; UDP always is.",
         lambda sender: int(sender.connected),
     ),
     _OfSender(
         "sipws_hep_reconnects_total",
         "counter",
-        "Connections that came up after the first.",
+        "Connections to the destination that were established after the first.",
         lambda sender: sender.reconnects,
     ),
     _OfSender(
         "sipws_hep_connection_failures_total",
         "counter",
-        "Tries to connect that failed, and connections that broke.",
+        "Connects to the destination that failed, and connections that were lost.",
         lambda sender: sender.failures,
     ),
 )

@@ -208,4 +208,4 @@ async def test_a_taker_that_raises_is_logged_and_keeps_nothing_from_the_others(
     happened += happen(bus, connection, 1)
     await until_told(handed_on, 2)
     assert handed_on == happened
-    assert "what was gathered could not be handed on" in caplog.text
+    assert "the gathered results could not be passed on" in caplog.text

@@ -273,7 +273,7 @@ async def test_no_more_than_a_bound_waits_for_the_upstream(
     for _ in range(messages):
         await phone.send("x" * size)
     code, reason = await both.end_of(phone)
-    assert (code, reason) == (1013, "more came than may wait until the upstream is there")
+    assert (code, reason) == (1013, "too many messages wait for the upstream")
     [error] = both.told.of(ErrorOccurred)
     assert (error.kind, error.connection.opened_by) == (ErrorKind.UPSTREAM_QUEUE_FULL, Side.PEER)
     # Nor does half of it go on.
