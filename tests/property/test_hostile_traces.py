@@ -220,7 +220,9 @@ def test_memory_returns_to_where_it_was() -> None:
         tracemalloc.stop()
     assert bus.failed == 0
     # One connection had 2 MB of Call-IDs, of which 16 were kept while it lived, each bounded.
-    assert after - before < 20_000
+    # What replaces values that other tests left in caches counts as growth. The Call-IDs that are
+    # kept of 25 connections would be 120,000 bytes.
+    assert after - before < 60_000
     assert peak - before < 1_000_000
     assert tracer.offered > 0
 
