@@ -212,18 +212,23 @@ def finder(
     others: list[tuple[int, int]] = []
     forms = [_spellings(name) for name in names]
 
-    def add(form: bytes, group: int) -> None:
-        # What comes twice takes all that is left, so that the head has no end.
-        lines.append(form + rb"[ \t]*+:(?(%d)(?s:.*)|([^\n]*+)\n)" % group)
-
     # The groups of the names come first, in their order, then those of letters of their own.
     for number, form in enumerate(forms, before):
-        add(form[0], number + 1)
+        if form[1:]:
+            others.append((number, before + len(names) + len(others)))
+    groups = dict(others)
+
+    def add(form: bytes, group: int, other: int | None) -> None:
+        # What comes twice takes all that is left, so that the head has no end.
+        line = rb"(?(%d)(?s:.*)|([^\n]*+)\n)" % (group + 1)
+        if other is not None:
+            line = rb"(?(%d)(?s:.*)|%b)" % (other + 1, line)
+        lines.append(form + rb"[ \t]*+:" + line)
+
     for number, form in enumerate(forms, before):
-        for letter in form[1:]:
-            group = before + len(lines)
-            others.append((number, group))
-            add(letter, group + 1)
+        add(form[0], number, groups.get(number))
+    for number, group in others:
+        add(forms[number - before][1], group, number)
     # The first letter excludes most lines.
     letters = {each for name in names for each in (name[0], _COMPACT.get(name, name[0]))}
     match_head = re.compile(
@@ -245,8 +250,6 @@ def finder(
         values = [*map(strip, match.groups(b""))]
         for at, other in others:
             if value := values[other]:
-                if values[at]:
-                    return find_by_line(message)
                 values[at] = value
         del values[count:]
         return values

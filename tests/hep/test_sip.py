@@ -159,6 +159,9 @@ def messages(draw: st.DrawFn) -> bytes:
 @example(b"\r\n\r\n")
 @example(b" \r\n\n\r\n ")
 @example(b"REGISTER sip:a SIP/2.0\r")
+@example(b"O s SIP/2.0\r\nCall-ID:\r\ni: a\r\n\r\n")
+@example(b"O s SIP/2.0\r\ni: \r\nCall-ID: a\r\n\r\n")
+@example(b"O s SIP/2.0\r\nCall-ID: a\r\ni:\r\n\r\n")
 def test_a_message_is_read_as_the_plain_reader_reads_it(message: bytes) -> None:
     check(message)
 
