@@ -21,7 +21,12 @@ LONGEST: Final = 512
 """Characters of each part of a phone's identity, which is kept for each connection and sent to
 other workers. An instance is mostly ``urn:uuid:`` and 36 more; a longer one is ignored."""
 
-_instance: Final = re.compile(rb";\s*\+sip\.instance\s*=\s*\"?<([^>\"]+)>", re.IGNORECASE).search
+_instance: Final = re.compile(
+    # No instance has a "<" (RFC 5626 section 10). Without that, each beginning of one would be read
+    # to the end of the header.
+    rb";\s*\+sip\.instance\s*=\s*\"?<([^<>\"]++)>",
+    re.IGNORECASE,
+).search
 _reg_id: Final = re.compile(rb";\s*reg-id\s*=\s*(\d+)", re.IGNORECASE).search
 _uri: Final = re.compile(rb"sips?:([^>;\s?]+)", re.IGNORECASE).search
 

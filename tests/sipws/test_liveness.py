@@ -245,6 +245,16 @@ def test_another_phone_has_left_nothing(other: bytes) -> None:
     assert registrations.registered(2, other) is None
 
 
+@pytest.mark.parametrize("unit", [b";+sip.instance=<", b';+sip.instance="<a', b";reg-id=", b"; "])
+def test_instances_without_an_end_are_read_in_linear_time(unit: bytes) -> None:
+    contact = b"Contact: <sip:a@b>" + unit * (1_000_000 // len(unit))
+    # Tried in every way, they would take minutes.
+    registrations = Registrations()
+    message = b"REGISTER sip:b SIP/2.0\r\nTo: <sip:a@b>\r\n" + contact + b"\r\n\r\n"
+    assert registrations.registered(1, message) is None
+    assert len(registrations) == 0
+
+
 def test_only_what_is_alive_is_remembered() -> None:
     registrations = Registrations()
     for connection in range(1000):
