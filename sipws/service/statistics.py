@@ -140,18 +140,30 @@ def _dropped(sender: hep.Sender) -> Counter[str]:
     return sender.counters.dropped - Counter({REFUSED: sender.counters.bounced})
 
 
-def ledger_over(senders: Iterable[hep.Sender]) -> dict[str, int]:
-    """What became of the packets for several collectors together.
+def ledger_of(sender: hep.Sender) -> tuple[dict[str, int], Counter[str]]:
+    """What became of the packets for one collector.
 
-    The counts hold at every moment: offered = sent + dropped + queued.
+    Returns:
+        the counts, which hold at every moment (offered = sent + dropped + queued), and the dropped
+        packets by cause.
     """
+    causes = _dropped(sender)
+    counts = {
+        "offered": sender.counters.offered,
+        "sent": _sent(sender),
+        "bounced": sender.counters.bounced,
+        "dropped": causes.total(),
+        "queued": sender.counters.queued,
+    }
+    return counts, causes
+
+
+def ledger_over(senders: Iterable[hep.Sender]) -> dict[str, int]:
+    """What became of the packets for several collectors together; see `ledger_of`."""
     total = dict.fromkeys(("offered", "sent", "bounced", "dropped", "queued"), 0)
     for sender in senders:
-        total["offered"] += sender.counters.offered
-        total["sent"] += _sent(sender)
-        total["bounced"] += sender.counters.bounced
-        total["dropped"] += _dropped(sender).total()
-        total["queued"] += sender.counters.queued
+        for name, count in ledger_of(sender)[0].items():
+            total[name] += count
     return total
 
 
