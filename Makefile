@@ -20,7 +20,7 @@ test: $(READY)
 
 # What has no processes to start and no time limit to wait for: under a minute.
 test-fast: $(READY)
-	$(BIN)/pytest -q -m "not slow"
+	HYPOTHESIS_PROFILE=fast $(BIN)/pytest -q -m "not slow"
 
 # On the oldest versions that pyproject.toml allows, the tests that come near a dependency.
 test-oldest: $(OLDEST)/.ready

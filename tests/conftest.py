@@ -174,6 +174,8 @@ def _kind_of(message: bytes) -> str | None:
 
 # `make fuzz` looks much further than a test run has time for.
 settings.register_profile("fuzz", max_examples=20_000, deadline=None)
+# `make test-fast` tries a few.
+settings.register_profile("fast", max_examples=25, deadline=None)
 # In CI the same examples are tried each time: what fails there was not there before.
 settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -220,6 +220,7 @@ UNITS = [
 @pytest.mark.parametrize(
     "read", [find, find_request, call_id, end_of_head, Message.parse, Request.read, firsts["to"]]
 )
+@pytest.mark.slow
 def test_work_is_linear_in_bytes(unit: bytes, read: Callable[[bytes], object]) -> None:
     def calls(size: int) -> int:
         counted = 0

@@ -200,6 +200,7 @@ def test_garbage_without_such_a_header_is_itself(raw: bytes) -> None:
         b"&a",
     ],
 )
+@pytest.mark.slow
 def test_what_a_hostile_peer_sends_takes_steps_in_proportion_to_it(line: bytes) -> None:
     def steps(size: int) -> int:
         message = register(line * (size // len(line)))
