@@ -54,7 +54,7 @@ async def _do(name: str, count: int) -> None:
     do = row.begin(name.endswith(TRACED))
     for _ in range(count // row.size):
         do()
-    # Its end is no part of the operation.
+    # Its end is not part of the operation.
     os._exit(0)
 
 

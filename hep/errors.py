@@ -5,7 +5,7 @@
     HepError
     ├── HepDecodeError   bytes are no HEP packet
     ├── HepEncodeError   a packet cannot be encoded
-    ├── HepIdError       a text is no HEP id
+    ├── HepIdError       a text is not a HEP id
     └── HepSpoolError    a directory cannot be used as a spool
 """
 
@@ -38,7 +38,7 @@ class HepEncodeError(HepError):
 
 
 class HepIdError(HepError):
-    """A text is no HEP id (OpenSIPS proto_hep parameter ``hep_id``)."""
+    """A text is not a HEP id (OpenSIPS proto_hep parameter ``hep_id``)."""
 
 
 class HepSpoolError(HepError):

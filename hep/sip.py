@@ -8,7 +8,7 @@ A message is read as RFC 3261 section 7 says, in bytes, and no further than is a
 - A line that begins with a blank continues the one before it (section 7.3.1).
 - Names of headers are the same in upper and lower case and in the compact form (section 7.3.3).
   Blanks may stand before the colon.
-- White space around a value is no part of it, CRs too. Bytes that are no UTF-8 are kept.
+- White space around a value is not part of it, CRs too. Bytes that are no UTF-8 are kept.
 - Of a header that may come once, the first one counts. An empty one is as none.
 
 Nearly all messages have none of the difficult things: those are read by a regular expression that
@@ -145,7 +145,7 @@ def _spellings(name: str) -> list[bytes]:
         ValueError: the name is not in lower case, or a compact form.
     """
     if name != name.lower() or name in COMPACT_FORMS or not name:
-        raise ValueError(f"{name!r} is no header's long name in lower case")
+        raise ValueError(f"{name!r} is not a header's long name in lower case")
     letter = _COMPACT.get(name)
     if letter == name[0]:
         rest = _spelled(name[1:])
@@ -205,7 +205,7 @@ def finder(
     Returns:
         a function that takes a message. It returns the values in the order of the names, empty
         ones for headers that are not there. Those of several lines are separated by `ROWS`. It
-        returns None for a message that is no request, if ``request`` is true.
+        returns None for a message that is not a request, if ``request`` is true.
     """
     before = 2 if request else 0
     lines: list[bytes] = []

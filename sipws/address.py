@@ -88,7 +88,7 @@ class Listener:
         try:
             host.encode("idna")
         except UnicodeError:
-            raise _refused(definition, f"{host!r} is no host name") from None
+            raise _refused(definition, f"{host!r} is not a host name") from None
         tag = advertised_ip = None
         advertised_port: int | None = None
         rest = iter(words[1:])
@@ -136,14 +136,14 @@ def split_host_port(text: str) -> tuple[str, int | None]:
         the host without brackets, and the port or None.
 
     Raises:
-        AddressError: no host, a bare IPv6 address, or a port that is no number from 0 to 65535.
+        AddressError: no host, a bare IPv6 address, or a port that is not a number from 0 to 65535.
     """
     if match := re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text):
         host, port = match.groups()
         try:
             host = str(ipaddress.IPv6Address(host))
         except ValueError:
-            raise AddressError(f"{text!r}: {host!r} in brackets is no IPv6 address") from None
+            raise AddressError(f"{text!r}: {host!r} in brackets is not an IPv6 address") from None
     elif text.count(":") > 1:
         raise AddressError(f"{text!r}: write an IPv6 address in brackets, as in '[::1]:8080'")
     else:
@@ -158,11 +158,11 @@ def parse_port(text: str) -> int:
     """Read a port number.
 
     Raises:
-        AddressError: it is no number from 0 to 65535.
+        AddressError: it is not a number from 0 to 65535.
     """
     if re.fullmatch(r"[0-9]{1,5}", text) and int(text) <= 0xFFFF:
         return int(text)
-    raise AddressError(f"{text!r} is no port: a port is a number from 0 to 65535")
+    raise AddressError(f"{text!r} is not a port: a port is a number from 0 to 65535")
 
 
 def is_loopback(host: str) -> bool:

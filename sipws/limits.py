@@ -82,8 +82,8 @@ class Limits:
     inflate_rate: float = 1024 * 1024
     """Maximum inflated bytes per second of a connection with permessage-deflate. The burst is one
     second's worth. sipws reads a faster connection at this rate. 80 compressed bytes can be a
-    message of 64 KiB, so that the network is no bound. A busy phone sends some KB per second. 0:
-    unlimited."""
+    message of 64 KiB, so that the network is not the bound. A busy phone sends some KB per second.
+    0: unlimited."""
 
     intervals: Intervals = field(default_factory=Intervals)
     """When a quiet connection is pinged, and when an idle one is closed."""

@@ -55,7 +55,7 @@ def json_text(text: str) -> str:
 def json_escaped(written: str) -> str:
     r"""Escape JSON as ``\uXXXX``, with the same meaning.
 
-    Half a surrogate pair, which is no character, becomes text: ``\\udc80``.
+    Half a surrogate pair, which is not a character, becomes text: ``\\udc80``.
     """
     if written.isprintable():
         return written

@@ -162,7 +162,7 @@ class Request(NamedTuple):
         """Read a message in one pass.
 
         Returns:
-            None for a response, for what is no SIP, and for a request that lacks a header without
+            None for a response, for what is not SIP, and for a request that lacks a header without
             which no response finds its way.
         """
         # All that handle a message read it one after another, and it is looked at once.
@@ -282,7 +282,7 @@ def response(
             (section 18.2.1, RFC 3581); None leaves that as it is.
 
     Raises:
-        ValueError: this is no request, it lacks a header that a response repeats, or a status, a
+        ValueError: this is not a request, it lacks a header that a response repeats, or a status, a
             reason or a header cannot be written.
     """
     if type(request) is not Request:
@@ -327,7 +327,7 @@ def _read(request: Message | bytes) -> Request:
     read = Request.read(data)
     if read is None:
         raise ValueError(
-            f"no response can be written to {data[:40]!r}: it is no SIP request, or lacks one of"
+            f"no response can be written to {data[:40]!r}: it is not a SIP request, or lacks one of"
             " Via, From, To, Call-ID and CSeq; look for None of Request.read before"
         )
     return read
@@ -335,7 +335,7 @@ def _read(request: Message | bytes) -> Request:
 
 def _start(status: int, reason: str | None) -> bytes:
     if not 100 <= status <= 699:
-        raise ValueError(f"{status} is no status of SIP: 100 to 699")
+        raise ValueError(f"{status} is not a status of SIP: 100 to 699")
     reason = reason if reason is not None else ""
     if _breaks(reason):
         raise ValueError(f"the reason {reason!r} has a line end; a reason is one line")
@@ -346,7 +346,7 @@ def _lines(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> bytes:
     lines = []
     for name, text in headers.items() if isinstance(headers, Mapping) else headers:
         if not _is_name(name):
-            raise ValueError(f"{name!r} is no header's name (RFC 3261 section 25.1, token)")
+            raise ValueError(f"{name!r} is not a header's name (RFC 3261 section 25.1, token)")
         if _breaks(text):
             raise ValueError(f"the value {text!r} of {name} has a line end; a header is one line")
         lines.append(f"{name}: {text}\r\n")

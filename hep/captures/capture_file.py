@@ -43,7 +43,7 @@ class CaptureFile:
         path: the file.
 
     Raises:
-        HepError: the file cannot be read or is no capture.
+        HepError: the file cannot be read or is not a capture.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -47,7 +47,7 @@ class Message:
     data: bytes
     """The message."""
     is_hep: bool
-    """Whether it is taken for HEP: it starts as HEP, or is on port 9060 and is no SIP."""
+    """Whether it is taken for HEP: it starts as HEP, or is on port 9060 and is not SIP."""
 
 
 class RawHep(NamedTuple):
@@ -99,7 +99,7 @@ class Capture:
         path: the file.
 
     Raises:
-        HepError: the file cannot be read or is no capture.
+        HepError: the file cannot be read or is not a capture.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -47,7 +47,7 @@ def line(packet: Packet, *, colour: bool = False) -> str:
 def as_json(packet: Packet) -> dict[str, Any]:
     """Convert a packet to an object for `json.dumps`.
 
-    A payload that is no UTF-8 is in ``payload_base64``, and ``payload`` is None.
+    A payload that is not UTF-8 is in ``payload_base64``, and ``payload`` is None.
     """
     try:
         payload: dict[str, Any] = {"payload": packet.payload.decode()}

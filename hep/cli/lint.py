@@ -89,7 +89,7 @@ def lint(data: bytes, profile: Profile, transport: str = "udp") -> list[Finding]
         packet = decode(data)
     except HepDecodeError as exc:
         remedy = "correct the sender: no collector can read this"
-        return [Finding("not-hep", Severity.LOST, f"this is no HEP packet: {exc}", remedy)]
+        return [Finding("not-hep", Severity.LOST, f"this is not a HEP packet: {exc}", remedy)]
     sent = _Sent(data, packet, transport)
     findings = [finding for rule in RULES[profile] if (finding := rule(sent))]
     order = list(Severity)

@@ -185,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
         the exit status: `DONE` if all packets were sent, otherwise `FAILED`.
 
     Raises:
-        WrongInputError: an argument is wrong, or the file is no capture.
+        WrongInputError: an argument is wrong, or the file is not a capture.
     """
     if args.rate is not None and not (math.isfinite(args.rate) and args.rate > 0):
         raise WrongInputError(

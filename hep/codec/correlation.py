@@ -2,7 +2,7 @@
 
 A correlation id is mostly a Call-ID, and so whatever a peer wrote. RFC 3261 bounds no Call-ID and
 allows any UTF-8 in a header; a collector stores the id in a database that takes neither NUL nor
-what is no UTF-8, and may lose other packets together with it.
+what is not UTF-8, and may lose other packets together with it.
 """
 
 from hashlib import blake2b

@@ -32,7 +32,7 @@ OnPacket = Callable[[Packet, Source], object]
 """Called with each packet and its sender."""
 
 BAD: Final = "bad"
-"""Counter: data that is no HEP packet."""
+"""Counter: data that is not a HEP packet."""
 UNAUTHENTICATED: Final = "unauthenticated"
 """Counter: packets without the required authenticate key."""
 TLS_FAILED: Final = "tls_failed"
@@ -85,7 +85,7 @@ class Collector:
         """Counters since the start.
 
         - ``received``: packets passed to ``on_packet``.
-        - ``bad``: data that is no HEP packet.
+        - ``bad``: data that is not a HEP packet.
         - ``unauthenticated``: packets without the required authenticate key.
         - ``failed``: packets for which ``on_packet`` raised.
         - ``skipped``: bytes of garbage in TCP and TLS streams.

@@ -98,7 +98,7 @@ async def connect(
 
     Raises:
         OSError: the name does not resolve, or the connection or the TLS handshake fails.
-        ValueError: the host is no valid host name.
+        ValueError: the host is not a valid host name.
     """
     if destination.transport == "udp":
         return await _connect_datagrams(destination, attempt, outbox, on_idle)

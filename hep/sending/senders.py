@@ -255,7 +255,7 @@ class Sender:
                         self._ran_empty,
                     )
             except (OSError, TimeoutError, ValueError) as exc:
-                # ValueError: the host is no valid host name.
+                # ValueError: the host is not a valid host name.
                 self.last_error = why(exc) or f"no answer within {settings.connect_timeout:g} s"
                 if not down:
                     log.warning(

@@ -73,7 +73,7 @@ def kind_of_failure(code: int, reason: str) -> ErrorKind | None:
 
 
 def address_or_unknown(host_and_port: Any) -> Address:
-    """Convert a socket address of a server; `UNKNOWN` if it is no internet address."""
+    """Convert a socket address of a server; `UNKNOWN` if it is not an internet address."""
     try:
         host, port = host_and_port[:2]
         ip = ipaddress.ip_address(host.partition("%")[0])

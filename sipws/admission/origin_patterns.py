@@ -67,7 +67,7 @@ def _pattern(text: str, whole: str, kind: str) -> _Place:
     place = _place(text)
     if place is None or not _HOST.fullmatch(place.host):
         raise ConfigurationError(
-            f"{whole!r} is no {kind}; a host is a name such as 'sip.example.com', '*.example.com'"
+            f"{whole!r} is not {kind}; a host is a name such as 'sip.example.com', '*.example.com'"
             " for every name below it, or an address, IPv6 in brackets"
         )
     return place
@@ -101,14 +101,14 @@ class HostPatterns:
         patterns: hosts, each with a port or without; without, every port will do.
 
     Raises:
-        ConfigurationError: one of them is no host.
+        ConfigurationError: one of them is not a host.
     """
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         self._all = tuple(patterns)
         self._hosts = _Hosts()
         for text in self._all:
-            self._hosts.add(_pattern(text, text, "host"))
+            self._hosts.add(_pattern(text, text, "a host"))
 
     def __contains__(self, host: str) -> bool:
         place = _place(host)
@@ -129,7 +129,7 @@ class OriginPatterns:
         patterns: origins, ``null`` or ``*``. Case makes no difference, and no slash at the end.
 
     Raises:
-        ConfigurationError: one of them is no origin.
+        ConfigurationError: one of them is not an origin.
     """
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
@@ -144,7 +144,7 @@ class OriginPatterns:
         match = _ORIGIN.fullmatch(text.strip().lower())
         if match is None:
             raise ConfigurationError(
-                f"{text!r} is no origin; it is written 'https://www.example.com', with ':PORT'"
+                f"{text!r} is not an origin; it is written 'https://www.example.com', with ':PORT'"
                 " where it is not the scheme's own, 'https://*.example.com', 'file://', 'app://.',"
                 " 'null' or '*'"
             )
@@ -152,12 +152,13 @@ class OriginPatterns:
         if scheme not in DEFAULT_PORTS and not _is_host(rest):
             if not _OF_AN_APP.fullmatch(rest) or _NEVER_OF_AN_APP & set(rest):
                 raise ConfigurationError(
-                    f"{text!r} is no origin; an origin with a scheme of its own is written as the"
-                    " application sends it, such as 'app://.', without a star, a query or a comma"
+                    f"{text!r} is not an origin; an origin with a scheme of its own is written as"
+                    " the application sends it, such as 'app://.', without a star, a query or a"
+                    " comma"
                 )
             self._apps.add((scheme, rest))
             return
-        place = _pattern(rest, text, "origin")
+        place = _pattern(rest, text, "an origin")
         self._schemes.setdefault(scheme, _Hosts()).add(_with_port(place, scheme))
 
     def __contains__(self, origin: str) -> bool:

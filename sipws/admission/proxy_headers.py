@@ -72,7 +72,7 @@ def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         return ipaddress.ip_network(text)
     except ValueError as exc:
         raise AddressError(
-            f"{text!r} is no network: {exc}; write it as '10.0.0.0/8', '2001:db8::/32' or as one"
+            f"{text!r} is not a network: {exc}; write it as '10.0.0.0/8', '2001:db8::/32' or as one"
             " address"
         ) from None
 
@@ -106,7 +106,7 @@ class NeedMore(NamedTuple):
 
 
 class ProxyError(NamedTuple):
-    """What was read is no PROXY header."""
+    """What was read is not a PROXY header."""
 
     reason: str
     """For a person to read."""

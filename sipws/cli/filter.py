@@ -109,7 +109,7 @@ class Connection:
             raise AddressError(f"{problem}: {peer!r} has no port")
         for host in (ip, listener.host):
             if not re.fullmatch(r"[0-9.]+|[0-9A-Fa-f:]+", host):
-                raise AddressError(f"{problem}: {host!r} is no address")
+                raise AddressError(f"{problem}: {host!r} is not an address")
         return cls(
             text,
             Subject(

@@ -212,7 +212,7 @@ def _check_head(request: h11.Request) -> None:
     """Refuse a request that two programs could read in two ways.
 
     RFC 9112 section 6.1: a request with Transfer-Encoding has no Content-Length, and HTTP/1.0 has
-    no Transfer-Encoding. RFC 9110 section 5.3: a header that is no list occurs once; of two
+    no Transfer-Encoding. RFC 9110 section 5.3: a header that is not a list occurs once; of two
     Authorization headers a proxy may have checked the other one.
 
     Raises:

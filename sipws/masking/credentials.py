@@ -215,7 +215,7 @@ _AUTHORITIES: Final = (
 _USER: Final = re.compile(rb".*(?=@|%(?:25)*40)", re.DOTALL | re.IGNORECASE)
 _COLON: Final = re.compile(rb":|%(?:25)*3A", re.IGNORECASE)
 _CUT_USER: Final = re.compile(rb"[^:[]*(?::|%(?:25)*3A)(?![0-9]{0,5}\Z)", re.IGNORECASE)
-"""A user and some of a password, whose end did not come: what is no port."""
+"""A user and some of a password, whose end did not come: what is not a port."""
 
 _JWT: Final = re.compile(
     rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}(?:[A-Za-z0-9_.-]|[\0-\x08\x0e-\x1f]|"
@@ -483,7 +483,7 @@ def _without_user(found: list[bytes], authority: re.Match[bytes]) -> bytes:
     colon = _COLON.search(secret)
     password = secret[colon.end() :] if colon else b""
     if kept[:3].lower() == b"sip":
-        # Who that is, is no secret.
+        # Who that is, is not a secret.
         kept, secret = kept + secret[: len(secret) - len(password)], password
     if not secret:
         return authority[0]

@@ -47,7 +47,7 @@ _NAMES: Final = re.compile(
 )
 _LINE_START: Final = re.compile(rb"(?:\A|[\r\n])[ \t]*[-!#$%&'*+.^_`|~0-9A-Za-z]*\Z")
 _VALUE: Final = re.compile(
-    # A blank or an equals sign in the place of the colon is no SIP, and yet shows the credential.
+    # A blank or an equals sign in the place of the colon is not SIP, and yet shows the credential.
     rb"(?:[ \t\0\v\f]*+(?:\r?\n[ \t]++)?+:|[ \t\v\f=]++)(?:[^\r\n]|\r?\n[ \t]|\r(?!\n))*+"
 )
 _AROUND: Final = BLANKS + b":=\v\f"

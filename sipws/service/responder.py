@@ -1,7 +1,7 @@
 """The built-in responder: enough SIP to see a phone register, and no more.
 
 It answers REGISTER and OPTIONS with 200 and everything else with 501, keeps no state, and gives
-a retransmission the same answer (RFC 3261 section 8.2.7). It is no registrar: nothing that it
+a retransmission the same answer (RFC 3261 section 8.2.7). It is not a registrar: nothing that it
 answers is remembered.
 """
 
@@ -42,7 +42,7 @@ def respond(message: bytes, source: Address) -> bytes | None:
         source: where it came from, for ``received`` and ``rport``.
 
     Returns:
-        the response; None for what gets none: a response, an ACK, what is no SIP, and a request
+        the response; None for what gets none: a response, an ACK, what is not SIP, and a request
         without the headers that a response needs to find its way.
     """
     request = Request.read(message)

@@ -32,7 +32,7 @@ Environment = MutableMapping[str, str]
 
 
 def number_in(text: str) -> int | None:
-    """Parse a number of the environment; None if it is no number or has more than 20 digits.
+    """Parse a number of the environment; None if it is not a number or has more than 20 digits.
 
     No number of the system is longer, and Python refuses to read more than 4,300 digits.
     """
@@ -157,8 +157,8 @@ def inherited_sockets(environment: Environment = os.environ) -> list[Inherited]:
         return []
     if (count := number_in(given or "0")) is None:
         raise ConfigurationError(
-            f"LISTEN_FDS = {given[:40]!r} is no number of sockets; unset LISTEN_FDS and LISTEN_PID"
-            " unless a service manager sets them"
+            f"LISTEN_FDS = {given[:40]!r} is not a number of sockets; unset LISTEN_FDS and"
+            " LISTEN_PID unless a service manager sets them"
         )
     found: list[Inherited] = []
     try:
@@ -181,7 +181,7 @@ def _taken_over(fd: int, name: str, count: int) -> socket.socket:
         count: ``LISTEN_FDS``.
 
     Raises:
-        ConfigurationError: it is no listening socket.
+        ConfigurationError: it is not a listening socket.
     """
     what = f"the inherited socket {name!r} (file descriptor {fd})"
     try:
@@ -202,7 +202,7 @@ def _taken_over(fd: int, name: str, count: int) -> socket.socket:
     if listening.family not in families or listening.type != socket.SOCK_STREAM:
         listening.close()
         raise ConfigurationError(
-            f"{what} is no TCP socket; its unit needs ListenStream=ADDRESS:PORT, or the path of"
+            f"{what} is not a TCP socket; its unit needs ListenStream=ADDRESS:PORT, or the path of"
             " control.listen"
         )
     if _is_connected(listening):

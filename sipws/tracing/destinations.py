@@ -107,7 +107,7 @@ def resolve(destination: str, hep_ids: Sequence[HepId], port: int = PORT) -> Hep
     names = ", ".join(repr(hep_id.name) for hep_id in hep_ids if hep_id.name) or "none"
     if _NAME.fullmatch(destination):
         raise ConfigurationError(
-            f"trace_destination {destination!r} is no hep_id; configured: {names}. Add hep_id"
+            f"trace_destination {destination!r} is not a hep_id; configured: {names}. Add hep_id"
             f" '[{destination}]HOST:PORT;transport=udp', or use one of those"
         )
     try:

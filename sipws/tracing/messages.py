@@ -139,7 +139,7 @@ def what_is_broken(sip: bytes) -> str:
     if problem:
         found.append(problem)
     elif not _CSEQ_VALUE.match(cseqs[0]):
-        found.append(f"CSeq {_quoted(cseqs[0])} is no number with a method of 3 letters or more")
+        found.append(f"CSeq {_quoted(cseqs[0])} is not a number with a method of 3 letters or more")
     if found and head.count(b"\n") != head.count(b"\r\n"):
         found = ["lines end in LF alone"]
     return "; ".join(found)

@@ -188,7 +188,7 @@ def no_sip(event: MessageReceived | MessageSent, masked: Callable[[str], str]) -
     """
     was = "received" if isinstance(event, MessageReceived) else "sent"
     why = what_stands_in_front(event.data)
-    said = f"a message was {was} that is no SIP" + (f": {why}" if why else "")
+    said = f"a message was {was} that is not SIP" + (f": {why}" if why else "")
     return _about_message(event, "no-sip", said, masked)
 
 

@@ -176,7 +176,7 @@ class Tracer:
         self._next_log = -math.inf
         self._mask = masker(settings.mask_sip)
         # Requests have credentials (RFC 3261 section 20, table 2). Responses have only
-        # Authentication-Info, which is no token.
+        # Authentication-Info, which is not a token.
         self._masks_requests = settings.mask_sip == "tokens"
         self.decide = decide
         """The filter. It may be replaced at any time; earlier decisions stay."""

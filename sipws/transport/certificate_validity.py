@@ -73,7 +73,7 @@ def validity_of(der: bytes) -> Validity:
     """The validity of a certificate.
 
     Raises:
-        ValueError: it is no certificate.
+        ValueError: it is not a certificate.
     """
     try:
         [(_, certificate), *_] = _elements(der)
@@ -82,7 +82,7 @@ def validity_of(der: bytes) -> Validity:
         # Serial number, signature algorithm, issuer, validity.
         begins, ends = _elements(fields[3])
     except (IndexError, ValueError) as exc:
-        raise ValueError("this is no certificate") from exc
+        raise ValueError("this is not a certificate") from exc
     return Validity(_seconds(*begins), _seconds(*ends))
 
 

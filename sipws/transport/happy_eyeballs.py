@@ -93,7 +93,7 @@ async def resolve(destination: Destination) -> list[Candidate]:
         detail = f"{host!r} has no address: {exc.strerror}"
         raise DialError(ErrorKind.NAME_NOT_FOUND, detail) from exc
     except UnicodeError as exc:
-        raise DialError(ErrorKind.NAME_NOT_FOUND, f"{host!r} is no host name: {exc}") from exc
+        raise DialError(ErrorKind.NAME_NOT_FOUND, f"{host!r} is not a host name: {exc}") from exc
     candidates = list(dict.fromkeys((info[0], info[4]) for info in found))
     first = candidates[0][0]
     preferred = [candidate for candidate in candidates if candidate[0] == first]

@@ -300,7 +300,7 @@ class PreHandshake:
 
     def _drop(self, arrival: "_Arrival", refusal: Refusal) -> None:
         """Close a connection without an answer, and publish that it was refused."""
-        # A valid header is no part of a later failure.
+        # A valid header is not part of a later failure.
         received = bytes(arrival.received) if refusal.kind is ErrorKind.PROXY_HEADER else b""
         self._end(arrival, lambda session, now: session.drop(refusal, now, received))
 

@@ -181,8 +181,8 @@ def check_server_name(name: str) -> None:
     """
     if not _SERVER_NAME.fullmatch(name.lower()):
         raise ConfigurationError(
-            f"TLS server name {name!r} is no name; write 'sip.example.com', or '*.example.com' for"
-            " every name one label below"
+            f"TLS server name {name!r} is not a name; write 'sip.example.com', or '*.example.com'"
+            " for every name one label below"
         )
 
 

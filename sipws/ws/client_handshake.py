@@ -87,7 +87,7 @@ class Offer:
     def __post_init__(self) -> None:
         for subprotocol in self.subprotocols:
             if not _TOKEN.fullmatch(subprotocol):
-                raise ConfigurationError(f"subprotocol {subprotocol!r} is no HTTP token")
+                raise ConfigurationError(f"subprotocol {subprotocol!r} is not an HTTP token")
         if len(set(self.subprotocols)) != len(self.subprotocols):
             raise ConfigurationError(f"subprotocols {self.subprotocols!r}: each goes in once")
         for name, text in (("Origin", self.origin or ""), *self.headers):
@@ -236,7 +236,8 @@ def location_of(reply: bytes) -> str | None:
         reply: the answer; bytes behind its blank line are not read.
 
     Returns:
-        the target, at most `LONGEST_LOCATION` characters; None for an answer that is no redirect.
+        the target, at most `LONGEST_LOCATION` characters; None for an answer that is no
+        redirect.
     """
     if status_of(reply) not in REDIRECTS:
         return None

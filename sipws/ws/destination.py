@@ -140,9 +140,9 @@ def _destination(text: str, proto: Proto, host_port: str, resource: str) -> Dest
     try:
         host = host.encode("idna").decode().lower()
     except UnicodeError as exc:
-        raise _refused(text, f"{host!r} is no host name ({exc})") from None
+        raise _refused(text, f"{host!r} is not a host name ({exc})") from None
     if not re.fullmatch(r"[a-z0-9._:-]+", host):
-        raise _refused(text, f"{host!r} is no host name")
+        raise _refused(text, f"{host!r} is not a host name")
     return Destination(proto, host, _default_port(proto) if port is None else port, resource)
 
 

@@ -56,7 +56,7 @@ def is_plain(engine: Protocol) -> bool:
 def feed(engine: Protocol, frame_bytes: bytes) -> None:
     """Pass a whole frame to the engine; of a frame that is too long what `next_frame` found."""
     if frame_bytes[0] & CONTROL:
-        # A control frame is no part of the message that it interrupts (RFC 6455 section 5.4).
+        # A control frame is not part of the message that it interrupts (RFC 6455 section 5.4).
         # The engine counts it against the message's size and fails a close within a message.
         interrupted, engine.current_size = engine.current_size, None
         engine.receive_data(short_control(frame_bytes))

@@ -33,7 +33,7 @@ class HealthCheck(NamedTuple):
 
     is_served: bool
     """Whether the request names the health path. A check of another path gets the answer of any
-    request that is no upgrade."""
+    request that is not an upgrade."""
 
     wants_body: bool
     """False for ``HEAD``."""

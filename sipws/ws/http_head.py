@@ -52,7 +52,7 @@ def headers_of(lines: Sequence[bytes]) -> Headers:
         the headers, in their order.
 
     Raises:
-        HeadError: a line is no header.
+        HeadError: a line is not a header.
     """
     headers = Headers()
     for number, line in enumerate(lines[1:], 2):

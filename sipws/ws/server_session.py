@@ -220,7 +220,7 @@ class ServerSession(Session):
         """Answer a health check; the only event of such a connection is its end."""
         refusal = self._turned_away
         if refusal is None and not check.is_served:
-            # The answer to any request that is no upgrade; its status may satisfy the checker.
+            # The answer to any request that is not an upgrade; its status may satisfy the checker.
             refusal = handshake.NOT_AN_UPGRADE
         if refusal is None:
             reply = HEALTHY if check.wants_body else HEALTHY_HEAD

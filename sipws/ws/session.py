@@ -371,7 +371,7 @@ class Session(ABC):
                 if start == len(data) and not (received or self._fragment_limit.count):
                     return events
             if start and not self._is_amid_fragments:
-                # What has come until here, a ping included, is no part of the next message.
+                # What has come until here, a ping included, is not part of the next message.
                 self._fragment_limit.reset()
             if start == len(buffer) or (end := next_frame(buffer, start, longest)) is None:
                 break

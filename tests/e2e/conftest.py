@@ -210,7 +210,7 @@ def day() -> list[dict[str, Any]]:
         {"event": "register", "status": 200},
         {"event": "register again", "status": 200},
         {"event": "options", "status": 200},
-        # The built-in responder is no message store, and says so.
+        # The built-in responder is not a message store, and says so.
         {"event": "message", "status": 501},
         {"event": "unregister", "status": 200},
     ]

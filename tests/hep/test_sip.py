@@ -205,7 +205,7 @@ def test_of_call_ids_the_first_one_counts() -> None:
 @pytest.mark.parametrize("name", ["", "v", "Via", "call-ID"])
 def test_a_name_that_nothing_can_have_is_refused(name: str) -> None:
     for make in (first, finder):
-        with pytest.raises(ValueError, match="no header's long name in lower case"):
+        with pytest.raises(ValueError, match="not a header's long name in lower case"):
             make(name)
 
 

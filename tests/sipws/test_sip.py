@@ -156,8 +156,8 @@ def test_a_reason_is_the_rfcs_or_the_callers() -> None:
     [
         ((b"SIP/2.0 200 OK\r\n\r\n", 200), "no response can be written"),
         ((REQUEST.replace(b"i: ", b"y: "), 200), "lacks one of Via, From, To, Call-ID and CSeq"),
-        ((REQUEST, 99), "99 is no status"),
-        ((REQUEST, 700), "700 is no status"),
+        ((REQUEST, 99), "99 is not a status"),
+        ((REQUEST, 700), "700 is not a status"),
         ((REQUEST, 200, "OK\r\nX: y"), "a reason is one line"),
     ],
 )

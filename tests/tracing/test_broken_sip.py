@@ -90,7 +90,7 @@ def test_what_else_stands_in_front_makes_it_no_sip(prefix: bytes, said: str, sip
     traced, [event] = traced_of(prefix + sip)
     assert sip_of(traced) == []
     assert event["Error"] == "no-sip"
-    assert event["Message"] == f"a message was received that is no SIP: {said}"
+    assert event["Message"] == f"a message was received that is not SIP: {said}"
     assert event["Ws-Message-Bytes"] == str(len(prefix + sip))
     assert traced.tracer.counters["no_sip"] == 1
 
@@ -98,9 +98,9 @@ def test_what_else_stands_in_front_makes_it_no_sip(prefix: bytes, said: str, sip
 BROKEN = [
     (USUAL.replace(b"CSeq: 1 OPTIONS\r\n", b""), "no CSeq", "c1"),
     (USUAL.replace(b"1 OPTIONS", b"\r\n 1 OPTIONS"), "the CSeq is folded onto the next line", "c1"),
-    (USUAL.replace(b"1 OPTIONS", b"OPTIONS"), "CSeq 'OPTIONS' is no number", "c1"),
-    (USUAL.replace(b"1 OPTIONS", b"1"), "CSeq '1' is no number with a method", "c1"),
-    (USUAL.replace(b"OPTIONS", b"GO"), "CSeq '1 GO' is no number with a method", "c1"),
+    (USUAL.replace(b"1 OPTIONS", b"OPTIONS"), "CSeq 'OPTIONS' is not a number", "c1"),
+    (USUAL.replace(b"1 OPTIONS", b"1"), "CSeq '1' is not a number with a method", "c1"),
+    (USUAL.replace(b"OPTIONS", b"GO"), "CSeq '1 GO' is not a number with a method", "c1"),
     (USUAL.replace(b"Call-ID: c1\r\n", b""), "no Call-ID", None),
     (USUAL.replace(b"Call-ID: c1", b"Call-ID: "), "the Call-ID is empty", None),
     (

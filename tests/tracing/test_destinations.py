@@ -16,7 +16,7 @@ def test_a_name_finds_its_hep_id() -> None:
 def test_an_unknown_name_is_an_error_that_names_those_that_exist() -> None:
     with pytest.raises(ConfigurationError) as refused:
         resolve("hommer", HEP_IDS)
-    assert "trace_destination 'hommer' is no hep_id" in str(refused.value)
+    assert "trace_destination 'hommer' is not a hep_id" in str(refused.value)
     assert "configured: 'homer', 'lab'" in str(refused.value)
 
 

@@ -78,7 +78,7 @@ def test_keep_alives_are_no_sip_and_told_nowhere(bus, connection, keep_alive: by
     traced = Traced(bus, connection, SIP)
     traced.receive(keep_alive)
     assert traced.packets == []
-    # In front of a message it is no part of it (RFC 3261 section 7.5).
+    # In front of a message it is not part of it (RFC 3261 section 7.5).
     traced.receive(keep_alive + message())
     assert traced.payloads == [message()]
 
@@ -127,13 +127,13 @@ def test_what_is_no_sip_is_an_event_of_its_connection(bus, connection, garbage: 
         ("Protocol", "WS"),
         ("Event", "MESSAGE"),
         ("Status", "FAILURE"),
-        ("Message", "a message was received that is no SIP"),
+        ("Message", "a message was received that is not SIP"),
     ]
     assert told["Error"] == "no-sip"
     assert told["Ws-Message-Bytes"] == str(len(garbage))
     # jsonb takes no NUL.
     assert told["Ws-Message"].encode("latin-1") == garbage[:500].replace(b"\0", rb"\x00")
-    assert json.loads(sent.payload)["Message"] == "a message was sent that is no SIP"
+    assert json.loads(sent.payload)["Message"] == "a message was sent that is not SIP"
     assert traced.tracer.counters["no_sip"] == 2
 
 

@@ -178,7 +178,7 @@ def _text(right: nodes.Text, text: str, name: str, shown: str, sign: str) -> War
         if slash and parse_ip(base) is not None:
             yield right.at, f"this {never}: a network stands without quotes: {text}"
         elif address is None:
-            yield right.at, f"this {never}: {text!r} is no address"
+            yield right.at, f"this {never}: {text!r} is not an address"
         else:
             full = written(str(address))
             seen = f"[{full}]" if address.version == 6 and name == "socket_in(ip)" else full
@@ -186,7 +186,7 @@ def _text(right: nodes.Text, text: str, name: str, shown: str, sign: str) -> War
                 bare = text.strip("[]")
                 yield right.at, f"this {never}: {shown} is {seen!r} then; write {bare} unquoted"
     elif name in _NUMBERS and not re.fullmatch("0|[1-9][0-9]{0,4}", text):
-        yield right.at, f"this {never}: {text!r} is no port"
+        yield right.at, f"this {never}: {text!r} is not a port"
     elif name in _VALUES and text.lower() not in map(str.lower, _VALUES[name]):
         yield right.at, f"this {never}: {shown} is {' or '.join(map(repr, _VALUES[name]))}"
 

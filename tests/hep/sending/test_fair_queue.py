@@ -55,7 +55,7 @@ def test_a_flow_is_formatted_for_logs() -> None:
     assert named(flow_of(packet(50123))) == "10.0.0.1:443 - 192.0.2.5:50123"
 
 
-# A few flows, of which one is what is no packet; sizes that make bytes count, or numbers.
+# A few flows, of which one is what is not a packet; sizes that make bytes count, or numbers.
 packets = st.one_of(
     st.builds(packet, st.integers(1, 4), st.binary(max_size=300), back=st.booleans()),
     st.binary(min_size=1, max_size=9),

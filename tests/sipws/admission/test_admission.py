@@ -376,7 +376,7 @@ def test_any_header_may_be_the_one_that_proxies_write(
     assert session.connection.peer == peer
     session = session_of(connection, rules)
     session.receive(request, 1000.5)
-    assert session.connection.peer == connection.peer, "it is no trusted proxy's"
+    assert session.connection.peer == connection.peer, "it is not a trusted proxy's"
 
 
 def test_who_is_behind_a_proxy_counts_for_the_limits(

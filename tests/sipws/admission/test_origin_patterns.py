@@ -171,13 +171,13 @@ def test_without_patterns_there_is_nothing_to_check() -> None:
     ],
 )
 def test_what_is_no_origin_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no origin"):
+    with pytest.raises(ConfigurationError, match="is not an origin"):
         OriginPatterns([text])
 
 
 @pytest.mark.parametrize("text", ["", "https://a.test", "a.*.test", "a/b", "*", "a:70000"])
 def test_what_is_no_host_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no host"):
+    with pytest.raises(ConfigurationError, match="is not a host"):
         HostPatterns([text])
 
 

@@ -258,5 +258,5 @@ def test_networks_hold_addresses_of_both_families() -> None:
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0.0/33", "proxy.example.com", ""])
 def test_what_is_no_network_is_refused_with_the_remedy(text: str) -> None:
-    with pytest.raises(AddressError, match=r"is no network.*write it as"):
+    with pytest.raises(AddressError, match=r"is not a network.*write it as"):
         Networks([text])

@@ -137,7 +137,10 @@ async def test_tracing_can_be_off(start: Start) -> None:
         (["run", "--listen", "udp:127.0.0.1"], "transport.listen.0 = 'udp:127.0.0.1': "),
         (["run", "--listen", "ws:192.0.2.1:8080"], "cannot listen on ws:192.0.2.1:8080: "),
         (["run", "--upstream", "udp:127.0.0.1"], "upstream.upstream_uri = 'udp:127.0.0.1': "),
-        (["run", "--trace-destination", "homer"], "tracing.trace_destination 'homer' is no hep_id"),
+        (
+            ["run", "--trace-destination", "homer"],
+            "tracing.trace_destination 'homer' is not a hep_id",
+        ),
         (["run", "-c", "/none.toml"], "/none.toml: cannot be read: No such file or directory"),
         (["config", "check", "/none.toml"], "/none.toml: cannot be read"),
     ],

@@ -249,7 +249,7 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         "hep.hep_id.0",
         "tracng",
     ]
-    assert "'ws:127.0.0.1:99999': '99999' is no port" in found[0]
+    assert "'ws:127.0.0.1:99999': '99999' is not a port" in found[0]
     assert found[3].endswith("no such setting; do you mean 'ws_send_timeout'?")
     assert "version '9' is not one of 1, 2, 3" in found[4]
 
@@ -260,7 +260,7 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ("[transport\n", "not TOML: "),
         (
             '[tracing]\ntrace_destination = "homer"',
-            "tracing.trace_destination 'homer' is no hep_id",
+            "tracing.trace_destination 'homer' is not a hep_id",
         ),
         ('[tracing]\ntrace_filter_route = "f"', "trace_filter_route 'f' needs script"),
         (
@@ -269,7 +269,7 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ),
         ('[transport]\nlisten = ["wss:*"]', "listener wss:*:443 needs tls_certificate"),
         ("[transport]\nlisten = []", "transport.listen = []: at least one is needed"),
-        ('[transport]\nlisten = ["ws:a..b"]', "'a..b' is no host name"),
+        ('[transport]\nlisten = ["ws:a..b"]', "'a..b' is not a host name"),
         (
             '[transport]\nws_resource = "sip"',
             "transport.ws_resource = 'sip': a path starts with '/'",
@@ -292,12 +292,12 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ),
         (
             '[transport]\n[[transport.tls]]\nserver_names = "*"\ncertificate = "no.pem"',
-            "transport.tls.0.server_names.0 = '*': TLS server name '*' is no name",
+            "transport.tls.0.server_names.0 = '*': TLS server name '*' is not a name",
         ),
         ('[transport]\ntls_verify_client = "required"', "'required' needs tls_client_ca"),
         (
             '[transport]\ntrusted_proxies = ["10.0.0.1/8"]',
-            "transport.trusted_proxies.0 = '10.0.0.1/8': '10.0.0.1/8' is no network",
+            "transport.trusted_proxies.0 = '10.0.0.1/8': '10.0.0.1/8' is not a network",
         ),
         ("[transport]\nproxy_protocol = true", "proxy_protocol needs trusted_proxies"),
         (
@@ -306,11 +306,11 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ),
         (
             '[transport]\nallowed_origins = ["www.example.com"]',
-            "transport.allowed_origins.0 = 'www.example.com': 'www.example.com' is no origin",
+            "transport.allowed_origins.0 = 'www.example.com': 'www.example.com' is not an origin",
         ),
         (
             '[transport]\nallowed_hosts = ["https://a.test"]',
-            "transport.allowed_hosts.0 = 'https://a.test': 'https://a.test' is no host",
+            "transport.allowed_hosts.0 = 'https://a.test': 'https://a.test' is not a host",
         ),
         ('[transport]\nws_resource = "ws"', "transport.ws_resource = 'ws': "),
         ("[transport]\nmax_connections = 0", "transport.max_connections = 0: "),
@@ -326,7 +326,7 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ("a = " + "[" * 50_000, "tables or lists are nested too deeply"),
         ("[transport]\nworkers = " + "9" * 5000, "a number has too many digits"),
         ("[transport]\nworkers = inf", "transport.workers = inf: "),
-        ('[transport]\nlisten = "ws:127.0.0.1:' + "9" * 5000 + '"', "is no port"),
+        ('[transport]\nlisten = "ws:127.0.0.1:' + "9" * 5000 + '"', "is not a port"),
         ('[tracing]\nscript = "a\\u0000b"', "a NUL character is not allowed"),
         (
             '[transport]\nlisten = "wss:*"\ntls_certificate = "a\\u0000b"',

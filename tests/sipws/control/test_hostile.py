@@ -300,7 +300,7 @@ def test_an_empty_token_is_none(token: str) -> None:
         ({"listen": "unix:@name"}, "an abstract socket has no permissions"),
         ({"listen": "unix:/" + "x" * 107}, "108 bytes"),
         ({"listen": "unix:/a\0b"}, "NUL"),
-        ({"listen": "127.0.0.1:" + "9" * 5000}, "is no port"),
+        ({"listen": "127.0.0.1:" + "9" * 5000}, "is not a port"),
     ],
 )
 def test_a_mistake_in_control_is_told_and_no_secret(section: dict[str, str], message: str) -> None:

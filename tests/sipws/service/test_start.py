@@ -47,7 +47,7 @@ def test_a_watchdog_of_ages_is_one_that_a_timer_can_have() -> None:
 
 @pytest.mark.parametrize("count", ["x", "-1", DIGITS, "1.5", "0x3"])
 def test_listen_fds_that_is_no_number_is_refused(count: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no number of sockets"):
+    with pytest.raises(ConfigurationError, match="is not a number of sockets"):
         systemd.inherited_sockets({"LISTEN_FDS": count, "LISTEN_PID": str(os.getpid())})
 
 
@@ -67,7 +67,7 @@ def test_listen_fds_that_is_no_listening_socket_is_refused(
     said = {
         "file": "LISTEN_FDS = 1, but .*web.* is not a socket",
         "closed": "LISTEN_FDS = 1, but .*web.* is not open",
-        "datagram": "is no TCP socket",
+        "datagram": "is not a TCP socket",
         "connected": "is a connection",
     }
     # What is refused is closed.

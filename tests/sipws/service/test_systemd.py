@@ -135,10 +135,10 @@ async def test_a_watchdog_of_ages_is_one_of_a_year(limit: str) -> None:
 @pytest.mark.parametrize(
     ("count", "message"),
     [
-        ("x", "LISTEN_FDS = 'x' is no number of sockets"),
-        ("-1", "LISTEN_FDS = '-1' is no number of sockets"),
-        ("1e999", "LISTEN_FDS = '1e999' is no number of sockets"),
-        ("9" * 5000, f"LISTEN_FDS = {'9' * 40!r} is no number of sockets"),
+        ("x", "LISTEN_FDS = 'x' is not a number of sockets"),
+        ("-1", "LISTEN_FDS = '-1' is not a number of sockets"),
+        ("1e999", "LISTEN_FDS = '1e999' is not a number of sockets"),
+        ("9" * 5000, f"LISTEN_FDS = {'9' * 40!r} is not a number of sockets"),
     ],
     ids=["word", "negative", "infinite", "5000 digits"],
 )
@@ -318,15 +318,15 @@ def a_connection() -> Iterator[Open]:
     [
         (a_file, "1", "(file descriptor 3) is not a socket; unset LISTEN_FDS"),
         (a_pipe, "1", "(file descriptor 3) is not a socket; unset LISTEN_FDS"),
-        (a_datagram_socket, "1", "(file descriptor 3) is no TCP socket; its unit needs"),
+        (a_datagram_socket, "1", "(file descriptor 3) is not a TCP socket; its unit needs"),
         (a_connection, "1", "(file descriptor 3) is a connection and does not listen"),
         (
             None,
             "3",
             "LISTEN_FDS = 3, but the inherited socket 'unknown' (file descriptor 3) is not open",
         ),
-        (None, "x", "LISTEN_FDS = 'x' is no number of sockets"),
-        (None, "9" * 5000, "99' is no number of sockets"),
+        (None, "x", "LISTEN_FDS = 'x' is not a number of sockets"),
+        (None, "9" * 5000, "99' is not a number of sockets"),
     ],
 )
 def test_what_is_no_listening_socket_ends_the_start_in_one_line(

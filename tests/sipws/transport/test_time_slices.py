@@ -234,7 +234,7 @@ async def test_a_turn_that_raises_drops_the_connection_and_loses_no_later_messag
     server.bus.message_received.subscribe(cancelled)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     flow.data_received(NUMBERED)
-    # Unlike the exception, its end is no secret.
+    # Unlike the exception, its end is not a secret.
     closed = await events.wait_for(Closed)
     assert (closed.code, closed.messages_in) == (1006, MANY)
     assert seen[-1] == b"%d" % (MANY - 1)

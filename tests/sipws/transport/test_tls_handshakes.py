@@ -382,7 +382,7 @@ def test_a_key_with_a_password_is_refused_rather_than_asked_for(
 
 
 def test_a_server_name_that_is_none_is_refused(issue: Issue) -> None:
-    with pytest.raises(ConfigurationError, match=r"server name 'a\.\*' is no name"):
+    with pytest.raises(ConfigurationError, match=r"server name 'a\.\*' is not a name"):
         Certificates([Certificate(issue("localhost"), None, ("a.*",))])
 
 

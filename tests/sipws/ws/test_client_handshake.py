@@ -21,7 +21,7 @@ from sipws.ws.client_handshake import (
 @pytest.mark.parametrize(
     ("offer", "problem"),
     [
-        ({"subprotocols": ("si p",)}, "'si p' is no HTTP token"),
+        ({"subprotocols": ("si p",)}, "'si p' is not an HTTP token"),
         ({"subprotocols": ("sip", "sip")}, "each goes in once"),
         ({"origin": "a\r\nHost: b"}, "cannot be sent in HTTP"),
         ({"headers": (("X", "a\nb"),)}, "header 'X' cannot be sent in HTTP as it is"),

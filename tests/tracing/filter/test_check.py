@@ -19,13 +19,13 @@ from sipws.tracing.filter import Script
                      " then; write ::1 unquoted", id="IPv6 in quotes"),
         pytest.param('if ($si == "10.0.0.0/8") drop;', 23, "this never holds: a network stands"
                      " without quotes: 10.0.0.0/8", id="a network in quotes"),
-        pytest.param('if ($si != "10.0.0") drop;', 23, "this always holds: '10.0.0' is no address",
-                     id="no address"),
+        pytest.param('if ($si != "10.0.0") drop;', 23, "this always holds:"
+                     " '10.0.0' is not an address", id="no address"),
         pytest.param('if ($socket_in(proto) == "tls") drop;', 37, "this never holds:"
                      " $socket_in(proto) is 'ws' or 'wss'", id="another protocol"),
         pytest.param("if ($sp == 70000) drop;", 23, "this never holds: a port is a number from 0"
                      " to 65535", id="no port"),
-        pytest.param('if ($sp == "http") drop;', 23, "this never holds: 'http' is no port",
+        pytest.param('if ($sp == "http") drop;', 23, "this never holds: 'http' is not a port",
                      id="a port's name"),
         pytest.param("if ($si == NULL) drop;", 23, "$si is never NULL", id="never NULL"),
         pytest.param("drop; exit;", 18, "this is never reached: the statement before it ends the"

@@ -28,7 +28,7 @@ def _index(variable: Variable, inner: Inner) -> Getter | Literal["all", "append"
     if index.startswith("$"):
         return inner(index)
     if not re.fullmatch("-?[0-9]{1,9}", index):
-        raise Problem(f"[{index}] is no index: it is a number, *, append or a variable")
+        raise Problem(f"[{index}] is not an index: it is a number, *, append or a variable")
     number = int(index)
     return lambda run: number
 

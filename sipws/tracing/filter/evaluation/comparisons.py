@@ -52,7 +52,7 @@ def compile_comparison(node: nodes.Comparison, scope: Scope) -> Test:
         case nodes.Network(text):
             net = network_of(text)
             if net is None:
-                scope.error(right.at, f"{text!r} is no address or network")
+                scope.error(right.at, f"{text!r} is not an address or network")
                 return lambda run: -1
             return _against_network(get, sign == "==", net)
         case nodes.Number(number):
@@ -100,7 +100,7 @@ def network_of(text: str) -> Net | None:
 
 
 def _numbered(text: str) -> tuple[int, int] | None:
-    """IP version and integer of an address; None if the text is no address."""
+    """IP version and integer of an address; None if the text is not an address."""
     return numbered_address(text) if len(text) <= LONGEST_ADDRESS else None
 
 

@@ -105,9 +105,9 @@ class Parser:
         written = self._text[self._next : end]
         least, comma, most = written.partition(",")
         if not all(part == "" or (part.isascii() and part.isdigit()) for part in (least, most)):
-            raise PatternError(f"'{{{written}}}' is no number of repetitions")
+            raise PatternError(f"'{{{written}}}' is not a number of repetitions")
         if not written:
-            raise PatternError("'{}' is no number of repetitions")
+            raise PatternError("'{}' is not a number of repetitions")
         self._next = end + 1
         low = int(least[:9] or "0")
         high = low if not comma else int(most[:9]) if most else -1
@@ -200,7 +200,7 @@ class Parser:
                     raise PatternError("a class of characters ends no range")
                 high = self._member()
                 if low.upper() > high.upper():
-                    raise PatternError(f"'{low}-{high}' is no range: it runs backwards")
+                    raise PatternError(f"'{low}-{high}' is not a range: it runs backwards")
                 members.append(_between(low.upper(), high.upper()))
             else:
                 members.append(_letter(low))
@@ -223,7 +223,7 @@ class Parser:
             end = self._text.find(f"{sign}]", self._next + 2)
             name = self._text[self._next + 2 : end] if end >= 0 else ""
             if len(name) != 1:
-                raise PatternError(f"'[{sign}{name}{sign}]' is no character")
+                raise PatternError(f"'[{sign}{name}{sign}]' is not a character")
             self._next = end + 2
             return name
         if not char:

@@ -221,7 +221,7 @@ def compile_log(node: nodes.Log, scope: Scope) -> Step:
             compile_format(written, scope, node.level.at)
         elif written[2:3] not in _LEVELS:
             hint = nearest(written, [f"L_{name}" for name in _LEVELS.values()])
-            scope.error(node.level.at, f"{written!r} is no level of a log{hint}")
+            scope.error(node.level.at, f"{written!r} is not a level of a log{hint}")
         level = _LEVELS.get(written[2:3], written)
     return _log(compile_format(node.text.value, scope, node.text.at), level)
 

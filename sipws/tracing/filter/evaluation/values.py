@@ -231,7 +231,7 @@ def change(sign: str, old: Value, value: Value, account: Account) -> Value:
 
 
 def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
-    """Parse an IP address, IPv6 with or without brackets; None if the text is no address."""
+    """Parse an IP address, IPv6 with or without brackets; None if the text is not an address."""
     if len(text) > LONGEST_ADDRESS:
         return None
     try:

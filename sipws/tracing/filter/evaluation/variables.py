@@ -182,7 +182,8 @@ def variable_in(text: str, scope: Scope, at: int) -> Getter:
         the getter of its value.
 
     Raises:
-        Problem: the text is no variable, or variables are nested deeper than `MAX_VARIABLE_DEPTH`.
+        Problem: the text is not a variable, or variables are nested deeper than
+            `MAX_VARIABLE_DEPTH`.
     """
     if scope.variable_depth >= MAX_VARIABLE_DEPTH:
         raise Problem(f"variables stand within each other more than {MAX_VARIABLE_DEPTH} deep")

@@ -36,7 +36,7 @@ class Variable(Node):
     junk: str = field(default="", compare=False)
     """Characters directly after the variable, which OpenSIPS ignores (``$sp]``)."""
     problem: str = field(default="", compare=False)
-    """Why the text is no variable; empty if it is one."""
+    """Why the text is not a variable; empty if it is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,7 +262,7 @@ def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) ->
     if kind == "DOT" and before.kind == "NUMBER":
         return "a number ends here: there are no fractions, and an address has all four parts"
     if kind == "_LBRACE" and allowed >= _STATEMENT:
-        return "a block alone is no statement; take the brackets away"
+        return "a block alone is not a statement; take the brackets away"
     if kind == "_RBRACE" and allowed >= _STATEMENT and "_RBRACE" not in allowed:
         return "a route needs a statement, were it 'exit;'"
     if kind == "_RBRACE" and "CASE" in allowed and "DEFAULT" not in allowed:

@@ -27,7 +27,7 @@ def parse_variable(word: str, at: int = 0) -> Variable:
         the variable.
 
     Raises:
-        Problem: the token is no variable.
+        Problem: the token is not a variable.
     """
     variable, end = _variable(word, 0, at)
     # OpenSIPS silently ignores the characters that follow.
@@ -130,7 +130,7 @@ def _enclosed(text: str, offset: int, pair: str, what: str) -> tuple[str, int]:
 def _transformation(inside: str, at: int) -> Transformation:
     kind, dot, rest = inside.partition(".")
     if not dot or not kind:
-        raise Problem(f"{{{inside}}} is no transformation: it is written {{kind.name,…}}")
+        raise Problem(f"{{{inside}}} is not a transformation: it is written {{kind.name,…}}")
     # `select` takes the character after its second comma literally, even a comma.
     selects = rest.lstrip().lower().startswith("select")
     name, *arguments = rest.split(",", 2) if selects else _split(rest)

@@ -200,7 +200,7 @@ class Reader:
                 index = self._end_of_line(tokens, index)
 
     def _other(self, tokens: list[Token], index: int, following: str) -> int:
-        """Skip a statement that is no route; returns the index after it."""
+        """Skip a statement that is not a route; returns the index after it."""
         token = tokens[index]
         word = token.text
         if word in OTHER_ROUTES and following in ("_LSQB", "_LBRACE"):
@@ -251,7 +251,7 @@ class Reader:
 
 
 def _not_a_parameter(word: str) -> str:
-    return f"{word!r} is no parameter of OpenSIPS' core{nearest(word, (*PARAMETERS, 'route'))}"
+    return f"{word!r} is not a parameter of OpenSIPS' core{nearest(word, (*PARAMETERS, 'route'))}"
 
 
 def _begins_nothing(word: str) -> str:

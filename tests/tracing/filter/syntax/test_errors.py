@@ -118,7 +118,7 @@ def refused(text: str) -> FilterRouteError:
         ),
         pytest.param(
             "route[f] { if ($si == 300.1.1.1) drop; }",
-            "f.cfg:1:23: error: '300.1.1.1' is no address or network\n"
+            "f.cfg:1:23: error: '300.1.1.1' is not an address or network\n"
             "route[f] { if ($si == 300.1.1.1) drop; }\n"
             "                      ^^^^^^^^^",
             id="a bad address",
