@@ -314,6 +314,8 @@ async def test_nothing_is_told_of_losses_while_tracing_is_off(collectors, run) -
     for now in (1000.0, 1001.0, 1002.0):
         trace.look(now)
     assert sender.counters.sent == 0
+    # Nor does a report wait to be sent.
+    assert sender.counters.queued == 0
     traces.switch(on=True)
     trace.look(1003.0)
     trace.look(1004.0)
