@@ -360,7 +360,7 @@ def _marked(via: bytes, source: Address) -> bytes:
         via, _, others = via.partition(ROWS)
         others = ROWS + others
     if _COMMA in via:
-        via, *rest = _split(via) or [b""]
+        via, *rest = split_value(via) or [b""]
         others = b"".join(b", " + value for value in rest) + others
     if (match := _source(via)) is not None:
         via = _with_port(via, match, source.port)
@@ -412,5 +412,6 @@ def split_values(header: str) -> list[str]:
     return [value for value in values if value]
 
 
-def _split(header: bytes) -> list[bytes]:
+def split_value(header: bytes) -> list[bytes]:
+    """Split a header value in bytes as `split_values` does."""
     return [each.encode("latin-1") for each in split_values(header.decode("latin-1"))]

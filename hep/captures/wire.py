@@ -23,7 +23,6 @@ FIN: Final = 0x01
 SYN: Final = 0x02
 RST: Final = 0x04
 
-_U16: Final = struct.Struct("!H")
 _IPV4: Final = struct.Struct("!BBHHHBBH4s4s")
 _IPV6: Final = struct.Struct("!IHBB16s16s")
 _UDP: Final = struct.Struct("!HHHH")

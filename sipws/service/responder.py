@@ -11,7 +11,7 @@ from typing import Final
 from hep.sip import ROWS
 from sipws import __version__
 from sipws.address import Address
-from sipws.sip import Request, response, split_values
+from sipws.sip import Request, response, split_value
 from sipws.transport.flow import Flow
 
 DEFAULT_EXPIRES: Final = 3600
@@ -89,11 +89,7 @@ def _contacts(contact: bytes) -> list[bytes]:
     """The addresses of all Contact headers."""
     if _COMMA not in contact and _ROW_END not in contact:
         return [contact] if contact else []
-    return [
-        each.encode("latin-1")
-        for row in contact.decode("latin-1").split("\n")
-        for each in split_values(row)
-    ]
+    return [each for row in contact.split(ROWS) for each in split_value(row)]
 
 
 def _seconds(digits: bytes) -> int:

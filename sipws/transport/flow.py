@@ -37,10 +37,9 @@ from sipws.events import (
 )
 from sipws.limits import LARGE_READ
 from sipws.liveness import Finding, Liveness
-from sipws.sip import LINE_ENDS
+from sipws.sip import LINE_ENDS, REGISTER
 from sipws.transport.deadlines import Line
 from sipws.transport.flow_context import AcceptedSocket, FlowContext
-from sipws.transport.registrations import REGISTER
 from sipws.transport.write_timeout import SlowPeer, bound_waiting, is_reset
 from sipws.ws.frames import is_utf8
 from sipws.ws.handshake import Refusal

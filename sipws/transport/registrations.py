@@ -12,8 +12,6 @@ from typing import Final
 from hep.sip import ROWS, finder
 from sipws.sip import Request
 
-REGISTER: Final = b"REGISTER "
-
 Phone = tuple[str, str, str]
 """Address of record, instance and registration."""
 
