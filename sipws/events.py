@@ -108,6 +108,15 @@ class Connection:
     started_monotonic: float = field(default_factory=time.monotonic, compare=False, repr=False)
     """`started` on the monotonic clock, in seconds. Durations are computed from it."""
 
+    relayed_with: int | None = field(default=None, compare=False)
+    """Id of the other connection of a relayed client: the connection to the upstream names that of
+    the client, and that of the client names it once the connect has started. None if not
+    relayed."""
+
+    client: Address | None = field(default=None, compare=False)
+    """Address of the client whose messages a connection to the upstream carries; None for any other
+    connection."""
+
     @property
     def opened_by(self) -> Side:
         """The side that opened the connection."""
@@ -118,7 +127,7 @@ class Connection:
         # Without dataclasses.replace, which takes four times as long.
         return Connection(
             self.id, self.listener, self.local, self.peer, self.started, request, self.destination,
-            self.started_monotonic,
+            self.started_monotonic, self.relayed_with, self.client,
         )  # fmt: skip
 
     def __hash__(self) -> int:

@@ -8,6 +8,15 @@ from urllib.parse import parse_qs, urlsplit
 _COOKIES: Final = 50
 """Cookies that are read: what browsers keep for a domain (RFC 6265 section 6.1)."""
 
+STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: ([^\r\n]*))?\r?\n")
+"""The first line of an HTTP answer: status and reason (RFC 9112 section 4)."""
+
+
+def status_of(reply: bytes) -> int | None:
+    """The HTTP status of an answer; None for bytes that are no HTTP answer."""
+    line = STATUS_LINE.match(reply)
+    return int(line[1]) if line else None
+
 
 class UpgradeRequest:
     """The request that a connection was opened with.

@@ -148,6 +148,7 @@ class Relay:
                 offer_for(client, pair.subprotocols),
                 client.listener,
                 partial(UpstreamLeg, pair),
+                client,
             )
         except ConnectError as exc:
             close = of_failure(exc)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from websockets.frames import CloseCode
@@ -241,6 +242,14 @@ class ClientLeg(Flow):
         """The bounds of the connection."""
         return self._context.limits
 
+    def relay_with(self, upstream: int) -> None:
+        """Name the connection to the upstream in the events of this one from now on.
+
+        Args:
+            upstream: its id.
+        """
+        self._session.connection = replace(self._session.connection, relayed_with=upstream)
+
     def publish_error(self, kind: ErrorKind, detail: str) -> None:
         """Publish an error of this connection.
 
@@ -294,6 +303,7 @@ class UpstreamLeg(ClientFlow):
     ) -> None:
         super().__init__(attempt, destination, offer, context, listener)
         self.pair = pair
+        pair.client.relay_with(attempt.id)
 
     def _deliver(self, event: MessageReceived) -> None:
         self.pair.is_text = event.is_text

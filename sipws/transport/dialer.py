@@ -17,6 +17,7 @@ from sipws.events import (
     ErrorKind,
     HandshakeFailed,
 )
+from sipws.request import status_of
 from sipws.transport.client_flow import ClientFlow
 from sipws.transport.flow import Flow
 from sipws.transport.flow_context import FlowContext
@@ -31,7 +32,7 @@ from sipws.transport.happy_eyeballs import (
 )
 from sipws.transport.tls import client_context
 from sipws.transport.tls_alerts import alerted
-from sipws.ws.client_handshake import Offer, location_of, retry_after_of, status_of
+from sipws.ws.client_handshake import Offer, location_of, retry_after_of
 from sipws.ws.destination import Destination
 
 UNKNOWN: Final = "0.0.0.0"
@@ -82,6 +83,7 @@ class Dialer:
         offer: Offer,
         listener: Listener | None = None,
         make_flow: MakeFlow = ClientFlow,
+        client: Connection | None = None,
     ) -> ClientFlow:
         """Open a connection. Cancelling this drops it.
 
@@ -90,11 +92,12 @@ class Dialer:
             offer: the contents of the upgrade request.
             listener: the listener that it is opened for; None for the local address of the socket.
             make_flow: makes its flow.
+            client: the connection of the client that is relayed; None without one.
 
         Raises:
             ConnectError: the connect failed, which is also published.
         """
-        flow = await self._dial(where, offer, listener, make_flow)
+        flow = await self._dial(where, offer, listener, make_flow, client)
         try:
             failed = await flow.answered
         except asyncio.CancelledError:
@@ -105,7 +108,12 @@ class Dialer:
         return flow
 
     async def _dial(
-        self, where: Destination, offer: Offer, listener: Listener | None, make_flow: MakeFlow
+        self,
+        where: Destination,
+        offer: Offer,
+        listener: Listener | None,
+        make_flow: MakeFlow,
+        client: Connection | None,
     ) -> ClientFlow:
         """Set up TCP and TLS, and publish a failure."""
         context = self._context
@@ -117,6 +125,8 @@ class Dialer:
             started=context.clock(),
             destination=where.shown,
             started_monotonic=context.monotonic(),
+            relayed_with=client.id if client else None,
+            client=client.peer if client else None,
         )
         context.bus.publish(ConnectStarted(attempt, attempt.started))
         flow = make_flow(attempt, where, offer, context, listener)

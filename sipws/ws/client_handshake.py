@@ -21,6 +21,7 @@ from websockets.typing import Origin, Subprotocol
 from websockets.uri import WebSocketURI
 
 from sipws.errors import ConfigurationError
+from sipws.request import STATUS_LINE, status_of
 from sipws.ws.destination import Destination
 from sipws.ws.engine import CLIENT_COMPRESSION
 from sipws.ws.handshake import SUBPROTOCOL, end_of_request
@@ -55,7 +56,6 @@ _RESERVED: Final = frozenset(
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _PRINTABLE: Final = "".join(chr(code) for code in range(0x21, 0x7F))
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)(?: ([^\r\n]*))?\r?\n")
 _START: Final = b"HTTP/1."
 _LENGTH: Final = re.compile(rb"\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\ntransfer-encoding:[^\n]*chunked", re.IGNORECASE)
@@ -156,7 +156,7 @@ def no_reply(received: bytes | bytearray) -> str | None:
     """
     if not _START.startswith(received[: len(_START)]):
         return "the server does not answer in HTTP"
-    if b"\n" in received and not _STATUS_LINE.match(received):
+    if b"\n" in received and not STATUS_LINE.match(received):
         return "the server's answer has no HTTP status line"
     return None
 
@@ -171,7 +171,7 @@ def head_of(received: bytes | bytearray, looked_at: int = 0) -> Head | None:
     Returns:
         the head; None while it is incomplete.
     """
-    size, line = end_of_request(received, looked_at), _STATUS_LINE.match(received)
+    size, line = end_of_request(received, looked_at), STATUS_LINE.match(received)
     if size is None or line is None:
         return None
     head = bytes(received[:size])
@@ -286,9 +286,3 @@ def _seconds_of(date: bytes) -> float | None:
         return parsedate_to_datetime(date[:64].decode("latin-1")).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def status_of(reply: bytes) -> int | None:
-    """The HTTP status of an answer; None for bytes that are no HTTP answer."""
-    line = _STATUS_LINE.match(reply)
-    return int(line[1]) if line else None

@@ -53,6 +53,32 @@ async def test_messages_go_both_ways_as_what_they_came(relayed: Start) -> None:
     ]
 
 
+async def test_both_connections_of_a_client_name_each_other(relayed: Start) -> None:
+    both = await relayed()
+    phone = await both.phone()
+    await phone.send(MESSAGE)
+    await phone.recv()
+    await phone.close()
+    await both.front.flows.wait_empty()
+    client, upstream = both.told.of(Accepted)[0], both.told.of(Connected)[0]
+    assert client.connection.relayed_with is None, "the connect had not started yet"
+    for event in (both.told.of(ConnectStarted)[0], upstream):
+        assert event.connection.relayed_with == client.connection.id
+        assert event.connection.client == client.connection.peer
+    ends = {event.connection.id: event.connection for event in both.told.of(Closed)}
+    assert ends[client.connection.id].relayed_with == upstream.connection.id
+    assert ends[upstream.connection.id].relayed_with == client.connection.id
+    assert ends[client.connection.id].client is None
+
+
+async def test_a_connect_that_fails_names_its_client(relayed: Start) -> None:
+    both = await relayed(upstream="ws://127.0.0.1:1")
+    phone = await both.phone()
+    await phone.wait_closed()
+    client, failed = both.told.of(Accepted)[0].connection, both.told.of(ConnectFailed)[0].connection
+    assert (failed.relayed_with, failed.client) == (client.id, client.peer)
+
+
 async def test_binary_that_is_utf8_stays_binary_on_its_way_back(relayed: Start) -> None:
     both = await relayed(lambda flow, message: flow.send(message, text=False))
     phone = await both.phone()
