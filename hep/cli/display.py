@@ -89,7 +89,11 @@ def describe(packet: Packet) -> str:
     return "\n".join(lines)
 
 
-_NOT_REPEATED: Final = ("Protocol", "Event", "Status", "Message", "Ws-Request", "Ws-Reply")
+_NOT_REPEATED: Final = (
+    "Protocol", "Event", "Status", "Message", "Ws-Request", "Ws-Reply",
+    "event", "Resource", "Host", "Origin", "User_Agent", "Reply_Code",
+)  # fmt: skip
+"""Members that a line shows in another way: the second row holds parts of the first."""
 
 
 def _gist(packet: Packet) -> str:

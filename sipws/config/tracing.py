@@ -16,8 +16,9 @@ from sipws.masking.credentials import HEADERS, PARAMETERS
 from sipws.masking.handshakes import Masking
 from sipws.masking.sip_messages import Scope
 from sipws.tracing.destinations import Distribution, spool_of
-from sipws.tracing.messages import MessageRules
+from sipws.tracing.messages import CorrelateBy, MessageRules
 from sipws.tracing.packets import PacketSettings
+from sipws.tracing.payloads import Keys
 from sipws.tracing.tracer import CALL_LOGS, TraceSettings
 from sipws.transport.tls import client_context, load_certificate
 
@@ -213,13 +214,26 @@ class TraceSection(Section):
     trace_correlation_headers: Names = ()
     """Headers whose value replaces the Call-ID as correlation id, such as ``X-CID``."""
 
+    trace_sip_correlation: CorrelateBy = "call"
+    """Correlation id of SIP messages: the ``call``'s id, or that of the ``connection``, by which
+    Homer 7 leads from a call to its connection."""
+
+    trace_keys: Keys = "underscore"
+    """How the JSON of events writes names that OpenSIPS does not send: ``underscore``
+    (``Close_Code``, which Homer searches) or ``hyphen`` (``Close-Code``)."""
+
     trace_call_logs: int = Field(default=CALL_LOGS, ge=0, le=1000)
     """Maximum calls that get a log line when their connection fails or ends. 0: none."""
 
     @model_validator(mode="after")
-    def _check_filter(self) -> Self:
+    def _check_section(self) -> Self:
         if self.trace_filter is not None and self.script is not None:
             raise ValueError("trace_filter and script are both set; one filter decides")
+        if self.trace_sip_correlation == "connection" and self.trace_correlation_headers:
+            raise ValueError(
+                'trace_sip_correlation = "connection" leaves no place for'
+                " trace_correlation_headers; set one of them"
+            )
         return self
 
 
@@ -300,6 +314,8 @@ class Tracing(TraceSection):
                 sample=section.trace_sample,
                 methods=frozenset(section.trace_methods),
                 correlation_headers=section.trace_correlation_headers,
+                correlate_by=section.trace_sip_correlation,
             ),
             call_logs=section.trace_call_logs,
+            keys=section.trace_keys,
         )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from zlib import crc32
 
 from hep.codec.correlation import call_of, identifier
@@ -17,6 +17,11 @@ _from: Final = first("from")
 _to: Final = first("to")
 
 _HASHES: Final = 1 << 32
+
+
+CorrelateBy = Literal["call", "connection"]
+"""Whose id SIP messages carry as correlation id. heplify-server finds the call of a message by the
+Call-ID in it, so that the correlation id is free to name the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,9 @@ class MessageRules:
     correlation_headers: tuple[str, ...] = ()
     """Headers whose value is the correlation id in place of the Call-ID, in order of preference,
     such as ``X-CID`` (Kamailio and heplify call it so), which ties the legs of a call together."""
+
+    correlate_by: CorrelateBy = "call"
+    """What the correlation id of a message is: the id of its call, or of its connection."""
 
 
 STATUS: Final = b"SIP/2.0 "
@@ -82,8 +90,8 @@ _CSEQ_VALUE: Final = re.compile(rb"[0-9]+[ \t]+[!-~]{3}")
 Select = Callable[[bytes, bytes | None], bool]
 """Whether a message is traced, by its bytes and the id of its call (`identifier`)."""
 
-Correlate = Callable[[bytes, bytes | None], bytes | None]
-"""The correlation id of a message, by its bytes and the id of its call."""
+Correlate = Callable[[bytes, bytes | None, bytes], bytes | None]
+"""The correlation id of a message, by its bytes, the id of its call, and that of its connection."""
 
 
 def has_second(message: bytes, first: re.Match[bytes]) -> bool:
@@ -174,13 +182,15 @@ def selector(rules: MessageRules) -> Select | None:
 
 def correlator(rules: MessageRules) -> Correlate | None:
     """The function that finds a message's correlation id; None where that is its Call-ID."""
+    if rules.correlate_by == "connection":
+        return lambda message, found, connection: connection
     if not rules.correlation_headers:
         return None
     finds = [
         first(COMPACT_FORMS.get(name.lower(), name.lower())) for name in rules.correlation_headers
     ]
 
-    def correlate(message: bytes, found: bytes | None) -> bytes | None:
+    def correlate(message: bytes, found: bytes | None, connection: bytes) -> bytes | None:
         for find in finds:
             if value := find(message):
                 return identifier(value)

@@ -76,14 +76,15 @@ class ConnectionPackets:
     """
 
     __slots__ = (
-        "_connection", "_correlation_id", "_events", "_incoming", "_last", "_outgoing", "_settings",
-        "broken", "calls", "latest_call",
+        "_connection", "_events", "_incoming", "_last", "_outgoing", "_settings", "broken", "calls",
+        "correlation_id", "latest_call",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, settings: PacketSettings) -> None:
         self._connection = connection
         self._settings = settings
-        self._correlation_id = str(connection.id).encode()
+        self.correlation_id = str(connection.id).encode()
+        """That of the packets about the connection."""
         self._events: _Encode | None = None
         self._incoming: _Encode | None = None
         self._outgoing: _Encode | None = None
@@ -106,7 +107,7 @@ class ConnectionPackets:
         encode = self._events
         if encode is None:
             encode = self._events = self._event_encoder(NETWORK)
-        return encode(*self._tick(time), payload, correlation_id or self._correlation_id)
+        return encode(*self._tick(time), payload, correlation_id or self.correlation_id)
 
     def log_line(self, time: float, payload: bytes, correlation_id: bytes) -> bytes:
         """Encode a packet with a line about the connection, for a call that used it.

@@ -1,15 +1,17 @@
 """The payload of each event in Homer: a table of parts, and two ways to write them.
 
 The parts of OpenSIPS come first, with its names, texts and order (proto_ws with proto_hep, 3.6.8).
-Parts that OpenSIPS does not send follow in the same style. ``homer5`` text has only those of
-OpenSIPS.
+Parts that OpenSIPS does not send follow. Their names have no hyphen: homer-app searches no field
+with one. The first of them, ``event``, is the label that Homer shows. ``homer5`` text has only the
+parts of OpenSIPS.
 
 To change what a packet says, change its function here; to trace another event, add a row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any, Final, NamedTuple
+from http import HTTPStatus
+from typing import Any, Final, Literal, NamedTuple
 
 from sipws.events import (
     ABNORMAL,
@@ -29,13 +31,21 @@ from sipws.events import (
     Superseded,
 )
 from sipws.printable import json_text, lines, on_one_line
+from sipws.request import UpgradeRequest, status_of
 from sipws.tracing.losses import Loss
 from sipws.tracing.messages import what_stands_in_front
 
 LONGEST_LINE: Final = 1_000
 """Characters of a log line, which is sent once for each call that used a connection."""
 
+MOST_CALLS: Final = 16
+"""Calls that the end of a connection names."""
+
 Part = tuple[str, str]
+
+Keys = Literal["underscore", "hyphen"]
+"""How names of several words are written where they are not OpenSIPS': ``Close_Code``, which Homer
+searches, or ``Close-Code``."""
 
 
 class Parts(NamedTuple):
@@ -47,9 +57,9 @@ class Parts(NamedTuple):
     more: tuple[Part, ...] = ()
     """The parts that it does not send."""
 
-    def with_part(self, name: str, text: str) -> "Parts":
-        """Return these parts and one more."""
-        return self._replace(more=(*self.more, (name, text)))
+    def with_parts(self, more: tuple[Part, ...]) -> "Parts":
+        """Return these parts and further ones that OpenSIPS does not send."""
+        return self._replace(more=self.more + more)
 
     def shortened(self, longest: int) -> "Parts":
         """Return these parts with long texts cut and marked.
@@ -76,7 +86,8 @@ def _accepted(event: Accepted) -> Parts:
             ("Status", "SUCCESS"),
             ("Ws-Reply", _text(event.reply)),
             ("Message", "Connection accepted..."),
-        )
+        ),
+        (_label(event.connection, "ACCEPTED"), *_exchange(event.request, event.reply)),
     )
 
 
@@ -89,12 +100,18 @@ def _connected(event: Connected) -> Parts:
             ("Status", "SUCCESS"),
             ("Ws-Reply", _text(event.reply)),
             ("Message", "Successfully connected..."),
-        )
+        ),
+        (_label(event.connection, "CONNECTED"), *_exchange(event.request, event.reply)),
     )
 
 
 def _handshake_failed(event: HandshakeFailed) -> Parts:
     ours = event.connection.opened_by is Side.LOCAL
+    status = status_of(event.reply) or 0
+    # An answer may be 101 and wrong all the same.
+    outcome = (
+        f"REFUSED {status}" if status >= HTTPStatus.MULTIPLE_CHOICES else f"FAILED {event.kind}"
+    )
     return Parts(
         (
             ("Protocol", _protocol(event.connection)),
@@ -104,7 +121,13 @@ def _handshake_failed(event: HandshakeFailed) -> Parts:
             ("Ws-Reply", _text(event.reply)),
             ("Message", "Failed to connect..." if ours else "Failed to accept connection..."),
         ),
-        (("Error", event.kind), ("Error-Detail", event.detail), *_destination(event.connection)),
+        (
+            _label(event.connection, outcome),
+            ("Error", event.kind),
+            ("Error_Detail", event.detail),
+            *_exchange(event.request, event.reply),
+            *_destination(event.connection),
+        ),
     )
 
 
@@ -115,7 +138,7 @@ def _connect_started(event: ConnectStarted) -> Parts:
             ("Event", "CONNECTING"),
             ("Message", "Connecting..."),
         ),
-        _destination(event.connection),
+        (_label(event.connection, "CONNECTING"), *_destination(event.connection)),
     )
 
 
@@ -128,7 +151,12 @@ def _connect_failed(event: ConnectFailed) -> Parts:
             ("Status", "FAILURE"),
             ("Message", "Failed to connect..."),
         ),
-        (("Error", event.kind), ("Error-Detail", event.detail), *_destination(event.connection)),
+        (
+            _label(event.connection, f"FAILED {event.kind}"),
+            ("Error", event.kind),
+            ("Error_Detail", event.detail),
+            *_destination(event.connection),
+        ),
     )
 
 
@@ -140,7 +168,7 @@ def _error_occurred(event: ErrorOccurred) -> Parts:
             ("Status", "FAILURE"),
             ("Message", event.detail),
         ),
-        (("Error", event.kind), *_quoted(event)),
+        (_label(event.connection, f"ERROR {event.kind}"), ("Error", event.kind), *_quoted(event)),
     )
 
 
@@ -152,7 +180,11 @@ def _superseded(event: Superseded) -> Parts:
             ("Status", "FAILURE"),
             ("Message", f"the phone has registered on connection {event.by}"),
         ),
-        (("Instance", event.instance), ("Superseded-By", str(event.by))),
+        (
+            _label(event.connection, "SUPERSEDED"),
+            ("Instance", event.instance),
+            ("Superseded_By", str(event.by)),
+        ),
     )
 
 
@@ -166,15 +198,16 @@ def _closed(event: Closed) -> Parts:
             ("Message", message),
         ),
         (
-            ("Close-Code", str(event.code)),
+            _label(event.connection, f"CLOSED {event.code}"),
+            ("Close_Code", str(event.code)),
             # Without a close frame the reason is ours, and already the message.
-            ("Close-Reason", event.reason if event.code != ABNORMAL else ""),
-            ("Closed-By", event.closed_by),
+            ("Close_Reason", event.reason if event.code != ABNORMAL else ""),
+            ("Closed_By", event.closed_by),
             ("Duration", f"{event.duration:.3f}"),
-            ("Messages-In", str(event.messages_in)),
-            ("Messages-Out", str(event.messages_out)),
-            ("Bytes-In", str(event.bytes_in)),
-            ("Bytes-Out", str(event.bytes_out)),
+            ("Messages_In", str(event.messages_in)),
+            ("Messages_Out", str(event.messages_out)),
+            ("Bytes_In", str(event.bytes_in)),
+            ("Bytes_Out", str(event.bytes_out)),
         ),
     )
 
@@ -210,7 +243,7 @@ def broken_sip(
     said = masked(f"a SIP message was {was} that collectors drop or misfile: {why}")
     parts = _about_message(event, "broken-sip", said, masked)
     if found is not None:
-        parts = parts.with_part("Call-ID", masked(_text(found[:LONGEST_EXCERPT])))
+        parts = parts.with_parts((("Call_ID", masked(_text(found[:LONGEST_EXCERPT]))),))
     return parts
 
 
@@ -225,9 +258,10 @@ def _about_message(
             ("Message", said),
         ),
         (
+            _label(event.connection, f"MESSAGE {error}"),
             ("Error", error),
-            ("Ws-Message", masked(_text(event.data)[:LONGEST_EXCERPT])),
-            ("Ws-Message-Bytes", str(len(event.data))),
+            ("Ws_Message", masked(_text(event.data)[:LONGEST_EXCERPT])),
+            ("Ws_Message_Bytes", str(len(event.data))),
         ),
     )
 
@@ -242,21 +276,30 @@ def lost(loss: Loss) -> Parts:
             ("Message", str(loss)),
         ),
         (
+            ("event", f"HEP LOST {loss.causes.total()}"),
             ("Packets", str(loss.causes.total())),
             ("From", f"{loss.since:.0f}"),
             ("To", f"{loss.until:.0f}"),
-            *((("Most-Of", loss.whose),) if loss.whose else ()),
+            *((("Most_Of", loss.whose),) if loss.whose else ()),
         ),
     )
 
 
-def as_log_line(event: ErrorOccurred | Closed) -> bytes:
-    """Write an end or an error as a line, for the display of a call that used the connection."""
+def as_log_lines(event: ErrorOccurred | Closed, calls: Iterable[bytes]) -> Iterator[bytes]:
+    """Write an end or an error as a line for the display of each call that used the connection.
+
+    The lines differ: heplify-server with ``Dedup`` stores one of equal payloads.
+
+    Args:
+        event: the end or the error.
+        calls: the ids of the calls.
+    """
     connection = event.connection
     source, destination = connection.peer, connection.local
     if connection.opened_by is Side.LOCAL:
         source, destination = destination, source
     who = f"WebSocket connection {connection.id} {source} > {destination}"
+    said = ""
     match event:
         case ErrorOccurred():
             said = f"{event.kind}: {event.detail}"
@@ -265,7 +308,19 @@ def as_log_line(event: ErrorOccurred | Closed) -> bytes:
                 f"closed {event.code} by {_CLOSED_BY[event.closed_by]} after {event.duration:.3f} s"
             )
             said += f": {event.reason}" if event.reason else ""
-    return on_one_line(f"{who} {said}"[:LONGEST_LINE])[:LONGEST_LINE].encode()
+    said = said[:LONGEST_LINE]
+    for call in calls:
+        line = f"{who} (Call-ID {_text(call)}) {said}"
+        yield on_one_line(line[:LONGEST_LINE])[:LONGEST_LINE].encode()
+
+
+def named_calls(calls: Iterable[bytes]) -> str:
+    """The ids of the latest calls of a connection, as one text that a search finds each of.
+
+    Args:
+        calls: the ids, the latest at the end.
+    """
+    return " ".join(map(_text, list(calls)[-MOST_CALLS:]))
 
 
 _CLOSED_BY: Final = {"peer": "the peer", "local": "us"}
@@ -283,19 +338,44 @@ PAYLOADS: Final[dict[type[ConnectionEvent], Callable[[Any], Parts]]] = {
 """The events that are traced as network events (HEP protocol type 0x59), and their parts."""
 
 
-def as_json(parts: Parts) -> bytes:
+def as_json(parts: Parts, keys: Keys = "underscore") -> bytes:
     """Write parts as one JSON object, as OpenSIPS does with ``homer5_on=0`` (cJSON's layout).
 
     PostgreSQL accepts it as jsonb, and nothing in it acts on a terminal; see `sipws.printable`.
+
+    Args:
+        parts: the parts; those of OpenSIPS come first.
+        keys: how the names of the other parts are written.
     """
-    members = [_member(name) + json_text(text) for name, text in parts.opensips + parts.more]
-    return ("{\n\t" + ",\n\t".join(members) + "\n}").encode()
+    return ("{\n\t" + ",\n\t".join(_members(parts, keys)) + _END).encode()
+
+
+def with_members(payload: bytes, more: Iterable[Part], keys: Keys) -> bytes:
+    """Return what `as_json` writes of parts that end in ``more``, from what it wrote without.
+
+    Args:
+        payload: the JSON without these parts.
+        more: the parts that follow.
+        keys: how their names are written.
+    """
+    members = "".join(f",\n\t{_name(name, keys)}{json_text(text)}" for name, text in more)
+    return payload[: -len(_END)] + members.encode() + _END.encode()
+
+
+_END: Final = "\n}"
+
+
+def _members(parts: Parts, keys: Keys) -> Iterator[str]:
+    for name, text in parts.opensips:
+        yield _name(name, "underscore") + json_text(text)
+    for name, text in parts.more:
+        yield _name(name, keys) + json_text(text)
 
 
 @cache
-def _member(name: str) -> str:
-    # There are some thirty names.
-    return f"{json_text(name)}:\t"
+def _name(name: str, keys: Keys) -> str:
+    # There are some forty names.
+    return f"{json_text(name if keys == 'underscore' else name.replace('_', '-'))}:\t"
 
 
 def as_homer5(parts: Parts, delimiter: str = ":") -> bytes:
@@ -310,6 +390,39 @@ def _protocol(connection: Connection) -> str:
     return connection.listener.proto.upper()
 
 
+def _label(connection: Connection, what: str) -> Part:
+    """What Homer writes at the arrow of an event in a flow; without it, ``generic``."""
+    return "event", f"{_protocol(connection)} {what}"
+
+
+def _exchange(request: bytes, reply: bytes) -> tuple[Part, ...]:
+    """The parts of a handshake that one searches for, without those that are missing.
+
+    OpenSIPS' ``Ws-Request`` and ``Ws-Reply`` hold them too, but Homer searches neither.
+    """
+    asked = UpgradeRequest(request)
+    found = (
+        ("Resource", asked.target),
+        *((name, ", ".join(asked.header(header))) for name, header in _SEARCHED),
+        ("Reply_Code", str(status_of(reply) or "")),
+    )
+    return tuple((name, text) for name, text in found if text)
+
+
+_SEARCHED: Final = (("Host", "host"), ("Origin", "origin"), ("User_Agent", "user-agent"))
+
+
+def legs(connection: Connection) -> tuple[Part, ...]:
+    """The parts by which the other connection of a relayed client is found; empty if not relayed.
+
+    Events of the connection to the upstream name the client, whose address its packets lack.
+    """
+    if connection.relayed_with is None:
+        return ()
+    other: Part = ("Relayed_With", str(connection.relayed_with))
+    return (other,) if connection.client is None else (other, ("Client", str(connection.client)))
+
+
 def _destination(connection: Connection) -> tuple[Part, ...]:
     """The destination of a connection that we opened, by name: packets have only addresses.
 
@@ -322,11 +435,11 @@ def _destination(connection: Connection) -> tuple[Part, ...]:
 
 def _quoted(event: ErrorOccurred) -> tuple[Part, ...]:
     """The parts about the message that an error concerns."""
-    named = () if event.call_id is None else (("Call-ID", _text(event.call_id)),)
+    named = () if event.call_id is None else (("Call_ID", _text(event.call_id)),)
     if not event.excerpt:
         return named
     # It may be cut within a character, and its UTF-8 may be the error.
-    return (*named, ("Ws-Message", event.excerpt.decode("utf-8", "backslashreplace")))
+    return (*named, ("Ws_Message", event.excerpt.decode("utf-8", "backslashreplace")))
 
 
 def _text(raw: bytes) -> str:

@@ -49,7 +49,18 @@ from sipws.tracing.messages import (
     what_is_broken,
 )
 from sipws.tracing.packets import ConnectionPackets, PacketSettings, report
-from sipws.tracing.payloads import PAYLOADS, Parts, as_log_line, broken_sip, lost, no_sip
+from sipws.tracing.payloads import (
+    PAYLOADS,
+    Keys,
+    Part,
+    Parts,
+    as_log_lines,
+    broken_sip,
+    legs,
+    lost,
+    named_calls,
+    no_sip,
+)
 from sipws.tracing.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -114,7 +125,10 @@ class TraceSettings:
     """Which SIP messages."""
     call_logs: int = CALL_LOGS
     """How many of the latest calls on a connection get a log line about its errors and its end.
-    Homer 7 shows the line in the call. Needs ``trace_sip``; 0 for none."""
+    Homer 7 shows the line in the call. Needs ``trace_sip`` and HEP version 3: nothing in the others
+    tells a line from SIP. 0 for none."""
+    keys: Keys = "underscore"
+    """How the names of JSON members are written that OpenSIPS does not send."""
 
 
 class _Untraced(Enum):
@@ -172,6 +186,7 @@ class Tracer:
             mask_sip=settings.mask_sip,
             homer5=settings.homer5,
             delimiter=settings.homer5_delimiter,
+            keys=settings.keys,
         )
         self._next_log = -math.inf
         self._mask = masker(settings.mask_sip)
@@ -184,7 +199,9 @@ class Tracer:
         self._selects = [each for each in (select, selector(settings.messages)) if each is not None]
         self._correlate = correlator(settings.messages)
         self._call_logs = settings.call_logs
-        self._logs_calls = settings.trace_sip and settings.call_logs > 0
+        self._logs_calls = (
+            settings.trace_sip and settings.call_logs > 0 and settings.packets.version == 3
+        )
         self._on = False
         # A connection that is missing here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
@@ -306,21 +323,25 @@ class Tracer:
             if self._starts and (start := self._starts.pop(event.connection.id, None)):
                 self._send_event(packets, start)
             self._send_event(packets, event)
-            if not isinstance(event, ErrorOccurred | Closed):
+            if not self._logs_calls or not isinstance(event, ErrorOccurred | Closed):
                 return
             calls: Iterable[bytes] = packets.calls
             named = event.call_id if isinstance(event, ErrorOccurred) else None
             named = named and identifier(named)
-            if named is not None and named not in packets.calls and self._logs_calls:
+            if named is not None and named not in packets.calls:
                 # The message that the error concerns never came whole.
                 calls = (*packets.calls, named)
             if calls:
-                line = as_log_line(self._writer.masked(event))
-                for call in calls:
+                written = as_log_lines(self._writer.masked(event), calls)
+                for call, line in zip(calls, written, strict=True):
                     self._offer(event.connection, packets.log_line, event.time, line, call)
 
     def _send_event(self, packets: ConnectionPackets, event: ConnectionEvent) -> None:
-        payload = self._writer.event(event, self._remark(event.connection))
+        more = self._more(event.connection)
+        if packets.calls and isinstance(event, Closed):
+            calls = named_calls(packets.calls)
+            more += (("Call_IDs", self._writer.masked_text(event.connection, calls)),)
+        payload = self._writer.event(event, more)
         self._offer(event.connection, packets.network_event, event.time, payload)
 
     def _message(self, event: MessageReceived | MessageSent) -> None:
@@ -382,7 +403,7 @@ class Tracer:
             if len(calls) > self._call_logs:
                 del calls[next(iter(calls))]
         if self._correlate is not None:
-            found = self._correlate(message, found)
+            found = self._correlate(message, found, packets.correlation_id)
         if self._mask is not None and not (answers and self._masks_requests):
             # Headers with credentials have a z, as has the branch: in most messages no other. One
             # letter is looked for at a tenth of what a call that looks for a name costs. Masked, a
@@ -435,7 +456,7 @@ class Tracer:
         return True
 
     def _send_parts(self, packets: ConnectionPackets, event: ConnectionEvent, parts: Parts) -> None:
-        payload = self._writer.parts(parts, self._remark(event.connection))
+        payload = self._writer.parts(parts, self._more(event.connection))
         self._offer(event.connection, packets.network_event, event.time, payload)
 
     # Decisions.
@@ -461,9 +482,12 @@ class Tracer:
         self._traces[connection.id] = packets
         return packets
 
-    def _remark(self, connection: Connection) -> str:
-        """Return the filter's remark, for the first packet alone."""
-        return self._remarks.pop(connection.id, "") if self._remarks else ""
+    def _more(self, connection: Connection) -> tuple[Part, ...]:
+        """The parts that any event of a connection may have: the filter's remark, the other leg."""
+        if self._remarks and (remark := self._remarks.pop(connection.id, "")):
+            # In the first packet alone.
+            return (("Filter_Remark", remark), *legs(connection))
+        return legs(connection)
 
     def _ask(self, connection: Connection) -> Verdict:
         if self.decide is None:

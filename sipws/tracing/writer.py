@@ -15,7 +15,15 @@ from typing import Final
 from sipws.events import Accepted, Closed, Connected, Connection, ConnectionEvent, ErrorOccurred
 from sipws.masking.handshakes import E, Masking
 from sipws.masking.sip_messages import Scope, in_quote
-from sipws.tracing.payloads import PAYLOADS, Parts, as_homer5, as_json
+from sipws.tracing.payloads import (
+    PAYLOADS,
+    Keys,
+    Part,
+    Parts,
+    as_homer5,
+    as_json,
+    with_members,
+)
 
 LONGEST_PAYLOAD: Final = 60_000
 """Bytes of a payload of parts. A longer one would not fit a datagram, and a cut one is not JSON."""
@@ -52,6 +60,7 @@ class Writer:
         mask_sip: which credentials are removed from quoted SIP messages.
         homer5: whether payloads are colon-joined text rather than JSON (OpenSIPS ``homer5_on``).
         delimiter: replaces the colon (OpenSIPS ``homer5_delim``).
+        keys: how the names of JSON members are written that OpenSIPS does not send.
     """
 
     def __init__(
@@ -61,36 +70,37 @@ class Writer:
         mask_sip: Scope = "tokens",
         homer5: bool = False,
         delimiter: str = ":",
+        keys: Keys = "underscore",
     ) -> None:
         self._masking = masking
         self._mask_sip = mask_sip
         self._homer5 = homer5
         self._delimiter = delimiter
+        self._keys: Keys = keys
         self._templates: dict[tuple[object, ...], bytes] = {}
 
-    def event(self, event: ConnectionEvent, remark: str = "") -> bytes:
+    def event(self, event: ConnectionEvent, more: tuple[Part, ...] = ()) -> bytes:
         """Write the payload of an event.
 
         Args:
             event: one of the types in `PAYLOADS`.
-            remark: the filter's remark about the connection; empty for none.
+            more: parts that follow those of the event, without credentials.
         """
-        if not remark:
-            if isinstance(event, (Accepted, Connected)):
-                return self._handshake(event)
-            if isinstance(event, Closed) and not event.reason and not self._homer5:
-                return self._close(event)
-        return self._unlike_others(self.masked(event), remark)
+        if isinstance(event, (Accepted, Connected)):
+            return self._handshake(event, more)
+        if isinstance(event, Closed) and not event.reason and not self._homer5:
+            return self._close(event, more)
+        return self._unlike_others(self.masked(event), more)
 
-    def parts(self, parts: Parts, remark: str = "") -> bytes:
+    def parts(self, parts: Parts, more: tuple[Part, ...] = ()) -> bytes:
         """Write the payload of parts. Their texts are shortened if it is too long.
 
         Args:
             parts: of the payload.
-            remark: the filter's remark about the connection; empty for none.
+            more: parts that follow them.
         """
-        if remark:
-            parts = parts.with_part("Filter-Remark", remark)
+        if more:
+            parts = parts.with_parts(more)
         payload = self._written(parts)
         for longest in LONGEST_TEXTS:
             if len(payload) <= LONGEST_PAYLOAD:
@@ -114,12 +124,21 @@ class Writer:
         return self.masked_text(connection, in_quote(message, self._mask_sip))
 
     def _written(self, parts: Parts) -> bytes:
-        return as_homer5(parts, self._delimiter) if self._homer5 else as_json(parts)
+        return as_homer5(parts, self._delimiter) if self._homer5 else as_json(parts, self._keys)
 
-    def _unlike_others(self, masked: ConnectionEvent, remark: str = "") -> bytes:
-        return self.parts(PAYLOADS[type(masked)](masked), remark)
+    def _unlike_others(self, masked: ConnectionEvent, more: tuple[Part, ...] = ()) -> bytes:
+        return self.parts(PAYLOADS[type(masked)](masked), more)
 
-    def _handshake(self, event: Accepted | Connected) -> bytes:
+    def _like_others(self, payload: bytes, event: ConnectionEvent, more: tuple[Part, ...]) -> bytes:
+        """Add further parts to a payload that a template gave."""
+        if not more or self._homer5:
+            return payload
+        longer = with_members(payload, more, self._keys)
+        if len(longer) <= LONGEST_PAYLOAD:
+            return longer
+        return self._unlike_others(self.masked(event), more)
+
+    def _handshake(self, event: Accepted | Connected, more: tuple[Part, ...]) -> bytes:
         """Write the payload of a successful handshake, from a template if there is one."""
         request, reply = event.request, event.reply
         key_at = request.find(_KEY) + len(_KEY)
@@ -132,7 +151,7 @@ class Writer:
         date = reply[date_at:date_end]
         accept = reply[accept_at:accept_end]
         if not _are_usual(key, date, accept):
-            return self._unlike_others(self.masked(event))
+            return self._unlike_others(self.masked(event), more)
         around = (
             request[:key_at],
             request[key_end:],
@@ -143,14 +162,15 @@ class Writer:
         kind = type(event), event.connection.listener.proto, around
         template = self._templates.get(kind)
         if template is not None:
-            return template % (key, date, accept)
+            return self._like_others(template % (key, date, accept), event, more)
         masked = self.masked(event)
-        written = self._unlike_others(masked)
         if masked is event and _stand_alone(*around):
+            written = self._unlike_others(masked)
             self._remember(kind, written, {key: b"%b", date: b"%b", accept: b"%b"})
-        return written
+            return self._like_others(written, event, more)
+        return self._unlike_others(masked, more)
 
-    def _close(self, event: Closed) -> bytes:
+    def _close(self, event: Closed, more: tuple[Part, ...]) -> bytes:
         """Write the payload of a close without a reason, from a template if there is one."""
         kind = event.connection.listener.proto, event.code, event.closed_by, event.clean
         template = self._templates.get(kind)
@@ -167,14 +187,15 @@ class Writer:
             places = {b"%.3f" % _DURATION: b"%.3f"} | {b"%d" % each: b"%d" for each in numbers}
             template = self._remember(kind, self._unlike_others(like_it), places)
         if template is None:
-            return self._unlike_others(event)
-        return template % (
+            return self._unlike_others(event, more)
+        payload = template % (
             event.duration,
             event.messages_in,
             event.messages_out,
             event.bytes_in,
             event.bytes_out,
         )
+        return self._like_others(payload, event, more)
 
     def _remember(
         self, kind: tuple[object, ...], written: bytes, places: Mapping[bytes, bytes]

@@ -60,10 +60,10 @@ async def test_a_connection_is_told_from_handshake_to_close(trace: Pipeline, hom
         closed = await homer.closed()
     (accepted,) = homer.of("ACCEPTED")
     assert accepted["Status"] == "SUCCESS"
-    assert (closed["Close-Code"], closed["Close-Reason"]) == ("4001", "that is all")
-    assert (closed["Closed-By"], closed["Status"]) == ("peer", "SUCCESS")
-    assert (closed["Messages-In"], closed["Messages-Out"]) == ("2", "2")
-    assert int(closed["Bytes-In"]) == len(accepted["Ws-Request"]) + len(sip()) + len(BINARY)
+    assert (closed["Close_Code"], closed["Close_Reason"]) == ("4001", "that is all")
+    assert (closed["Closed_By"], closed["Status"]) == ("peer", "SUCCESS")
+    assert (closed["Messages_In"], closed["Messages_Out"]) == ("2", "2")
+    assert int(closed["Bytes_In"]) == len(accepted["Ws-Request"]) + len(sip()) + len(BINARY)
     assert [packet.payload for packet in homer.messages[1:3]] == [sip().encode(), BINARY]
     assert (homer.messages[0].src_ip, homer.messages[0].src_port) == local
     assert homer.messages[0].dst_port == port
@@ -95,10 +95,10 @@ async def test_a_refusal_is_told(trace: Pipeline, homer: Homer, handler: Handler
         closed = await homer.closed()
     assert told.value.response.status_code == 403
     (failed,) = homer.of("ACCEPTED")
-    assert (failed["Error"], failed["Error-Detail"]) == ("refused", "HTTP 403 Forbidden")
+    assert (failed["Error"], failed["Error_Detail"]) == ("refused", "HTTP 403 Forbidden")
     assert failed["Ws-Reply"].startswith("HTTP/1.1 403 Forbidden\r\n")
     assert failed["Ws-Reply"].endswith("\r\n\r\nnot you\n")
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1006", "local")
 
 
 async def test_a_path_that_is_not_there_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -135,8 +135,8 @@ async def test_a_handler_that_raises_is_told_with_the_code_the_peer_sees(
     (error,) = homer.of("ERROR")
     assert (error["Error"], error["Message"]) == ("handler-failed", "LookupError: no such user")
     # aiohttp drops the connection.
-    assert closed["Close-Code"] == str(websocket.close_code) == "1006"
-    assert (closed["Closed-By"], closed["Status"]) == ("local", "FAILURE")
+    assert closed["Close_Code"] == str(websocket.close_code) == "1006"
+    assert (closed["Closed_By"], closed["Status"]) == ("local", "FAILURE")
 
 
 async def test_a_handler_that_raises_before_it_answers_is_told(
@@ -150,7 +150,7 @@ async def test_a_handler_that_raises_before_it_answers_is_told(
             await client(port)
         await homer.closed()
     (failed,) = homer.of("ACCEPTED")
-    assert (failed["Error"], failed["Error-Detail"]) == (
+    assert (failed["Error"], failed["Error_Detail"]) == (
         "handler-failed",
         "LookupError: no such user",
     )
@@ -167,8 +167,8 @@ async def test_a_handler_that_closes_is_told(trace: Pipeline, homer: Homer) -> N
     async with serving(trace, brief) as port, client(port) as websocket:
         await websocket.wait_closed()
         closed = await homer.closed()
-    assert (closed["Close-Code"], closed["Close-Reason"]) == ("4000", "enough")
-    assert (closed["Closed-By"], closed["Status"]) == ("local", "SUCCESS")
+    assert (closed["Close_Code"], closed["Close_Reason"]) == ("4000", "enough")
+    assert (closed["Closed_By"], closed["Status"]) == ("local", "SUCCESS")
 
 
 async def test_a_handler_that_just_returns_closes(trace: Pipeline, homer: Homer) -> None:
@@ -180,8 +180,8 @@ async def test_a_handler_that_just_returns_closes(trace: Pipeline, homer: Homer)
     async with serving(trace, brief) as port, client(port) as websocket:
         await websocket.wait_closed()
         closed = await homer.closed()
-    assert closed["Close-Code"] == str(websocket.close_code) == "1000"
-    assert closed["Closed-By"] == "local"
+    assert closed["Close_Code"] == str(websocket.close_code) == "1000"
+    assert closed["Closed_By"] == "local"
 
 
 async def test_a_peer_that_vanishes_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -190,7 +190,7 @@ async def test_a_peer_that_vanishes_is_told(trace: Pipeline, homer: Homer) -> No
         websocket.transport.abort()
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == "connection-lost"
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1006", "peer")
 
 
 async def sending(request: web.Request) -> web.StreamResponse:
@@ -216,7 +216,7 @@ async def test_sending_to_a_peer_that_is_gone_is_a_loss(trace: Pipeline, homer: 
         closed = await homer.closed()
     (error,) = homer.of("ERROR")
     assert error["Error"] == "connection-lost"
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1006", "peer")
 
 
 @pytest.mark.parametrize("handler", [reading, sending])
@@ -231,7 +231,7 @@ async def test_a_peer_that_answers_no_ping_is_told(
     (error,) = homer.of("ERROR")
     assert error["Error"] == "ping-timeout"
     assert error["Message"]
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1006", "local")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ async def test_a_frame_that_breaks_the_rules_is_told(
         await exchange(port, UPGRADE, frame)
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == kind
-    assert (closed["Close-Code"], closed["Closed-By"]) == (code, "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == (code, "local")
     assert not homer.messages
 
 
@@ -257,7 +257,7 @@ async def test_a_close_frame_without_a_code_is_no_loss(trace: Pipeline, homer: H
     async with serving(trace) as port:
         await exchange(port, UPGRADE, b"\x88\x80\0\0\0\0")
         closed = await homer.closed()
-    assert (closed["Close-Code"], closed["Status"]) == ("1005", "SUCCESS")
+    assert (closed["Close_Code"], closed["Status"]) == ("1005", "SUCCESS")
 
 
 async def test_an_untraced_response_is_told_without_its_messages(
@@ -275,7 +275,7 @@ async def test_an_untraced_response_is_told_without_its_messages(
             await websocket.send(sip())
         closed = await homer.closed()
     assert homer.of("ACCEPTED")[0]["Status"] == "SUCCESS"
-    assert closed["Close-Code"] == "1000"
+    assert closed["Close_Code"] == "1000"
 
 
 async def test_without_the_middleware_a_response_is_a_plain_one(

@@ -68,10 +68,10 @@ async def test_a_connection_is_told_from_handshake_to_close(trace: Pipeline, hom
     (accepted,) = homer.of("ACCEPTED")
     assert accepted["Ws-Request"].startswith("GET /sip?a=b HTTP/1.1\r\n")
     assert "\r\nSec-WebSocket-Protocol: sip\r\n" in accepted["Ws-Reply"]
-    assert (closed["Close-Code"], closed["Close-Reason"]) == ("4001", "that is all")
-    assert (closed["Closed-By"], closed["Status"]) == ("peer", "SUCCESS")
-    assert (closed["Messages-In"], closed["Messages-Out"]) == ("2", "2")
-    assert int(closed["Bytes-In"]) == len(accepted["Ws-Request"]) + len(sip()) + len(BINARY)
+    assert (closed["Close_Code"], closed["Close_Reason"]) == ("4001", "that is all")
+    assert (closed["Closed_By"], closed["Status"]) == ("peer", "SUCCESS")
+    assert (closed["Messages_In"], closed["Messages_Out"]) == ("2", "2")
+    assert int(closed["Bytes_In"]) == len(accepted["Ws-Request"]) + len(sip()) + len(BINARY)
     assert homer.messages[0].payload == sip().encode()
     assert homer.messages[2].payload == BINARY
     assert (homer.messages[0].src_ip, homer.messages[0].src_port) == local
@@ -109,7 +109,7 @@ async def test_a_refusal_is_told_with_the_status_it_has(trace: Pipeline, homer: 
     (failed,) = homer.of("ACCEPTED")
     assert (failed["Status"], failed["Error"]) == ("FAILURE", "refused")
     assert failed["Ws-Reply"].startswith("HTTP/1.1 403 Forbidden\r\n")
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1006", "local")
 
 
 async def test_a_refusal_with_a_response_of_its_own_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -146,8 +146,8 @@ async def test_an_application_that_raises_is_told_with_the_code_the_peer_sees(
     (error,) = homer.of("ERROR")
     assert (error["Error"], error["Message"]) == ("handler-failed", "LookupError: no such user")
     # uvicorn drops the connection; a server that closes with 1011 does not say so either.
-    assert closed["Close-Code"] == str(websocket.close_code) == "1006"
-    assert (closed["Closed-By"], closed["Status"]) == ("local", "FAILURE")
+    assert closed["Close_Code"] == str(websocket.close_code) == "1006"
+    assert (closed["Closed_By"], closed["Status"]) == ("local", "FAILURE")
 
 
 async def test_an_application_that_raises_before_it_answers_is_told(
@@ -179,7 +179,7 @@ async def test_an_application_that_raises_because_its_peer_left_has_not_failed(
             pass
         closed = await homer.closed()
     assert not homer.of("ERROR")
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1000", "peer")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1000", "peer")
 
 
 async def test_sending_to_a_peer_that_is_gone_is_a_loss(trace: Pipeline, homer: Homer) -> None:
@@ -199,7 +199,7 @@ async def test_sending_to_a_peer_that_is_gone_is_a_loss(trace: Pipeline, homer: 
         gone.set()
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == "connection-lost"
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1006", "peer")
 
 
 async def only_sending(send: Any) -> None:
@@ -229,8 +229,8 @@ async def test_an_application_that_does_not_read_is_told_with_the_code_of_its_pe
             await websocket.close(1001, "leaving")
         closed = await homer.closed()
     assert not homer.of("ERROR")
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1001", "peer")
-    assert closed["Close-Reason"] == "leaving"
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1001", "peer")
+    assert closed["Close_Reason"] == "leaving"
 
 
 async def test_an_application_that_closes_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -243,8 +243,8 @@ async def test_an_application_that_closes_is_told(trace: Pipeline, homer: Homer)
         await websocket.wait_closed()
         closed = await homer.closed()
     assert websocket.close_code == 4000
-    assert (closed["Close-Code"], closed["Close-Reason"]) == ("4000", "enough")
-    assert closed["Closed-By"] == "local"
+    assert (closed["Close_Code"], closed["Close_Reason"]) == ("4000", "enough")
+    assert closed["Closed_By"] == "local"
 
 
 async def test_a_peer_that_vanishes_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -253,14 +253,14 @@ async def test_a_peer_that_vanishes_is_told(trace: Pipeline, homer: Homer) -> No
         websocket.transport.abort()
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == "connection-lost"
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1006", "peer")
 
 
 async def test_a_close_frame_without_a_code_is_no_loss(trace: Pipeline, homer: Homer) -> None:
     async with serving(trace) as port:
         await exchange(port, UPGRADE, b"\x88\x80\0\0\0\0")
         closed = await homer.closed()
-    assert (closed["Close-Code"], closed["Status"]) == ("1005", "SUCCESS")
+    assert (closed["Close_Code"], closed["Status"]) == ("1005", "SUCCESS")
 
 
 async def test_a_server_that_ends_tells_how(trace: Pipeline, homer: Homer) -> None:
@@ -268,8 +268,8 @@ async def test_a_server_that_ends_tells_how(trace: Pipeline, homer: Homer) -> No
         websocket = await client(port)
     await websocket.wait_closed()
     closed = await homer.closed()
-    assert closed["Close-Code"] == str(websocket.close_code) == "1012"
-    assert closed["Closed-By"] == "local"
+    assert closed["Close_Code"] == str(websocket.close_code) == "1012"
+    assert closed["Closed_By"] == "local"
     assert len(trace.connections) == 0
 
 

@@ -100,7 +100,7 @@ async def test_an_example_is_traced(example: str, homer: Homer) -> None:
     assert accepted["Ws-Request"].startswith("GET / HTTP/1.1\r\n")
     assert "sec-websocket-protocol: sip\r\n" in accepted["Ws-Request"].lower()
     assert accepted["Ws-Reply"].startswith("HTTP/1.1 101 Switching Protocols\r\n")
-    assert (closed["Close-Code"], closed["Close-Reason"]) == ("4001", "enough")
+    assert (closed["Close_Code"], closed["Close_Reason"]) == ("4001", "enough")
     assert 0 < float(closed["Duration"]) < 60
 
     told = [(m.payload.split(b" ")[0], m.correlation_id) for m in homer.messages[:4]]
@@ -120,7 +120,7 @@ async def test_an_example_is_traced(example: str, homer: Homer) -> None:
     (error,) = homer.of("ERROR")
     assert error["Error"] == "handler-failed"
     assert error["Message"] == "ValueError: this example only knows text"
-    assert broken["Close-Code"] == str(code)
+    assert broken["Close_Code"] == str(code)
     # ASGI and aiohttp applications that raise are cut off without a close frame.
     assert code == (1011 if example == "trace_websockets" else 1006)
 

@@ -50,9 +50,9 @@ async def test_a_connection_is_told_from_handshake_to_close(trace: Pipeline, hom
     assert accepted["Status"] == "SUCCESS"
     assert accepted["Ws-Request"].startswith("GET /sip HTTP/1.1\r\nHost: 127.0.0.1")
     assert accepted["Ws-Reply"].startswith("HTTP/1.1 101 Switching Protocols\r\n")
-    assert (closed["Close-Code"], closed["Close-Reason"]) == ("4001", "that is all")
-    assert (closed["Closed-By"], closed["Status"]) == ("peer", "SUCCESS")
-    assert (closed["Messages-In"], closed["Messages-Out"]) == ("1", "1")
+    assert (closed["Close_Code"], closed["Close_Reason"]) == ("4001", "that is all")
+    assert (closed["Closed_By"], closed["Status"]) == ("peer", "SUCCESS")
+    assert (closed["Messages_In"], closed["Messages_Out"]) == ("1", "1")
     assert float(closed["Duration"]) > 0
     incoming, outgoing = homer.messages
     assert incoming.payload == outgoing.payload == sip().encode()
@@ -80,9 +80,9 @@ async def test_bytes_are_counted_as_they_pass_the_socket(trace: Pipeline, homer:
     (accepted,) = homer.of("ACCEPTED")
     # A masked frame of more than 125 bytes has 8 bytes of header; a close frame with a code 8.
     frames_in = 8 + len(sip()) + 8
-    assert int(closed["Bytes-In"]) == len(accepted["Ws-Request"]) + frames_in
+    assert int(closed["Bytes_In"]) == len(accepted["Ws-Request"]) + frames_in
     # The same frames without masks.
-    assert int(closed["Bytes-Out"]) == len(accepted["Ws-Reply"]) + frames_in - 8
+    assert int(closed["Bytes_Out"]) == len(accepted["Ws-Reply"]) + frames_in - 8
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ async def test_a_refusal_of_the_library_is_told(
     assert (failed["Status"], failed["Error"]) == ("FAILURE", kind)
     assert failed["Ws-Request"].startswith("GET / HTTP/1.1\r\n")
     assert failed["Ws-Reply"].startswith(f"HTTP/1.1 {status} ")
-    assert (closed["Close-Code"], closed["Status"]) == ("1006", "FAILURE")
+    assert (closed["Close_Code"], closed["Status"]) == ("1006", "FAILURE")
 
 
 async def test_a_refusal_of_the_application_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -125,7 +125,7 @@ async def test_a_refusal_of_the_application_is_told(trace: Pipeline, homer: Home
             await client(port)
         await homer.closed()
     (failed,) = homer.of("ACCEPTED")
-    assert (failed["Error"], failed["Error-Detail"]) == ("refused", "HTTP 403 Forbidden")
+    assert (failed["Error"], failed["Error_Detail"]) == ("refused", "HTTP 403 Forbidden")
     assert failed["Ws-Reply"].endswith("\r\n\r\nnot you\n")
 
 
@@ -189,7 +189,7 @@ async def test_a_handler_that_raises_is_told_and_closes_with_1011(
     closed = await homer.closed()
     (error,) = homer.of("ERROR")
     assert (error["Error"], error["Message"]) == ("handler-failed", "LookupError: no such user")
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1011", "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1011", "local")
 
 
 async def test_a_peer_that_vanishes_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -198,7 +198,7 @@ async def test_a_peer_that_vanishes_is_told(trace: Pipeline, homer: Homer) -> No
         websocket.transport.abort()
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == "connection-lost"
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1006", "peer")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1006", "peer")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ async def test_a_frame_that_breaks_the_rules_is_told(
         await exchange(port, UPGRADE, frame)
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == kind
-    assert (closed["Close-Code"], closed["Closed-By"]) == (code, "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == (code, "local")
     assert not homer.messages
 
 
@@ -251,7 +251,7 @@ async def test_messages_right_behind_the_request_are_told_behind_the_answer(
     first, *packets = homer.packets[:3]
     assert first.protocol_type == NETWORK
     assert [packet.payload for packet in packets] == [message, message]
-    assert closed["Messages-In"] == "2"
+    assert closed["Messages_In"] == "2"
 
 
 async def test_a_bad_frame_right_behind_the_request_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -259,7 +259,7 @@ async def test_a_bad_frame_right_behind_the_request_is_told(trace: Pipeline, hom
         await exchange(port, UPGRADE + b"\x83\x80\0\0\0\0")
         closed = await homer.closed()
     assert homer.of("ERROR")[0]["Error"] == "protocol-error"
-    assert closed["Closed-By"] == "local"
+    assert closed["Closed_By"] == "local"
 
 
 async def test_a_server_that_ends_tells_how(trace: Pipeline, homer: Homer) -> None:
@@ -267,7 +267,7 @@ async def test_a_server_that_ends_tells_how(trace: Pipeline, homer: Homer) -> No
         websocket = await client(port)
     assert websocket.close_code == 1001
     closed = await homer.closed()
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1001", "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1001", "local")
     assert closed["Status"] == "SUCCESS"
     assert len(trace.connections) == 0
 
@@ -280,7 +280,7 @@ async def test_a_peer_that_answers_no_ping_is_told(trace: Pipeline, homer: Homer
         websocket.transport.abort()
     (error,) = homer.of("ERROR")
     assert error["Error"] == "ping-timeout"
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("1011", "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("1011", "local")
 
 
 async def test_a_peer_that_answers_no_close_frame_is_told(trace: Pipeline, homer: Homer) -> None:
@@ -295,7 +295,7 @@ async def test_a_peer_that_answers_no_close_frame_is_told(trace: Pipeline, homer
         closed = await homer.closed()
         websocket.transport.abort()
     assert homer.of("ERROR")[0]["Error"] == "close-timeout"
-    assert (closed["Close-Code"], closed["Closed-By"]) == ("4000", "local")
+    assert (closed["Close_Code"], closed["Closed_By"]) == ("4000", "local")
     assert closed["Status"] == "FAILURE"
     assert len(trace.connections) == 0
 

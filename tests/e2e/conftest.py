@@ -238,9 +238,9 @@ def assert_day_was_traced(collected: Any) -> Callable[..., Awaitable[None]]:
         assert methods(packets) == ["REGISTER", "REGISTER", "OPTIONS", "MESSAGE", "REGISTER"]
         assert statuses(packets) == ["200", "200", "200", "501", "200"]
         assert [event.is_text for event in received] == [True] * 5
-        assert (end["Protocol"], end["Close-Code"]) == (proto.upper(), close_code)
-        assert end["Closed-By"] == "peer"
-        assert end["Messages-In"] == end["Messages-Out"] == "5"
+        assert (end["Protocol"], end["Close_Code"]) == (proto.upper(), close_code)
+        assert end["Closed_By"] == "peer"
+        assert end["Messages_In"] == end["Messages_Out"] == "5"
 
     return check
 

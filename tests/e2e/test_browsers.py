@@ -42,7 +42,7 @@ async def test_a_page_that_is_left_closes_with_1001(
     assert await open_page(await serve(proto), library, "leave") == [REGISTERED]
     end = await collected.wait_for(closed)
     # RFC 6455 section 7.4.1, "browser having navigated away from a page".
-    assert json.loads(end.payload)["Close-Code"] == "1001"
+    assert json.loads(end.payload)["Close_Code"] == "1001"
 
 
 async def test_a_page_that_is_reloaded_comes_back_on_another_connection(
@@ -52,7 +52,7 @@ async def test_a_page_that_is_reloaded_comes_back_on_another_connection(
     await collected.wait_for(
         lambda packet: sum(map(closed, collected.packets)) == 2 and closed(packet)
     )
-    codes = [json.loads(each.payload)["Close-Code"] for each in filter(closed, collected.packets)]
+    codes = [json.loads(each.payload)["Close_Code"] for each in filter(closed, collected.packets)]
     assert codes == ["1001", "1001"]
     assert methods(collected.packets) == ["REGISTER", "REGISTER"]
 
@@ -63,7 +63,7 @@ async def test_a_browser_that_dies_is_told_inside_of_the_registration(
 ) -> None:
     await open_page(await serve(proto), "jssip", "kill")
     end = await collected.wait_for(closed)
-    assert json.loads(end.payload)["Close-Code"] == "1006"
+    assert json.loads(end.payload)["Close_Code"] == "1006"
     [register] = [packet for packet in collected.packets
                   if packet.payload.startswith(b"REGISTER ")]  # fmt: skip
     told = await collected.wait_for(

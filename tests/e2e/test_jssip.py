@@ -81,8 +81,8 @@ async def test_jssip_under_node_registers_and_is_traced(
     assert parts["Message"] == "Connection accepted..."
     parts = json.loads(closed.payload)
     assert list(parts)[:4] == ["Protocol", "Event", "Status", "Message"]
-    assert (parts["Close-Code"], parts["Closed-By"]) == ("1005", "peer")
-    assert (parts["Messages-In"], parts["Messages-Out"]) == ("2", "2")
+    assert (parts["Close_Code"], parts["Closed_By"]) == ("1005", "peer")
+    assert (parts["Messages_In"], parts["Messages_Out"]) == ("2", "2")
 
     assert "0 dropped" in await program.stop()
     assert {packet.protocol_type for packet in collected.packets} == {NETWORK}
@@ -100,7 +100,7 @@ async def test_jssip_in_chromium_registers_and_is_traced_with_its_messages(
     assert "Chrome" in json.loads(accepted.payload)["Ws-Request"]
     closed = await collected.wait_for(is_closed)
     # The page was left: RFC 6455 section 7.4.1, "browser having navigated away from a page".
-    assert json.loads(closed.payload)["Close-Code"] == "1001"
+    assert json.loads(closed.payload)["Close_Code"] == "1001"
 
     request, response = [packet for packet in collected.packets if packet.protocol_type == SIP]
     assert request.payload.startswith(b"REGISTER sip:example.com SIP/2.0\r\n")

@@ -100,6 +100,6 @@ async def test_a_browser_lost_without_a_word_is_superseded_and_dropped(
             told(packet).get("Event") == "CLOSED" and packet.correlation_id == lost.correlation_id
         )
     )
-    assert told(dropped)["Close-Code"] == "1006"
+    assert told(dropped)["Close_Code"] == "1006"
     failure = await collected.wait_for(lambda packet: told(packet).get("Error") == "ping-timeout")
     assert failure.correlation_id == lost.correlation_id

@@ -57,7 +57,7 @@ async def test_baresip_registers_with_binary_frames(
     told = await run_client(baresip, "phone_baresip.py", proto, url.split("/")[2])
     assert [line["event"] for line in told] == ["register", "register again", "unregister"]
     end = await collected.wait_for(closed)
-    assert json.loads(end.payload)["Close-Code"] == "1001"
+    assert json.loads(end.payload)["Close_Code"] == "1001"
     # Told to register again, it withdraws its binding first and starts anew.
     expires = [re.search(rb"\r\nContact: [^\r]*;expires=(\d+)", each.data) for each in received]
     assert [found and found[1] for found in expires] == [b"600", b"0", b"600", b"0"]
@@ -73,7 +73,7 @@ async def test_baresip_that_dies_is_closed_with_1006(
     with pytest.raises(AssertionError, match="register again"):
         await run_client(baresip, "phone_baresip.py", proto, url.split("/")[2], "die")
     end = await collected.wait_for(closed)
-    assert json.loads(end.payload)["Close-Code"] == "1006"
+    assert json.loads(end.payload)["Close_Code"] == "1006"
     assert methods(collected.packets) == ["REGISTER"] * 3
 
 
@@ -87,4 +87,4 @@ async def test_a_client_that_does_not_trust_us_is_traced_as_that(find, serve, co
         lambda packet: json.loads(packet.payload).get("Error") == "tls-failure"
     )
     # Whether it says why or just leaves is the client's choice.
-    assert "the client" in json.loads(failed.payload)["Error-Detail"]
+    assert "the client" in json.loads(failed.payload)["Error_Detail"]

@@ -36,7 +36,7 @@ from sipws.events import (
 )
 from sipws.log import TEXT, JsonLines, TextLines
 from sipws.printable import json_escaped, json_text, lines, on_one_line
-from sipws.tracing.payloads import PAYLOADS, as_log_line, no_sip
+from sipws.tracing.payloads import PAYLOADS, as_log_lines, no_sip
 from sipws.tracing.writer import LONGEST_PAYLOAD, Writer
 
 CONNECTION = Connection(
@@ -120,12 +120,14 @@ WRITERS = [Writer(), Writer(homer5=True)]
 @given(events(), hostile())
 def test_payloads_can_be_stored_and_shown(event: ConnectionEvent, remark: str) -> None:
     json_writer, text_writer = WRITERS
-    for told in ("", remark):
-        assert_is_fit_for_jsonb(json_writer.event(event, told))
-        text = text_writer.event(event, told).decode()
+    for more in ((), (("Filter_Remark", remark), ("Call_IDs", remark))):
+        read = assert_is_fit_for_jsonb(json_writer.event(event, more))
+        assert not more or "Call_IDs" in read
+        text = text_writer.event(event, more).decode()
         assert not acting(text, "\r\n\t")
     if isinstance(event, ErrorOccurred | Closed):
-        assert not acting(as_log_line(event).decode())
+        for line in as_log_lines(event, [remark.encode("utf-8", "surrogatepass"), b"\xff\0"]):
+            assert not acting(line.decode())
 
 
 @given(RAW)

@@ -95,6 +95,9 @@ def test_remembering_handshakes_makes_no_difference(event: Accepted | Connected)
         # The second time, it is like one before.
         for _ in range(2):
             assert remembers.event(event) == remembers.parts(PAYLOADS[type(event)](masked))
+            more = (("Relayed_With", "17"), ("Filter_Remark", KEYS[0]))
+            parts = PAYLOADS[type(event)](masked)
+            assert remembers.event(event, more) == remembers.parts(parts, more)
 
 
 @given(
@@ -120,6 +123,8 @@ def test_remembering_closes_makes_no_difference(
         masked = masking.event(event) if masking else event
         for _ in range(2):
             assert remembers.event(event) == remembers.parts(PAYLOADS[Closed](masked))
+            more = (("Call_IDs", f"{reason} %s 100%"),)
+            assert remembers.event(event, more) == remembers.parts(PAYLOADS[Closed](masked), more)
 
 
 @pytest.mark.parametrize("unusual", UNUSUAL_DATES.values(), ids=UNUSUAL_DATES)

@@ -91,7 +91,7 @@ def test_what_else_stands_in_front_makes_it_no_sip(prefix: bytes, said: str, sip
     assert sip_of(traced) == []
     assert event["Error"] == "no-sip"
     assert event["Message"] == f"a message was received that is not SIP: {said}"
-    assert event["Ws-Message-Bytes"] == str(len(prefix + sip))
+    assert event["Ws_Message_Bytes"] == str(len(prefix + sip))
     assert traced.tracer.counters["no_sip"] == 1
 
 
@@ -140,8 +140,8 @@ def test_sip_that_collectors_lose_is_traced_and_told(sip: bytes, said: str, call
     assert event["Error"] == "broken-sip"
     assert event["Message"].startswith("a SIP message was received that collectors drop or misfile")
     assert said in event["Message"]
-    assert event["Ws-Message"].encode() == sip[:500]
-    assert event.get("Call-ID") == call
+    assert event["Ws_Message"].encode() == sip[:500]
+    assert event.get("Call_ID") == call
     assert traced.tracer.counters["broken_sip"] == 1
 
 
@@ -222,8 +222,8 @@ def test_an_error_is_told_with_what_had_come_of_its_message() -> None:
     traced.bus.publish(event)
     told, line = traced.packets
     parts = json.loads(told.payload)
-    assert parts["Call-ID"] == "c9"
-    assert parts["Ws-Message"] == "INVITE sip:bob@example.com SIP/2.0\r\nX: \\xff"
+    assert parts["Call_ID"] == "c9"
+    assert parts["Ws_Message"] == "INVITE sip:bob@example.com SIP/2.0\r\nX: \\xff"
     assert (line.protocol_type, line.correlation_id) == (hep.ProtocolType.LOG, b"c9")
 
 
@@ -237,7 +237,7 @@ def test_what_an_error_quotes_has_no_credentials(masking: Masking | None) -> Non
         ErrorOccurred(traced.connection, 1003.0, ErrorKind.BAD_UTF8, "bad", excerpt=begun)
     )
     [packet] = traced.packets
-    told = json.loads(packet.payload)["Ws-Message"]
+    told = json.loads(packet.payload)["Ws_Message"]
     assert "abcdefgh" not in told
     assert ("topsecret" in told) is (masking is None)
 

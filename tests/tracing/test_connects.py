@@ -16,6 +16,7 @@ from sipws.events import (
     ConnectionOpened,
     ConnectStarted,
     ErrorKind,
+    ErrorOccurred,
     HandshakeFailed,
     MessageReceived,
     MessageSent,
@@ -85,11 +86,15 @@ def test_there_was_golden_data_of_both_kinds() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(JSON))
-def test_a_connected_connection_is_opensips_json_byte_for_byte(ours: Connection, name: str) -> None:
+def test_a_connected_connection_is_opensips_json_byte_for_byte_and_then_ours(
+    ours: Connection, name: str
+) -> None:
     payload = JSON[name].payload
     parts = json.loads(payload)
     event = Connected(ours, 1000.0, parts["Ws-Request"].encode(), parts["Ws-Reply"].encode(), "sip")
-    assert as_json(PAYLOADS[Connected](event)) == payload
+    parts = PAYLOADS[Connected](event)
+    assert as_json(parts._replace(more=())) == payload
+    assert as_json(parts).startswith(payload.removesuffix(b"\n}") + b',\n\t"event":\t"WS CONN')
 
 
 @pytest.mark.parametrize("name", sorted(HOMER5))
@@ -122,6 +127,9 @@ def test_the_packet_has_opensips_chunks_with_source_and_destination_as_who_conne
     )
     [data] = sent
     packet = hep.decode(data)
+    ours_follow = packet.payload.removeprefix(theirs.payload.removesuffix(b"\n}"))
+    assert ours_follow.startswith(b',\n\t"event":')
+    packet = replace(packet, payload=theirs.payload)
     assert packet == replace(
         theirs,
         src_ip=theirs.dst_ip,
@@ -166,8 +174,32 @@ def test_the_start_of_a_connect_is_told_with_the_addresses_that_come_of_it(
         "Protocol": "WS",
         "Event": "CONNECTING",
         "Message": "Connecting...",
+        "event": "WS CONNECTING",
         "Destination": "ws://sip.example.com:18099/",
     }
+
+
+def test_events_of_a_relayed_connection_name_the_other_one_and_the_client(
+    bus: Bus, attempt: Connection, ours: Connection
+) -> None:
+    sent: list[bytes] = []
+    Tracer(bus, sent.append, TraceSettings())
+    relayed = {"relayed_with": 17, "client": Address("192.0.2.9", 1234)}
+    attempt, ours = replace(attempt, **relayed), replace(ours, **relayed)
+    bus.publish(ConnectStarted(attempt, 999.5))
+    bus.publish(ConnectionOpened(ours, 1000.0))
+    for _ in range(2):
+        # The second time, the payload is like one before.
+        bus.publish(Connected(ours, 1000.25, REQUEST, REPLY, "sip"))
+    bus.publish(ErrorOccurred(ours, 1001.0, ErrorKind.PING_TIMEOUT, "no pong"))
+    for told in payloads(sent):
+        assert list(told.items())[-2:] == [("Relayed_With", "17"), ("Client", "192.0.2.9:1234")]
+    assert [told["event"] for told in payloads(sent)] == [
+        "WS CONNECTING",
+        "WS CONNECTED",
+        "WS CONNECTED",
+        "WS ERROR ping-timeout",
+    ]
 
 
 def test_a_connect_that_fails_is_traced(bus: Bus, attempt: Connection) -> None:
@@ -183,8 +215,9 @@ def test_a_connect_that_fails_is_traced(bus: Bus, attempt: Connection) -> None:
         ("Event", "CONNECTED"),
         ("Status", "FAILURE"),
         ("Message", "Failed to connect..."),
+        ("event", "WS FAILED connect-refused"),
         ("Error", "connect-refused"),
-        ("Error-Detail", detail),
+        ("Error_Detail", detail),
         ("Destination", "ws://sip.example.com:18099/"),
     ]
     packet = hep.decode(sent[1])
@@ -208,12 +241,21 @@ def test_a_handshake_that_fails_is_a_failed_connect_with_request_and_reply(
         ("Message", "Failed to connect..."),
     )
     assert dict(parts.more)["Destination"] == "ws://sip.example.com:18099/"
+    assert dict(parts.more)["Reply_Code"] == "403"
+    assert dict(parts.more)["event"] == "WS REFUSED 403"
+
+
+def test_an_answer_of_101_that_is_wrong_is_no_refusal(ours: Connection) -> None:
+    event = HandshakeFailed(
+        ours, 1000.5, REQUEST, b"HTTP/1.1 101 Ok\r\n\r\n", ErrorKind.BAD_REPLY, "no accept key"
+    )
+    assert dict(PAYLOADS[HandshakeFailed](event).more)["event"] == "WS FAILED bad-reply"
 
 
 def test_a_destinations_query_is_not_told(ours: Connection) -> None:
     # Tokens stand there; the request tells the rest of it, masked.
     event = ConnectStarted(replace(ours, destination="wss://a.example/ws?token=s"), 1000.0)
-    assert PAYLOADS[ConnectStarted](event).more == (("Destination", "wss://a.example/ws"),)
+    assert dict(PAYLOADS[ConnectStarted](event).more)["Destination"] == "wss://a.example/ws"
 
 
 def test_a_failed_connect_over_ipv6_fits_a_packet(bus: Bus, attempt: Connection) -> None:

@@ -23,6 +23,7 @@ from sipws.events import (
 from sipws.masking.handshakes import Masking
 from sipws.request import UpgradeRequest
 from sipws.tracing.messages import CallsOf, MessageRules, Party, correlator, selector, usual
+from sipws.tracing.packets import PacketSettings
 from sipws.tracing.tracer import Tracer, TraceSettings
 
 
@@ -130,9 +131,9 @@ def test_what_is_no_sip_is_an_event_of_its_connection(bus, connection, garbage: 
         ("Message", "a message was received that is not SIP"),
     ]
     assert told["Error"] == "no-sip"
-    assert told["Ws-Message-Bytes"] == str(len(garbage))
+    assert told["Ws_Message_Bytes"] == str(len(garbage))
     # jsonb takes no NUL.
-    assert told["Ws-Message"].encode("latin-1") == garbage[:500].replace(b"\0", rb"\x00")
+    assert told["Ws_Message"].encode("latin-1") == garbage[:500].replace(b"\0", rb"\x00")
     assert json.loads(sent.payload)["Message"] == "a message was sent that is not SIP"
     assert traced.tracer.counters["no_sip"] == 2
 
@@ -141,7 +142,7 @@ def test_what_is_no_sip_is_told_without_the_credentials_of_its_connection(bus, c
     request = UpgradeRequest(b"GET /?token=topsecret HTTP/1.1\r\n\r\n")
     traced = Traced(bus, connection.with_request(request), SIP)
     traced.receive(b"login topsecret")
-    assert json.loads(traced.packets[0].payload)["Ws-Message"] == "login ***"
+    assert json.loads(traced.packets[0].payload)["Ws_Message"] == "login ***"
 
 
 def test_what_is_no_sip_is_only_counted_where_events_are_not_traced(bus, connection) -> None:
@@ -171,7 +172,7 @@ def test_folded_headers_are_read_as_if_they_were_not(bus, connection) -> None:
     assert [packet.correlation_id for packet in sip] == [b"c1", b"c1"]
     correlate = correlator(MessageRules(correlation_headers=("X-CID",)))
     assert correlate is not None
-    assert correlate(folded, None) == b"leg-a"
+    assert correlate(folded, None, b"9") == b"leg-a"
     assert CallsOf([Party("alice")], [Party("bob@b.example")])(folded, b"c1")
 
 
@@ -222,10 +223,51 @@ def test_a_call_is_told_of_an_error_and_of_the_end(bus, connection) -> None:
     assert [packet.correlation_id for packet in logs] == [b"c1", b"c2"] * 2
     assert logs[0].payload == (
         b"WebSocket connection 9872991657742122745 192.0.2.5:50123 > 10.0.0.1:8080"
-        b" protocol-error: bad"
+        b" (Call-ID c1) protocol-error: bad"
     )
+    # A collector that drops what it has had already keeps the line of each call.
+    assert len({packet.payload for packet in logs}) == 4
+    assert all(packet.correlation_id in packet.payload for packet in logs)
     assert logs[2].payload.endswith(b" closed 1006 by the peer after 4.000 s")
     assert (logs[2].src_ip, logs[2].dst_ip) == ("192.0.2.5", "10.0.0.1")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_versions_without_a_protocol_type_have_no_log_lines(bus, connection, version) -> None:
+    settings = TraceSettings(PacketSettings(version=version), trace_sip=True)
+    traced = Traced(bus, connection, settings)
+    traced.receive(message("c1"))
+    traced.fail()
+    traced.close()
+    assert [payload[:1] for payload in traced.payloads] == [b"I", b"{", b"{"]
+
+
+def test_the_end_names_the_latest_calls(bus, connection) -> None:
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, call_logs=50))
+    for call in range(40):
+        traced.receive(message(f"call-{call}"))
+    traced.close()
+    [closed] = [json.loads(each) for each in traced.payloads if b"CLOSED" in each[:60]]
+    assert closed["Call_IDs"].split() == [f"call-{call}" for call in range(24, 40)]
+
+
+def test_the_end_of_a_connection_without_calls_names_none(bus, connection) -> None:
+    traced = Traced(bus, connection, SIP)
+    traced.close()
+    assert "Call_IDs" not in json.loads(traced.payloads[0])
+
+
+def test_messages_can_carry_the_id_of_their_connection(bus, connection) -> None:
+    rules = MessageRules(correlate_by="connection")
+    traced = Traced(bus, connection, TraceSettings(trace_sip=True, messages=rules))
+    traced.receive(message("c1"))
+    traced.send(answer("c1"))
+    traced.receive(message("c2"))
+    traced.close()
+    ids = [(packet.protocol_type, packet.correlation_id) for packet in traced.packets]
+    own = str(connection.id).encode()
+    assert ids[:4] == [(hep.ProtocolType.SIP, own)] * 3 + [(hep.ProtocolType.NET, own)]
+    assert ids[4:] == [(hep.ProtocolType.LOG, b"c1"), (hep.ProtocolType.LOG, b"c2")]
 
 
 def test_only_the_latest_calls_are_told(bus, connection) -> None:
@@ -276,7 +318,7 @@ def test_a_clock_set_back_by_an_hour_turns_no_order_around(bus, connection) -> N
 def test_credentials_of_a_handshake_are_masked(bus, connection) -> None:
     request = b"GET /?token=abc HTTP/1.1\r\nCookie: sid=secret\r\n\r\n"
     reply = b"HTTP/1.1 101 Switching\r\nSet-Cookie: sid=secret\r\n\r\n"
-    for masking, count in ((Masking(), 0), (None, 3)):
+    for masking, count in ((Masking(), 0), (None, 4)):
         traced = Traced(bus, connection, TraceSettings(masking=masking))
         bus.publish(Accepted(connection, 1001.0, request, reply))
         traced.tracer.close()
@@ -324,7 +366,7 @@ def test_blanks_without_end_are_read_once(value: bytes) -> None:
     correlate = correlator(MessageRules(correlation_headers=("X-CID",)))
     select = selector(MessageRules(methods=frozenset({"INVITE"})))
     assert correlate is not None
-    assert correlate(message, b"c1") == b"c1"
+    assert correlate(message, b"c1", b"9") == b"c1"
     assert select is not None
     assert not select(message, b"c1")
 

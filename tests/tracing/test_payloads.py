@@ -62,12 +62,40 @@ def closed(connection: Connection) -> Closed:
 
 
 @pytest.mark.parametrize("name", sorted(ACCEPTED_JSON))
-def test_an_accepted_connection_is_opensips_json_byte_for_byte(
+def test_an_accepted_connection_is_opensips_json_byte_for_byte_and_then_ours(
     connection: Connection, name: str
 ) -> None:
     golden = json.loads(ACCEPTED_JSON[name])
     event = Accepted(connection, 1000.0, golden["Ws-Request"].encode(), golden["Ws-Reply"].encode())
-    assert as_json(parts(event)) == ACCEPTED_JSON[name]
+    assert as_json(parts(event)._replace(more=())) == ACCEPTED_JSON[name]
+    start = ACCEPTED_JSON[name].removesuffix(b"\n}") + b',\n\t"event":\t"WS ACCEPTED"'
+    assert as_json(parts(event)).startswith(start)
+
+
+def test_a_handshake_has_the_parts_that_one_searches_for(connection: Connection) -> None:
+    request = (
+        b"GET /ws?a=b HTTP/1.1\r\nhost: sip.example.com\r\nUser-Agent: Phone\r\n"
+        b"Origin: https://a.example\r\nOrigin: https://b.example\r\n\r\n"
+    )
+    event = Accepted(connection, 1000.0, request, b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    assert parts(event).more == (
+        ("event", "WS ACCEPTED"),
+        ("Resource", "/ws?a=b"),
+        ("Host", "sip.example.com"),
+        ("Origin", "https://a.example, https://b.example"),
+        ("User_Agent", "Phone"),
+        ("Reply_Code", "101"),
+    )
+
+
+def test_names_of_ours_may_have_hyphens_as_those_of_opensips_have(closed: Closed) -> None:
+    both = [json.loads(as_json(parts(closed), keys)) for keys in ("underscore", "hyphen")]
+    assert [list(each.values()) for each in both] == [list(both[0].values())] * 2
+    names = [name for name in both[0] if "_" in name]
+    assert len(names) == 7
+    assert list(both[1]) == [name.replace("_", "-") for name in both[0]]
+    event = Accepted(closed.connection, 1000.0, b"GET / HTTP/1.1\r\n\r\n", b"")
+    assert {"Ws-Request", "Ws-Reply"} < set(json.loads(as_json(parts(event))))
 
 
 @pytest.mark.parametrize("name", sorted(ACCEPTED_HOMER5))
@@ -91,14 +119,15 @@ def test_a_close_has_opensips_parts_and_then_ours(closed: Closed) -> None:
         ("Event", "CLOSED"),
         ("Status", "SUCCESS"),
         ("Message", "closed by the peer with code 1001"),
-        ("Close-Code", "1001"),
-        ("Close-Reason", ""),
-        ("Closed-By", "peer"),
+        ("event", "WS CLOSED 1001"),
+        ("Close_Code", "1001"),
+        ("Close_Reason", ""),
+        ("Closed_By", "peer"),
         ("Duration", "42.500"),
-        ("Messages-In", "3"),
-        ("Messages-Out", "2"),
-        ("Bytes-In", "1500"),
-        ("Bytes-Out", "900"),
+        ("Messages_In", "3"),
+        ("Messages_Out", "2"),
+        ("Bytes_In", "1500"),
+        ("Bytes_Out", "900"),
     ]
 
 
@@ -123,15 +152,17 @@ def test_a_refused_handshake_has_request_and_reply(connection: Connection) -> No
         ("Status", "FAILURE"),
         ("Ws-Reply", "HTTP/1.1 400"),
         ("Message", "Failed to accept connection..."),
+        ("event", "WS FAILED no-subprotocol"),
         ("Error", "no-subprotocol"),
-        ("Error-Detail", "no sip"),
+        ("Error_Detail", "no sip"),
+        ("Resource", "/"),
     ]
 
 
 def test_an_error_says_which(connection: Connection) -> None:
     event = ErrorOccurred(connection, 1000.0, ErrorKind.BAD_UTF8, "text that is not UTF-8")
     assert as_homer5(parts(event)) == b"WS:ERROR:FAILURE:text that is not UTF-8"
-    assert parts(event).more == (("Error", "bad-utf8"),)
+    assert parts(event).more == (("event", "WS ERROR bad-utf8"), ("Error", "bad-utf8"))
 
 
 def test_the_protocol_is_the_listeners(closed: Closed) -> None:

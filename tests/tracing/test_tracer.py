@@ -269,7 +269,7 @@ def test_a_filter_that_fails_excludes_nothing(
     assert events_of(sent) == ["ACCEPTED"]
     assert control.counters["failed"] == 1
     assert "the trace filter failed" in caplog.text
-    remark = json.loads(hep.decode(sent[0]).payload)["Filter-Remark"]
+    remark = json.loads(hep.decode(sent[0]).payload)["Filter_Remark"]
     assert remark == "the filter failed (ZeroDivisionError: division by zero)"
 
 
@@ -281,8 +281,8 @@ def test_what_a_filter_remarks_is_said_once_in_the_first_packet(
     life.accept()
     life.close()
     first, last = (json.loads(hep.decode(data).payload) for data in sent)
-    assert first["Filter-Remark"] == "stopped after 10000 rounds"
-    assert "Filter-Remark" not in last
+    assert first["Filter_Remark"] == "stopped after 10000 rounds"
+    assert "Filter_Remark" not in last
     assert control.counters["remarked"] == 1
     assert control.remembered == 0
 
@@ -309,7 +309,7 @@ def test_what_a_filter_quotes_of_a_request_is_masked(
     life.connection = life.connection.with_request(request)
     life.open()
     life.accept()
-    assert json.loads(hep.decode(sent[0]).payload)["Filter-Remark"] == "who is ***?"
+    assert json.loads(hep.decode(sent[0]).payload)["Filter_Remark"] == "who is ***?"
     assert "who is ***?" in caplog.text
 
 

@@ -74,15 +74,15 @@ async def test_the_demo_shows_a_registration_a_refusal_and_an_accident(start: St
     assert re.search(r"NET .* ACCEPTED SUCCESS .* 101 Switching Protocols", scenes[1])
     assert re.search(r"SIP .* REGISTER sip:example.com SIP/2.0", scenes[1])
     assert "  SIP/2.0 200 OK" in scenes[1]
-    assert re.search(r"CLOSED SUCCESS .* Close-Code=1000 Closed-By=peer", scenes[1])
+    assert re.search(r"CLOSED SUCCESS .* Close_Code=1000 Closed_By=peer", scenes[1])
     assert re.search(r"ACCEPTED FAILURE .* 400 Bad Request  Error=no-subprotocol", scenes[2])
     assert "Error=connection-lost" in scenes[3]
-    assert "Close-Code=1006" in scenes[3]
+    assert "Close_Code=1006" in scenes[3]
     # It goes on serving.
     [url] = set(re.findall(r"ws://127\.0\.0\.1:\d+/", shown))
     async with connect(url, subprotocols=[Subprotocol("sip")], origin=PAGE):
         await demo.line_with("ACCEPTED SUCCESS")
-    await demo.line_with("Close-Code=1000")
+    await demo.line_with("Close_Code=1000")
     assert await demo.stop() == 0
     assert "Stopped: 4 connections traced, 18 HEP packets sent, 0 dropped." in demo.seen
     assert "Traceback" not in demo.seen
@@ -99,7 +99,7 @@ async def test_run_without_a_configuration_prints_its_own_traces(start: Start) -
         await client.send("OPTIONS sip:a SIP/2.0\r\n\r\n")
         # A connection that is open at the end is closed, and that is traced too.
         assert await running.stop(signal.SIGTERM) == 0
-    assert "CLOSED SUCCESS  server shutdown  Close-Code=1001 Closed-By=local" in running.seen
+    assert "CLOSED SUCCESS  server shutdown  Close_Code=1001 Closed_By=local" in running.seen
     assert "SIP  127.0.0.1" not in running.seen
 
 

@@ -166,7 +166,7 @@ async def test_a_script_that_is_stopped_at_its_bounds_is_said_in_the_trace(
     with caplog.at_level(logging.WARNING):
         await come_and_go(application)
     accepted, _ = (json.loads(packet.payload) for packet in packets)
-    assert accepted["Filter-Remark"]
+    assert accepted["Filter_Remark"]
     assert "trace filter on 127.0.0.1" in caplog.text
 
 

@@ -61,7 +61,7 @@ async def test_messages_go_through_and_traces_say_wss(
             await server.flows.wait_empty()
     accepted, closed = (json.loads(hep.decode(data).payload) for data in sent)
     assert (accepted["Protocol"], accepted["Event"]) == ("WSS", "ACCEPTED")
-    assert (closed["Close-Code"], closed["Status"]) == ("1000", "SUCCESS")
+    assert (closed["Close_Code"], closed["Status"]) == ("1000", "SUCCESS")
 
 
 async def test_a_refusal_is_readable_inside_tls(
