@@ -130,6 +130,17 @@ class Connection:
             self.started_monotonic, self.relayed_with, self.client,
         )  # fmt: skip
 
+    def with_relay(self, upstream: int) -> "Connection":
+        """Return the same connection, relayed with a connection to the upstream.
+
+        Args:
+            upstream: the id of that connection.
+        """
+        return Connection(
+            self.id, self.listener, self.local, self.peer, self.started, self.request,
+            self.destination, self.started_monotonic, upstream, self.client,
+        )  # fmt: skip
+
     def __hash__(self) -> int:
         return hash(self.id)
 

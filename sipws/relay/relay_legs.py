@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
 from websockets.frames import CloseCode
@@ -248,7 +247,7 @@ class ClientLeg(Flow):
         Args:
             upstream: its id.
         """
-        self._session.connection = replace(self._session.connection, relayed_with=upstream)
+        self._session.connection = self._session.connection.with_relay(upstream)
 
     def publish_error(self, kind: ErrorKind, detail: str) -> None:
         """Publish an error of this connection.

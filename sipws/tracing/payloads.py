@@ -8,11 +8,13 @@ parts of OpenSIPS.
 To change what a packet says, change its function here; to trace another event, add a row.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 
+from sipws.address import Address
 from sipws.events import (
     ABNORMAL,
     LONGEST_EXCERPT,
@@ -347,10 +349,13 @@ def as_json(parts: Parts, keys: Keys = "underscore") -> bytes:
         parts: the parts; those of OpenSIPS come first.
         keys: how the names of the other parts are written.
     """
-    return ("{\n\t" + ",\n\t".join(_members(parts, keys)) + _END).encode()
+    name_of = _NAMES[keys]
+    members = [_name(name) + json_text(text) for name, text in parts.opensips]
+    members += [name_of(name) + json_text(text) for name, text in parts.more]
+    return ("{\n\t" + ",\n\t".join(members) + _END).encode()
 
 
-def with_members(payload: bytes, more: Iterable[Part], keys: Keys) -> bytes:
+def with_members(payload: bytes, more: tuple[Part, ...], keys: Keys) -> bytes:
     """Return what `as_json` writes of parts that end in ``more``, from what it wrote without.
 
     Args:
@@ -358,24 +363,32 @@ def with_members(payload: bytes, more: Iterable[Part], keys: Keys) -> bytes:
         more: the parts that follow.
         keys: how their names are written.
     """
-    members = "".join(f",\n\t{_name(name, keys)}{json_text(text)}" for name, text in more)
-    return payload[: -len(_END)] + members.encode() + _END.encode()
+    return payload[: -len(_END)] + _ending(more, keys)
 
 
 _END: Final = "\n}"
 
 
-def _members(parts: Parts, keys: Keys) -> Iterator[str]:
-    for name, text in parts.opensips:
-        yield _name(name, "underscore") + json_text(text)
-    for name, text in parts.more:
-        yield _name(name, keys) + json_text(text)
+@lru_cache
+def _ending(more: tuple[Part, ...], keys: Keys) -> bytes:
+    # The events of a relayed connection end alike.
+    name_of = _NAMES[keys]
+    members = "".join(f",\n\t{name_of(name)}{json_text(text)}" for name, text in more)
+    return (members + _END).encode()
 
 
 @cache
-def _name(name: str, keys: Keys) -> str:
+def _name(name: str) -> str:
     # There are some forty names.
-    return f"{json_text(name if keys == 'underscore' else name.replace('_', '-'))}:\t"
+    return f"{json_text(name)}:\t"
+
+
+@cache
+def _hyphened(name: str) -> str:
+    return _name(name.replace("_", "-"))
+
+
+_NAMES: Final[dict[Keys, Callable[[str], str]]] = {"underscore": _name, "hyphen": _hyphened}
 
 
 def as_homer5(parts: Parts, delimiter: str = ":") -> bytes:
@@ -400,16 +413,20 @@ def _exchange(request: bytes, reply: bytes) -> tuple[Part, ...]:
 
     OpenSIPS' ``Ws-Request`` and ``Ws-Reply`` hold them too, but Homer searches neither.
     """
-    asked = UpgradeRequest(request)
-    found = (
-        ("Resource", asked.target),
-        *((name, ", ".join(asked.header(header))) for name, header in _SEARCHED),
-        ("Reply_Code", str(status_of(reply) or "")),
-    )
-    return tuple((name, text) for name, text in found if text)
+    found: dict[str, str] = {}
+    if resource := UpgradeRequest(request).target:
+        found["Resource"] = resource
+    for header in _SEARCHED.finditer(request):
+        if text := _text(header[2].rstrip(b" \t")):
+            name = _SEARCHED_AS[header[1].lower()]
+            found[name] = f"{found[name]}, {text}" if name in found else text
+    if status := status_of(reply):
+        found["Reply_Code"] = str(status)
+    return tuple(found.items())
 
 
-_SEARCHED: Final = (("Host", "host"), ("Origin", "origin"), ("User_Agent", "user-agent"))
+_SEARCHED: Final = re.compile(rb"\n(host|origin|user-agent):[ \t]*+([^\r\n]*+)", re.IGNORECASE)
+_SEARCHED_AS: Final = {b"host": "Host", b"origin": "Origin", b"user-agent": "User_Agent"}
 
 
 def legs(connection: Connection) -> tuple[Part, ...]:
@@ -419,8 +436,13 @@ def legs(connection: Connection) -> tuple[Part, ...]:
     """
     if connection.relayed_with is None:
         return ()
-    other: Part = ("Relayed_With", str(connection.relayed_with))
-    return (other,) if connection.client is None else (other, ("Client", str(connection.client)))
+    return _legs(connection.relayed_with, connection.client)
+
+
+@lru_cache
+def _legs(other: int, client: Address | None) -> tuple[Part, ...]:
+    named: Part = ("Relayed_With", str(other))
+    return (named,) if client is None else (named, ("Client", str(client)))
 
 
 def _destination(connection: Connection) -> tuple[Part, ...]:

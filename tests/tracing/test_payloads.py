@@ -82,8 +82,8 @@ def test_a_handshake_has_the_parts_that_one_searches_for(connection: Connection)
         ("event", "WS ACCEPTED"),
         ("Resource", "/ws?a=b"),
         ("Host", "sip.example.com"),
-        ("Origin", "https://a.example, https://b.example"),
         ("User_Agent", "Phone"),
+        ("Origin", "https://a.example, https://b.example"),
         ("Reply_Code", "101"),
     )
 
