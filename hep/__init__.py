@@ -67,6 +67,9 @@ __all__ = [
     "receive",
 ]
 
+__distribution__ = "sipws"
+"""The distribution that this package comes with: PyPI has another one with a package ``hep``."""
+
 # A library logs nothing until the program configures logging.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 

@@ -26,6 +26,11 @@ The tracing plugin is in `sipws.tracing`.
 
 __version__ = "0.1.0"
 
+from sipws import own_hep
+
+# Before anything of `hep` is used: its errors would not say why.
+own_hep.check()
+
 from sipws import events
 from sipws.address import Address, Listener
 from sipws.admission.admission import Rules

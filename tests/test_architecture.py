@@ -39,6 +39,7 @@ LAYERS: Final[dict[str, str]] = {
     "hep.cli": "errors hep_id codec captures sending receiving",
     "hep": "errors hep_id codec sending receiving",
     "sipws.errors": "",
+    "sipws.own_hep": "",
     "sipws.liveness": "",
     "sipws.printable": "",
     "sipws.flow_token": "",
@@ -66,7 +67,7 @@ LAYERS: Final[dict[str, str]] = {
     "sipws.tracing": f"{ROOTS} bus deferred_bus registry masking tracing.filter",
     "sipws.adapters": f"{ROOTS} ws tracing",
     "sipws.config": f"{ROOTS} log masking ws admission transport control tracing tracing.filter",
-    "sipws": f"{ROOTS} bus ws admission transport relay",
+    "sipws": f"{ROOTS} own_hep bus ws admission transport relay",
     "sipws.service": f"{ROOTS} bus deferred_bus masking metrics ws admission transport relay"
     " control config tracing tracing.filter",
     "sipws.workers": f"{ROOTS} log metrics transport control config tracing service",
