@@ -71,7 +71,9 @@ LAYERS: Final[dict[str, str]] = {
     "sipws.service": f"{ROOTS} bus deferred_bus masking metrics ws admission transport relay"
     " control config tracing tracing.filter",
     "sipws.workers": f"{ROOTS} log metrics transport control config tracing service",
-    "sipws.cli": f"{ROOTS} log transport control config tracing tracing.filter service workers",
+    "sipws.homer": "errors",
+    "sipws.cli": f"{ROOTS} log transport control config tracing tracing.filter service workers"
+    " homer",
 }
 """Each row stands below those that import it."""
 
@@ -216,6 +218,7 @@ PURE: Final = [
     "sipws.admission",
     "sipws.tracing.filter",
 ]
+PURE += [f"sipws.homer.{name}" for name in ["files", "lookups", "dashboards", "plan", "difference"]]
 PURE += [f"sipws.{name}" for name in ROOTS.split()]
 
 

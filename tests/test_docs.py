@@ -97,7 +97,7 @@ def test_the_filter_route_in_the_readme_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"], ids=lambda path: path.name
+    "path", [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md"], ids=lambda path: path.name
 )
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
@@ -150,7 +150,7 @@ async def test_every_metric_statistic_and_method_is_documented() -> None:
 
 
 def test_the_mapping_for_homer_has_every_part_of_an_event() -> None:
-    mapping = json.loads((ROOT / "docs" / "homer-mapping.json").read_text())
+    mapping = json.loads((ROOT / "docs" / "homer" / "mapping-websocket.json").read_text())
     fields = {field["id"].removeprefix("data_header.") for field in mapping["fields_mapping"]}
     source = (ROOT / "sipws" / "tracing" / "payloads.py").read_text()
     parts = set(re.findall(r'\("([A-Z]\w+)", ', source)) | {"event", "Filter_Remark", "Call_IDs"}
