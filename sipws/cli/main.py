@@ -15,6 +15,7 @@ from hep.cli.usage import DONE, CommandParser, print_error, run_command
 from sipws import __version__, log
 from sipws.cli import ctl as ctl_cli
 from sipws.cli import filter as filter_cli
+from sipws.cli import homer as homer_cli
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import DEFAULT_LISTENER, Config
 from sipws.errors import SipwsError
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_config_show)
 
     filter_cli.add_parser(commands)
+    homer_cli.add_parser(commands)
 
     return parser
 
