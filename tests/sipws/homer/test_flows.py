@@ -1,6 +1,8 @@
 """What the lookups of sipws show in Homer: a call with its connection, and the way back."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import get_args
 
@@ -8,7 +10,7 @@ import pytest
 
 from sipws.homer import files
 from sipws.homer.lookups import with_lookups
-from tests.sipws.homer.flow import Row, flow, recorded_rows
+from tests.sipws.homer.flow import FUNCTIONS, Row, flow, recorded_rows
 from tests.sipws.homer.stand_in import RECORDED, StandIn
 
 NOT_IMITATED = {
@@ -37,6 +39,17 @@ def test_flows_are_imitated_as_they_were_recorded(path: Path) -> None:
     shown = flow(recorded_rows(), lookups, table, search["callid"], span)
     recorded = [(kind, sid) for kind, sid, _ in exchange["messages"]]
     assert [(row.protocol_header["payloadType"], row.sid) for row in shown] == recorded
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+@pytest.mark.parametrize("code", [code for code in FUNCTIONS if code.endswith(" r;")])
+def test_functions_are_imitated_as_javascript_runs_them(code: str) -> None:
+    data = ["1879", "a%_b", "WebSocket connection 42 a > b and WebSocket connection 43", ""]
+    script = (
+        f"const data = {json.dumps(data)}; console.log(JSON.stringify(eval({json.dumps(code)})))"
+    )
+    ran = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout) == [new for value in data for new in FUNCTIONS[code](value)]
 
 
 def test_enough_flows_were_recorded() -> None:
