@@ -294,6 +294,12 @@ _OF_TRACES: Final = (
         lambda trace: trace.tracer.counters["broken_sip"],
     ),
     _OfTrace(
+        "sipws_trace_messages_withheld_total",
+        "SIP messages that a collector would lose those of others with; reported as network events"
+        " alone.",
+        lambda trace: trace.tracer.counters["withheld"],
+    ),
+    _OfTrace(
         "sipws_trace_packets_too_long_total",
         "Traces that fit no HEP packet and were cut.",
         lambda trace: trace.tracer.counters["too_long"],

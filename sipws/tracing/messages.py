@@ -68,6 +68,14 @@ usual: Final = re.compile(
 SHORTEST: Final = 33
 """Bytes of a message that heplify-server takes: it counts a shorter one as a keep-alive."""
 
+LONGEST_INDEXED: Final = 2_600
+"""Bytes of a value by which Homer 7 finds a message. An index (B-tree) of PostgreSQL takes rows of
+at most 2,704 bytes. A longer one is refused, together with all others of its batch."""
+
+_LONG_FORMS: Final = {short.encode(): name.encode() for short, name in COMPACT_FORMS.items()}
+_INDEXED: Final = frozenset((b"from", b"to", b"call-id", b"cseq"))
+"""Headers of which heplify-server indexes a part; of the start line too."""
+
 _BOM: Final = b"\xef\xbb\xbf"
 _PREFIX: Final = re.compile(rb"[^!-~]{1,16}")
 _LONGEST_START: Final = 8 * 1024
@@ -151,6 +159,30 @@ def what_is_broken(sip: bytes) -> str:
     if found and head.count(b"\n") != head.count(b"\r\n"):
         found = ["lines end in LF alone"]
     return "; ".join(found)
+
+
+def what_loses_others(sip: bytes) -> str:
+    """What of a SIP message makes a collector lose those of others; empty if nothing does.
+
+    Args:
+        sip: a message that begins with its start line.
+    """
+    start, *lines = sip[: end_of_head(sip)].split(b"\r\n")
+    if len(start) > LONGEST_INDEXED:
+        return _too_long("start line", len(start))
+    for line in lines:
+        if len(line) > LONGEST_INDEXED:
+            name = line.partition(b":")[0].rstrip(b" \t").lower()
+            if (name := _LONG_FORMS.get(name, name)) in _INDEXED:
+                return _too_long(name.decode(), len(line))
+    return ""
+
+
+def _too_long(what: str, size: int) -> str:
+    return (
+        f"the {what} has {size} bytes; a database's index takes {LONGEST_INDEXED}, and refuses the"
+        " messages of others with it"
+    )
 
 
 def _values(name: str, header: re.Pattern[bytes], head: bytes) -> tuple[list[bytes], str]:

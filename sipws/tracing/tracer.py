@@ -36,6 +36,7 @@ from sipws.masking.handshakes import Masking
 from sipws.masking.sip_messages import BEFORE_Z, Scope, masker, may_hold_sip
 from sipws.tracing.losses import Loss
 from sipws.tracing.messages import (
+    LONGEST_INDEXED,
     SECOND,
     STATUS,
     VERSION,
@@ -47,6 +48,7 @@ from sipws.tracing.messages import (
     selector,
     usual,
     what_is_broken,
+    what_loses_others,
 )
 from sipws.tracing.packets import ConnectionPackets, PacketSettings, report
 from sipws.tracing.payloads import (
@@ -173,8 +175,9 @@ class Tracer:
         self.counters: Counter[str] = Counter()
         """Connections ``traced`` and ``excluded`` by the filter, decisions that ``failed`` or were
         ``remarked`` on, messages ``left_out`` by the settings, ``no_sip`` (traced as events) or
-        ``broken_sip`` (traced as messages and events), and messages ``too_long`` for HEP, whose end
-        is cut off."""
+        ``broken_sip`` (traced as messages and events) or ``withheld`` (traced as events, because
+        a collector would lose those of others with them), and messages ``too_long`` for HEP, whose
+        end is cut off."""
         self.dropped: Counter[str] = Counter()
         """Packets that could not be encoded, by cause."""
         self._bus = bus
@@ -361,6 +364,9 @@ class Tracer:
             head = message.find(b"\r\n\r\n", match.end())
             if head >= 0 and not may_hold_sip(message, head):
                 searched = message[:head]
+            if not 0 <= head <= LONGEST_INDEXED:
+                # A line of such a head may be too long for a collector.
+                match = None
         # What peers send is looked at for a second Call-ID too. A byte is compared in a third of
         # the time that bytes take; 83 is the S of SIP/2.0. To partition costs half of what to find
         # does.
@@ -439,21 +445,39 @@ class Tracer:
         if not message:
             # It was a keep-alive.
             return False
-        quoted = partial(self._writer.quoted, event.connection)
         if not is_message(message):
             self.counters["no_sip"] += 1
             if self._settings.trace_events:
+                quoted = partial(self._writer.quoted, event.connection)
                 self._send_parts(packets, event, no_sip(event, quoted))
             return False
-        if why := what_is_broken(message):
-            found = call_id(message)
-            if all(select(message, call_of(message)) for select in self._selects):
-                self.counters["broken_sip"] += 1
-                packets.broken += 1
-                is_reported = packets.broken <= BROKEN_ALL or packets.broken % BROKEN_EVERY == 0
-                if is_reported and self._settings.trace_events:
-                    self._send_parts(packets, event, broken_sip(event, why, found, quoted))
-        return True
+        withheld = what_loses_others(message)
+        why = withheld or what_is_broken(message)
+        if why and all(select(message, call_of(message)) for select in self._selects):
+            self.counters["withheld" if withheld else "broken_sip"] += 1
+            self._tell_broken(packets, event, message, why)
+        return not withheld
+
+    def _tell_broken(
+        self,
+        packets: ConnectionPackets,
+        event: MessageReceived | MessageSent,
+        message: bytes,
+        why: str,
+    ) -> None:
+        """Report a message that a collector drops, misfiles or cannot take, unless too many came.
+
+        Args:
+            packets: of its connection.
+            event: with the message as it came.
+            message: without the line ends in front of it.
+            why: what is wrong with it.
+        """
+        packets.broken += 1
+        is_reported = packets.broken <= BROKEN_ALL or packets.broken % BROKEN_EVERY == 0
+        if is_reported and self._settings.trace_events:
+            quoted = partial(self._writer.quoted, event.connection)
+            self._send_parts(packets, event, broken_sip(event, why, call_id(message), quoted))
 
     def _send_parts(self, packets: ConnectionPackets, event: ConnectionEvent, parts: Parts) -> None:
         payload = self._writer.parts(parts, self._more(event.connection))

@@ -145,6 +145,41 @@ def test_sip_that_collectors_lose_is_traced_and_told(sip: bytes, said: str, call
     assert traced.tracer.counters["broken_sip"] == 1
 
 
+LONG = b"x" * 3000
+
+
+@pytest.mark.parametrize(
+    ("sip", "what"),
+    [
+        (USUAL.replace(b"c1", LONG), "call-id"),
+        (USUAL.replace(b"Call-ID: c1", b"i : " + LONG), "call-id"),
+        (USUAL.replace(b"OPTIONS sip:", b"OPTIONS sip:" + LONG), "start line"),
+        (USUAL.replace(b"From: ", b"FROM: sip:" + LONG), "from"),
+        (USUAL.replace(b"From: ", b"f:sip:" + LONG), "from"),
+        (USUAL.replace(b"To: ", b"To: sip:" + LONG), "to"),
+        (USUAL.replace(b"1 OPTIONS", b"1 " + LONG.upper()), "cseq"),
+        (answer().replace(b"c1", LONG), "call-id"),
+        (USUAL.replace(b"c1", LONG) + b"v=0\r\n" * 9, "call-id"),
+    ],
+)
+@pytest.mark.parametrize("incoming", [True, False])
+def test_sip_that_would_take_that_of_others_along_is_told_and_not_sent(sip, what, incoming) -> None:
+    traced, [event] = traced_of(sip, incoming=incoming)
+    assert sip_of(traced) == []
+    assert event["Error"] == "broken-sip"
+    assert f"the {what} has 3" in event["Message"]
+    assert traced.tracer.counters["withheld"] == 1
+    assert traced.tracer.counters["broken_sip"] == 0
+
+
+def test_other_long_headers_and_bodies_do_not_matter() -> None:
+    traced = Traced(Bus(), CONNECTION, SIP)
+    traced.receive(USUAL.replace(b"User-Agent: ", b"User-Agent: " + LONG))
+    traced.receive(USUAL + LONG)
+    traced.receive(USUAL.replace(b"c1", b"c" * 2500))
+    assert len(sip_of(traced)) == len(traced.packets) == 3
+
+
 def test_of_a_flood_of_broken_sip_not_each_is_told() -> None:
     traced = Traced(Bus(), CONNECTION, SIP)
     broken = BROKEN[0][0]

@@ -283,7 +283,7 @@ def test_what_each_call_is_told_is_bounded(bus, connection) -> None:
     # It goes to each of sixteen calls: an error that quotes much is not to be sent so often.
     traced = Traced(bus, connection, SIP)
     for call in range(20):
-        traced.receive(message(f"{call}-" + "x" * 5000))
+        traced.receive(message(f"{call}-" + "x" * 2000))
     traced.fail("é" * 60_000)
     logs = [packet for packet in traced.packets if packet.protocol_type == hep.ProtocolType.LOG]
     assert len({packet.correlation_id for packet in logs}) == len(logs) == 16
