@@ -36,7 +36,8 @@ LAYERS: Final[dict[str, str]] = {
     "hep.captures": "errors sip hep_id codec",
     "hep.sending": "errors hep_id codec",
     "hep.receiving": "errors hep_id codec",
-    "hep.cli": "errors hep_id codec captures sending receiving",
+    "hep.homer": "codec",
+    "hep.cli": "errors hep_id codec captures sending receiving homer",
     "hep": "errors hep_id codec sending receiving",
     "sipws.errors": "",
     "sipws.own_hep": "",
@@ -213,6 +214,7 @@ WAITING: Final = ("asyncio", "socket", "ssl", "selectors")
 PURE: Final = [
     "hep.sip",
     "hep.codec",
+    "hep.homer",
     "sipws.ws",
     "sipws.masking",
     "sipws.admission",
