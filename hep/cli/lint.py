@@ -6,16 +6,16 @@ entry in `RULES`.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, Literal
 
+from hep.cli import lint_homer7
+from hep.cli.lint_finding import Finding, Severity, worst_first
 from hep.codec.any_version import decode
-from hep.codec.chunks import GENERIC, GENERIC_VENDOR, ProtocolType, protocol_name
-from hep.codec.framing import Splitter
+from hep.codec.chunks import GENERIC, GENERIC_VENDOR, protocol_name
 from hep.codec.packet import INET6, Packet
 from hep.errors import HepDecodeError
-from hep.sending.fitting import LONGEST
 
 Profile = Literal["homer7", "homer11", "opensips", "kamailio"]
 """Name of a collector; see `PROFILES`."""
@@ -29,31 +29,6 @@ PROFILES: Final[dict[Profile, str]] = {
 """The collectors that have rules, with their names for users."""
 
 
-class Severity(StrEnum):
-    """Effect of a finding, worst first."""
-
-    LOST = "lost"
-    """The collector does not store the packet or its payload."""
-    ALTERED = "altered"
-    """The collector stores the packet with a wrong or missing value."""
-    HIDDEN = "hidden"
-    """The collector stores the packet, but shows it only after additional configuration."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that a collector loses, alters or hides of a packet."""
-
-    rule: str
-    """Stable identifier of the rule, for scripts."""
-    severity: Severity
-    """The effect."""
-    what: str
-    """The problem, for users."""
-    remedy: str
-    """The change at the sender or the collector that avoids it, for users."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """A packet as it is sent."""
@@ -61,10 +36,6 @@ class _Sent:
     data: bytes
     packet: Packet
     transport: str
-
-    @property
-    def is_sip(self) -> bool:
-        return self.packet.protocol_type == ProtocolType.SIP
 
     def has(self, chunk_type: int) -> bool:
         return (GENERIC_VENDOR, chunk_type) in self.packet.layout
@@ -74,45 +45,55 @@ _Rule = Callable[[_Sent], Finding | None]
 """A rule: returns a finding, or None if the packet is stored unchanged."""
 
 
-def lint(data: bytes, profile: Profile, transport: str = "udp") -> list[Finding]:
+def lint(
+    data: bytes,
+    profile: Profile,
+    transport: str = "udp",
+    *,
+    now: float | None = None,
+    forced: bool | None = None,
+) -> list[Finding]:
     """Find what a collector loses, alters or hides of a packet.
 
     Args:
         data: the packet as sent: a datagram, or one packet of a stream.
         profile: the collector.
         transport: ``udp``, ``tcp`` or ``tls``.
+        now: time of arrival in seconds since the epoch. None: the time of the packet is not
+            compared with its arrival.
+        forced: whether heplify-server has ``ForceHEPPayload = [89]``; None examines both.
 
     Returns:
         the findings, worst first; empty if the packet is stored unchanged.
     """
+    if profile == "homer7":
+        return lint_fates(data, lint_homer7.fates(data, transport, now), transport, forced)
+    return _by_rules(data, profile, transport)
+
+
+def lint_fates(
+    data: bytes, fates: lint_homer7.Fates, transport: str, forced: bool | None
+) -> list[Finding]:
+    """As `lint` for Homer 7, for a packet whose fates are known."""
+    found = lint_homer7.findings(fates, forced)
+    if any(each.stored for _, each in fates.by_setting(forced)):
+        # heplify-server reads some packets that break the specification.
+        with suppress(HepDecodeError):
+            found += _apply(RULES["homer7"], _Sent(data, decode(data), transport))
+    return worst_first(found)
+
+
+def _by_rules(data: bytes, profile: Profile, transport: str) -> list[Finding]:
     try:
         packet = decode(data)
     except HepDecodeError as exc:
         remedy = "correct the sender: no collector can read this"
         return [Finding("not-hep", Severity.LOST, f"this is not a HEP packet: {exc}", remedy)]
-    sent = _Sent(data, packet, transport)
-    findings = [finding for rule in RULES[profile] if (finding := rule(sent))]
-    order = list(Severity)
-    return sorted(findings, key=lambda finding: order.index(finding.severity))
+    return worst_first(_apply(RULES[profile], _Sent(data, packet, transport)))
 
 
-def _no_correlation_id(sent: _Sent) -> Finding | None:
-    if sent.is_sip or sent.packet.correlation_id:
-        return None
-    return Finding(
-        "no-correlation-id",
-        Severity.LOST,
-        f"{protocol_name(sent.packet.protocol_type)} without a correlation id is not stored",
-        "send chunk 0x0011 with each packet that is not SIP (versions 1 and 2 have none)",
-    )
-
-
-def _no_payload(sent: _Sent) -> Finding | None:
-    if sent.packet.payload:
-        return None
-    return Finding(
-        "no-payload", Severity.LOST, "a packet without a payload is not stored", "send a payload"
-    )
+def _apply(rules: tuple[_Rule, ...], sent: _Sent) -> list[Finding]:
+    return [finding for rule in rules if (finding := rule(sent)) is not None]
 
 
 def _compressed(sent: _Sent) -> Finding | None:
@@ -138,33 +119,6 @@ def _longer_than(longest: int, consequence: str, over: tuple[str, ...]) -> _Rule
         )
 
     return rule
-
-
-def _bytes_behind(sent: _Sent) -> Finding | None:
-    whole = Splitter().feed(sent.data)
-    if sent.packet.version != 3 or not whole or len(whole[0]) == len(sent.data):
-        return None
-    return Finding(
-        "bytes-behind",
-        Severity.LOST,
-        f"the datagram has {len(sent.data)} bytes, but the packet in it has {len(whole[0])}",
-        "send one packet per datagram, with the correct total length",
-    )
-
-
-def _no_sip(sent: _Sent) -> Finding | None:
-    # heplify-server takes a shorter payload for a keep-alive.
-    if not sent.is_sip or len(sent.packet.payload) <= 32:
-        return None
-    first_line = sent.packet.payload.split(b"\r\n", 1)[0]
-    if first_line.startswith(b"SIP/2.0 ") or first_line.endswith(b" SIP/2.0"):
-        return None
-    return Finding(
-        "no-sip",
-        Severity.LOST,
-        "the protocol type is SIP, but the payload is not (it may be SIP wrapped in JSON)",
-        "send plain SIP (OpenSIPS: homer5_on=1), or another protocol type",
-    )
 
 
 def _unmapped(known: tuple[int, ...], remedy: str) -> _Rule:
@@ -276,23 +230,8 @@ def _vendor_chunk(sent: _Sent) -> Finding | None:
 _EVERYWHERE: Final = (_no_time, _no_addresses, _same_ends)
 
 RULES: Final[dict[Profile, tuple[_Rule, ...]]] = {
-    "homer7": (
-        _no_correlation_id,
-        _no_payload,
-        _compressed,
-        _longer_than(LONGEST, "no datagram carries it", ("udp",)),
-        _longer_than(LONGEST, "the connection is closed", ("tcp", "tls")),
-        _bytes_behind,
-        _no_sip,
-        _unmapped(
-            (ProtocolType.SIP, ProtocolType.RTCP, 53, 54, ProtocolType.LOG),
-            "load a mapping for hep_proto_35_default, where it is stored",
-        ),
-        _ip_protocol((6, 17, 132), "is shown as UDP"),
-        _v2_read("big"),
-        _vendor_chunk,
-        *_EVERYWHERE,
-    ),
+    # The rest comes from `hep.cli.lint_homer7`.
+    "homer7": (_ip_protocol((6, 17, 132), "is shown as UDP"), *_EVERYWHERE),
     "homer11": (
         _compressed,
         _longer_than(0xFFFF, "it is rejected", ("udp", "tcp", "tls")),

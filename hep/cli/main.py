@@ -26,6 +26,7 @@ from hep.cli.usage import (
     packets_in,
     print_error,
     run_command,
+    server_tls,
 )
 from hep.codec.any_version import decode
 from hep.codec.chunks import protocol_name
@@ -116,17 +117,7 @@ def _listen(args: argparse.Namespace) -> int:
 def _tls_context(args: argparse.Namespace) -> ssl.SSLContext | None:
     if args.tls is None:
         return None
-    if args.tls_certificate is None:
-        raise WrongInputError(f"--tls {args.tls} needs --tls-certificate FILE")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(args.tls_certificate, args.tls_key)
-    except OSError as exc:
-        files = " and ".join(filter(None, (args.tls_certificate, args.tls_key)))
-        raise WrongInputError(
-            f"{files}: not a certificate with its private key: {exc.strerror or exc}"
-        ) from exc
-    return context
+    return server_tls(f"--tls {args.tls}", args.tls_certificate, args.tls_key)
 
 
 async def _receive(

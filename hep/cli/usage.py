@@ -5,6 +5,7 @@ import asyncio
 import errno
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
@@ -178,6 +179,30 @@ def packets_in(data: bytes) -> tuple[list[bytes], int]:
     splitter = Splitter()
     found = splitter.feed(data) if data[:1] not in (b"\x01", b"\x02") else []
     return (found, splitter.skipped) if found else ([data], 0)
+
+
+def server_tls(option: str, certificate: str | None, key: str | None) -> ssl.SSLContext:
+    """Load the certificate of a TLS listener.
+
+    Args:
+        option: the argument that asks for TLS, for messages.
+        certificate: the file of ``--tls-certificate``; None if the argument is missing.
+        key: the file of ``--tls-key``; None if the certificate's file has the key.
+
+    Raises:
+        WrongInputError: there is no certificate, or it cannot be loaded.
+    """
+    if certificate is None:
+        raise WrongInputError(f"{option} needs --tls-certificate FILE")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as exc:
+        files = " and ".join(filter(None, (certificate, key)))
+        raise WrongInputError(
+            f"{files}: not a certificate with its private key: {exc.strerror or exc}"
+        ) from exc
+    return context
 
 
 def destination(text: str) -> HepId:

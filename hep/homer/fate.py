@@ -38,6 +38,8 @@ class Fate:
     """Whether the batch of the table is lost with the packet."""
     altered: tuple[Reason, ...] = ()
     """What Homer stores otherwise than it was sent."""
+    protocol_type: int = 0
+    """Protocol type as heplify-server reads it; 0 if it does not read the packet."""
 
     @property
     def stored(self) -> bool:
@@ -102,13 +104,15 @@ def fate(
         row = _sip_row(packet, payload, time)
     else:
         row = _other_row(packet, payload, time, events_as_json)
+    kind = packet.protocol_type
     if isinstance(row, tuple):
-        return Fate(None, row, altered=altered)
+        return Fate(None, row, False, altered, kind)
     if row.table == rows.MISSING_TABLE:
         what = f"heplify-server creates no table {row.table}"
-        return Fate(row, (Reason("no-table", what, "send another protocol type"),), False, altered)
+        reason = Reason("no-table", what, "send another protocol type")
+        return Fate(row, (reason,), False, altered, kind)
     lost = rows.refusals(row, packet, _correlation_id(packet, row))
-    if events_as_json and packet.protocol_type == EVENT:
+    if events_as_json and kind == EVENT:
         refusal = rows.payload_refusal(payload)
         lost += [refusal] if refusal is not None else []
     elif row.data_header is not None and not lost and rows.is_refused(row.data_header):
@@ -116,7 +120,7 @@ def fate(
     start, end = partitions if partitions is not None else whole_days(now)
     if not start <= time - now < end:
         lost.append(_outside(packet, time - now, (start, end), now))
-    return Fate(row, tuple(lost), bool(lost), altered)
+    return Fate(row, tuple(lost), bool(lost), altered, kind)
 
 
 def cleaned(payload: bytes) -> bytes:
@@ -138,7 +142,7 @@ def _time(packet: Decoded, now: float) -> float:
 
 
 def _sip_row(packet: Decoded, payload: bytes, time: float) -> Row | tuple[Reason, ...]:
-    if not payload:
+    if not packet.payload:
         return (_no_payload(packet),)
     if len(payload) < sip_rules.SHORTEST:
         what = (
@@ -205,6 +209,9 @@ def _outside(packet: Decoded, offset: float, partitions: tuple[float, float], no
                 " other byte order: no partition has the time that is read",
                 "send version 3",
             )
+    if not packet.seconds:
+        what = "the time has microseconds and no seconds: it is read as 1970, without a partition"
+        return Reason("time", what, "send both chunks of the time, 0x0009 and 0x000a")
     direction = "before" if offset < 0 else "after"
     return Reason(
         "time",
@@ -234,7 +241,8 @@ def _alterations(packet: Decoded, payload: bytes) -> list[Reason]:
         found.append(Reason("chunk-twice", what, "send each chunk once"))
     if payload != packet.payload:
         gone = len(packet.payload) - len(payload)
-        what = f"{gone} bytes of the payload are removed: NUL, or not UTF-8"
+        size = f"{gone} byte{'s' * (gone != 1)}"
+        what = f"NUL and bytes that are not UTF-8 are removed from the payload ({size})"
         found.append(Reason("payload-bytes", what, "send UTF-8 without NUL"))
     if packet.node_name and CAPTURE_ID in packet.types:
         found.append(

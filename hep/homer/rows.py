@@ -151,7 +151,7 @@ def refusals(row: Row, packet: Decoded, correlation_id: bytes) -> list[Reason]:
                     rule,
                     f"the {name} (chunk 0x{number:04x}) {why}, and heplify-server copies it into"
                     " JSON as it is",
-                    f"use a {name} of letters and digits",
+                    f"use letters and digits in the {name}",
                 )
             )
     if not found and _json_fault(row.protocol_header) is not None:

@@ -70,11 +70,27 @@ def read(payload: bytes) -> Sip | Reason:
         what heplify-server takes from it, or why it is refused.
     """
     message = payload.lstrip(b"\r\n")
+    found = _read(message)
+    if isinstance(found, Reason) and not _looks_like_sip(first := _line(_first_line(message))):
+        return Reason(
+            "no-sip",
+            f"the protocol type is SIP, but {shown(first)} is not a start line of SIP"
+            " (the payload may be SIP wrapped in JSON)",
+            "send plain SIP (OpenSIPS: homer5_on=1), or another protocol type",
+        )
+    return found
+
+
+def _read(message: bytes) -> Sip | Reason:
     end = message.find(b"\r\n\r\n")
     if end < 0:
         end = message.rfind(b"\r\n")
     if end < 0:
-        return _without_crlf(message)
+        return Reason(
+            "sip-line-ends",
+            "SIP without an end of line of CR and LF",
+            "end each line with CRLF (RFC 3261 section 7)",
+        )
     reading = _Reading()
     refusal = reading.read(message, end + 2)
     return refusal or reading.result()
@@ -190,20 +206,18 @@ def _start_line(line: bytes) -> Reason | None:
     if good:
         return None
     return Reason(
-        "no-sip",
-        f"the protocol type is SIP, but {shown(line)} is not a start line of SIP"
-        " (the payload may be SIP wrapped in JSON)",
-        "send plain SIP (OpenSIPS: homer5_on=1), or another protocol type",
+        "sip-start-line",
+        f"SIP whose start line is {shown(line)}: a method, a URI and a version are needed",
+        "write the start line with single blanks (RFC 3261 section 7)",
     )
 
 
-def _without_crlf(message: bytes) -> Reason:
-    first = message.partition(b"\n")[0].partition(b"\r")[0]
-    return _start_line(_line(first)) or Reason(
-        "sip-line-ends",
-        "SIP without an end of line of CR and LF",
-        "end each line with CRLF (RFC 3261 section 7)",
-    )
+def _first_line(message: bytes) -> bytes:
+    return message.partition(b"\n")[0].partition(b"\r")[0]
+
+
+def _looks_like_sip(line: bytes) -> bool:
+    return line.startswith(b"SIP/") or b" SIP/" in line[-8:]
 
 
 def _uri(name: bytes, value: bytes) -> Reason | None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event, Thread
 
 import pytest
@@ -57,6 +58,13 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+@pytest.fixture
+def packet(packet: hep.Packet) -> hep.Packet:
+    """A packet that every collector stores."""
+    sip = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: call-1\r\nCSeq: 1 OPTIONS\r\n\r\n"
+    return replace(packet, payload=sip)
 
 
 SEND = ["--src", "192.0.2.5:5060", "--dst", "[2001:db8::1]:5060"]
