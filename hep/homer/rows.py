@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hep.homer import jsonb
+from hep.homer import index_rows, jsonb
 from hep.homer.decoding import Decoded
 from hep.homer.reasons import Reason, shown
 
@@ -154,10 +154,29 @@ def refusals(row: Row, packet: Decoded, correlation_id: bytes) -> list[Reason]:
                     f"use letters and digits in the {name}",
                 )
             )
+    found += _too_long(row, correlation_id)
     if not found and _json_fault(row.protocol_header) is not None:
         what = "authenticate key and node name do not make JSON together"
         found.append(Reason("auth-key", what, "use letters and digits in both"))
     return found
+
+
+def _too_long(row: Row, correlation_id: bytes) -> list[Reason]:
+    """Values that do not fit into an index."""
+    is_sip = row.data_header is None
+    values = {"Call-ID" if is_sip else "correlation id": row.sid}
+    if is_sip and correlation_id != row.sid:
+        values["correlation id"] = correlation_id
+    return [
+        Reason(
+            "index-row",
+            f"the {name} has {len(value):,} bytes: PostgreSQL refuses more than about"
+            f" {index_rows.LONGEST:,} in an index, unless they repeat themselves",
+            f"limit the length of the {name} at the sender",
+        )
+        for name, value in values.items()
+        if index_rows.is_too_long(value)
+    ]
 
 
 def payload_refusal(payload: bytes) -> Reason | None:

@@ -1,7 +1,9 @@
 """What becomes of a packet, rule by rule."""
 
 import json
+from base64 import b64encode
 from dataclasses import replace
+from random import Random
 from struct import pack
 
 import pytest
@@ -131,6 +133,32 @@ def test_a_node_name_that_is_no_json_loses_its_batch(packet, value) -> None:
 def test_other_correlation_ids_are_stored(packet, value) -> None:
     found = becomes(replace(event(packet), correlation_id=value))
     assert found.sid == value.decode()
+
+
+RANDOM = Random(1).randbytes(6_000).hex().encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (RANDOM[:2_692], True),
+        (RANDOM[:2_800], False),
+        (RANDOM, False),
+        (RANDOM[:1_100] + b"c" * 3_000, True),
+        (b64encode(bytes.fromhex(RANDOM.decode()))[:1_100] + b"c" * 3_000, False),
+        (b"c" * 60_000, True),
+        (RANDOM[:100] * 50, True),
+    ],
+)
+@pytest.mark.parametrize("kind", [1, 89])
+def test_a_long_id_must_fit_into_an_index(packet, kind, value, stored) -> None:
+    # The answers are those of PostgreSQL 15 with an index on a column with these texts.
+    sip = packet.payload.replace(b"call-1", value)
+    ids = {"payload": sip} if kind == 1 else {"correlation_id": value}
+    found = becomes(replace(packet, protocol_type=kind, **ids))
+    assert found.stored is stored
+    assert rules(found) == ([] if stored else ["index-row"])
+    assert found.poisons is not stored
 
 
 def test_key_and_node_name_that_make_json_are_stored(packet) -> None:
