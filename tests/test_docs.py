@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 import hep
 import sipws
 from hep.codec.chunks import GENERIC
+from hep.homer import jsonb
 from sipws.config.settings import Config
 from sipws.service.app import Application, ResolvedConfig
 from sipws.service.commands import methods_of
@@ -120,11 +121,12 @@ def test_the_hep_page_has_every_chunk_and_every_rule() -> None:
         assert f"| 0x{number:04x} | {row.name} |" in text
     for name in hep.SenderSettings.__dataclass_fields__:
         assert f"`{name}`" in text, name
-    rules = set(
-        re.findall(r'Finding\(\s*"([\w-]+)"', (ROOT / "hep" / "cli" / "lint.py").read_text())
-    )
-    assert len(rules) > 10
-    for rule in rules - {"not-hep"}:
+    sources = [*(ROOT / "hep" / "cli").glob("*.py"), *(ROOT / "hep" / "homer").glob("*.py")]
+    code = "".join(path.read_text() for path in sources)
+    rules = set(re.findall(r'(?:Finding|Reason)\(\s*"([\w-]+)"', code))
+    rules |= {f"json-{kind}" for kind in jsonb.Kind} | {"sip-no-cseq", "sip-no-call-id"}
+    assert len(rules) > 40
+    for rule in rules:
         assert f"`{rule}`" in text, rule
 
 

@@ -201,7 +201,7 @@ class Examination:
 def print_finding(label: str, finding: Finding, paint: bool) -> None:
     """Print a finding with its remedy."""
     severity = painted(f"{finding.severity:<7}", _PAINT[finding.severity], paint)
-    print(f"    {label} {severity} {finding.in_words}")
+    print(f"    {label} {severity} {finding.in_words} ({finding.rule})")
     if finding.batch is not None:
         print(f"{_INDENT}the other rows of its batch for {finding.batch} are lost with it")
     print(f"{_INDENT}{finding.remedy}")

@@ -11,7 +11,7 @@ from typing import Final
 
 from hep.cli.lint_finding import Finding, Severity
 from hep.codec.any_version import decode
-from hep.codec.chunks import protocol_name
+from hep.codec.chunks import ProtocolType, protocol_name
 from hep.errors import HepDecodeError
 from hep.homer import jsonb
 from hep.homer.fate import EVENT, Fate, fate
@@ -24,12 +24,15 @@ FORCED: Final = "ForceHEPPayload = [89]"
 NOT_FORCED: Final = "ForceHEPPayload unset"
 """The setting with which events are stored as text."""
 
+OLDER: Final = "heplify-server before 2026"
+"""The versions that do not remove an empty line before the start line of SIP."""
+
 SEARCHABLE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 """Names of fields that homer-app 1.5.16 and later searches for. It leaves others out of the query
 silently, so that the search returns rows that do not match."""
 
 NOT_SEARCHED: Final = ("Ws-Request", "Ws-Reply")
-"""Keys of OpenSIPS that hold whole HTTP messages. Nobody searches for them as a whole."""
+"""Keys of OpenSIPS that hold whole HTTP messages. Their searchable parts have keys of their own."""
 
 MOST_KEYS: Final = 5
 """Keys that a finding names."""
@@ -121,6 +124,10 @@ def _own_time(data: bytes) -> float:
 
 def _hidden(row: Row, protocol_type: int, setting: str | None, as_json: bool) -> list[Finding]:
     """What cannot be found of a stored row."""
+    if protocol_type == ProtocolType.SIP and row.raw[:1] in (b"\r", b"\n"):
+        what = "SIP with an empty line before its start line is refused"
+        remedy = "leave the empty line out (RFC 3261 section 7.5), or update heplify-server"
+        return [Finding("crlf-before-sip", Severity.HIDDEN, what, remedy, setting=OLDER)]
     if row.table != EVENTS_TABLE:
         return []
     name = protocol_name(protocol_type)

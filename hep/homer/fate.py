@@ -98,13 +98,13 @@ def fate(
     if isinstance(packet, Reason):
         return Fate(None, (packet,))
     payload = cleaned(packet.payload)
-    altered = tuple(_alterations(packet, payload))
-    time = _time(packet, now)
-    if packet.protocol_type == SIP:
-        row = _sip_row(packet, payload, time)
+    kind, time = packet.protocol_type, _time(packet, now)
+    changes = _alterations(packet, payload)
+    if kind == SIP:
+        row = _sip_row(packet, payload, time, changes)
     else:
         row = _other_row(packet, payload, time, events_as_json)
-    kind = packet.protocol_type
+    altered = tuple(changes)
     if isinstance(row, tuple):
         return Fate(None, row, False, altered, kind)
     if row.table == rows.MISSING_TABLE:
@@ -141,7 +141,10 @@ def _time(packet: Decoded, now: float) -> float:
     return packet.seconds + packet.microseconds * 1000 % NANOSECONDS_LIMIT / 1e9
 
 
-def _sip_row(packet: Decoded, payload: bytes, time: float) -> Row | tuple[Reason, ...]:
+def _sip_row(
+    packet: Decoded, payload: bytes, time: float, changes: list[Reason]
+) -> Row | tuple[Reason, ...]:
+    """The row of a SIP message, or why it is dropped; adds what is altered to ``changes``."""
     if not packet.payload:
         return (_no_payload(packet),)
     if len(payload) < sip_rules.SHORTEST:
@@ -153,6 +156,9 @@ def _sip_row(packet: Decoded, payload: bytes, time: float) -> Row | tuple[Reason
     sip = sip_rules.read(payload)
     if isinstance(sip, Reason):
         return (sip,)
+    if sip.call_ids > 1:
+        what = f"SIP with {sip.call_ids} Call-IDs is stored under the last, {shown(sip.call_id)}"
+        changes.append(Reason("call-id-twice", what, "send one Call-ID"))
     correlation_id = packet.correlation_id or sip.call_id
     header = rows.protocol_header(packet, correlation_id, time)
     return Row(sip.table, sip.call_id, time, header, None, payload)
@@ -248,7 +254,7 @@ def _alterations(packet: Decoded, payload: bytes) -> list[Reason]:
     if packet.node_name and CAPTURE_ID in packet.types:
         found.append(
             Reason(
-                "node-name",
+                "capture-id-replaced",
                 f"the node name {shown(packet.node_name)} (chunk 0x0013) takes the place of the"
                 f" capture id {packet.capture_id}",
                 "send one of both",

@@ -212,7 +212,7 @@ def _string(text: str, at: int) -> int | Fault:
         return Fault(Kind.CONTROL, end, f"the control character {char!r} is not escaped")
     escape = text[end : end + 6]
     if escape == r"\u0000":
-        return Fault(Kind.NUL, end, r"\u0000, which jsonb has no character for")
+        return Fault(Kind.NUL, end, r"\u0000 is not allowed")
     if _HALF.match(escape):
         return Fault(Kind.SURROGATE, end, f"{escape} is half of a surrogate pair")
     return Fault(Kind.SYNTAX, end, f"{escape[:2]!r} is not a JSON escape")

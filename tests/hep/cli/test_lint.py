@@ -12,14 +12,14 @@ from hep.cli.lint import PROFILES, Profile, lint
 from hep.cli.lint_finding import Severity
 from hep.codec.chunks import ProtocolType
 
+SIP = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: call-1\r\nCSeq: 1 OPTIONS\r\n\r\n"
 OPENSIPS = Path(__file__).parents[2] / "data" / "opensips-3.6.8" / "hep"
 
 
 @pytest.fixture
 def packet(packet: hep.Packet) -> hep.Packet:
     """A packet that every collector stores."""
-    sip = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: call-1\r\nCSeq: 1 OPTIONS\r\n\r\n"
-    return replace(packet, payload=sip)
+    return replace(packet, payload=SIP)
 
 
 def rules(packet: hep.Packet | bytes, profile: Profile, transport: str = "udp") -> list[str]:
@@ -92,8 +92,10 @@ def test_a_few_chunks_are_not_enough_for_kamailio_over_tcp(packet) -> None:
         ({"dst_ip": "192.0.2.5", "dst_port": 50123}, ["same-ends"]),
         ({"extra": (hep.Chunk(7, 0x0C, b"\0\0\0\1"),)}, ["vendor-chunk"]),
         ({"extra": (hep.Chunk(7, 0x0F, b"x"),)}, ["short-sip", "vendor-chunk"]),
-        ({"extra": (hep.Chunk(0, 0x13, b"edge-1"),)}, ["node-name"]),
+        ({"extra": (hep.Chunk(0, 0x13, b"edge-1"),)}, ["capture-id-replaced"]),
         ({"auth_key": b"secret"}, ["auth-key-stored"]),
+        ({"payload": b"\r\n" + SIP}, ["crlf-before-sip"]),
+        ({"payload": SIP.replace(b"CSeq", b"i: 2\r\nCSeq")}, ["call-id-twice"]),
         ({"payload": b""}, ["no-payload"]),
     ],
 )

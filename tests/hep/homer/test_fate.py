@@ -168,7 +168,7 @@ def test_key_and_node_name_that_make_json_are_stored(packet) -> None:
     assert found.row is not None
     header = json.loads(found.row.protocol_header)
     assert (header["capturePass"], header["x"], header["captureId"]) == ("a", "y", "edge-1")
-    assert altered(found) == ["node-name", "auth-key-stored"]
+    assert altered(found) == ["capture-id-replaced", "auth-key-stored"]
 
 
 @pytest.mark.parametrize(
