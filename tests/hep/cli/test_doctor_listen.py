@@ -137,10 +137,10 @@ async def test_datagrams_that_are_no_packets_are_findings(packet) -> None:
     arguments = ("--listen", "127.0.0.1:0;transport=udp", "--profile", "homer7", "--count", "2")
     async with listening(*arguments) as doctor:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.connect(("127.0.0.1", doctor.ports["udp"]))
-            sock.send(b"no packet\x1b[2J")
+            where = ("127.0.0.1", doctor.ports["udp"])
+            sock.sendto(b"no packet\x1b[2J", where)
             line = await doctor.line()
-            sock.send(hep.encode(packet) * 2)
+            sock.sendto(hep.encode(packet) * 2, where)
         said = await doctor.ends()
     assert "13 bytes lost not-hep" in " ".join(line.split())
     assert "\x1b" not in line

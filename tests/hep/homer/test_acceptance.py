@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from hep.cli.lint import lint
+from hep.cli.lint_finding import Severity
 from hep.homer.decoding import packets_of
 from hep.homer.fate import Fate, fate
 
@@ -86,3 +88,13 @@ def test_a_stored_packet_has_the_row_that_was_recorded(record: dict[str, Any]) -
     if row.data_header is not None and isinstance(record["data_header"], dict):
         found = json.loads(row.data_header, parse_float=Decimal)
         assert found == record["data_header"] or "… (" in str(record["data_header"])
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=name)
+def test_the_doctor_says_what_was_lost(record: dict[str, Any]) -> None:
+    forced = record["heplify_setting"] == "ForceHEPPayload=[89]"
+    for packet in packets_of(sent(record), record["transport"]):
+        found = lint(packet, "homer7", record["transport"], now=NOW, forced=forced)
+        lost = [each for each in found if each.severity is Severity.LOST]
+        assert bool(lost) is not record["stored"]
+        assert {each.batch for each in lost} - {None} == set(record.get("poisoned_tables", ()))
