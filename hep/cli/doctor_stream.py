@@ -111,7 +111,8 @@ def _lost_report(fate: Fate, payload: bytes) -> Finding | None:
     texts = {each.key: each.value for each in members}
     if (texts.get("Protocol"), texts.get("Event")) != ("HEP", "LOST"):
         return None
-    count = texts.get("Packets") or "some"
+    count = texts.get("Packets") or ""
+    count = count if count.isascii() and count.isdecimal() else "some"
     return Finding(
         "lost-report",
         Severity.LOST,

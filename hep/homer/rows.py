@@ -130,7 +130,7 @@ def _escaped(value: bytes) -> bytes:
 
 
 def refusals(row: Row, packet: Decoded, correlation_id: bytes) -> list[Reason]:
-    """Find what PostgreSQL refuses of a row, the time of the row apart.
+    """Find what PostgreSQL refuses of a row, its time and the JSON of its payload apart.
 
     Args:
         row: the row.
@@ -141,24 +141,25 @@ def refusals(row: Row, packet: Decoded, correlation_id: bytes) -> list[Reason]:
         a reason for each refused chunk; empty if PostgreSQL takes the row.
     """
     found = [reason for reason in (_correlation_id(correlation_id, packet),) if reason]
-    for name, number, value, rule in (
-        ("authenticate key", 0x0E, packet.auth_key, "auth-key"),
-        ("node name", 0x13, packet.node_name, "node-name"),
-    ):
-        if (why := _unescaped_fault(value)) is not None:
-            found.append(
-                Reason(
-                    rule,
-                    f"the {name} (chunk 0x{number:04x}) {why}, and heplify-server copies it into"
-                    " JSON as it is",
-                    f"use letters and digits in the {name}",
-                )
+    # Key and node name may complete each other to JSON, so the columns decide.
+    columns = [row.protocol_header]
+    if row.data_header == data_header(packet):
+        columns.append(row.data_header)
+    if any(map(is_refused, columns)):
+        found += [
+            Reason(
+                rule,
+                f"the {name} (chunk 0x{number:04x}) {why}, and heplify-server copies it into JSON"
+                " as it is",
+                f"use letters and digits in the {name}",
             )
-    found += _too_long(row, correlation_id)
-    if not found and _json_fault(row.protocol_header) is not None:
-        what = "authenticate key and node name do not make JSON together"
-        found.append(Reason("auth-key", what, "use letters and digits in both"))
-    return found
+            for name, number, value, rule in (
+                ("authenticate key", 0x0E, packet.auth_key, "auth-key"),
+                ("node name", 0x13, packet.node_name, "node-name"),
+            )
+            if (why := _unescaped_fault(value)) is not None
+        ]
+    return found + _too_long(row, correlation_id)
 
 
 def _too_long(row: Row, correlation_id: bytes) -> list[Reason]:

@@ -181,9 +181,9 @@ class _Reading:
         return None
 
     def _cseq(self, value: bytes) -> Reason | None:
-        number, blank, method = value.partition(b" ")
-        # A value cannot start with a blank: it was stripped.
-        if len(value) >= 3 and blank and method and number:
+        # Value and parts are not empty if there is a blank: it is stripped.
+        _, blank, method = value.partition(b" ")
+        if blank:
             self._cseq_method = method.strip(_WHITESPACE) if method[:1] == b" " else method
             return None
         return Reason(

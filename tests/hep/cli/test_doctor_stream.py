@@ -67,8 +67,8 @@ def test_other_tables_do_not_restart_the_timer(log_lines: Stream) -> None:
 def test_a_clock_that_goes_back_starts_again(events: Stream) -> None:
     for step in range(8):
         assert events.rules(step * 0.5) == []
-    assert events.rules(-100.0) == []
-    assert events.rules(-99.5) == []
+    steps = [-100.0 + step * 0.5 for step in range(12)]
+    assert [at for at in steps if events.rules(at) == ["flush-timer"]] == steps[10:]
 
 
 def test_the_same_payload_at_once_is_one_with_dedup(log_lines: Stream) -> None:
@@ -110,6 +110,14 @@ def test_a_report_of_lost_packets_is_passed_on(events: Stream) -> None:
     [(label, finding)] = events.state.see(found, LOST, NOW)
     assert (label, finding.rule) == (STREAM, "lost-report")
     assert "12 packets" in finding.what
+
+
+@pytest.mark.parametrize("count", ["", "\x9b2J", "1e3", "-1"])
+def test_a_count_that_is_no_number_is_not_shown(events: Stream, count: str) -> None:
+    payload = LOST.replace(b"12", count.encode())
+    found = fate(hep.encode(replace(events.packet, payload=payload, seconds=int(NOW))), now=NOW)
+    [(_, finding)] = events.state.see(found, payload, NOW)
+    assert "lost some packets" in finding.what
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import hep
 from hep.cli.lint import PROFILES, Profile, lint
-from hep.cli.lint_finding import Severity
+from hep.cli.lint_finding import Finding, Severity, worst_first
 from hep.codec.chunks import ProtocolType
 
 SIP = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: call-1\r\nCSeq: 1 OPTIONS\r\n\r\n"
@@ -178,6 +178,19 @@ def test_a_loss_names_the_setting_it_depends_on(packet, payload, rule) -> None:
     [known, *_] = lint(data, "homer7", forced=True)
     assert (known.rule, known.setting) == (rule, None)
     assert all(each.severity is Severity.HIDDEN for each in lint(data, "homer7", forced=False))
+
+
+def test_what_is_stored_with_one_setting_is_examined_further(packet) -> None:
+    text = replace(event(packet, b"text"), ip_protocol=50)
+    found = [each.rule for each in lint(hep.encode(text), "homer7")]
+    assert found == ["json-syntax", "ip-protocol", "unmapped"]
+
+
+def test_what_loses_a_batch_comes_first() -> None:
+    alone = Finding("a", Severity.LOST, "", "")
+    batch = Finding("b", Severity.LOST, "", "", "hep_proto_1_call")
+    hidden = Finding("c", Severity.HIDDEN, "", "", "hep_proto_1_call")
+    assert worst_first([hidden, alone, batch]) == [batch, alone, hidden]
 
 
 def test_a_loss_with_every_setting_names_none(packet) -> None:

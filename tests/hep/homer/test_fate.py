@@ -120,6 +120,10 @@ def test_chunks_that_are_not_cleaned_lose_their_batch(packet, field, value, kind
     assert found.poisons
     assert found.table is None
     assert len(found.poisoned_tables) == 1
+    if b"\0" in value:
+        assert "contains NUL" in found.lost[0].what
+    elif not value.isascii():
+        assert "is not valid UTF-8" in found.lost[0].what
 
 
 @pytest.mark.parametrize("value", [b'n"', b"\0", b"\xff", b"a\\", b"a\tb"])
@@ -159,6 +163,29 @@ def test_a_long_id_must_fit_into_an_index(packet, kind, value, stored) -> None:
     assert found.stored is stored
     assert rules(found) == ([] if stored else ["index-row"])
     assert found.poisons is not stored
+
+
+def test_a_long_correlation_id_of_sip_must_fit_into_an_index_too(packet) -> None:
+    assert rules(becomes(replace(packet, correlation_id=RANDOM))) == ["index-row"]
+
+
+def test_every_control_character_of_a_correlation_id_is_escaped(packet) -> None:
+    value = bytes(range(1, 0x20))
+    found = becomes(replace(event(packet), correlation_id=value))
+    assert found.row is not None
+    assert json.loads(found.row.protocol_header)["correlation_id"].encode() == value
+
+
+@pytest.mark.parametrize(("kind", "stored"), [(1, True), (100, False), (89, False)])
+def test_key_and_node_name_may_make_json_together(packet, kind, stored) -> None:
+    # The node name opens an object that the key closes; data_header has the node name alone.
+    opens = (Chunk(0, 0x13, b'a","b":{"c":"d'),)
+    closes = replace(packet, protocol_type=kind, auth_key=b'e"},"f":"g', extra=opens)
+    found = becomes(closes)
+    assert found.stored is stored
+    assert rules(found) == ([] if stored else ["auth-key", "node-name"])
+    # As JSON of the event, the payload takes the place of data_header.
+    assert becomes(replace(closes, protocol_type=89, payload=b"{}"), events_as_json=True).stored
 
 
 def test_key_and_node_name_that_make_json_are_stored(packet) -> None:
@@ -232,10 +259,10 @@ def test_a_time_needs_a_partition(packet, offset, stored) -> None:
 
 
 def test_partitions_can_be_given(packet) -> None:
-    late = replace(packet, seconds=int(NOW) - 10)
+    late = replace(packet, seconds=int(NOW) - 10, microseconds=0)
     assert becomes(late, partitions=(-10, 5)).stored
     assert not becomes(late, partitions=(-9, 5)).stored
-    assert not becomes(replace(packet, microseconds=0), partitions=(-9, 0)).stored
+    assert not becomes(late, partitions=(-20, -10)).stored
 
 
 @given(st.integers(10**9, 2 * 10**9))
@@ -250,7 +277,8 @@ def test_no_time_is_the_time_of_arrival(packet) -> None:
     found = becomes(replace(packet, seconds=None, microseconds=None))
     assert found.row is not None
     assert found.row.time == NOW
-    assert rules(becomes(replace(packet, seconds=0))) == ["time"]
+    [reason] = becomes(replace(packet, seconds=0)).lost
+    assert (reason.rule, "microseconds and no seconds" in reason.what) == ("time", True)
 
 
 @pytest.mark.parametrize(
@@ -309,8 +337,9 @@ def test_a_stream_is_split_by_the_stated_lengths(packet) -> None:
     data = hep.encode(packet)
     assert packets_of(data * 3 + data[:5], "tcp") == [data, data, data, data[:5]]
     assert packets_of(data * 2, "udp") == [data * 2]
-    bad = b"HEP3\0\0" + data
-    assert packets_of(data + bad, "tls") == [data, bad]
+    for size in (b"\0\0", b"\0\5", b"\xff\xff"):
+        bad = b"HEP3" + size + data
+        assert packets_of(data + bad, "tls") == [data, bad]
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
@@ -321,7 +350,9 @@ def test_the_longest_packet(packet, transport) -> None:
     assert rules(becomes(replace(log, payload=b"x" * (room + 1)), transport)) == ["too-long"]
 
 
-@pytest.mark.parametrize("broken", [b"\0\0\0\x0f\0", b"\0\0\0\x0f\0\5", b"\0\0\0\x0f\0\x09ab"])
+@pytest.mark.parametrize(
+    "broken", [b"\0\0\0\x0f\0", b"\0\0\0\x0f\0\0", b"\0\0\0\x0f\0\5", b"\0\0\0\x0f\0\x09ab"]
+)
 def test_a_broken_chunk_loses_the_packet(packet, broken) -> None:
     assert rules(becomes(with_chunks(packet, broken))) == ["chunk-cut"]
 

@@ -103,6 +103,8 @@ def test_the_method_of_the_cseq_chooses_the_table(method: bytes, table: str) -> 
         (b'{"message":"OPTIONS sip:a SIP/2.0","and":"more of it"}', "no-sip"),
         (b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n", "no-sip"),
         (b"OPTIONS SIP/2.0\r\n" + message().partition(b"\n")[2], "sip-start-line"),
+        (b"OPTIONS  sip:a SIP/2.0\r\n" + message().partition(b"\n")[2], "sip-start-line"),
+        (b"OPTIONS sip:a SIP/\r\n" + message().partition(b"\n")[2], "sip-start-line"),
         (b"SIP/ 200 OK\r\n" + message().partition(b"\n")[2], "sip-start-line"),
     ],
 )
@@ -139,6 +141,8 @@ def test_an_unknown_spelling_is_named(name: bytes, expected: str) -> None:
         message(without=b"To"),
         message(without=b"Contact"),
         message(b"Contact: *"),
+        message(b"Contact:"),
+        message(b"From: 1> <sip:a"),
         message(b"CSeq: 1   OPTIONS "),
         message(b"Subject: a\r\n folded: line"),
         message()[:-2],
