@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         raise WrongInputError(
             "hep doctor needs one of a HEP_ID to probe, --capture FILE and --listen HOST:PORT"
         )
+    _check_options(args)
     profiles = _profiles(args.profile or list(PROFILES))
     forced = {"yes": True, "no": False, None: None}[args.force_hep_payload]
     paint = sys.stdout.isatty() and not args.json
@@ -98,6 +99,16 @@ def run(args: argparse.Namespace) -> int:
     if args.listen is not None:
         return listen(args, Examination(profiles, forced), paint)
     return asyncio.run(_probe(destination(args.hep_id), profiles, forced, args.json, paint))
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that have no effect on what is examined."""
+    needs = {"--now": ("--capture", args.capture)}
+    for option in ("--count", "--seconds", "--tls-certificate", "--tls-key"):
+        needs[option] = ("--listen", args.listen)
+    for option, (other, value) in needs.items():
+        if getattr(args, option[2:].replace("-", "_")) and value is None:
+            raise WrongInputError(f"{option} needs {other}")
 
 
 def _profiles(names: Iterable[str]) -> list[Profile]:

@@ -37,6 +37,9 @@ NOT_SEARCHED: Final = ("Ws-Request", "Ws-Reply")
 MOST_KEYS: Final = 5
 """Keys that a finding names."""
 
+LONGEST_KEY: Final = 40
+"""Characters of a key that a finding shows."""
+
 _NO_TIME: Final = 1_800_000_000
 """Time of arrival of a packet that has no time, when the real one is not known."""
 
@@ -142,7 +145,7 @@ def _hidden(row: Row, protocol_type: int, setting: str | None, as_json: bool) ->
         keys = dict.fromkeys(each.key for each in members if not _is_searchable(each.key))
         if keys:
             more = f" and {len(keys) - MOST_KEYS} more" if len(keys) > MOST_KEYS else ""
-            named = ", ".join(map(ascii, [*keys][:MOST_KEYS])).replace("'", "")
+            named = ", ".join(ascii(key[:LONGEST_KEY])[1:-1] for key in [*keys][:MOST_KEYS])
             listed.append(
                 Finding(
                     "json-keys",

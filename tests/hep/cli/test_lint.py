@@ -203,6 +203,7 @@ def test_a_loss_with_every_setting_names_none(packet) -> None:
     [
         (b'{"event":"x","Close-Code":"1","Duration":"2"}', "Close-Code"),
         (b'{"event":"x","1st":"1","a b":"2","":"3","_a1":"4"}', "1st, a b, "),
+        (b'{"event":"x","' + b"-" * 60_000 + b'":1}', "keys " + "-" * 40 + ":"),
         ('{"event":"x","ü":1}'.encode(), r"\xfc"),
         (b'{"event":"x","a-":1,"b-":1,"c-":1,"d-":1,"e-":1,"f-":1}', "e- and 1 more"),
     ],
