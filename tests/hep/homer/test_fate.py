@@ -371,6 +371,10 @@ def test_version_2_is_read_big_endian(packet) -> None:
     assert rules(becomes(little)) == ["v2-byte-order"]
     big = little[:16] + little[16:20][::-1] + little[20:24][::-1] + little[24:]
     assert becomes(big).stored
+    # What should be padding is payload to heplify-server.
+    padded = becomes(big[:26] + b"ab" + big[28:])
+    assert padded.row is not None
+    assert padded.row.raw == b"ab" + packet.payload
     small = hep.encode(replace(packet, version=2, capture_id=77))
     assert rules(becomes(small)) == ["v2-capture-id", "v2-byte-order"]
     assert becomes(small).poisoned_tables == (CALL,)
