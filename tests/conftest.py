@@ -26,7 +26,7 @@ def pytest_asyncio_loop_factories(
     program itself runs on uvloop.
     """
     factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    if "/e2e/" in item.nodeid or "/interop/" in item.nodeid:
+    if any(f"/{each}/" in item.nodeid for each in ("e2e", "interop", "homer")):
         del factories["uvloop"]
     if item.path.stem in ("test_supervisor", "test_worker_traces", "test_worker_settings"):
         del factories["asyncio"]
@@ -35,7 +35,7 @@ def pytest_asyncio_loop_factories(
 
 SLOW = [
     # Programs that are not ours, and conditions that take their time.
-    "chaos/", "e2e/", "interop/",
+    "chaos/", "e2e/", "homer/", "interop/",
     # Processes of ours.
     "sipws/workers/test_supervisor", "sipws/workers/test_worker_settings",
     "sipws/workers/test_worker_traces", "sipws/workers/test_workers", "sipws/service/test_start",
