@@ -121,7 +121,7 @@ class Finder:
 @pytest.fixture(autouse=True)
 def put_back_logging() -> Iterator[None]:
     """Leave logging as it was: what a program's handler writes to is closed after its test."""
-    names = ("", "sipws", "hep", "sipws.engine")
+    names = ("", "sipws", "hep", "sipws.engine", "sipws.tracing.tracer")
     before = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
     handlers = list(logging.getLogger().handlers)
     yield

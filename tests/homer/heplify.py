@@ -10,7 +10,7 @@ import json
 import re
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -218,36 +218,9 @@ class Heplify:
                 if packet.payload in self._seen:
                     raise ValueError("the payload was seen before")
                 self._seen.add(packet.payload)
-            self._queue.put_nowait(self._row(packet))
+            self._queue.put_nowait(row_of(packet, self.force_payload))
         except ValueError as exc:
             self.dropped.append(str(exc))
-
-    def _row(self, packet: Packet) -> tuple[str, Row]:
-        packet.payload = cleaned(packet.payload)
-        if not packet.payload:
-            raise ValueError("no payload")
-        date = datetime.fromtimestamp(packet.seconds, UTC) + timedelta(
-            microseconds=packet.microseconds
-        )
-        when = date.isoformat().encode()
-        if packet.type == 1:
-            sip = read_sip(packet.payload)
-            packet.correlation_id = packet.correlation_id or sip.call_id
-            row = sip.call_id, when, protocol_header(packet), sip_header(sip), packet.payload
-            return sip_table(sip.cseq_method), row
-        if packet.type == 54:
-            sid, header = isup_header(packet.payload)
-            return "hep_proto_54_default", (
-                sid, when, protocol_header(packet), header, packet.payload
-            )  # fmt: skip
-        if packet.type < 2 or not packet.correlation_id:
-            raise ValueError("no correlation id")
-        header, raw = node_header(packet), packet.payload
-        number = packet.type if packet.type in (5, 53, 100) else 35
-        if number == 35 and packet.type in self.force_payload:
-            header, raw = raw, header
-        row = packet.correlation_id, when, protocol_header(packet), header, raw
-        return f"hep_proto_{number}_default", row
 
     # What goes to PostgreSQL.
 
@@ -280,17 +253,61 @@ class Heplify:
             await self._write(table, rows)
 
     async def _write(self, table: str, rows: list[Row]) -> None:
-        copy_in = sql.SQL(
-            "COPY {} (sid, create_date, protocol_header, data_header, raw) FROM STDIN"
-        ).format(sql.Identifier(table))
         try:
-            async with self._connection.cursor() as cursor, cursor.copy(copy_in) as copy:
+            async with self._connection.cursor() as cursor, cursor.copy(copy_into(table)) as copy:
                 for row in rows:
-                    await copy.write(b"\t".join(map(as_copy_text, row)) + b"\n")
+                    await copy.write(as_line(row))
         except psycopg.Error as exc:
             self.refusals.append(Refusal(table, rows, str(exc)))
         else:
             self.written.append(table)
+
+
+def row_of(packet: Packet, force_payload: Collection[int] = ()) -> tuple[str, Row]:
+    """The row of a packet, with its table.
+
+    Args:
+        packet: whose payload is cleaned.
+        force_payload: types whose payload becomes ``data_header``.
+
+    Raises:
+        ValueError: it is dropped.
+    """
+    packet.payload = cleaned(packet.payload)
+    if not packet.payload:
+        raise ValueError("no payload")
+    date = datetime.fromtimestamp(packet.seconds, UTC) + timedelta(microseconds=packet.microseconds)
+    when = date.isoformat().encode()
+    if packet.type == 1:
+        sip = read_sip(packet.payload)
+        packet.correlation_id = packet.correlation_id or sip.call_id
+        row = sip.call_id, when, protocol_header(packet), sip_header(sip), packet.payload
+        return sip_table(sip.cseq_method), row
+    if packet.type == 54:
+        sid, header = isup_header(packet.payload)
+        return "hep_proto_54_default", (
+            sid, when, protocol_header(packet), header, packet.payload
+        )  # fmt: skip
+    if packet.type < 2 or not packet.correlation_id:
+        raise ValueError("no correlation id")
+    header, raw = node_header(packet), packet.payload
+    number = packet.type if packet.type in (5, 53, 100) else 35
+    if number == 35 and packet.type in force_payload:
+        header, raw = raw, header
+    row = packet.correlation_id, when, protocol_header(packet), header, raw
+    return f"hep_proto_{number}_default", row
+
+
+def copy_into(table: str) -> sql.Composed:
+    """The statement that takes rows."""
+    return sql.SQL(
+        "COPY {} (sid, create_date, protocol_header, data_header, raw) FROM STDIN"
+    ).format(sql.Identifier(table))
+
+
+def as_line(row: Row) -> bytes:
+    """Write a row for COPY."""
+    return b"\t".join(map(as_copy_text, row)) + b"\n"
 
 
 class _Datagrams(asyncio.DatagramProtocol):
