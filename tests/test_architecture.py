@@ -293,7 +293,7 @@ def test_scapy_is_kept_to_the_modules_that_need_it() -> None:
     ("module", "slow"),
     [
         ("hep", {"scapy"}),
-        ("hep.cli.main", {"scapy"}),
+        ("hep.cli.main", {"scapy", "psycopg"}),
         ("hep.pcap", {"scapy"}),
         ("sipws", {"lark", "scapy", "pydantic", "hep.codec", "hep.sending", "hep.receiving"}),
         ("sipws.cli.main", {"lark", "scapy"}),

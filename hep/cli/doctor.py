@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from hep.cli import homer_tables_run
 from hep.cli.doctor_capture import examine
 from hep.cli.doctor_listen import listen
 from hep.cli.doctor_report import (
@@ -72,6 +73,7 @@ def add_parser(commands: Any) -> None:
         choices=("yes", "no"),
         help="whether heplify-server has ForceHEPPayload = [89] (default: examine both)",
     )
+    homer_tables_run.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.set_defaults(run=run)
 
@@ -91,6 +93,11 @@ def run(args: argparse.Namespace) -> int:
             "hep doctor needs one of a HEP_ID to probe, --capture FILE and --listen HOST:PORT"
         )
     _check_options(args)
+    if args.postgres is not None:
+        if args.hep_id is None:
+            raise WrongInputError("--postgres needs the HEP_ID of the collector to probe")
+        return homer_tables_run.run(destination(args.hep_id), args)
+    homer_tables_run.refuse_options(args)
     profiles = _profiles(args.profile or list(PROFILES))
     forced = {"yes": True, "no": False, None: None}[args.force_hep_payload]
     paint = sys.stdout.isatty() and not args.json

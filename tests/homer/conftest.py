@@ -1,5 +1,6 @@
 """PostgreSQL, and a stand-in for heplify-server that writes to it."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -12,6 +13,18 @@ import pytest
 
 from tests.homer.heplify import Heplify, create_tables
 from tests.homer.postgresql import Postgres
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Wait for what PostgreSQL does: ``await until(lambda: …)``."""
+
+    async def wait(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():  # noqa: ASYNC110 - it is not ours to signal
+                await asyncio.sleep(0.05)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ class Postgres:
             with (self._folder / "log").open("wb") as log:
                 # A test run that is killed takes it along.
                 self._process = subprocess.Popen(
-                    [*as_owner, "setpriv", "--pdeathsig", "INT", programs / "postgres",
+                    [*as_owner, "setpriv", "--pdeathsig", "QUIT", programs / "postgres",
                      "-D", data, "-k", self._folder, *options],
                     stdout=log, stderr=log, cwd=self._folder,
                 )  # fmt: skip
@@ -113,12 +113,9 @@ class Postgres:
     def stop(self) -> None:
         """End it, and remove its data."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.send_signal(signal.SIGQUIT)
-                self._process.wait(20)
+            # At once, without writing what is thrown away anyway.
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -1,6 +1,8 @@
 """sipws with hostile clients, traced to the stand-in: PostgreSQL stores each batch."""
 
 import asyncio
+import base64
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -170,6 +172,43 @@ async def test_no_batch_is_lost_whatever_clients_send(
     column = "data_header" if forced else "raw::jsonb"
     events = database.execute(f"SELECT {column}->>'Event' FROM hep_proto_35_default")
     assert [event for [event] in events].count("CLOSED") == connections + 1
+
+
+LONG = base64.b32encode(random.Random(1).randbytes(2_500)).lower()
+"""A token that PostgreSQL neither compresses enough for an index, nor cuts."""
+
+
+@pytest.mark.xfail(strict=True, reason="such SIP is traced as it is, and is refused by the index")
+@pytest.mark.parametrize(
+    "message",
+    [
+        sip("INVITE", LONG),
+        sip("INVITE", b"1@example.com").replace(b"sip:alice", b"sip:" + LONG),
+        sip("INVITE", b"2@example.com").replace(b"sip:bob", b"sip:" + LONG),
+        sip("INVITE", b"3@example.com").replace(b"sip:example.com", b"sip:" + LONG + b"@a", 1),
+        sip("INVITE", b"4@example.com").replace(b"sip:example.com", b"sip:" + LONG, 1),
+    ],
+    ids=["call-id", "from", "to", "request-uri-user", "request-uri-host"],
+)
+async def test_no_batch_is_lost_by_a_value_too_long_for_an_index(
+    message: bytes, database: Database, heplify: Callable[..., Awaitable[Heplify]]
+) -> None:
+    collector = await heplify(timer=3600, event_timer=3600)
+    tracing = {
+        "trace_on": True,
+        "trace_destination": f"127.0.0.1:{collector.tcp_port}",
+        "trace_sip": True,
+    }
+    table = {"transport": {"listen": "ws:127.0.0.1:0"}, "tracing": tracing}
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as application:
+        async with phone(application.server.listeners[0].port) as connection:
+            await connection.send(message.decode())
+            await connection.recv()
+        [trace] = application.traces.configured
+        [sender] = trace.senders
+    await collector.has_taken(sender.counters.sent)
+    await collector.flush()
+    assert [each.why for each in collector.refusals] == []
 
 
 def tracing_settings() -> set[str]:
