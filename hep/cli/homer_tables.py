@@ -183,6 +183,8 @@ class Tables:
                 " extract(epoch FROM clock_timestamp())::float8, current_user"
             )
             database, version, now, user = (await rows.fetchall())[0]
+            # Without the name of a distribution behind it.
+            version = version.split()[0]
             rows = await self._connection.execute(_TABLES)
             found = await rows.fetchall()
             partitioned = [oid for oid, _, kind, _ in found if kind in ("p", b"p")]
