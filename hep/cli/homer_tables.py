@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, LiteralString, Self
+from urllib.parse import unquote
 
 import psycopg
 from psycopg import sql
@@ -135,9 +136,11 @@ class Tables:
             # Poolers between us and PostgreSQL have no prepared statements.
             connection = await psycopg.AsyncConnection.connect(**known, prepare_threshold=None)
         except (psycopg.Error, UnicodeError) as exc:
-            raise WrongDatabaseError(
-                f"--postgres: {without_password(_one_line(exc), dsn)}"
-            ) from None
+            host = str(known.get("host", "the default host"))
+            message = f"no connection to PostgreSQL on {host}: {_one_line(exc)}"
+            if "@" in host:
+                message += "; an @ in a password of a URI is written %40"
+            raise WrongDatabaseError(f"--postgres: {without_password(message, dsn)}") from None
         await connection.set_read_only(True)
         return cls(connection, dsn)
 
@@ -264,6 +267,7 @@ def without_password(message: str, dsn: str) -> str:
         secrets |= {match[1], match[1].strip("'")}
     with suppress(psycopg.Error):
         secrets.add(str(conninfo_to_dict(dsn).get("password") or ""))
+    secrets |= {unquote(secret) for secret in secrets}
     for secret in sorted(secrets - {""}, key=len, reverse=True):
         message = message.replace(secret, "***")
     return message

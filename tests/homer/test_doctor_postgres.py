@@ -261,6 +261,7 @@ SECRET = "pa:ss@w/o?rd"
         f"host=127.0.0.1 port=1 dbname=a {SECRET}",
         f"host=/nowhere password = {SECRET}",
         "postgresql://homer:pa%3Ass%40w%2Fo%3Frd@127.0.0.1:1/homer_data",
+        "postgresql://homer:pa:ss@w%2Fo%3Frd@127.0.0.1:1/homer_data",
         "nonsense",
     ],
 )
@@ -274,6 +275,7 @@ def test_a_wrong_dsn_exits_with_2_and_one_line_without_the_password(
     assert err.count("\n") == 1
     assert SECRET not in err
     assert "w/o?rd" not in err
+    assert "w%2Fo%3Frd" not in err
     assert "pa:ss" not in err
 
 
@@ -299,6 +301,15 @@ def test_without_psycopg_the_message_says_what_to_install(
     monkeypatch.setitem(sys.modules, "hep.cli.homer_tables", None)
     assert main(["doctor", "127.0.0.1", "--postgres", "host=/nowhere"]) == 2
     assert "run pip install 'sipws[postgres]'" in capsys.readouterr().err
+
+
+def test_a_host_that_is_a_part_of_the_password_is_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["doctor", "h", "--postgres", "postgresql://homer:x@ssw0rd@127.0.0.1/d"]) == 2
+    err = capsys.readouterr().err
+    assert "no connection to PostgreSQL on ***@127.0.0.1: " in err
+    assert err.endswith("; an @ in a password of a URI is written %40\n")
 
 
 def test_passwords_are_removed_from_messages() -> None:
