@@ -7,6 +7,7 @@ the two log lines that show whether the collector drops repeated payloads.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import shake_256
 from typing import Final
 
 from hep.codec.any_version import decode, encode
@@ -240,6 +241,12 @@ def risky_probes(
     yield _risky(probe, replace(probe.packet, extra=(Chunk(0, NODE, b'hep"doctor'),)))
     probe = make.sip("authenticate key with a quote", "key-quote", "INVITE", CALL)
     yield _risky(probe, replace(probe.packet, auth_key=b'hep"doctor'))
+    probe = make.sip("Call-ID of 4,000 bytes", "long-id", "INVITE", CALL)
+    # One that does not compress, as its index would allow.
+    long_id = shake_256(marker.encode()).hexdigest(2_000)
+    payload = probe.packet.payload.replace(probe.sids[0].encode(), long_id.encode())
+    probe = replace(probe, packet=replace(probe.packet, payload=payload), sids=(long_id,))
+    yield replace(probe, risk="the index of sid takes some 2,700 bytes")
     if udp:
         probe = make.sip("HEP version 2", "version-2", "OPTIONS", DEFAULT)
         yield _risky(probe, replace(probe.packet, version=2, correlation_id=None))

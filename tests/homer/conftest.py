@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.homer.heplify import Heplify, create_tables
@@ -63,23 +62,27 @@ class Database:
 
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement as superuser; returns its rows."""
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with self.server.connect(self.name) as connection:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture
-def new_database(postgres: Postgres) -> Callable[..., Database]:
+def new_database(postgres: Postgres) -> Iterator[Callable[..., Database]]:
     """Make a database with partitions for some days: ``new_database(days=(0, 1))``."""
+    made: list[str] = []
 
     def make(days: tuple[int, ...] = (-1, 0, 1), tables: bool = True) -> Database:
         database = Database(postgres, postgres.new_database(), time.time())
+        made.append(database.name)
         if tables:
             with postgres.connect(database.name) as connection:
                 create_tables(connection, database.now, days)
         return database
 
-    return make
+    yield make
+    for name in made:
+        postgres.drop_database(name)
 
 
 @pytest.fixture

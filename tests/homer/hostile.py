@@ -27,6 +27,7 @@ from sipws.events import (
     Superseded,
 )
 from sipws.tracing.losses import Loss
+from sipws.tracing.messages import MessageRules
 from sipws.tracing.packets import PacketSettings
 from sipws.tracing.tracer import Tracer, TraceSettings, Verdict
 
@@ -157,6 +158,14 @@ settings = st.builds(
     packets=st.builds(PacketSettings, auth_key=st.sampled_from([None, b"secret"])),
     trace_sip=st.just(True),
     mask_sip=st.sampled_from(["tokens", "all", "none"]),
+    keys=st.sampled_from(["underscore", "hyphen"]),
+    messages=st.sampled_from(
+        [
+            MessageRules(),
+            MessageRules(correlate_by="connection"),
+            MessageRules(correlation_headers=("User-Agent",)),
+        ]
+    ),
 )
 
 

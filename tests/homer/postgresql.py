@@ -15,6 +15,10 @@ import psycopg
 OWNERS = ("postgres", "nobody")
 """Users that it runs as where the tests run as root, whom it refuses."""
 
+MEMORY = Path("/dev/shm")
+ROOM = 2 * 1024**3
+"""Bytes that must be free there; the server takes some hundred million."""
+
 STARTING = 60.0
 """Seconds until it must answer, on a busy machine."""
 
@@ -49,7 +53,7 @@ class Postgres:
 
     def __init__(self, programs: Path) -> None:
         # Paths of Unix sockets are short, and pytest's folders are not.
-        self._folder = Path(tempfile.mkdtemp(prefix="sipws-pg-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="sipws-pg-", dir=_in_memory()))
         self._databases = 0
         self._process: subprocess.Popen[bytes] | None = None
         data = self._folder / "data"
@@ -110,6 +114,11 @@ class Postgres:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         return name
 
+    def drop_database(self, name: str) -> None:
+        """Remove a database."""
+        with self.connect("postgres") as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
     def stop(self) -> None:
         """End it, and remove its data."""
         if self._process is not None and self._process.poll() is None:
@@ -117,6 +126,14 @@ class Postgres:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(30)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _in_memory() -> str | None:
+    """A folder in memory, with room for the server; None for the usual temporary folder."""
+    try:
+        return str(MEMORY) if shutil.disk_usage(MEMORY).free > ROOM else None
+    except OSError:
+        return None
 
 
 def _is_user(name: str) -> bool:

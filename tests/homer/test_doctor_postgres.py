@@ -120,6 +120,7 @@ async def test_destructive_probes_are_lost_one_by_one(
         "event as text (homer5_on)", "NUL as an escape in an event", "time -2 days",
         "time +2 days", "correlation id with NUL", "correlation id with invalid UTF-8",
         "capture agent name with a quote", "authenticate key with a quote", "HEP version 2",
+        "Call-ID of 4,000 bytes",
     }  # fmt: skip
     assert {name for name in lost if not probes[name]["stored"]} == lost
     assert len(collector.refusals) == len(lost)

@@ -128,17 +128,14 @@ async def test_no_batch_is_lost_whatever_clients_send(
     database: Database,
     heplify: Callable[..., Awaitable[Heplify]],
 ) -> None:
-    if correlation == "connection" and "trace_sip_correlation" not in tracing_settings():
-        pytest.skip("the setting is not there yet")
     # Only what waits is in one batch, so nothing leaves before the end.
     collector = await heplify(force_payload=forced, timer=3600, event_timer=3600, bulk=10_000)
     tracing = {
         "trace_on": True,
         "trace_destination": f"127.0.0.1:{collector.tcp_port}",
         "trace_sip": True,
+        "trace_sip_correlation": correlation,
     }
-    if correlation == "connection":
-        tracing["trace_sip_correlation"] = correlation
     table = {"transport": {"listen": "ws:127.0.0.1:0"}, "tracing": tracing}
     async with Application(ResolvedConfig.of(Config.of(table, "test"))) as application:
         port = application.server.listeners[0].port
@@ -209,9 +206,3 @@ async def test_no_batch_is_lost_by_a_value_too_long_for_an_index(
     await collector.has_taken(sender.counters.sent)
     await collector.flush()
     assert [each.why for each in collector.refusals] == []
-
-
-def tracing_settings() -> set[str]:
-    from sipws.config.tracing import Tracing
-
-    return set(Tracing.model_fields)
