@@ -298,9 +298,11 @@ def _names(tables: Sequence[str]) -> str:
 
 
 def _about_delays(found: Diagnosis, stored: Sequence[Fate]) -> None:
-    # The timer runs from one batch to the next, and each event starts it again at a second.
-    events = [fate.delay or 0.0 for fate in stored if fate.probe.table == EVENTS]
-    others = [fate.delay or 0.0 for fate in stored if fate.probe.table != EVENTS]
+    # The timer runs from one batch to the next, and each event starts it again at a second. The
+    # usual packets were sent apart from events.
+    delays = [(fate.probe.table, fate.delay or 0.0) for fate in stored if fate.probe.usual]
+    events = [delay for table, delay in delays if table == EVENTS]
+    others = [delay for table, delay in delays if table != EVENTS]
     found.settings["delay"] = {
         "events": round(max(events), 3) if events else None,
         "others": round(max(others), 3) if others else None,
