@@ -50,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wait",
         type=float,
         metavar="SECONDS",
-        default=WAIT,
         help=f"with --postgres: time limit for rows to appear, per round (default: {WAIT:g})",
     )
     parser.add_argument(
@@ -58,6 +57,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --postgres: also send packets that make the collector lose packets of others",
     )
+
+
+def refuse_options(args: argparse.Namespace) -> None:
+    """Refuse options of ``--postgres`` without it.
+
+    Raises:
+        WrongInputError: there is one.
+    """
+    for option, given in (("--wait", args.wait is not None), ("--destructive", args.destructive)):
+        if given:
+            raise WrongInputError(f"{option} needs --postgres DSN")
 
 
 def run(to: HepId, args: argparse.Namespace) -> int:
@@ -76,8 +86,11 @@ def run(to: HepId, args: argparse.Namespace) -> int:
     """
     if to.version != 3:
         raise WrongInputError(f"--postgres sends version 3, and {to} has version {to.version}")
-    if not 0 < args.wait <= LONGEST_WAIT:
-        raise WrongInputError(f"--wait {args.wait:g} is not between 0 and {LONGEST_WAIT:g} seconds")
+    if args.profile:
+        raise WrongInputError("--profile has no effect with --postgres; leave it out")
+    wait = WAIT if args.wait is None else args.wait
+    if not 0 < wait <= LONGEST_WAIT:
+        raise WrongInputError(f"--wait {wait:g} is not between 0 and {LONGEST_WAIT:g} seconds")
     try:
         from hep.cli.homer_tables import Tables, TablesError, WrongDatabaseError
     except ImportError as exc:
@@ -89,7 +102,7 @@ def run(to: HepId, args: argparse.Namespace) -> int:
         tables = await Tables.connect(args.postgres)
         try:
             report = _Report(to, args.json, sys.stdout.isatty() and not args.json)
-            return await _Doctor(to, tables, report, args.wait, args.destructive).work()
+            return await _Doctor(to, tables, report, wait, args.destructive).work()
         finally:
             await tables.aclose()
 

@@ -287,12 +287,27 @@ def test_a_wrong_dsn_exits_with_2_and_one_line_without_the_password(
         (["127.0.0.1", "--wait", "0"], "--wait 0 is not between 0 and 600"),
         (["127.0.0.1", "--wait", "nan"], "--wait nan is not between 0 and 600"),
         (["--capture", "calls.pcap"], "--postgres needs the HEP_ID"),
+        (["127.0.0.1", "--profile", "homer7"], "--profile has no effect with --postgres"),
     ],
 )
 def test_a_wrong_argument_exits_with_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", *arguments, "--postgres", "host=/nowhere"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--wait", "5"], "--wait needs --postgres DSN"),
+        (["--destructive"], "--destructive needs --postgres DSN"),
+    ],
+)
+def test_its_options_are_refused_without_it(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "127.0.0.1:1", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
