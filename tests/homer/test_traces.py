@@ -175,7 +175,6 @@ LONG = base64.b32encode(random.Random(1).randbytes(2_500)).lower()
 """A token that PostgreSQL neither compresses enough for an index, nor cuts."""
 
 
-@pytest.mark.xfail(strict=True, reason="such SIP is traced as it is, and is refused by the index")
 @pytest.mark.parametrize(
     "message",
     [
