@@ -89,7 +89,7 @@ ENTRIES: Final = {
 """Public import paths, and what each stands for. Nothing here imports them."""
 
 HEP_USERS: Final = {
-    "sipws.tracing": "codec sending captures hep_id",
+    "sipws.tracing": "codec sending captures homer hep_id",
     "sipws.config": "sending hep_id",
     "sipws.service": "sending cli",
     "sipws.workers": "codec cli",

@@ -7,6 +7,8 @@ from typing import Final, Literal
 from zlib import crc32
 
 from hep.codec.correlation import call_of, identifier
+from hep.homer import sip_rules
+from hep.homer.reasons import Reason
 from hep.sip import COMPACT_FORMS, LINE_ENDS, end_of_head, first, is_sip
 
 _METHOD: Final = re.compile(rb"([A-Z]+) ")
@@ -54,14 +56,14 @@ SECOND: Final = b"\r\nCall-ID:"
 
 usual: Final = re.compile(
     # The first Call-ID with a CSeq next to it, as in RFC 3261's examples: group 1 or 2 as nearly
-    # all write it, group 3 or 4 in another spelling. Without a group: another Call-ID, or no more
-    # head. Each alternative begins with its own letter, so that the matcher chooses at once.
-    # Collectors read lines that end in CRLF.
+    # all write it, group 3 or 4 in another spelling that heplify-server reads. Without a group:
+    # another Call-ID, or no more head. Each alternative begins with its own letter, so that the
+    # matcher chooses at once. Collectors read lines that end in CRLF.
     rb"\r\n(?:C(?:all-ID: ([!-~]+)\r\nCSeq: [0-9]+ [A-Z]{3}"
     rb"|Seq: [0-9]+ [A-Z]{3,}+\r\nCall-ID: ([!-~]+)(?=\r\n[^ \t]))"
-    rb"|[cC][aA][lL][lL]-[iI][dD][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?"
-    rb"|[iI][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?|\r)"
-    % ((rb"[cC][sS][eE][qQ][ \t]*+:[ \t]*+[0-9]+[ \t]++[A-Z]{3}",) * 2)
+    rb"|(?:CALL-ID|Call-Id|[cC]all-id|Call-ID)[ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?"
+    rb"|[iI][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?|[cC][aA][lL][lL]-[iI][dD][ \t]*+:|\r)"
+    % ((rb"(?:C[sS]eq|CSEQ|cseq)[ \t]*+:[ \t]*+[0-9]+[ \t]++[A-Z]{3}",) * 2)
 ).search
 """Finds Call-ID and CSeq of a message at one look; see `has_second` for what it does not see."""
 
@@ -158,6 +160,8 @@ def what_is_broken(sip: bytes) -> str:
         found.append(f"CSeq {_quoted(cseqs[0])} is not a number with a method of 3 letters or more")
     if found and head.count(b"\n") != head.count(b"\r\n"):
         found = ["lines end in LF alone"]
+    if not found and isinstance(reason := sip_rules.read(sip), Reason):
+        found.append(reason.what)
     return "; ".join(found)
 
 

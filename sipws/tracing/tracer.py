@@ -376,7 +376,11 @@ class Tracer:
             or group is None
             or not (
                 (answers := (first := message[0]) == 83 and message[:8] == STATUS)
-                or (65 <= first <= 90 and message.partition(b"\r\n")[0][-8:] == VERSION)
+                or (
+                    65 <= first <= 90
+                    and (line := message.partition(b"\r\n")[0])[-8:] == VERSION
+                    and line.count(b" ") > 1
+                )
             )
             or (
                 incoming
