@@ -19,7 +19,8 @@ from hep.codec.packet import Packet
 from hep.codec.v3 import compress
 from hep.hep_id import HepId
 from hep.sending.fitting import LONGEST
-from hep.sending.links import REFUSED, why
+from hep.sending.links import REFUSED
+from hep.sending.reasons import EXPECTS_TCP, EXPECTS_TLS, HandshakeError, why
 from hep.sending.senders import Sender, SenderSettings, open_sender
 
 PATIENCE: Final = 5.0
@@ -28,11 +29,14 @@ PATIENCE: Final = 5.0
 VERDICT: Final = 0.3
 """Seconds to wait for a close by the collector or an ICMP error after a packet was sent."""
 
-_POLL: Final = 0.01
+POLL: Final = 0.01
 """Seconds between two checks of a sender, which has no event for a failure."""
 
 OPENSIPS_WEBSOCKET: Final = 50
 """The IP protocol number that OpenSIPS sends for ws and wss."""
+
+PLAIN: Final = "SIP, as it should be"
+"""Property of the first probe. Every collector takes it over the right transport."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def probes(destination: HepId, marker: str, now: float) -> Iterator[Probe]:
         now: capture time of the packets in seconds since the epoch.
     """
     plain = _packet(destination.version, marker, now)
-    yield Probe("SIP, as it should be", encode(plain))
+    yield Probe(PLAIN, encode(plain))
     if destination.version != 3:
         return
     event = replace(
@@ -116,21 +120,20 @@ async def reach(destination: HepId, tls: ssl.SSLContext | None = None) -> Reache
     """
     loop = asyncio.get_running_loop()
     started = time.monotonic()
+    writer = None
     try:
         async with asyncio.timeout(PATIENCE):
             if destination.transport == "udp":
                 found = await loop.getaddrinfo(destination.host, destination.port)
                 return Reached(f"{found[0][4][0]} over UDP, which cannot show whether it receives")
-            context = None
+            _, writer = await asyncio.open_connection(destination.host, destination.port)
             if destination.transport == "tls":
                 context = tls or ssl.create_default_context()
-            _, writer = await asyncio.open_connection(
-                destination.host, destination.port, ssl=context
-            )
-    except TimeoutError as exc:
-        raise UnreachableError(f"no connection within {PATIENCE:g} s") from exc
+                await writer.start_tls(context, server_hostname=destination.host)
     except (OSError, ValueError) as exc:
-        raise UnreachableError(why(exc)) from exc
+        if writer is not None:
+            writer.close()
+        raise UnreachableError(_why_unreachable(exc, connected=writer is not None)) from exc
     took = (time.monotonic() - started) * 1000
     ip, port = writer.get_extra_info("peername")[:2]
     remark = f"{ip}:{port} connected in {took:.1f} ms"
@@ -141,6 +144,14 @@ async def reach(destination: HepId, tls: ssl.SSLContext | None = None) -> Reache
         remark += f", certificate valid until {until:%Y-%m-%d} ({days:.0f} days)"
     writer.close()
     return Reached(remark)
+
+
+def _why_unreachable(exc: OSError | ValueError, connected: bool) -> str:
+    if connected and isinstance(exc, OSError) and (failure := HandshakeError.of(exc)) is not None:
+        return f"{failure}; {EXPECTS_TCP}"
+    if isinstance(exc, TimeoutError):
+        return f"no connection within {PATIENCE:g} s"
+    return why(exc)
 
 
 async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None = None) -> Outcome:
@@ -164,7 +175,7 @@ async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None
             return Outcome(probe, False, f"not accepted within {PATIENCE:g} s")
         started = time.monotonic()
         while not sender.failures and time.monotonic() - started < VERDICT:  # noqa: ASYNC110
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(POLL)
         hung_up = sender.failures > 0
     finally:
         await sender.aclose(0)
@@ -173,7 +184,10 @@ async def try_probe(destination: HepId, probe: Probe, tls: ssl.SSLContext | None
     if not sender.counters.sent:
         return Outcome(probe, False, sender.last_error or "not sent")
     if hung_up:
-        return Outcome(probe, False, "the collector closed the connection after this packet")
+        remark = "the collector closed the connection after this packet"
+        if probe.property == PLAIN and EXPECTS_TLS in (sender.last_error or ""):
+            remark += f"; {EXPECTS_TLS}"
+        return Outcome(probe, False, remark)
     return Outcome(probe, True, "taken")
 
 
@@ -187,7 +201,7 @@ async def was_tried(sender: Sender) -> bool:
     while sender.counters.queued and not sender.failures:
         if time.monotonic() - started > PATIENCE:
             return False
-        await asyncio.sleep(_POLL)
+        await asyncio.sleep(POLL)
     return True
 
 

@@ -18,6 +18,7 @@ from hep.codec.packet import Packet
 from hep.errors import HepEncodeError, HepError
 from hep.hep_id import HepId
 from hep.sending.outbox import Outbox
+from hep.sending.reasons import EXPECTS_TLS
 from hep.sending.senders import Sender, open_sender
 
 MOST_WAITING: Final = 200
@@ -235,6 +236,8 @@ async def _replay_file(args: argparse.Namespace, collector: HepId, capture: Capt
         await sender.aclose(0)
     if not problem and not sender.connects and sender.last_error:
         problem = f"no connection to {collector}: {sender.last_error}"
+    elif not problem and sender.last_error and EXPECTS_TLS in sender.last_error:
+        problem = f"connection to {collector} broke: {sender.last_error}"
     took = loop.time() - began
     if drawing is not None:
         drawing.cancel()

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
-from hep.cli.probes import PATIENCE, was_tried
+from hep.cli.probes import PATIENCE, POLL, was_tried
 from hep.cli.usage import DONE, FAILED, WrongInputError, destination
 from hep.codec.chunks import ProtocolType
 from hep.codec.correlation import call_of
@@ -17,10 +17,11 @@ from hep.codec.packet import Packet
 from hep.errors import HepEncodeError
 from hep.hep_id import HepId
 from hep.sending.fitting import LONGEST
-from hep.sending.senders import REFUSED, TOO_LONG, SenderSettings, open_sender
+from hep.sending.senders import REFUSED, TOO_LONG, Sender, SenderSettings, open_sender
 
 REFUSAL: Final = 0.2
-"""Seconds to wait for an ICMP error, by which the system reports a closed UDP port."""
+"""Seconds to wait for a sign that the collector did not accept the packet: an ICMP error, by which
+the system reports a closed UDP port, or the end of the connection."""
 
 
 def add_parser(commands: Any) -> None:
@@ -101,18 +102,26 @@ async def send(to: HepId, packet: Packet) -> str | None:
     sender = open_sender(to, SenderSettings(connect_timeout=PATIENCE))
     try:
         sender.send(packet)
-        if await was_tried(sender) and to.transport == "udp":
-            await asyncio.sleep(REFUSAL)
+        if await was_tried(sender):
+            await _until_refused(sender)
+        hung_up = sender.failures > 0
     finally:
         await sender.aclose(0)
     if sender.counters.sent:
-        return None
+        return sender.last_error if hung_up else None
     [cause] = sender.counters.dropped
     if cause == TOO_LONG:
         return f"the packet is longer than {LONGEST} bytes; shorten the payload"
     if cause == REFUSED:
         return "the UDP port is closed"
     return sender.last_error or f"no connection within {PATIENCE:g} s"
+
+
+async def _until_refused(sender: Sender) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while not sender.failures and loop.time() - began < REFUSAL:  # noqa: ASYNC110 - has no event
+        await asyncio.sleep(POLL)
 
 
 def _packet(args: argparse.Namespace) -> Packet:

@@ -20,6 +20,7 @@ from asyncio_dgram.aio import DatagramClient, TransportClosed
 
 from hep.hep_id import HepId
 from hep.sending.outbox import Outbox
+from hep.sending.reasons import ALERT, End, HandshakeError
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,10 @@ KEEP_ALIVE: Final = 30
 """Seconds. An idle TCP connection is probed after this time (SO_KEEPALIVE). A connection whose data
 is not acknowledged for this time is broken (TCP_USER_TIMEOUT). Firewalls drop the state of idle
 connections only after minutes."""
+
+SETTLED: Final = 2.0
+"""Seconds that a TCP connection must stay open after its first packet. A collector that expects TLS
+ends it within a round trip."""
 
 TOO_LONG: Final = "too-long"
 """Cause of a drop: the packet is too long for its destination or for a datagram."""
@@ -57,9 +62,8 @@ class Link(Protocol):
     those of the outbox.
     """
 
-    broken: asyncio.Future[OSError | None]
-    """Done when the link has ended. The result is the error, or None if the system reported
-    none."""
+    broken: asyncio.Future[End]
+    """Done when the link has ended; the result says how."""
 
     def wake(self) -> None:
         """Schedule sending after a packet was put into the outbox. Returns at once."""
@@ -81,6 +85,7 @@ async def connect(
     attempt: int,
     outbox: Outbox,
     on_idle: OnIdle,
+    time_limit: float,
 ) -> Link:
     """Resolve the host name and open a link.
 
@@ -92,35 +97,63 @@ async def connect(
             number of addresses. TCP and TLS try all addresses in any case.
         outbox: queue that the link sends from.
         on_idle: called each time the link has sent all packets of the outbox.
+        time_limit: seconds for all of it.
 
     Returns:
         the open link. It sends when `Link.wake` is called.
 
     Raises:
+        HandshakeError: the collector did not answer the TLS handshake with TLS.
         OSError: the name does not resolve, or the connection or the TLS handshake fails.
+        TimeoutError: the time limit passed before the TLS handshake began.
         ValueError: the host is not a valid host name.
     """
-    if destination.transport == "udp":
-        return await _connect_datagrams(destination, attempt, outbox, on_idle)
     loop = asyncio.get_running_loop()
-    link = _Stream(outbox, on_idle)
-    if destination.transport == "unix":
-        await loop.create_unix_connection(lambda: link, destination.host)
-        return link
-    transport, _ = await loop.create_connection(lambda: link, destination.host, destination.port)
+    deadline = loop.time() + time_limit
+    async with asyncio.timeout_at(deadline):
+        if destination.transport == "udp":
+            return await _connect_datagrams(destination, attempt, outbox, on_idle)
+        link = _Stream(outbox, on_idle)
+        if destination.transport == "unix":
+            await loop.create_unix_connection(lambda: link, destination.host)
+            return link
+        transport, _ = await loop.create_connection(
+            lambda: link, destination.host, destination.port
+        )
     if destination.transport == "tls":
         context = tls or ssl.create_default_context()
-        try:
-            secured = await loop.start_tls(
-                transport, link, context, server_hostname=destination.host
-            )
-        except BaseException:
-            transport.abort()
-            raise
-        if secured is None:
-            raise ConnectionResetError(errno.ECONNRESET, "closed during the TLS handshake")
+        secured = await _secured(transport, link, context, destination.host, deadline)
         link.connection_made(secured)
     return link
+
+
+async def _secured(
+    transport: asyncio.Transport,
+    link: "_Stream",
+    context: ssl.SSLContext,
+    host: str,
+    deadline: float,
+) -> asyncio.Transport:
+    """Do the TLS handshake over a TCP connection, and abort the connection if it fails."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout_at(deadline):
+            secured = await loop.start_tls(
+                transport,
+                link,
+                context,
+                server_hostname=host,
+                # Later than the deadline, which is reported with its own reason.
+                ssl_handshake_timeout=max(0.0, deadline - loop.time()) + 1,
+            )
+        if secured is None:
+            raise ConnectionResetError(errno.ECONNRESET, "closed during the TLS handshake")
+    except BaseException as exc:
+        transport.abort()
+        if isinstance(exc, OSError) and (failure := HandshakeError.of(exc)) is not None:
+            raise failure from exc
+        raise
+    return secured
 
 
 async def _connect_datagrams(
@@ -162,7 +195,7 @@ class _Datagrams:
         self, endpoint: DatagramClient, outbox: Outbox, on_idle: OnIdle, only_address: bool
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self.broken: asyncio.Future[OSError | None] = self._loop.create_future()
+        self.broken: asyncio.Future[End] = self._loop.create_future()
         self._endpoint = endpoint
         self._outbox = outbox
         self._on_idle = on_idle
@@ -272,7 +305,7 @@ class _Datagrams:
 
     def _break(self, exc: OSError | None) -> None:
         if not self.broken.done():
-            self.broken.set_result(exc)
+            self.broken.set_result(End(exc))
 
     async def aclose(self) -> None:
         with suppress(ConnectionRefusedError):
@@ -289,13 +322,16 @@ class _Stream(asyncio.Protocol):
 
     def __init__(self, outbox: Outbox, on_idle: OnIdle) -> None:
         self._loop = asyncio.get_running_loop()
-        self.broken: asyncio.Future[OSError | None] = self._loop.create_future()
+        self.broken: asyncio.Future[End] = self._loop.create_future()
         self._outbox = outbox
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._awake = False
         self._full = False
+        self._opened = self._loop.time()
+        self._first_write: float | None = None
+        self._answer = b""
 
     def wake(self) -> None:
         if not self._awake:
@@ -309,6 +345,8 @@ class _Stream(asyncio.Protocol):
         transport, outbox = self._transport, self._outbox
         if self._full or transport is None or self.broken.done():
             return
+        if self._first_write is None and outbox.queued:
+            self._first_write = self._loop.time()
         while taken := outbox.take(COALESCE):
             transport.write(taken[0] if len(taken) == 1 else b"".join(taken))
             # `write` calls `pause_writing` unless the system accepted all bytes. In that case the
@@ -321,6 +359,7 @@ class _Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Called again when TLS is established over the connection.
         self._transport = cast("asyncio.Transport", transport)
+        self._opened = self._loop.time()
         # Every byte that the transport buffers must pause writing. A TLS transport pauses when the
         # buffer reaches the limit: with 0 it would stay paused with an empty buffer.
         is_tls = transport.get_extra_info("sslcontext") is not None
@@ -338,7 +377,9 @@ class _Stream(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Ignore data from the collector: HEP has no answers."""
+        """Ignore data from the collector, except for a TLS alert: HEP has no answers."""
+        if len(self._answer) < len(ALERT):
+            self._answer += data[: len(ALERT)]
 
     def eof_received(self) -> bool:
         # The link treats a half-close by the collector as the end of the connection.
@@ -353,7 +394,16 @@ class _Stream(asyncio.Protocol):
         if self.broken.done():
             return
         self._outbox.undo()
-        self.broken.set_result(exc if isinstance(exc, OSError) else None)
+        since = self._opened if self._first_write is None else self._first_write
+        hung_up = self._loop.time() - since < SETTLED
+        self.broken.set_result(
+            End(
+                error=exc if isinstance(exc, OSError) else None,
+                worked=self._first_write is not None and not hung_up,
+                hung_up=hung_up,
+                answer=self._answer,
+            )
+        )
 
     async def aclose(self) -> None:
         unsent = self._full
@@ -383,12 +433,3 @@ def _keep_alive(sock: socket.socket) -> None:
         # Some systems lack some of these options.
         if (number := getattr(socket, option, None)) is not None:
             sock.setsockopt(socket.IPPROTO_TCP, number, value)
-
-
-def why(exc: Exception) -> str:
-    """The reason why a connection failed, for logs; empty if the exception has none."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {exc.verify_message}"
-    if isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
-        return os.strerror(exc.errno)
-    return getattr(exc, "strerror", None) or str(exc)

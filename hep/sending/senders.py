@@ -18,8 +18,9 @@ from hep.codec.packet import Packet
 from hep.errors import HepDecodeError, HepEncodeError
 from hep.hep_id import HepId
 from hep.sending.fitting import LONGEST, WhenTooLong, fit
-from hep.sending.links import REFUSED, TOO_LONG, Link, connect, why
+from hep.sending.links import REFUSED, TOO_LONG, Link, connect
 from hep.sending.outbox import LIMIT, LIMIT_BYTES, Outbox, WhenFull
+from hep.sending.reasons import ALERT, EXPECTS_TCP, EXPECTS_TLS, End, HandshakeError, why
 from hep.sending.spool import LIMIT_BYTES as SPOOL_LIMIT_BYTES
 from hep.sending.spooling import Spooler
 
@@ -116,6 +117,8 @@ class Sender:
         self._settings = settings
         self._longest = settings.longest
         self._closed = False
+        self._worked = False
+        self._hung_up = False
         self._link: Link | None = None
         self._all_sent = asyncio.Event()
         self._spooler: Spooler | None = None
@@ -246,17 +249,18 @@ class Sender:
         while True:
             since = loop.time()
             try:
-                async with asyncio.timeout(settings.connect_timeout):
-                    link = await connect(
-                        self.destination,
-                        settings.tls,
-                        self.failures,
-                        self.counters,
-                        self._ran_empty,
-                    )
+                link = await connect(
+                    self.destination,
+                    settings.tls,
+                    self.failures,
+                    self.counters,
+                    self._ran_empty,
+                    settings.connect_timeout,
+                )
             except (OSError, TimeoutError, ValueError) as exc:
                 # ValueError: the host is not a valid host name.
-                self.last_error = why(exc) or f"no answer within {settings.connect_timeout:g} s"
+                self.last_error = self._why_not_connected(exc)
+                self._hung_up = False
                 if not down:
                     log.warning(
                         "no connection to %s: %s; retrying", self.destination, self.last_error
@@ -281,17 +285,35 @@ class Sender:
         """Send over a link until it ends."""
         self.connects += 1
         self._link = link
+        if self.destination.transport == "tls":
+            # The handshake showed that the transport is right.
+            self._worked = True
         self._set_connected(True)
         if self.counters.queued:
             link.wake()
         try:
-            if (exc := await link.broken) is not None:
-                self.last_error = why(exc)
-                log.warning("connection to %s broke: %s", self.destination, self.last_error)
+            self._note_end(await link.broken)
         finally:
             self._link = None
             self._set_connected(False)
             await link.aclose()
+
+    def _why_not_connected(self, exc: Exception) -> str:
+        reason = why(exc) or f"no answer within {self._settings.connect_timeout:g} s"
+        if isinstance(exc, HandshakeError) and (exc.answered or not self._worked):
+            return f"{reason}; {EXPECTS_TCP}"
+        return reason
+
+    def _note_end(self, end: End) -> None:
+        """Record and log the end of a connection; an end that repeats itself is logged once."""
+        self._worked = self._worked or end.worked
+        is_hint = self.destination.transport == "tcp" and (
+            end.answer.startswith(ALERT) or (end.hung_up and not self._worked)
+        )
+        self.last_error = f"{end.reason}; {EXPECTS_TLS}" if is_hint else end.reason
+        if (end.error is not None or is_hint) and not (is_hint and self._hung_up):
+            log.warning("connection to %s broke: %s", self.destination, self.last_error)
+        self._hung_up = is_hint
 
     def _ran_empty(self) -> None:
         if self._spooler is not None:

@@ -74,7 +74,18 @@ def _described(traces: Traces, trace: Trace) -> dict[str, Any]:
         "Filters": list(traces.filters.get(trace.name, ())),
         **{name.capitalize(): count for name, count in ledger_over(trace.senders).items()},
         "Crowded out": _crowded_out(trace),
+        **_last_error(trace),
     }
+
+
+def _last_error(trace: Trace) -> dict[str, str]:
+    """Why the latest connection to a collector failed or ended; empty if none did."""
+    errors = [
+        f"{sender.destination}: {sender.last_error}"
+        for sender in trace.senders
+        if sender.last_error is not None
+    ]
+    return {"Last error": ", ".join(errors)} if errors else {}
 
 
 def _crowded_out(trace: Trace) -> dict[str, int]:

@@ -2,24 +2,30 @@
 
 import json
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+import trustme
 
 import hep
+from hep.cli import probes, send
 from hep.cli.main import main
 from hep.codec.framing import Splitter
 
 
 @contextmanager
-def collector(hangs_up_on: int | None = None) -> Iterator[tuple[int, list[hep.Packet]]]:
-    """A TCP collector in a thread; it resets a connection with a packet of so many bytes."""
+def collector(
+    hangs_up_on: int | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[int, list[hep.Packet]]]:
+    """A TCP or TLS collector in a thread; it resets a connection with a packet of so many bytes."""
     received: list[hep.Packet] = []
     stop = Event()
 
@@ -29,8 +35,14 @@ def collector(hangs_up_on: int | None = None) -> Iterator[tuple[int, list[hep.Pa
                 connection, _ = listener.accept()
             except TimeoutError:
                 continue
+            connection.settimeout(5)
+            if tls is not None:
+                try:
+                    connection = tls.wrap_socket(connection, server_side=True)
+                except ssl.SSLError:
+                    connection.close()
+                    continue
             with connection:
-                connection.settimeout(5)
                 splitter = Splitter()
                 while data := connection.recv(65536):
                     for packet in splitter.feed(data):
@@ -138,6 +150,58 @@ def test_doctor_sees_a_collector_hang_up(capsys: pytest.CaptureFixture[str]) -> 
     assert [probe["probe"] for probe in probes if not probe["taken"]] == ["65508 bytes"]
     assert probes[-1]["remark"] == "the collector closed the connection after this packet"
     assert [finding["rule"] for finding in probes[-1]["findings"]["homer7"]] == ["too-long"]
+
+
+TLS_HINT = "; the collector may expect TLS (transport=tls)"
+
+
+def test_a_collector_that_expects_tls_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with collector(hangs_up_on=1) as (port, _):
+        assert main(["doctor", f"127.0.0.1:{port}"]) == 1
+        out = capsys.readouterr().out
+        assert f"the collector closed the connection after this packet{TLS_HINT}" in out
+        arguments = ["--src", "192.0.2.1:1", "--dst", "192.0.2.2:2", "--payload", "x"]
+        assert main(["send", "--to", f"127.0.0.1:{port}", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert f"not sent to 127.0.0.1:{port};transport=tcp;version=3: Connection reset by peer" in err
+    assert TLS_HINT in err
+
+
+def test_a_collector_that_expects_plain_tcp_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This collector waits for a packet, and the handshake is none.
+    monkeypatch.setattr(probes, "PATIENCE", 0.2)
+    monkeypatch.setattr(send, "PATIENCE", 0.2)
+    hint = "no answer to the TLS handshake; the collector may expect plain TCP (transport=tcp)"
+    with collector() as (port, _):
+        to = f"localhost:{port};transport=tls"
+        assert main(["doctor", to]) == 1
+        assert f"not reached: {hint}" in capsys.readouterr().out
+        arguments = ["--src", "192.0.2.1:1", "--dst", "192.0.2.2:2", "--payload", "x"]
+        assert main(["send", "--to", to, *arguments]) == 1
+        assert hint in capsys.readouterr().err
+
+
+def test_doctor_and_send_say_which_name_a_certificate_lacks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    # What the commands trust is what OpenSSL trusts by default.
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    arguments = ["--src", "192.0.2.1:1", "--dst", "192.0.2.2:2", "--payload", "x"]
+    with collector(tls=context) as (port, received):
+        assert main(["send", "--to", f"localhost:{port};transport=tls", *arguments]) == 0
+        assert main(["doctor", f"127.0.0.1:{port};transport=tls"]) == 1
+        remark = "its certificate is not valid for the IP address '127.0.0.1'"
+        output = capsys.readouterr()
+        assert f"not reached: {remark}" in output.out
+        assert main(["send", "--to", f"127.0.0.1:{port};transport=tls", *arguments]) == 1
+        assert remark in capsys.readouterr().err
+    assert [each.payload for each in received] == [b"x"]
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
