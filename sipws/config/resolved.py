@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from hep import HepId
+from sipws.config.collectors import collector_warnings
 from sipws.config.settings import Config
 from sipws.config.tracing import TraceSection
 from sipws.errors import ConfigurationError
@@ -21,6 +22,9 @@ NOWHERE: Final = (
     "tracing is on, but there is no trace_destination: nothing is traced but by MI trace_start"
 )
 """The warning where tracing is on without a destination, which OpenSIPS allows too."""
+
+MOST_CAPTURE_ID_2: Final = 0xFFFF
+"""Greatest capture id of HEP version 2, which has 2 bytes for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,12 @@ class ResolvedTrace:
         senders = tuple(map(settings.sender_settings, hep_ids))
         with _located(f"{source}: tracing."):
             destinations = Destinations(hep_ids, senders, section.trace_distribution)
+        if destinations.version == 2 and settings.hep_capture_id > MOST_CAPTURE_ID_2:
+            raise ConfigurationError(
+                f"{source}: hep.hep_capture_id = {settings.hep_capture_id}: trace_destination"
+                f" {destinations} has version=2, whose packets have room for {MOST_CAPTURE_ID_2} at"
+                " most; use a smaller number, or version=3"
+            )
         return cls(
             section=section,
             destinations=destinations,
@@ -159,6 +169,8 @@ class ResolvedConfig:
             )
         if tracing.trace_on and not chosen:
             warnings.append(NOWHERE)
+        sent_to = [(trace.section, trace.destinations.hep_ids) for trace in traces]
+        warnings += dict.fromkeys(collector_warnings(config.hep, sent_to))
         warnings += config.control.warnings
         with _located(f"{source}: transport: "):
             certificates = config.transport.certificates

@@ -368,6 +368,10 @@ def _paths_in(table: dict[str, Any]) -> Iterable[tuple[object, str]]:
         yield from ((entry, key) for key in ENTRY_PATHS)
 
 
+_SECRETS: Final = (("hep_auth_key",), ("token",), ("metrics_token",))
+"""Settings whose value no message shows."""
+
+
 def _problems(exc: ValidationError, source: str) -> Iterable[str]:
     for error in exc.errors(include_url=False):
         where = ".".join(map(str, error["loc"])) or "configuration"
@@ -379,7 +383,7 @@ def _problems(exc: ValidationError, source: str) -> Iterable[str]:
             yield f"{source}: {where} = {error['input']!r}: at least one is needed"
         elif error["type"] == "extra_forbidden":
             yield f"{source}: {where}: no such setting{_nearest(error['loc'])}"
-        elif isinstance(error["input"], dict | BaseModel):
+        elif isinstance(error["input"], dict | BaseModel) or error["loc"][-1:] in _SECRETS:
             yield f"{source}: {where}: {message}"
         else:
             yield f"{source}: {where} = {USUAL.text(repr(error['input']))}: {message}"

@@ -4,7 +4,14 @@ import ssl
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from hep import HepId, HepIdError, SenderSettings
 from hep.hep_id import PORT
@@ -24,6 +31,9 @@ from sipws.transport.tls import client_context, load_certificate
 
 IP_PROTOCOLS: Final = {"tcp": 6, "opensips": 50}
 """The values of ``hep_ip_protocol`` in chunk 0x0002 for ws and wss."""
+
+LONGEST_KEY: Final = 1024
+"""Bytes of ``hep_auth_key``. Every packet carries it, and its payload needs the rest."""
 
 HEP_PATHS: Final = ("hep_spool", "hep_tls_ca", "hep_tls_certificate", "hep_tls_key")
 """Settings of ``[hep]`` that name a file or a directory."""
@@ -109,6 +119,23 @@ class Hep(Section):
 
     hep_tls_key: Path | None = None
     """PEM file with its private key. Default: the certificate's file."""
+
+    @field_validator("hep_auth_key")
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value() if key is not None else ""
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as exc:
+            raise ValueError(
+                "the key is not Unicode text: it has half of a surrogate pair"
+            ) from exc
+        if size > LONGEST_KEY:
+            raise ValueError(
+                f"the key has {size} bytes; every packet carries it, and {LONGEST_KEY} bytes are"
+                " the maximum"
+            )
+        return key
 
     @model_validator(mode="after")
     def _check(self) -> Self:

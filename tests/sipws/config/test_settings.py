@@ -367,7 +367,7 @@ def test_a_script_that_is_refused_is_told_with_its_place(file: Path) -> None:
 
 def test_what_is_allowed_but_hardly_meant_is_a_warning(file: Path) -> None:
     file.write_text(EXAMPLE.replace('"ws_filter"', '"filter"').replace("= true", "= false"))
-    first, second = ResolvedConfig.of(Config.load(file)).warnings
+    first, *_, second = ResolvedConfig.of(Config.load(file)).warnings
     assert first == "trace_destination 'old' is set but trace_on is false: nothing is traced"
     assert "warning: there is no route 'filter': every connection is traced" in second
     assert "ws_filter" in second

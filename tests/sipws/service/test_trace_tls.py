@@ -1,4 +1,4 @@
-"""Tracing to a collector over TLS, as a stock Homer expects it: the name, the authority, the errors."""
+"""Tracing to a collector over TLS: the name, the authority, and what each error says."""
 
 import asyncio
 import datetime
