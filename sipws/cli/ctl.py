@@ -29,6 +29,9 @@ _COLUMNS: Final = (
 _LEFT: Final = 4
 """Columns with text, from the left; the others hold numbers."""
 
+_PACKETS: Final = ("Offered", "Sent", "Bounced", "Dropped", "Queued")
+"""Counters of a trace."""
+
 
 def add_parser(subparsers: Any) -> None:
     """Register the command.
@@ -69,6 +72,7 @@ def add_parser(subparsers: Any) -> None:
 
     trace = command("trace", "show whether tracing is on, or turn it on or off", _trace)
     trace.add_argument("mode", nargs="?", choices=("on", "off"))
+    command("traces", "list the trace destinations, their packets and last errors", _traces)
     command("connections", "list the open connections", _connections)
     close = command("close", "close a connection with a close frame", _close)
     close.add_argument("connection", metavar="ID", help="its id, or its peer's IP:PORT")
@@ -91,6 +95,10 @@ def add_parser(subparsers: Any) -> None:
 def _trace(args: argparse.Namespace) -> int:
     params = {} if args.mode is None else {"trace_mode": args.mode}
     return _ask(args, "ws_trace", params)
+
+
+def _traces(args: argparse.Namespace) -> int:
+    return _ask(args, "trace_list", {}, _destinations)
 
 
 def _connections(args: argparse.Namespace) -> int:
@@ -142,6 +150,24 @@ def _ask(
 
 def _statistics(answer: dict[str, Any]) -> str:
     return _aligned([(name, str(number)) for name, number in answer.items()], left=1)
+
+
+def _destinations(answer: dict[str, Any]) -> str:
+    listed = answer["Traces"]
+    if not listed:
+        return "no traces"
+    titles = ("ID", "DESTINATION", "STATE", *map(str.upper, _PACKETS))
+    rows = [
+        (
+            str(each["ID"]),
+            str(each["URI"]),
+            str(each["State"]),
+            *(str(each[name]) for name in _PACKETS),
+        )
+        for each in listed
+    ]
+    errors = [f"last error: {each['Last error']}" for each in listed if "Last error" in each]
+    return "\n".join([_aligned([titles, *rows], left=3), *errors])
 
 
 def _table(answer: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -108,6 +109,33 @@ async def test_statistics_are_aligned(
     assert capsys.readouterr().out == "ws:accepted  1\nhep:queued   0\n"
     assert await ctl(running, "stats", "--json") == 0
     assert json.loads(capsys.readouterr().out)["ws:open_connections"] == 1
+
+
+async def test_traces_are_a_table_with_the_last_error(capsys: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    table = {
+        "transport": {"listen": "ws:127.0.0.1:0"},
+        "control": {"listen": "127.0.0.1:0", "token": SECRET},
+        "hep": {"hep_id": f"[homer]127.0.0.1:{port};transport=tcp"},
+        "tracing": {"trace_destination": "homer", "trace_on": True},
+    }
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as application:
+        [sender] = application.traces.senders
+        async with asyncio.timeout(10):
+            while not sender.failures:  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0.005)
+        assert await ctl(application, "traces") == 0
+    heads, row, error = capsys.readouterr().out.splitlines()
+    titles = ["ID", "DESTINATION", "STATE", "OFFERED", "SENT", "BOUNCED", "DROPPED", "QUEUED"]
+    assert heads.split() == titles
+    assert row.split()[1:] == [str(sender.destination), "on", "0", "0", "0", "0", "0"]
+    assert error.startswith(f"last error: {sender.destination}: ")
+
+
+async def test_without_a_trace_there_is_no_table(running: Application, capsys: Any) -> None:
+    assert await ctl(running, "traces") == 0
+    assert capsys.readouterr().out == "no traces\n"
 
 
 async def test_every_order_can_answer_in_json(running: Application, capsys: Any) -> None:
