@@ -58,7 +58,8 @@ class HandshakeError(ConnectionError):
         if isinstance(exc, TimeoutError):
             return cls("no answer to the TLS handshake")
         if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
-            answered = exc.reason in _NO_TLS
+            # Errors that asyncio raises itself have no reason.
+            answered = getattr(exc, "reason", None) in _NO_TLS
             return cls("its answer is not TLS", answered=True) if answered else None
         return cls("it closed the connection in the TLS handshake")
 

@@ -15,6 +15,7 @@ import trustme
 import hep
 from hep.hep_id import Transport
 from hep.sending import links
+from hep.sending.reasons import HandshakeError
 
 QUICK = hep.SenderSettings(retry_first=0.01, retry_longest=0.02)
 TLS_HINT = "; the collector may expect TLS (transport=tls)"
@@ -300,13 +301,39 @@ async def test_a_self_signed_certificate_is_to_be_trusted_itself(
     )
 
 
-async def test_a_certificate_of_an_unknown_authority_names_the_setting(until, authority) -> None:
-    async with serving(read_on, server_context(authority, "localhost")) as port:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "it closed the connection"),
+        (ConnectionResetError(104, "Connection reset by peer"), "it closed the connection"),
+        (TimeoutError(), "no answer"),
+        (ssl.SSLError(1, "[SSL: TLSV1_ALERT_INTERNAL_ERROR]"), None),
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), None),
+    ],
+)
+def test_only_a_collector_that_does_not_speak_tls_is_doubted(error, reason) -> None:
+    found = HandshakeError.of(error)
+    assert (found is None) == (reason is None)
+    assert found is None or str(found).startswith(reason)
+
+
+@pytest.mark.parametrize("sends_authority", [False, True])
+async def test_a_certificate_of_an_unknown_authority_names_the_setting(
+    until, authority, sends_authority, tmp_path: Path
+) -> None:
+    leaf = authority.issue_cert("localhost")
+    # heplify-server sends the certificate of its authority too.
+    sent = [*leaf.cert_chain_pems, *([authority.cert_pem] if sends_authority else [])]
+    file = tmp_path / "chain.pem"
+    file.write_bytes(leaf.private_key_pem.bytes() + b"".join(each.bytes() for each in sent))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    async with serving(read_on, context) as port:
         sender = sender_to(port, "tls")
         await until(lambda: sender.failures)
         await sender.aclose(0)
     assert sender.last_error is not None
-    assert sender.last_error.startswith("its certificate is not trusted: unable to get ")
+    assert sender.last_error.startswith("its certificate is not trusted: ")
     assert sender.last_error.endswith(
         "; set hep_tls_ca to the certificate of the authority that issued it"
     )
