@@ -395,12 +395,13 @@ class _Stream(asyncio.Protocol):
             return
         self._outbox.undo()
         since = self._opened if self._first_write is None else self._first_write
-        hung_up = self._loop.time() - since < SETTLED
+        has_settled = self._loop.time() - since >= SETTLED
         self.broken.set_result(
             End(
                 error=exc if isinstance(exc, OSError) else None,
-                worked=self._first_write is not None and not hung_up,
-                hung_up=hung_up,
+                worked=self._first_write is not None and has_settled,
+                # Other errors, such as ETIMEDOUT, come from the network.
+                hung_up=not has_settled and (exc is None or isinstance(exc, ConnectionError)),
                 answer=self._answer,
             )
         )

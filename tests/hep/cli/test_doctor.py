@@ -171,8 +171,8 @@ def test_a_collector_that_expects_plain_tcp_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This collector waits for a packet, and the handshake is none.
-    monkeypatch.setattr(probes, "PATIENCE", 0.2)
-    monkeypatch.setattr(send, "PATIENCE", 0.2)
+    monkeypatch.setattr(probes, "PATIENCE", 1.0)
+    monkeypatch.setattr(send, "PATIENCE", 1.0)
     hint = "no answer to the TLS handshake; the collector may expect plain TCP (transport=tcp)"
     with collector() as (port, _):
         to = f"localhost:{port};transport=tls"
