@@ -144,6 +144,13 @@ class Traces:
             # The events of all connections would bury the calls of a party.
             trace_events=select is None,
         )
+        try:
+            settings.packets.room()
+        except hep.HepEncodeError as exc:
+            raise TraceError(
+                f"version={destination.version} has no room for hep_capture_id ="
+                f" {settings.packets.capture_id}; use version=3, or a number up to 65535"
+            ) from exc
         trace = Trace(
             self.bus,
             Destinations((destination,), (hep.SenderSettings(),)),

@@ -13,6 +13,7 @@ from websockets.typing import Origin, Subprotocol
 import hep
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
+from sipws.control.mi import MiError
 from sipws.errors import ConfigurationError, TraceError
 from sipws.service.app import Application
 from sipws.service.trace_commands import trace_commands
@@ -321,3 +322,11 @@ async def test_nothing_is_told_of_losses_while_tracing_is_off(collectors, run) -
     trace.look(1004.0)
     await until(lambda: len(inbox) == 1)
     assert json.loads(inbox[0].payload)["Event"] == "LOST"
+
+
+async def test_a_version_without_room_for_the_capture_id_is_refused(run) -> None:
+    application = await run(hep={"hep_capture_id": 65536})
+    start = trace_commands(application)["trace_start"]
+    with pytest.raises(MiError, match=r"version=2 has no room for hep_capture_id = 65536; use"):
+        start(id="old", uri="hep:127.0.0.1:1;version=2")
+    assert start(id="new", uri="hep:127.0.0.1:1;transport=udp") == "OK"
