@@ -41,7 +41,7 @@ def collector_warnings(
             yield (
                 f"homer5_on is true for trace_destination {names}: Homer 7 stores events as text,"
                 " whose fields cannot be searched, or loses them with their batch if"
-                " ForceHEPPayload has 89; set homer5_on = false"
+                " ForceHEPPayload has 89; set homer5_on = false (0 in an opensips.cfg)"
             )
     if hep.hep_when_too_long == "compress":
         yield (
