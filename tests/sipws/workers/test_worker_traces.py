@@ -211,7 +211,7 @@ async def test_nobody_but_a_worker_adds_to_a_trace(
                 pass
         assert await running.call("trace_stop", ["live"]) == {"result": "OK"}
         assert not path.parent.exists()
-        await until(lambda: received.count(b"CLOSED") == 10)
+        await until(lambda: received.count(b'"Event":\t"CLOSED"') == 10)
     assert b"made up" not in received
 
 
