@@ -2,10 +2,20 @@
 
 A stream is a sequence of version 3 packets without separators. TCP may split and merge them at
 any byte. Bytes that start no packet header are garbage. The splitter skips them up to the next
-byte where a header can start, and counts them.
+byte where a header can start, and counts them. Its work is proportional to the bytes it is fed.
 """
 
+import re
+from collections.abc import Iterator
+from typing import Final
+
 from hep.codec import v3
+
+_HEADER: Final = re.compile(
+    b"(?:%b)(?:\\x00[\\x%02x-\\xff]|[\\x01-\\xff].)" % (b"|".join(v3.MAGICS), v3.HEADER.size),
+    re.DOTALL,
+)
+"""A packet header: a magic and a total length that includes the header."""
 
 
 class Splitter:
@@ -33,27 +43,36 @@ class Splitter:
         Returns:
             the packets that are complete now, undecoded.
         """
-        packets = []
+        return list(self.split(data))
+
+    def split(self, data: bytes) -> Iterator[bytes]:
+        """Add bytes of the stream; as `feed`, one packet at a time.
+
+        When a packet is yielded, ``skipped`` counts the garbage before it and none after it. The
+        iterator must be exhausted before more bytes are added.
+
+        Args:
+            data: the next bytes of the stream, any number.
+
+        Yields:
+            the packets that are complete now, undecoded.
+        """
         buffer = self._buffer
         buffer += data
-        start = 0
-        while len(buffer) - start >= v3.HEADER.size:
+        start, end = 0, len(buffer)
+        while end - start >= v3.HEADER.size:
             magic, total = v3.HEADER.unpack_from(buffer, start)
             if magic not in v3.MAGICS or total < v3.HEADER.size:
-                found = self._next_start(start + 1)
-                self.skipped += found - start
-                start = found
-            elif len(buffer) - start >= total:
-                packets.append(bytes(buffer[start : start + total]))
+                # The search ends at the next header, so no byte is searched twice.
+                found = _HEADER.search(buffer, start)
+                # The last bytes may hold a part of a header.
+                following = found.start() if found else end - v3.HEADER.size + 1
+                self.skipped += following - start
+                start = following
+            elif end - start >= total:
+                packet = bytes(buffer[start : start + total])
                 start += total
+                yield packet
             else:
                 break
         del buffer[:start]
-        return packets
-
-    def _next_start(self, start: int) -> int:
-        """The offset where the next header can start; the end may hold a part of one."""
-        found = [at for magic in v3.MAGICS if (at := self._buffer.find(magic, start)) >= 0]
-        if found:
-            return min(found)
-        return max(start, len(self._buffer) - v3.HEADER.size + 1)
