@@ -153,6 +153,8 @@ def _value(chunk: Chunk) -> str:
     row = GENERIC.get(chunk.type) if chunk.vendor == GENERIC_VENDOR else None
     if row is None:
         return f" {chunk.data.hex()}"
+    if not chunk.fits:
+        return f" {chunk.data.hex()} (not read: {len(chunk.data)} bytes, not {chunk.expected_size})"
     try:
         value = row.form.unpack(chunk.data)
     except InflateError as exc:

@@ -14,7 +14,8 @@ def decode(data: bytes) -> Packet:
         data: one packet, such as a datagram. Bytes after a version 3 packet are ignored.
 
     Returns:
-        the packet. `encode` writes the same bytes again.
+        the packet. `encode` writes the same bytes again if it has version 3. Of versions 1 and 2 it
+        does not keep a wrong header length, big-endian times and appended zero bytes.
 
     Raises:
         HepDecodeError: the bytes are no complete HEP packet. No other exception is raised.

@@ -1,7 +1,8 @@
 """The table of HEPv3 chunks (HEP3 specification, rev. 37, section "Generic chunk types").
 
 A new chunk is one row of `GENERIC`. ``field`` names the attribute of `hep.Packet` that holds the
-value. A chunk without ``field`` is kept in ``Packet.extra`` and encoded again unchanged.
+value. A chunk without ``field``, or with a value of another size than its type has, is kept in
+``Packet.extra`` and encoded again unchanged.
 """
 
 from collections.abc import Callable
@@ -47,6 +48,20 @@ class Chunk(NamedTuple):
         if row:
             return row.name
         return f"{VENDORS.get(self.vendor, f'vendor {self.vendor}')} chunk 0x{self.type:04x}"
+
+    @property
+    def expected_size(self) -> int | None:
+        """The size of a value of this type in bytes; None if it varies or the type is unknown."""
+        row = GENERIC.get(self.type) if self.vendor == GENERIC_VENDOR else None
+        return row.form.size if row else None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the value has the size that its type has.
+
+        `hep.decode` does not read a chunk that does not fit. It keeps it in ``Packet.extra``.
+        """
+        return self.expected_size in (None, len(self.data))
 
 
 class Form(NamedTuple):
@@ -100,7 +115,7 @@ GENERIC: Final[dict[int, Row]] = {
     0x0010: Row("compressed payload", COMPRESSED, "payload"),
     0x0011: Row("correlation id", BYTES, "correlation_id"),
     0x0012: Row("VLAN id", U16),
-    0x0013: Row("capture agent name", BYTES),
+    0x0013: Row("capture agent name", BYTES, "node_name"),
     0x0014: Row("source MAC", U64),
     0x0015: Row("destination MAC", U64),
     0x0016: Row("Ethernet type", U16),

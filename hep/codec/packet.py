@@ -30,7 +30,10 @@ def value(cls: type[T]) -> type[T]:
 class Packet:
     """A HEP packet; `hep.encode` writes it and `hep.decode` reads it.
 
-    Create it with keyword arguments. To change a packet, use `dataclasses.replace`.
+    Create it with keyword arguments. To change a packet, use `dataclasses.replace`. A received
+    packet keeps the order of its chunks: a changed attribute is written in its place, an attribute
+    that becomes None is left out, and one that the packet did not have is added in the order of
+    OpenSIPS.
     """
 
     src_ip: str | None = None
@@ -72,7 +75,13 @@ class Packet:
     """Authenticate key (chunk 0x000e, version 3 only)."""
 
     ip_family: int = 0
-    """Address family (chunk 0x0001): 2 for IPv4, 10 for IPv6, 0 for the family of ``src_ip``."""
+    """Address family (chunk 0x0001, version 3 only): 2 for IPv4, 10 for IPv6, 0 for that of the
+    addresses.
+
+    `hep.encode` writes the family of the addresses if neither has this one. A received packet of
+    version 3 keeps the family that it states, even a wrong one, until an address is replaced by one
+    of the other family.
+    """
 
     version: int = 3
     """HEP version: 1, 2 or 3."""
@@ -84,16 +93,21 @@ class Packet:
     `hep.compress`."""
 
     extra: tuple[Chunk, ...] = ()
-    """Chunks that have no attribute here (version 3 only)."""
+    """Chunks that have no attribute here, that come a second time, or whose value has a size that
+    its type does not have, such as a capture id of 2 bytes (version 3 only)."""
 
     layout: tuple[tuple[int, int], ...] = ()
     """Vendor and type of each chunk in the order of the wire (version 3 only).
 
-    `hep.decode` sets it, so that the packet encodes to the same bytes again. If it is empty,
-    `hep.encode` writes the chunks in the order of OpenSIPS."""
+    `hep.decode` sets it, so that the packet encodes to the same bytes again. It is an order, not a
+    selection: `hep.encode` adds attributes that it does not name, and leaves out those that are
+    None. If it is empty, `hep.encode` writes the chunks in the order of OpenSIPS."""
 
     magic: bytes = b"HEP3"
     """First four bytes of a version 3 packet: ``HEP3``, or ``EEP1`` from older senders."""
+
+    node_name: bytes | None = None
+    """Name of the capture agent (chunk 0x0013, version 3 only)."""
 
     @property
     def timestamp(self) -> float | None:
@@ -104,7 +118,13 @@ class Packet:
 
     @property
     def family(self) -> int:
-        """Address family: ``ip_family``, or the family of ``src_ip`` if that is 0."""
-        if self.ip_family:
-            return self.ip_family
-        return INET6 if self.src_ip is not None and ":" in self.src_ip else INET
+        """Address family: ``ip_family``, or the family of the source address if that is 0.
+
+        Without a source address it is the family of the destination, without both IPv4.
+        """
+        return self.ip_family or family_of(self.src_ip if self.src_ip is not None else self.dst_ip)
+
+
+def family_of(ip: str | None) -> int:
+    """Address family of an address as text; that of IPv4 without one."""
+    return INET6 if ip is not None and ":" in ip else INET

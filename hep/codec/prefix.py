@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from hep.codec.chunks import GENERIC, GENERIC_VENDOR, IPV4, IPV6, Chunk, Form
-from hep.codec.packet import INET, INET6, Packet
+from hep.codec.packet import INET, INET6, Packet, family_of
 
 OPENSIPS: Final = (0x01, 0x02, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0C)
 """The first chunk types of OpenSIPS, captagent, sngrep and this library; the addresses follow."""
@@ -89,8 +89,10 @@ _STARTS: Final = {
 
 # Vendor and type as one number. The vendor of a generic chunk is 0, so the number is its type.
 _KEY: Final = struct.Struct("!IH")
-_AUTH_KEY, _PAYLOAD, _CORRELATION_ID = 0x0E, 0x0F, 0x11
-_BYTES: Final = {each: (GENERIC_VENDOR, each) for each in (_AUTH_KEY, _PAYLOAD, _CORRELATION_ID)}
+_AUTH_KEY, _PAYLOAD, _CORRELATION_ID, _NODE_NAME = 0x0E, 0x0F, 0x11, 0x13
+_BYTES: Final = {
+    each: (GENERIC_VENDOR, each) for each in (_AUTH_KEY, _PAYLOAD, _CORRELATION_ID, _NODE_NAME)
+}
 _TAKEN: Final = {key for key, row in GENERIC.items() if row.field is not None}
 _SIZES: Final = {key: row.form.size for key, row in GENERIC.items() if row.form.size is not None}
 
@@ -103,7 +105,8 @@ def read(data: bytes, total: int) -> Packet | None:
         total: its stated length in bytes, at most ``len(data)``.
 
     Returns:
-        the packet; None if it has another order or is malformed.
+        the packet; None if it has another order, is malformed, or has a chunk of an unexpected
+        size.
     """
     if total <= _THIRD_TYPE:
         return None
@@ -156,6 +159,7 @@ def read(data: bytes, total: int) -> Packet | None:
         tuple(extra),
         layout + tuple(kinds),
         data[:4],
+        found.get(_NODE_NAME),
     )
 
 
@@ -211,14 +215,20 @@ _IPV4_HEADERS: Final = _headers(_IPV4_TYPES)
 _IPV6_HEADERS: Final = _headers(_IPV6_TYPES)
 
 
-_LAYOUTS: Final = {
-    tuple((GENERIC_VENDOR, each) for each in (*OPENSIPS, *addresses, _PAYLOAD, *behind)): bool(
-        behind
-    )
-    for addresses in (_IPV4_TYPES, _IPV6_TYPES)
-    for behind in ((), (_CORRELATION_ID,))
-}
-"""The layouts that `write` supports, each with whether it has a correlation id."""
+_BOTH_IPV4: Final = (INET, INET)
+
+
+def _layouts(addresses: tuple[int, ...]) -> dict[tuple[tuple[int, int], ...], bool]:
+    """The layouts that `write` supports, each with whether it has a correlation id."""
+    start = (*OPENSIPS, *addresses, _PAYLOAD)
+    return {
+        tuple((GENERIC_VENDOR, each) for each in chunk_types): chunk_types is not start
+        for chunk_types in (start, (*start, _CORRELATION_ID))
+    }
+
+
+_IPV4_LAYOUTS: Final = _layouts(_IPV4_TYPES)
+_IPV6_LAYOUTS: Final = _layouts(_IPV6_TYPES)
 
 
 def write(packet: Packet) -> bytes | None:
@@ -232,16 +242,12 @@ def write(packet: Packet) -> bytes | None:
         src_ip is None
         or dst_ip is None
         or packet.extra
+        or packet.node_name is not None
         or packet.auth_key is not None
         or packet.compressed is not None
     ):
         return None
     payload, correlation_id = packet.payload, packet.correlation_id
-    if packet.layout and (
-        # A received packet keeps the family that it states, even if it is wrong.
-        not packet.ip_family or _LAYOUTS.get(packet.layout) is not (correlation_id is not None)
-    ):
-        return None
     try:
         if ":" in src_ip or ":" in dst_ip:
             src_header, dst_header = (
@@ -250,9 +256,23 @@ def write(packet: Packet) -> bytes | None:
             )
             source = (IPV6 if ":" in src_ip else IPV4).pack(src_ip)
             destination = (IPV6 if ":" in dst_ip else IPV4).pack(dst_ip)
+            family = packet.family
+            families = family_of(src_ip), family_of(dst_ip)
+            layouts = _IPV6_LAYOUTS
         else:
             src_header, dst_header = _IPV4_HEADERS
             source, destination = IPV4.pack(src_ip), IPV4.pack(dst_ip)
+            family = packet.ip_family or INET
+            families = _BOTH_IPV4
+            layouts = _IPV4_LAYOUTS
+        if packet.layout:
+            # A received packet keeps the family that it states, even if it is wrong.
+            if not packet.ip_family or layouts.get(packet.layout) is not (
+                correlation_id is not None
+            ):
+                return None
+        elif family not in families:
+            return None
         behind = [
             src_header,
             source,
@@ -267,7 +287,7 @@ def write(packet: Packet) -> bytes | None:
         return (
             _WRITE.pack(
                 packet.magic, _WRITE.size + len(written),
-                _F, packet.ip_family or packet.family, _P, packet.ip_protocol,
+                _F, family, _P, packet.ip_protocol,
                 _SP, packet.src_port, _DP, packet.dst_port,
                 _S, packet.seconds, _U, packet.microseconds,
                 _T, packet.protocol_type, _C, packet.capture_id,

@@ -12,6 +12,7 @@ import struct
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
+from hep.codec.chunks import IPV4, IPV6
 from hep.codec.packet import INET, INET6, Packet
 from hep.errors import HepDecodeError, HepEncodeError
 
@@ -64,14 +65,16 @@ def decode(data: bytes) -> Packet:
     time = None
     if version == 2:
         time, end = _read_time(data, offset)
+    # The same text as version 3 has for it.
+    address = (IPV4 if family == INET else IPV6).unpack
     surplus = bytes(2 * size)
     payload_end = len(data) - len(surplus) if data.endswith(surplus, end) else len(data)
     return Packet(
         version=version,
         ip_family=family,
         ip_protocol=ip_protocol,
-        src_ip=str(ip_address(data[HEADER.size : HEADER.size + size])),
-        dst_ip=str(ip_address(data[HEADER.size + size : offset])),
+        src_ip=address(data[HEADER.size : HEADER.size + size]),
+        dst_ip=address(data[HEADER.size + size : offset]),
         src_port=src_port,
         dst_port=dst_port,
         seconds=time.seconds if time else None,
@@ -113,7 +116,7 @@ def encode(packet: Packet) -> bytes:
             HEADER.pack(
                 packet.version,
                 HEADER.size + 2 * len(source),
-                packet.family,
+                INET if len(source) == _ADDRESS_SIZE[INET] else INET6,
                 packet.ip_protocol,
                 packet.src_port,
                 packet.dst_port,
@@ -127,4 +130,8 @@ def encode(packet: Packet) -> bytes:
     except (ValueError, struct.error) as exc:
         raise HepEncodeError(f"HEP version {packet.version}: {exc}") from exc
     parts.append(packet.payload)
+    surplus = bytes(2 * len(source))
+    if packet.payload.endswith(surplus):
+        # A decoder takes these zero bytes for those that OpenSIPS appends, and removes them.
+        parts.append(surplus)
     return b"".join(parts)

@@ -4,14 +4,13 @@ This is the general codec. `hep.codec.prefix` is the fast one for the usual chun
 """
 
 import struct
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
 from hep.codec import prefix
 from hep.codec.chunks import GENERIC, GENERIC_VENDOR, Chunk
 from hep.codec.compression import Container, InflateError, container_of, deflate, inflate
+from hep.codec.order import ADDRESS_TYPES, family, in_order
 from hep.codec.packet import Packet
 from hep.errors import HepDecodeError, HepEncodeError
 
@@ -28,11 +27,7 @@ LONGEST: Final = 0xFFFF
 _CHUNK_KEY: Final = struct.Struct("!IH")
 _CHUNK_SIZE: Final = CHUNK.size
 
-_TIME: Final = (0x09, 0x0A)
-_SRC_IP: Final = (0x03, 0x05)
-"""The chunk of an address, for IPv4 and for IPv6."""
-_DST_IP: Final = (0x04, 0x06)
-_PAYLOAD: Final = 0x0F
+_AUTH_KEY: Final = 0x0E
 _COMPRESSED: Final = 0x10
 
 _READERS: Final = {
@@ -43,6 +38,9 @@ _READERS: Final = {
 
 def decode(data: bytes) -> Packet:
     """Decode a version 3 packet. Bytes after its stated length are ignored.
+
+    A chunk whose value has a size that its type does not have is kept in ``Packet.extra``. It is
+    as missing otherwise: no number and no address is essential.
 
     Returns:
         the packet.
@@ -74,12 +72,13 @@ def read_chunks(data: bytes, magic: bytes, total: int) -> Packet:
         the packet.
 
     Raises:
-        HepDecodeError: a chunk is incomplete, or its value has the wrong size.
+        HepDecodeError: a chunk is incomplete, or a compressed payload cannot be inflated.
     """
     fields: dict[str, Any] = {}
     offset = HEADER.size
     layout: list[tuple[int, int]] = []
     extra: list[Chunk] = []
+    unread: set[int] = set()
     while offset < total:
         if offset + _CHUNK_SIZE > total:
             raise HepDecodeError(f"{total - offset} bytes are too few for a chunk", offset)
@@ -93,14 +92,13 @@ def read_chunks(data: bytes, magic: bytes, total: int) -> Packet:
         if key in _READERS:
             kind, size, unpack, field = _READERS[key]
             if size is not None and size != length - _CHUNK_SIZE:
-                raise HepDecodeError(
-                    f"{GENERIC[key].name} is {len(value)} bytes long, not {size}", offset
-                )
+                unread.add(key)
         else:
             kind, field = divmod(key, 0x10000), None
         layout.append(kind)
-        # A chunk without an attribute is kept unchanged, and so is a repeated one.
-        if field is None or field in fields:
+        # A chunk without an attribute is kept unchanged, and so is a repeated one. The first chunk
+        # of a type decides, so that `hep.codec.order` can find which one became the attribute.
+        if field is None or field in fields or key in unread:
             extra.append(Chunk(*kind, value))
         else:
             try:
@@ -110,10 +108,36 @@ def read_chunks(data: bytes, magic: bytes, total: int) -> Packet:
             if key == _COMPRESSED:
                 fields["compressed"] = value
         offset = end
+    if not layout:
+        raise HepDecodeError("no chunks", offset)
     # A missing chunk means 0 here. The defaults of `Packet` are for packets that a program builds.
     fields.setdefault("ip_protocol", 0)
     fields.setdefault("protocol_type", 0)
     return Packet(**fields, extra=tuple(extra), layout=tuple(layout), magic=magic)
+
+
+def auth_key(data: bytes) -> bytes | None:
+    """Find the authenticate key of a packet without decoding it.
+
+    Reads chunk headers up to the key, and no value besides it.
+
+    Args:
+        data: a packet with a header of version 3.
+
+    Returns:
+        what ``decode(data).auth_key`` would be; None for a packet that is broken before its key.
+    """
+    end = min(HEADER.unpack_from(data)[1], len(data))
+    offset = HEADER.size
+    while offset + _CHUNK_SIZE <= end:
+        key, length = _CHUNK_KEY.unpack_from(data, offset)
+        following = offset + length
+        if length < _CHUNK_SIZE or following > end:
+            return None
+        if key == _AUTH_KEY:
+            return data[offset + _CHUNK_SIZE : following]
+        offset = following
+    return None
 
 
 def chunks(packet: Packet) -> list[Chunk]:
@@ -168,7 +192,7 @@ def encode(packet: Packet) -> bytes:
 
 
 def write_chunks(packet: Packet) -> bytes:
-    """Encode a packet chunk by chunk, in the order of ``packet.layout``.
+    """Encode a packet chunk by chunk, in the order of `hep.codec.order`.
 
     `encode` calls it for a packet that `hep.codec.prefix` does not write.
 
@@ -179,15 +203,10 @@ def write_chunks(packet: Packet) -> bytes:
         HepEncodeError: as `encode`.
     """
     parts = [b""]
-    extra = deque(packet.extra)
-    written: set[str] = set()
-    for vendor, chunk_type in packet.layout or _opensips_order(packet):
-        row = GENERIC.get(chunk_type) if vendor == GENERIC_VENDOR else None
-        if row is not None and row.field is not None and row.field not in written:
-            written.add(row.field)
-            parts.append(_field_chunk(packet, row.field, chunk_type))
-        elif extra:
-            parts.append(chunk_bytes(*extra.popleft()))
+    parts += [
+        _field_chunk(packet, each) if isinstance(each, str) else chunk_bytes(*each)
+        for each in in_order(packet)
+    ]
     total = HEADER.size + sum(map(len, parts))
     if total > LONGEST:
         raise HepEncodeError(
@@ -198,25 +217,20 @@ def write_chunks(packet: Packet) -> bytes:
     return b"".join(parts)
 
 
-def _opensips_order(packet: Packet) -> Iterator[tuple[int, int]]:
-    """Vendor and type of each chunk in the order of OpenSIPS, without those that have no value."""
-    for chunk_type in prefix.OPENSIPS:
-        if chunk_type not in _TIME or packet.seconds is not None:
-            yield GENERIC_VENDOR, chunk_type
-    if packet.src_ip is not None:
-        yield GENERIC_VENDOR, 0x03
-    if packet.dst_ip is not None:
-        yield GENERIC_VENDOR, 0x04
-    if packet.auth_key is not None:
-        yield GENERIC_VENDOR, 0x0E
-    yield GENERIC_VENDOR, _PAYLOAD
-    for chunk in packet.extra:
-        yield chunk.vendor, chunk.type
-    if packet.correlation_id is not None:
-        yield GENERIC_VENDOR, 0x11
+_TYPES: Final = {
+    row.field: chunk_type for chunk_type, row in reversed(GENERIC.items()) if row.field is not None
+}
+"""The chunk type of each attribute, the first one if it has two."""
+
+_NUMBERS: Final = {
+    row.field: (CHUNK.pack(GENERIC_VENDOR, chunk_type, CHUNK.size + row.form.size), row.form.pack)
+    for chunk_type, row in GENERIC.items()
+    if row.form.size is not None and row.field not in (None, *ADDRESS_TYPES)
+}
+"""Header and encoder of the chunk of each attribute that is a number."""
 
 
-def _field_chunk(packet: Packet, field: str, chunk_type: int) -> bytes:
+def _field_chunk(packet: Packet, field: str) -> bytes:
     """The chunk of an attribute.
 
     Addresses and the payload have two chunk types each, and the value decides which. A replaced
@@ -225,31 +239,36 @@ def _field_chunk(packet: Packet, field: str, chunk_type: int) -> bytes:
     Args:
         packet: the packet to encode.
         field: the attribute's name.
-        chunk_type: the generic type in the layout.
 
     Raises:
         HepEncodeError: the value does not fit the chunk.
     """
     value = getattr(packet, field)
-    if field == "ip_family":
-        # A received packet keeps the family that it states, even if it is wrong.
-        value = value if packet.layout else packet.family
-    elif field == "microseconds":
-        value = value or 0
-    elif field == "payload":
-        if packet.compressed is not None:
-            return chunk_bytes(GENERIC_VENDOR, _COMPRESSED, _compressed(packet))
-        chunk_type = _PAYLOAD
-    elif field == "src_ip":
-        chunk_type = _SRC_IP[":" in str(value)]
-    elif field == "dst_ip":
-        chunk_type = _DST_IP[":" in str(value)]
-    row = GENERIC[chunk_type]
+    chunk_type = _TYPES[field]
+    if field in _NUMBERS:
+        if field == "ip_family":
+            value = family(packet)
+        elif field == "microseconds":
+            value = value or 0
+        header, pack = _NUMBERS[field]
+        try:
+            return header + pack(value)
+        except struct.error as exc:
+            raise _does_not_fit(field, value, chunk_type, exc) from exc
+    if field == "payload" and packet.compressed is not None:
+        return chunk_bytes(GENERIC_VENDOR, _COMPRESSED, _compressed(packet))
+    if field in ADDRESS_TYPES:
+        chunk_type = ADDRESS_TYPES[field][":" in str(value)]
     try:
-        data = row.form.pack(value)
-    except (struct.error, OSError, TypeError) as exc:
-        raise HepEncodeError(f"{field} = {value!r} does not fit {row.name}: {exc}") from exc
+        data = GENERIC[chunk_type].form.pack(value)
+    except (OSError, TypeError) as exc:
+        raise _does_not_fit(field, value, chunk_type, exc) from exc
     return chunk_bytes(GENERIC_VENDOR, chunk_type, data)
+
+
+def _does_not_fit(field: str, value: object, chunk_type: int, exc: Exception) -> HepEncodeError:
+    name = GENERIC[chunk_type].name
+    return HepEncodeError(f"{field} = {value!r} does not fit {name}: {exc}")
 
 
 def _compressed(packet: Packet) -> bytes:

@@ -53,7 +53,8 @@ def test_hep_js_reads_every_chunk_of_ours_that_it_knows(hep_js, packet) -> None:
         "call-1",
         ip_protocol=17,
         auth_key=b"secret",
-        extra=(hep.Chunk(0, 0x13, b"edge-1"), hep.Chunk(0, 0x20, b"\x01\xa4")),
+        node_name=b"edge-1",
+        extra=(hep.Chunk(0, 0x20, b"\x01\xa4"),),
     )
     [told] = hep_js({"decapsulate": hep.encode(sent).hex()})
     assert told["payload"].encode() == sent.payload
@@ -116,8 +117,8 @@ def test_we_read_what_hep_js_writes(hep_js, packet, more, attributes, extra) -> 
     data = bytes.fromhex(told)
     decoded = hep.decode(data)
     # It always names the node: without a name, by the capture id.
-    node = hep.Chunk(0, 0x13, more.get("hepNodeName", "2001").encode())
-    assert decoded == replace(expected, extra=(node, *extra), layout=decoded.layout)
+    node = more.get("hepNodeName", "2001").encode()
+    assert decoded == replace(expected, node_name=node, extra=extra, layout=decoded.layout)
     assert hep.encode(decoded) == data
 
 
@@ -130,8 +131,8 @@ def test_we_keep_vendor_chunks_that_hep_js_writes(hep_js) -> None:
         "extensions": extensions,
     })  # fmt: skip
     decoded = hep.decode(bytes.fromhex(told))
-    assert decoded.extra[1:] == (hep.Chunk(8, 1, b"north"), hep.Chunk(8, 2, b"\0\0\0\x07"))
-    assert [chunk.name for chunk in decoded.extra[1:]] == [
+    assert decoded.extra == (hep.Chunk(8, 1, b"north"), hep.Chunk(8, 2, b"\0\0\0\x07"))
+    assert [chunk.name for chunk in decoded.extra] == [
         "Genesys chunk 0x0001",
         "Genesys chunk 0x0002",
     ]

@@ -103,3 +103,12 @@ def test_old_versions_have_no_chunks(packet: hep.Packet) -> None:
 def test_a_compressed_payload_beside_another_may_be_garbage(packet: hep.Packet) -> None:
     both = replace(packet, extra=(hep.Chunk(0, 0x10, b"garbage"),))
     assert "compressed payload: 67617262616765 (neither zlib nor gzip" in display.describe(both)
+
+
+def test_a_chunk_of_an_unexpected_size_is_shown_as_its_bytes(packet: hep.Packet) -> None:
+    odd = (hep.Chunk(0, 0x0C, b"\x07\xd1"), hep.Chunk(0, 0x03, bytes(16)), hep.Chunk(0, 0x12, b""))
+    lines = display.describe(hep.decode(hep.encode(replace(packet, extra=odd)))).splitlines()
+    assert "  capture agent id: 2001" in lines
+    assert "  capture agent id: 07d1 (not read: 2 bytes, not 4)" in lines
+    assert f"  IPv4 source address: {'00' * 16} (not read: 16 bytes, not 4)" in lines
+    assert "  VLAN id:  (not read: 0 bytes, not 2)" in lines

@@ -78,7 +78,7 @@ def test_a_datagram_is_one_packet_to_homer_7(packet) -> None:
 
 def test_a_few_chunks_are_not_enough_for_kamailio_over_tcp(packet) -> None:
     whole = hep.decode(hep.encode(packet))
-    few = hep.encode(replace(whole, layout=whole.layout[:8]))
+    few = hep.encode(replace(whole, src_ip=None, dst_ip=None, seconds=None, microseconds=None))
     assert "few-chunks" in rules(few, "kamailio", "tcp")
     assert "few-chunks" not in rules(few, "kamailio")
 

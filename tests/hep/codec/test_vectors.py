@@ -45,8 +45,8 @@ ATTRIBUTES = {
     "capture_id_le": "capture_id",
     "id_be": "capture_id",
 }
-TEXTS = {"auth": "auth_key", "correlation": "correlation_id"}
-CHUNKS = {"node_name": 0x13, "mos": 0x20, "rfactor": 0x21, "tags": 0x26, "transaction": 0x24}
+TEXTS = {"auth": "auth_key", "correlation": "correlation_id", "node_name": "node_name"}
+CHUNKS = {"mos": 0x20, "rfactor": 0x21, "tags": 0x26, "transaction": 0x24}
 OF_OTHERS = {"hp_l", "total", "order", "bytes_after_total", "compressed_len"}
 """What the index says of the bytes and not of what they mean; tested below where it matters."""
 
