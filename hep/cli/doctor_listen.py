@@ -19,7 +19,7 @@ from hep.codec.any_version import decode
 from hep.codec.chunks import protocol_name
 from hep.codec.packet import Packet
 from hep.errors import HepDecodeError
-from hep.receiving.collector import TLS_FAILED, Collector, Source
+from hep.receiving.collector import RECEIVED, TLS_FAILED, Collector, Source
 
 _TRANSPORTS: Final = ("udp", "tcp", "tls")
 _BOTH: Final = ("udp", "tcp")
@@ -119,8 +119,12 @@ class _RawCollector(Collector):
         super().__init__(_ignore, **arguments)
         self._on_data = on_data
 
-    def _receive(self, data: bytes, source: Source) -> None:
+    def _receive_datagram(self, data: bytes, source: Source) -> None:
         self._on_data(data, source)
+
+    def _receive(self, data: bytes, source: Source) -> str:
+        self._on_data(data, source)
+        return RECEIVED
 
 
 def _ignore(packet: Packet, source: Source) -> None:

@@ -32,10 +32,18 @@ from hep.codec.any_version import decode
 from hep.codec.chunks import protocol_name
 from hep.codec.packet import Packet
 from hep.errors import HepDecodeError, HepError
-from hep.receiving.collector import TLS_FAILED, Collector, Source
+from hep.receiving.collector import RUBBISH, SKIPPED, TLS_FAILED, UNREAD, Collector, Source
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:9060"
 """The default address of ``hep listen``: the port of HEP, on loopback."""
+
+_SELDOM: Final = {
+    UNREAD: "chunks of an unexpected size not read",
+    SKIPPED: "bytes that are not HEP skipped",
+    RUBBISH: "connections dropped that sent too many of these",
+    TLS_FAILED: "connections without a TLS handshake",
+}
+"""Counters that ``hep listen`` reports at its end unless they are 0."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,7 +163,14 @@ async def _receive(
 
     # Arguments that are not UTF-8 are passed on byte by byte.
     auth_key = args.auth.encode(errors="surrogateescape") if args.auth is not None else None
-    collector = Collector(show, **where, tls_context=tls_context, auth_key=auth_key)
+    collector = Collector(
+        show,
+        udp=where["udp"],
+        tcp=where["tcp"],
+        tls=where["tls"],
+        tls_context=tls_context,
+        auth_key=auth_key,
+    )
     try:
         await collector.start()
     except ValueError as exc:
@@ -180,9 +195,10 @@ async def _receive(
     refused = counters["bad"] + counters["unauthenticated"]
     total = by_protocol.total()
     noun = "packet" if total == 1 else "packets"
-    failed = counters[TLS_FAILED]
-    without_tls = f", {failed} connections without a TLS handshake" if failed else ""
-    print(f"\n{total} {noun} ({kinds}), {refused} refused{without_tls}", file=sys.stderr)
+    others = "".join(
+        f", {counters[name]} {what}" for name, what in _SELDOM.items() if counters[name]
+    )
+    print(f"\n{total} {noun} ({kinds}), {refused} refused{others}", file=sys.stderr)
     if writer is not None:
         cut = f", {writer.cut} of them cut" if writer.cut else ""
         lost = f", {unwritten} not" if unwritten else ""

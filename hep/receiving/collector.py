@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple, Self, cast
 
+from hep.codec import v3
 from hep.codec.any_version import decode
 from hep.codec.framing import Splitter
 from hep.codec.packet import Packet
@@ -31,10 +32,23 @@ class Source(NamedTuple):
 OnPacket = Callable[[Packet, Source], object]
 """Called with each packet and its sender."""
 
+RUBBISH_LIMIT: Final = 65_536
+"""Default limit of rubbish from a TCP or TLS peer in bytes. It is one byte more than the longest
+packet has: a stream that begins within a packet is read from the next one on."""
+
+RECEIVED: Final = "received"
+"""Counter: packets passed to ``on_packet``."""
 BAD: Final = "bad"
 """Counter: data that is not a HEP packet."""
 UNAUTHENTICATED: Final = "unauthenticated"
 """Counter: packets without the required authenticate key."""
+UNREAD: Final = "unread"
+"""Counter: chunks that were not read, because their value has a size that their type does not
+have."""
+SKIPPED: Final = "skipped"
+"""Counter: bytes that are not HEP, between packets of a stream or after a packet of a datagram."""
+RUBBISH: Final = "rubbish"
+"""Counter: connections dropped because of ``rubbish_limit``."""
 TLS_FAILED: Final = "tls_failed"
 """Counter: connections whose TLS handshake failed."""
 
@@ -62,9 +76,13 @@ class Collector:
         tls: ``HOST:PORT`` to listen on over TLS, as ``udp``. Needs ``tls_context``.
         tls_context: TLS context with the certificate of the server.
         auth_key: authenticate key (chunk 0x000e) that a packet must have. None accepts any packet.
+        rubbish_limit: bytes that are not HEP, from 0, that a TCP or TLS peer may send; beyond it
+            the connection is dropped. A byte of a received packet makes up for a byte of rubbish,
+            so an agent that sends an odd packet now and then stays connected. A packet without the
+            authenticate key is neither. None never drops. Default: `RUBBISH_LIMIT`.
 
     Raises:
-        ValueError: ``tls`` is given without ``tls_context``.
+        ValueError: ``tls`` is given without ``tls_context``, or ``rubbish_limit`` is negative.
     """
 
     def __init__(
@@ -76,19 +94,30 @@ class Collector:
         tls: str | None = None,
         tls_context: ssl.SSLContext | None = None,
         auth_key: bytes | None = None,
+        rubbish_limit: int | None = RUBBISH_LIMIT,
     ) -> None:
         if tls is not None and tls_context is None:
             raise ValueError(
                 f"tls={tls!r} needs tls_context: pass an ssl.SSLContext with a certificate"
             )
+        if rubbish_limit is not None and rubbish_limit < 0:
+            raise ValueError(
+                f"rubbish_limit={rubbish_limit} is no number of bytes: pass 0 or more, or None to"
+                " never drop a connection"
+            )
         self.counters: Counter[str] = Counter()
         """Counters since the start.
 
         - ``received``: packets passed to ``on_packet``.
-        - ``bad``: data that is not a HEP packet.
-        - ``unauthenticated``: packets without the required authenticate key.
+        - ``bad``: datagrams, and packets of streams, that are not HEP.
+        - ``unauthenticated``: packets without the required authenticate key. Their other chunks are
+          not looked at.
         - ``failed``: packets for which ``on_packet`` raised.
-        - ``skipped``: bytes of garbage in TCP and TLS streams.
+        - ``unread``: chunks of received packets whose value has a size that their type does not
+          have. They are in ``Packet.extra``.
+        - ``skipped``: bytes that are not HEP, between packets of a stream or after a packet of a
+          datagram.
+        - ``rubbish``: connections dropped because of ``rubbish_limit``.
         - ``accepted``: TCP and TLS connections.
         - ``tls_failed``: connections whose TLS handshake failed.
         """
@@ -96,6 +125,7 @@ class Collector:
         self._where = {"udp": udp, "tcp": tcp, "tls": tls}
         self._tls_context = tls_context
         self._auth_key = auth_key
+        self._rubbish_limit = float("inf") if rubbish_limit is None else rubbish_limit
         self._endpoint: asyncio.DatagramTransport | None = None
         self._servers: dict[str, asyncio.Server] = {}
         self._connections: set[asyncio.Transport] = set()
@@ -172,24 +202,64 @@ class Collector:
         ip, port = self._servers[transport].sockets[0].getsockname()[:2]
         return ip, port
 
-    def _receive(self, data: bytes, source: Source) -> None:
-        """Decode and deliver one packet. Never raises."""
+    def _receive_datagram(self, data: bytes, source: Source) -> None:
+        """Deliver each packet of a datagram. Never raises."""
+        if data[:4] not in v3.MAGICS or not v3.HEADER.size <= _stated_total(data) < len(data):
+            self._receive(data, source)
+            return
+        splitter = Splitter()
+        for packet in splitter.split(data):
+            self._receive(packet, source)
+        if rest := splitter.skipped + splitter.buffered:
+            self.counters[SKIPPED] += rest
+
+    def _receive(self, data: bytes, source: Source) -> str:
+        """Decode and deliver one packet. Never raises.
+
+        Returns:
+            the counter that counts it: `RECEIVED`, `BAD` or `UNAUTHENTICATED`.
+        """
+        key = self._auth_key
+        # A packet with a wrong key is neither decoded nor inflated.
+        if key is not None and data[:4] in v3.MAGICS and len(data) >= v3.HEADER.size:
+            if not hmac.compare_digest(v3.auth_key(data) or b"", key):
+                self.counters[UNAUTHENTICATED] += 1
+                return UNAUTHENTICATED
+            key = None
         try:
             packet = decode(data)
         except HepDecodeError as exc:
             self.counters[BAD] += 1
             log.debug("no HEP from %s:%d: %s", source.ip, source.port, exc)
-            return
-        key = self._auth_key
-        if key is not None and not hmac.compare_digest(packet.auth_key or b"", key):
+            return BAD
+        if key:
+            # Versions 1 and 2 have no key.
             self.counters[UNAUTHENTICATED] += 1
-            return
-        self.counters["received"] += 1
+            return UNAUTHENTICATED
+        self.counters[RECEIVED] += 1
+        if packet.extra and (unread := sum(not chunk.fits for chunk in packet.extra)):
+            self.counters[UNREAD] += unread
         try:
             self._on_packet(packet, source)
         except Exception:
             self.counters["failed"] += 1
             log.exception("on_packet raised on a packet from %s:%d", source.ip, source.port)
+        return RECEIVED
+
+    def _count_rubbish(self, source: Source, rubbish: int) -> None:
+        """Count a connection that is dropped, and log the first one."""
+        self.counters[RUBBISH] += 1
+        if self.counters[RUBBISH] == 1:
+            log.warning(
+                "the %s connection of %s:%d is dropped: it sent %d bytes that are not HEP, and"
+                " rubbish_limit is %d (logged once; the counter 'rubbish' has the others)",
+                source.transport, source.ip, source.port, rubbish, self._rubbish_limit,
+            )  # fmt: skip
+
+
+def _stated_total(data: bytes) -> int:
+    """The total length that the header of a version 3 packet states."""
+    return int.from_bytes(data[4:6])
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -197,7 +267,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._collector = collector
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._collector._receive(data, Source("udp", *addr[:2]))
+        self._collector._receive_datagram(data, Source("udp", *addr[:2]))
 
 
 class _Stream(asyncio.Protocol):
@@ -205,6 +275,8 @@ class _Stream(asyncio.Protocol):
         self._collector = collector
         self._splitter = Splitter()
         self._source = Source(transport, "", 0)
+        self._rubbish = 0
+        self._dropped = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._meet(transport)
@@ -217,10 +289,30 @@ class _Stream(asyncio.Protocol):
         self._collector._connections.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
-        before = self._splitter.skipped
-        for packet in self._splitter.feed(data):
-            self._collector._receive(packet, self._source)
-        self._collector.counters["skipped"] += self._splitter.skipped - before
+        if self._dropped:
+            return
+        collector, splitter = self._collector, self._splitter
+        before = seen = splitter.skipped
+        rubbish, limit = self._rubbish, collector._rubbish_limit
+        for packet in splitter.split(data):
+            if splitter.skipped != seen:
+                rubbish += splitter.skipped - seen
+                seen = splitter.skipped
+            if rubbish > limit:
+                break
+            outcome = collector._receive(packet, self._source)
+            if outcome == BAD:
+                rubbish += len(packet)
+            elif rubbish and outcome == RECEIVED:
+                rubbish = max(0, rubbish - len(packet))
+        rubbish += splitter.skipped - seen
+        self._rubbish = rubbish
+        if splitter.skipped != before:
+            collector.counters[SKIPPED] += splitter.skipped - before
+        if rubbish > limit:
+            self._dropped = True
+            collector._count_rubbish(self._source, rubbish)
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._collector._connections.discard(self._transport)

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any, Final, Self
 
 from hep.codec.packet import Packet
-from hep.receiving.collector import Collector, Source
+from hep.receiving.collector import RUBBISH_LIMIT, Collector, Source
 
 LIMIT: Final = 10_000
 """Default limit of packets queued for a slow consumer."""
@@ -64,6 +64,7 @@ def receive(
     tls: str | None = None,
     tls_context: ssl.SSLContext | None = None,
     auth_key: bytes | None = None,
+    rubbish_limit: int | None = RUBBISH_LIMIT,
     limit: int = LIMIT,
 ) -> Receiver:
     """Listen for HEP and iterate over the received packets.
@@ -80,6 +81,8 @@ def receive(
         tls: ``HOST:PORT`` to listen on over TLS, as ``udp``. Needs ``tls_context``.
         tls_context: TLS context with the certificate of the server.
         auth_key: authenticate key (chunk 0x000e) that a packet must have. None accepts any packet.
+        rubbish_limit: bytes that are not HEP, from 0, that a TCP or TLS peer may send; as of
+            `hep.Collector`.
         limit: maximum number of packets queued for the consumer, from 1. Beyond it, the oldest are
             dropped and counted. Default: 10000.
 
@@ -87,6 +90,14 @@ def receive(
         a receiver. It listens inside ``async with``.
 
     Raises:
-        ValueError: ``tls`` is given without ``tls_context``.
+        ValueError: ``tls`` is given without ``tls_context``, or ``rubbish_limit`` is negative.
     """
-    return Receiver(limit, udp=udp, tcp=tcp, tls=tls, tls_context=tls_context, auth_key=auth_key)
+    return Receiver(
+        limit,
+        udp=udp,
+        tcp=tcp,
+        tls=tls,
+        tls_context=tls_context,
+        auth_key=auth_key,
+        rubbish_limit=rubbish_limit,
+    )

@@ -1,11 +1,12 @@
 """``hep listen`` over TLS, and what it writes to a capture."""
 
 import asyncio
+import re
 import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,22 @@ async def test_what_is_collected_is_written_and_ctrl_c_closes_the_file(
         assert [(each.src_ip, each.payload, each.timestamp) for _, each in capture.packets()] == [
             (each.src_ip, each.payload, each.timestamp) for each in sent
         ]
+
+
+async def test_what_is_not_read_is_reported_at_the_end(packet: hep.Packet) -> None:
+    odd = replace(packet, extra=(hep.Chunk(0, 0x12, b"\7"),))
+    async with listening("--tcp", "127.0.0.1:0") as (process, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"garbage" + hep.encode(odd) + bytes(70_000))
+        with suppress(ConnectionResetError):
+            await reader.read()
+        writer.close()
+        err = await finish(process)
+    assert re.fullmatch(
+        r"\n1 packet \(1 SIP\), 0 refused, 1 chunks of an unexpected size not read,"
+        r" \d+ bytes that are not HEP skipped, 1 connections dropped that sent too many of these\n",
+        err,
+    )
 
 
 async def test_a_full_disk_is_said_once_and_makes_the_status_1(
