@@ -35,14 +35,17 @@ if TYPE_CHECKING:
     from hep.hep_id import HepId
     from hep.receiving.collector import Collector, Source
     from hep.receiving.receiver import Receiver, receive
+    from hep.sending.counts import Counts
     from hep.sending.groups import Balanced, Duplicate, Failover
     from hep.sending.outbox import Outbox
-    from hep.sending.senders import Sender, SenderSettings, open_sender
+    from hep.sending.senders import Sender, open_sender
+    from hep.sending.settings import SenderSettings
 
 __all__ = [
     "Balanced",
     "Chunk",
     "Collector",
+    "Counts",
     "Duplicate",
     "Failover",
     "HepDecodeError",
@@ -77,6 +80,7 @@ _PLACES = {
     "Balanced": "hep.sending.groups",
     "Chunk": "hep.codec.chunks",
     "Collector": "hep.receiving.collector",
+    "Counts": "hep.sending.counts",
     "Duplicate": "hep.sending.groups",
     "Failover": "hep.sending.groups",
     "HepDecodeError": "hep.errors",
@@ -91,7 +95,7 @@ _PLACES = {
     "ProtocolType": "hep.codec.chunks",
     "Receiver": "hep.receiving.receiver",
     "Sender": "hep.sending.senders",
-    "SenderSettings": "hep.sending.senders",
+    "SenderSettings": "hep.sending.settings",
     "Source": "hep.receiving.collector",
     "Splitter": "hep.codec.framing",
     "compress": "hep.codec.v3",

@@ -1,8 +1,8 @@
 """A bounded queue of packets to send, with counters that always add up. Pure.
 
-``offered = sent + dropped + queued`` holds at every moment: each packet is accounted for. When the
-queue is full, the flow with the most queued data loses a packet. A flood on one flow thus does not
-displace the others.
+``offered = sent + dropped + queued + handed_over`` holds at every moment: each packet is accounted
+for. When the queue is full, the flow with the most queued data loses a packet. A flood on one flow
+thus does not displace the others.
 """
 
 from collections import Counter, deque
@@ -31,8 +31,9 @@ class Outbox:
     """A queue of encoded packets with the counters of a sender (``Sender.counters``).
 
     Counters: ``offered``, ``sent``, ``bytes_sent``, ``dropped`` by cause, ``crowded_out`` by flow,
-    ``bounced``, ``queued``, ``in_memory``, ``bytes_queued``, ``spooled``. A sender calls `put`. A
-    link calls `take`, and then `done`, `undo` or `drop_taken`. A spooler sets ``divert``.
+    ``bounced``, ``handed_over``, ``queued``, ``in_memory``, ``bytes_queued``, ``spooled``. A sender
+    calls `put`. A link calls `take`, and then `done`, `undo` or `drop_taken`. A spooler sets
+    ``divert``.
 
     Args:
         limit: maximum number of queued packets, from 1. Default: 10000.
@@ -56,11 +57,13 @@ class Outbox:
         """Bytes that the system accepted."""
         self.dropped: Counter[str] = Counter()
         """Dropped packets by cause: `FULL`, ``refused``, ``too-long``, ``shutdown``,
-        ``spool-full``, ``spool-failed``."""
+        ``spool-full``, ``spool-failed``, ``spool-damaged``."""
         self.crowded_out: Counter[Flow] = Counter()
         """Packets dropped as `FULL`, by flow."""
         self.bounced = 0
         """Dropped packets that counted as sent before. ``sent + bounced`` never decreases."""
+        self.handed_over = 0
+        """Packets that another sender took over, which counts them as offered too."""
         self.bytes_queued = 0
         """Bytes queued in memory."""
         self.spooled = 0
@@ -245,14 +248,14 @@ class Outbox:
     def withdraw(self) -> list[bytes]:
         """Remove the queued packets, so that another sender sends them.
 
-        ``offered`` is reduced by their number. Packets taken for sending and packets on disk stay.
+        They count as ``handed_over``. Packets taken for sending and packets on disk stay.
 
         Returns:
             the packets, oldest first.
         """
         packets = list(self._waiting)
         self._waiting = deque()
-        self.offered -= len(packets)
+        self.handed_over += len(packets)
         self.bytes_queued -= sum(map(len, packets))
         return packets
 

@@ -6,22 +6,23 @@
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from threading import get_ident
+from typing import Any, Final, Self
 
 from hep.codec.any_version import decode, encode
 from hep.codec.packet import Packet
 from hep.errors import HepDecodeError, HepEncodeError
 from hep.hep_id import HepId
-from hep.sending.fitting import LONGEST, WhenTooLong, fit
+from hep.sending.fitting import fit
+from hep.sending.handoff import Handoff, checked
 from hep.sending.links import REFUSED, TOO_LONG, Link, connect
-from hep.sending.outbox import LIMIT, LIMIT_BYTES, Outbox, WhenFull
+from hep.sending.outbox import FULL, Outbox
 from hep.sending.reasons import ALERT, EXPECTS_TCP, EXPECTS_TLS, End, HandshakeError, why
-from hep.sending.spool import LIMIT_BYTES as SPOOL_LIMIT_BYTES
+from hep.sending.settings import SenderSettings, destination_of
 from hep.sending.spooling import Spooler
 
 log = logging.getLogger(__name__)
@@ -30,42 +31,6 @@ __all__ = ["REFUSED", "SHUTDOWN", "TOO_LONG", "Sender", "SenderSettings", "open_
 
 SHUTDOWN: Final = "shutdown"
 """Cause of a drop: the packet was still queued when the sender was closed, or came later."""
-
-
-@dataclass(frozen=True, slots=True)
-class SenderSettings:
-    """Limits, timeouts and options of a sender."""
-
-    queue_limit: int = LIMIT
-    """Maximum number of packets queued in memory, from 1. Default: 10000."""
-    queue_limit_bytes: int = LIMIT_BYTES
-    """Maximum number of bytes queued in memory, from 1. Default: 64 MiB."""
-    when_full: WhenFull = "drop-oldest"
-    """Packet to drop when the queue is full: ``drop-oldest`` or ``drop-newest``."""
-    connect_timeout: float = 5.0
-    """Time limit for connecting in seconds, including name resolution and TLS handshake."""
-    retry_first: float = 0.2
-    """Seconds before the first reconnect. Doubles with each failure. The actual pause is between
-    half of the value and the value, at random."""
-    retry_longest: float = 15.0
-    """Maximum number of seconds between two attempts to connect."""
-    tls: ssl.SSLContext | None = None
-    """TLS context for transport tls. Default: the CA certificates of the system; certificate and
-    host name are verified. A context with a client certificate gives mutual TLS."""
-    longest: int = LONGEST
-    """Maximum length of a packet in bytes, over any transport. Default: 65507."""
-    when_too_long: WhenTooLong = "drop"
-    """Handling of a longer packet: ``drop`` it, ``truncate`` its payload, or ``compress`` its
-    payload (which Homer cannot read)."""
-    auth_key: bytes | None = None
-    """Authenticate key (chunk 0x000e) added to each `Packet` without one (version 3 only). Packets
-    sent as bytes are not changed."""
-    spool: Path | None = None
-    """Directory for packets that exceed the queue, and for those queued when the sender closes. The
-    next sender with the same directory sends them. Default: none, such packets are dropped."""
-    spool_limit_bytes: int = SPOOL_LIMIT_BYTES
-    """Maximum number of bytes in the spool. Beyond it, the oldest segment is dropped. Default:
-    256 MiB."""
 
 
 _ROOM_FOR_THE_REST: Final = 1024
@@ -85,6 +50,10 @@ class Sender:
     - ``connected``, ``connects``, ``failures``, ``last_error`` and ``on_change`` report the state
       of the connection.
 
+    `send` and `send_all` may be called from any thread. Packets of another thread than that of the
+    event loop pass a queue with the limits of ``SenderSettings``, and count as offered once the
+    event loop has them. All else belongs to the thread of the event loop.
+
     Packets are sent in order. Without a connection they stay in a bounded queue. When a connection
     breaks, packets that the system accepted and did not deliver are lost. A packet that the system
     accepted in part is sent again, so a collector may receive a packet twice.
@@ -96,10 +65,13 @@ class Sender:
     Raises:
         HepSpoolError: the spool directory cannot be used.
         RuntimeError: no event loop is running.
+        TypeError: an argument has the wrong type.
     """
 
-    def __init__(self, destination: HepId, settings: SenderSettings) -> None:
-        self.destination = destination
+    def __init__(self, destination: HepId | str, settings: SenderSettings) -> None:
+        if not isinstance(settings, SenderSettings):
+            raise TypeError(f"settings is {settings!r}; it must be a hep.SenderSettings")
+        self.destination = destination = destination_of(destination)
         self.counters = Outbox(settings.queue_limit, settings.when_full, settings.queue_limit_bytes)
         """Counters of packets: offered, sent, dropped by cause, queued."""
         self.connects = 0
@@ -117,6 +89,7 @@ class Sender:
         self._settings = settings
         self._longest = settings.longest
         self._closed = False
+        self._ended = False
         self._worked = False
         self._hung_up = False
         self._link: Link | None = None
@@ -124,10 +97,19 @@ class Sender:
         self._spooler: Spooler | None = None
         self._spooling: asyncio.Task[None] | None = None
         loop = asyncio.get_running_loop()
+        self._handoff = Handoff(
+            self.send_all, self._reject, settings.queue_limit, settings.queue_limit_bytes
+        )
+        self._thread = self._handoff.thread
         if settings.spool is not None:
-            self._spooler = Spooler(self.counters, settings.spool, settings.spool_limit_bytes)
+            self._spooler = Spooler(
+                self.counters,
+                Path(settings.spool),
+                settings.spool_limit_bytes,
+                settings.spool_fsync,
+            )
             self._spooling = loop.create_task(
-                self._spooler.run(self._restored), name=f"spool {destination}"
+                self._spooler.run(self._spool_changed), name=f"spool {destination}"
             )
         self._task = loop.create_task(self._run(), name=f"hep {destination}")
 
@@ -142,13 +124,40 @@ class Sender:
         Raises:
             HepEncodeError: a value of a `Packet` does not fit its chunk. Encoded packets never
                 raise.
+            TypeError: it is neither bytes nor a `Packet`.
         """
-        if not isinstance(packet, bytes):
-            encoded = self._encode(packet)
-        elif len(packet) > self._longest:
-            encoded = self._shorten(packet)
+        if get_ident() != self._thread:
+            self._handoff.put([self.prepare(packet)])
+        elif type(packet) is bytes and len(packet) <= self._longest and not self._closed:
+            self.counters.put(packet)
+            if self._link is not None:
+                self._link.wake()
         else:
-            encoded = packet
+            self._put(self._prepared(packet))
+
+    def send_all(self, packets: Sequence[bytes | Packet]) -> None:
+        """Queue packets in order, with the result of one `send` each. Returns at once.
+
+        Raises:
+            HepEncodeError: as for `send`; no packet is queued then.
+            TypeError: as for `send`; no packet is queued then.
+        """
+        every: list[Any] = packets if type(packets) is list else list(packets)
+        if get_ident() != self._thread:
+            self._handoff.put([self.prepare(packet) for packet in every])
+            return
+        if {*map(type, every)} == {bytes} and not self._closed:
+            size = sum(map(len, every))
+            # All packets together are mostly shorter than the limit for one, which skips `max`.
+            if size <= self._longest or max(map(len, every)) <= self._longest:
+                self.counters.put_all(every, size)
+                if self._link is not None:
+                    self._link.wake()
+                return
+        for encoded in [self._prepared(packet) for packet in every]:
+            self._put(encoded)
+
+    def _put(self, encoded: bytes | None) -> None:
         if encoded is None:
             self.counters.refuse(TOO_LONG)
         elif self._closed:
@@ -158,40 +167,50 @@ class Sender:
             if self._link is not None:
                 self._link.wake()
 
-    def send_all(self, packets: Sequence[bytes]) -> None:
-        """Queue encoded packets in order, with the result of one `send` each. Returns at once."""
-        size = sum(map(len, packets))
-        # All packets together are mostly shorter than the limit for one, which skips `max`.
-        if self._closed or (size > self._longest and max(map(len, packets)) > self._longest):
-            for packet in packets:
-                self.send(packet)
-            return
-        self.counters.put_all(packets, size)
-        if self._link is not None:
-            self._link.wake()
+    def prepare(self, packet: bytes | Packet) -> bytes | Packet:
+        """Encode a packet of another thread, so that errors raise there. For groups.
 
-    def _encode(self, packet: Packet) -> bytes | None:
+        Returns:
+            the encoded packet; the packet itself if it is too long.
+
+        Raises:
+            HepEncodeError, TypeError: as for `send`.
+        """
+        return self._encode(packet) or packet if isinstance(packet, Packet) else checked(packet)
+
+    def _prepared(self, packet: bytes | Packet) -> bytes | None:
+        """The bytes to send; None if the packet is too long."""
+        data = checked(packet)
+        if isinstance(data, Packet):
+            encoded = self._encode(data)
+            return self._fit(self._adapted(data)) if encoded is None else encoded
+        if len(data) <= self._longest:
+            return data
+        try:
+            return self._fit(decode(data))
+        except HepDecodeError:
+            return None
+
+    def _adapted(self, packet: Packet) -> Packet:
+        """The packet in the version of the destination, with its authenticate key."""
         settings, version = self._settings, self.destination.version
         if packet.version != version:
             packet = replace(packet, version=version, layout=())
         if packet.auth_key is None and settings.auth_key is not None and version == 3:
             packet = replace(packet, auth_key=settings.auth_key, layout=())
-        if len(packet.payload) <= self._longest:
-            try:
-                encoded = encode(packet)
-            except HepEncodeError:
-                if len(packet.payload) < self._longest - _ROOM_FOR_THE_REST:
-                    raise
-            else:
-                if len(encoded) <= self._longest:
-                    return encoded
-        return self._fit(packet)
+        return packet
 
-    def _shorten(self, data: bytes) -> bytes | None:
-        try:
-            return self._fit(decode(data))
-        except HepDecodeError:
+    def _encode(self, packet: Packet) -> bytes | None:
+        """Encode a packet; None if it is too long."""
+        if len(packet.payload) > self._longest:
             return None
+        try:
+            encoded = encode(self._adapted(packet))
+        except HepEncodeError:
+            if len(packet.payload) < self._longest - _ROOM_FOR_THE_REST:
+                raise
+            return None
+        return encoded if len(encoded) <= self._longest else None
 
     def _fit(self, packet: Packet) -> bytes | None:
         encoded = fit(packet, self._longest, self._settings.when_too_long)
@@ -199,14 +218,50 @@ class Sender:
             self.shortened += 1
         return encoded
 
+    def _reject(self, count: int) -> None:
+        """Count packets of other threads that could not be queued."""
+        for _ in range(count):
+            self.counters.refuse(SHUTDOWN if self._closed else FULL)
+
     async def drained(self) -> None:
         """Wait until all queued packets have been sent or the sender is closed.
 
         Use it for flow control, when the packets come from a source that can wait.
         """
-        if self.counters.queued:
+        while self.is_waiting:
             self._all_sent.clear()
             await self._all_sent.wait()
+
+    def flush(self) -> None:
+        """Queue what other threads have sent so far, instead of in the next iteration."""
+        self._handoff.flush()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether packets are queued and the sender is not closed."""
+        return self.counters.queued > 0 and not self._ended
+
+    def withdraw(self) -> list[bytes]:
+        """Remove the packets in memory, so that another sender sends them. For groups.
+
+        They count as ``handed_over``. A spool keeps its copies of them until `refill`.
+
+        Returns:
+            the packets, oldest first.
+        """
+        packets = self.counters.withdraw()
+        if packets and self._spooler is not None:
+            self._spooler.hold()
+        self._note_queue()
+        return packets
+
+    async def refill(self) -> None:
+        """Bring the next packets from the spool into memory, if memory is empty. For groups.
+
+        Packets that were withdrawn before are deleted from the spool.
+        """
+        if self._spooler is not None:
+            await self._spooler.refill()
 
     @property
     def reconnects(self) -> int:
@@ -220,6 +275,7 @@ class Sender:
             timeout: time limit for sending in seconds, from 0. After that, packets that are still
                 queued are dropped and counted as `SHUTDOWN`, or kept in the spool if there is one.
         """
+        self.flush()
         self._closed = True
         if self.counters.queued and not self._task.done():
             self._all_sent.clear()
@@ -233,6 +289,7 @@ class Sender:
             await self._spooling
             await self._spooler.aclose()
         self.counters.drop_all(SHUTDOWN)
+        self._ended = True
         self._all_sent.set()
 
     async def __aenter__(self) -> Self:
@@ -318,36 +375,49 @@ class Sender:
     def _ran_empty(self) -> None:
         if self._spooler is not None:
             self._spooler.wake()
+        self._note_queue()
+
+    def _note_queue(self) -> None:
         if not self.counters.queued:
             self._all_sent.set()
 
-    def _restored(self) -> None:
+    def _spool_changed(self) -> None:
+        self._note_queue()
         if self._link is not None:
             self._link.wake()
 
     def _set_connected(self, connected: bool) -> None:
         self.connected = connected
-        self.on_change()
+        if connected and self._spooler is not None:
+            # The sender itself sends what is left.
+            self._spooler.release()
+        try:
+            self.on_change()
+        except Exception:
+            log.exception("on_change of %s raised", self.destination)
 
 
 def _ignore_change() -> None:
     """Ignore a change of ``connected``."""
 
 
-def open_sender(destination: HepId, settings: SenderSettings | None = None) -> Sender:
+def open_sender(destination: HepId | str, settings: SenderSettings | None = None) -> Sender:
     """Create a sender, which connects in the background.
 
     Needs a running event loop. Each attempt to connect resolves the host name again.
 
     Args:
-        destination: the collector.
+        destination: the collector: a `HepId`, or its text such as ``10.0.0.2:9060`` or
+            ``10.0.0.2;transport=udp``.
         settings: limits and options. Default: `SenderSettings`.
 
     Returns:
         the sender. Close it with `Sender.aclose`.
 
     Raises:
+        HepIdError: the text is not a HEP id.
         HepSpoolError: the spool directory in the settings cannot be used.
         RuntimeError: no event loop is running.
+        TypeError: an argument has the wrong type.
     """
-    return Sender(destination, settings or SenderSettings())
+    return Sender(destination, SenderSettings() if settings is None else settings)

@@ -87,7 +87,8 @@ class Phone:
 
     def check(self) -> None:
         ledger = self._ledger
-        assert ledger.offered == ledger.sent + ledger.dropped.total() + ledger.queued
+        gone = ledger.sent + ledger.dropped.total() + ledger.handed_over
+        assert ledger.offered == gone + ledger.queued
 
 
 async def until(condition: Callable[[], object]) -> None:
