@@ -17,7 +17,8 @@ Encode and decode a packet::
     b'call-1'
 
 To send packets, use `open_sender`; for several destinations use `Duplicate`, `Failover` or
-`Balanced`. To receive packets, use `receive` or `Collector`.
+`Balanced`. Programs without asyncio use `SyncSender`. To receive packets, use `receive` or
+`Collector`.
 """
 
 import logging
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from hep.sending.outbox import Outbox
     from hep.sending.senders import Sender, open_sender
     from hep.sending.settings import SenderSettings
+    from hep.sending.sync import SyncSender
 
 __all__ = [
     "Balanced",
@@ -63,6 +65,7 @@ __all__ = [
     "SenderSettings",
     "Source",
     "Splitter",
+    "SyncSender",
     "compress",
     "decode",
     "encode",
@@ -98,6 +101,7 @@ _PLACES = {
     "SenderSettings": "hep.sending.settings",
     "Source": "hep.receiving.collector",
     "Splitter": "hep.codec.framing",
+    "SyncSender": "hep.sending.sync",
     "compress": "hep.codec.v3",
     "decode": "hep.codec.any_version",
     "encode": "hep.codec.any_version",
