@@ -17,6 +17,7 @@ from hep import HepId, HepIdError, SenderSettings
 from hep.hep_id import PORT
 from hep.sending.fitting import WhenTooLong
 from hep.sending.outbox import WhenFull
+from hep.sending.spool import Fsync
 from sipws.config.admission import Section, listed
 from sipws.errors import ConfigurationError
 from sipws.masking.credentials import HEADERS, PARAMETERS
@@ -111,6 +112,10 @@ class Hep(Section):
     hep_spool_bytes: int = Field(default=_SENDER.spool_limit_bytes, ge=1024 * 1024)
     """Maximum bytes in the spool per destination. Beyond it, the oldest packets are dropped."""
 
+    hep_spool_fsync: Fsync = _SENDER.spool_fsync
+    """When the spool is written through to the disk: ``never``, per ``segment`` (1 MiB), or per
+    ``batch`` (each write). A power cut costs what was not."""
+
     hep_tls_ca: Path | None = None
     """PEM file with the CA certificates for collectors. Default: those of the system."""
 
@@ -185,6 +190,7 @@ class Hep(Section):
             when_too_long=self.hep_when_too_long,
             spool=spool,
             spool_limit_bytes=self.hep_spool_bytes,
+            spool_fsync=self.hep_spool_fsync,
         )
 
     @property

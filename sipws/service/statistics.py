@@ -126,9 +126,9 @@ def statistics(application: Running) -> dict[str, int]:
     }
 
 
-# The ledger of a sender, as counters that never go down: offered = sent + dropped + queued. A
-# packet that came back, which only UDP reports, stays sent and is bounced too. The sender's own
-# ledger moves it from sent to dropped.
+# The ledger of a sender, as counters that never go down: offered = sent + dropped + handed over +
+# queued. A packet that came back, which only UDP reports, stays sent and is bounced too. The
+# sender's own ledger moves it from sent to dropped.
 
 
 def _sent(sender: hep.Sender) -> int:
@@ -144,8 +144,8 @@ def ledger_of(sender: hep.Sender) -> tuple[dict[str, int], Counter[str]]:
     """What became of the packets for one collector.
 
     Returns:
-        the counts, which hold at every moment (offered = sent + dropped + queued), and the dropped
-        packets by cause.
+        the counts, which hold at every moment (offered = sent + dropped + handed over + queued),
+        and the dropped packets by cause.
     """
     causes = _dropped(sender)
     counts = {
@@ -153,6 +153,7 @@ def ledger_of(sender: hep.Sender) -> tuple[dict[str, int], Counter[str]]:
         "sent": _sent(sender),
         "bounced": sender.counters.bounced,
         "dropped": causes.total(),
+        "handed_over": sender.counters.handed_over,
         "queued": sender.counters.queued,
     }
     return counts, causes
@@ -160,7 +161,8 @@ def ledger_of(sender: hep.Sender) -> tuple[dict[str, int], Counter[str]]:
 
 def ledger_over(senders: Iterable[hep.Sender]) -> dict[str, int]:
     """What became of the packets for several collectors together; see `ledger_of`."""
-    total = dict.fromkeys(("offered", "sent", "bounced", "dropped", "queued"), 0)
+    names = ("offered", "sent", "bounced", "dropped", "handed_over", "queued")
+    total = dict.fromkeys(names, 0)
     for sender in senders:
         for name, count in ledger_of(sender)[0].items():
             total[name] += count
@@ -339,7 +341,7 @@ _OF_SENDERS: Final = (
     _OfSender(
         "sipws_hep_offered_packets_total",
         "counter",
-        "HEP packets for a destination: sent, dropped or queued.",
+        "HEP packets for a destination: sent, dropped, handed over or queued.",
         lambda sender: sender.counters.offered,
     ),
     _OfSender(
@@ -364,6 +366,12 @@ _OF_SENDERS: Final = (
         "sipws_hep_dropped_packets_total", "counter", "HEP packets dropped, by cause.", _dropped
     ),
     _OfSender(
+        "sipws_hep_handed_over_packets_total",
+        "counter",
+        "HEP packets that another destination of the trace took over.",
+        lambda sender: sender.counters.handed_over,
+    ),
+    _OfSender(
         "sipws_hep_queued_packets",
         "gauge",
         "HEP packets in the queue.",
@@ -374,6 +382,12 @@ _OF_SENDERS: Final = (
         "gauge",
         "Bytes of the HEP packets that are queued in memory.",
         lambda sender: sender.counters.bytes_queued,
+    ),
+    _OfSender(
+        "sipws_hep_spooled_packets",
+        "gauge",
+        "HEP packets that are queued on disk.",
+        lambda sender: sender.counters.spooled,
     ),
     _OfSender(
         "sipws_hep_connected",

@@ -72,7 +72,10 @@ def _described(traces: Traces, trace: Trace) -> dict[str, Any]:
         "Started": "by hand" if trace.name in traces.started else "by configuration",
         "State": "on" if trace.tracer.on else "off",
         "Filters": list(traces.filters.get(trace.name, ())),
-        **{name.capitalize(): count for name, count in ledger_over(trace.senders).items()},
+        **{
+            name.replace("_", " ").capitalize(): count
+            for name, count in ledger_over(trace.senders).items()
+        },
         "Crowded out": _crowded_out(trace),
         **_last_error(trace),
     }

@@ -65,7 +65,7 @@ class Destinations:
             ConfigurationError: see `Destinations`.
         """
         parsed = tuple(each if isinstance(each, HepId) else HepId.parse(each) for each in hep_ids)
-        spools = (settings.spool and spool_of(settings.spool, each) for each in parsed)
+        spools = (settings.spool and spool_of(Path(settings.spool), each) for each in parsed)
         return cls(parsed, tuple(replace(settings, spool=each) for each in spools), distribution)
 
     @property

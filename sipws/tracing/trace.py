@@ -81,6 +81,7 @@ class Trace:
         self._select = select
         self._on = on
         self._open_sender = open_sender
+        self._group: hep.Sender | Group | None = None
         self._packets: Gathering[bytes] | None = None
         self._losses: tuple[Losses, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
@@ -101,6 +102,7 @@ class Trace:
         # A group of one would cost a call for each packet.
         one, *others = self.senders
         group = _GROUPS[destinations.distribution](*self.senders) if others else one
+        self._group = group
         self._packets = Gathering(self._bus, group.send_all)
         self.tracer = Tracer(
             self._bus,
@@ -157,7 +159,11 @@ class Trace:
                 counted.
         """
         self.stop()
-        await asyncio.gather(*(sender.aclose(timeout) for sender in self.senders))
+        if self._group is not None:
+            await self._group.aclose(timeout)
+        else:
+            # A sender could not be opened.
+            await asyncio.gather(*(sender.aclose(timeout) for sender in self.senders))
 
     def _look_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(LOOK_INTERVAL, self._look_again)
