@@ -133,7 +133,12 @@ async def test_garbage_instead_of_tls_is_counted_and_logged_once(
                 await reader.read()
             writer.close()
         await until(lambda: collector.counters["tls_failed"] == 2)
-    [told] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    # On a busy machine the debug mode of asyncio also warns of slow callbacks.
+    [told] = [
+        record
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and not record.getMessage().startswith("Executing ")
+    ]
     assert told.getMessage().startswith("TLS handshake with 127.0.0.1:")
     assert told.exc_info is None
     assert collector.counters["accepted"] == 0
