@@ -3,51 +3,25 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final, NamedTuple, Self
 
-from hep.captures import wire
-from hep.captures.capture_file import CaptureFile, Frame
-from hep.captures.reassembly import Fragments, Piece, Stream
-from hep.captures.sip_stream import SipSplitter
+from hep.captures import finder, links, wire
+from hep.captures.capture_file import CaptureFile
+from hep.captures.finder import Finder, Message
+from hep.captures.reassembly import FRAGMENTS_LOST
+from hep.captures.source import Source
 from hep.codec.any_version import decode
 from hep.codec.correlation import call_of
-from hep.codec.framing import Splitter
-from hep.codec.packet import Packet, value
-from hep.codec.v3 import MAGICS
+from hep.codec.packet import Packet
 from hep.errors import HepDecodeError, HepError
-from hep.hep_id import PORT
-from hep.sip import is_sip
+from hep.sip import LINE_ENDS
 
-MOST_STREAMS: Final = 1024
-"""Maximum number of TCP streams (one direction of a connection each) that are followed. Beyond it,
-the stream idle for longest is ended."""
+BAD: Final = "bad"
+"""Counter: data taken for HEP that cannot be decoded."""
 
+_IP_PROTOCOLS: Final = {"udp": wire.UDP, "sctp": wire.SCTP}
 
-@value
-class Message:
-    """A SIP message or a HEP packet found in a capture."""
-
-    frame: int
-    """Number of the frame that completed it, from 1, as in Wireshark."""
-    seconds: int
-    """Capture time of the frame in whole seconds since the epoch."""
-    microseconds: int
-    """Microseconds of the capture time, 0 to 999999."""
-    transport: str
-    """``udp`` or ``tcp``."""
-    src_ip: str
-    """Source address as text."""
-    src_port: int
-    """Source port, 0 to 65535."""
-    dst_ip: str
-    """Destination address as text."""
-    dst_port: int
-    """Destination port, 0 to 65535."""
-    data: bytes
-    """The message."""
-    is_hep: bool
-    """Whether it is taken for HEP: it starts as HEP, or is on port 9060 and is not SIP."""
+__all__ = ["BAD", "Capture", "Captured", "Message", "RawHep", "losses", "packet_of", "skipped"]
 
 
 class RawHep(NamedTuple):
@@ -70,20 +44,8 @@ class Captured(NamedTuple):
     """The packet, with its own time if it is HEP."""
 
 
-class _Content(NamedTuple):
-    """A message and the datagram or segment that completed it."""
-
-    segment: wire.Segment
-    data: bytes
-    is_hep: bool
-
-
-BAD: Final = "bad"
-"""Counter: data taken for HEP that cannot be decoded."""
-
-
 class Capture:
-    """A capture file, plain or compressed with gzip, that is read once from the start.
+    """A capture, plain or compressed with gzip, that is read once from the start.
 
     Example::
 
@@ -91,45 +53,63 @@ class Capture:
             for timestamp, packet in capture.packets():
                 print(timestamp, packet.payload)
 
-    Link types: Ethernet with or without VLAN tags, raw IP, Linux cooked capture, BSD loopback. IP
-    fragments and TCP streams are reassembled. Encrypted streams and WebSocket connections are
-    skipped.
+    `docs/interop.md` has the link types and tunnels that are read. IP fragments, TCP streams and
+    SCTP messages are reassembled, and WebSocket messages are unmasked. Encrypted streams and
+    compressed WebSocket messages are counted.
 
     Args:
-        path: the file.
+        path: the file, ``-`` for the standard input, or an opened source.
+        more: further files, which continue the first one. Streams go on from file to file.
 
     Raises:
-        HepError: the file cannot be read or is not a capture.
+        HepError: a file cannot be read or is not a capture.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.counters: Counter[str] = Counter()
+    def __init__(self, path: str | Path | Source, *more: str | Path | Source) -> None:
+        self._finder = Finder()
+        self.counters: Counter[str] = self._finder.counters
         """Counters so far.
 
         - ``frames``: frames read.
         - ``sip``, ``hep``: messages found.
         - ``bad``: HEP that cannot be decoded.
-        - ``cut``: datagrams truncated by the capture.
+        - ``cut``: messages truncated by the capture.
         - ``gaps``: places in TCP streams where bytes are missing.
         - ``fragments lost``: IP packets with a missing fragment.
+        - ``incomplete``: messages whose end the capture does not have.
+        - ``not sip``: datagrams, segments and other messages that are neither SIP nor HEP.
         """
-        self._file = CaptureFile(path)
-        self._fragments = Fragments(self.counters)
-        self._streams: dict[tuple[bytes, bytes, int, int], _Followed] = {}
+        self.unread: Counter[str] = self._finder.unread
+        """What is not read, by kind, such as ``of link type 127 (802.11 with radiotap)``."""
+        self._files: list[CaptureFile] = []
+        try:
+            for each in (path, *more):
+                self._files.append(CaptureFile(each, self.unread))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def size(self) -> int:
-        """Size of the file in bytes."""
-        return self._file.size
+        """Size of the files in bytes; 0 if one is a pipe."""
+        sizes = [file.source.size for file in self._files]
+        return sum(sizes) if all(sizes) else 0
 
     @property
     def position(self) -> int:
         """Number of bytes read so far, 0 to ``size``."""
-        return min(self._file.position, self.size)
+        read = sum(file.source.position for file in self._files)
+        return min(read, self.size) if self.size else read
+
+    def stop(self) -> None:
+        """End the reading, from any thread: what follows is as the end of the capture."""
+        for file in self._files:
+            file.source.stop()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the files. No other thread may read at the time."""
+        for file in self._files:
+            file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -147,19 +127,16 @@ class Capture:
             capture_id: capture agent id of packets made from SIP, 0 to 2³²-1.
 
         Raises:
-            HepError: the file is damaged. The packets before the damage have been yielded.
+            HepError: a file is damaged. The packets before the damage, and those of the other
+                files, have been yielded.
         """
         for message in self.messages():
-            timestamp = message.seconds + message.microseconds / 1_000_000
-            if not message.is_hep:
-                yield Captured(timestamp, _sip_packet(message, capture_id))
-                continue
             try:
-                packet = decode(message.data)
+                packet = packet_of(message, capture_id)
             except HepDecodeError:
                 self.counters[BAD] += 1
                 continue
-            yield Captured(timestamp, packet)
+            yield Captured(message.seconds + message.microseconds / 1_000_000, packet)
 
     def raw_hep(self) -> Iterator[RawHep]:
         """Read all HEP without decoding it.
@@ -177,143 +154,67 @@ class Capture:
         Raises:
             HepError: as `packets`.
         """
-        number, frame = 0, Frame(0, 0, 0, b"")
-        damage: HepError | None = None
-        frames = enumerate(self._file.frames(), 1)
-        while True:
+        damage: list[str] = []
+        add = self._finder.add
+        for file in self._files:
             try:
-                number, frame = next(frames)
-            except StopIteration:
-                break
+                for frame in file.frames():
+                    yield from add(frame)
             except HepError as exc:
-                damage = exc
-                break
-            self.counters["frames"] += 1
-            for found in self._contents(frame):
-                yield self._message(number, frame, found)
-        self._fragments.finish()
-        for followed in self._streams.values():
-            for found in followed.finish():
-                yield self._message(number, frame, found)
-        self._streams.clear()
-        if damage is not None:
-            raise damage
-
-    def _contents(self, frame: Frame) -> list[_Content]:
-        """The messages that a frame completes."""
-        packet = wire.ip(frame.link_type, frame.data)
-        if packet is not None:
-            packet = self._fragments.add(packet)
-        segment = wire.segment(packet) if packet is not None else None
-        if segment is None:
-            return []
-        if segment.protocol == wire.TCP:
-            return self._of_stream(segment)
-        is_hep = _is_hep(segment)
-        if not is_hep and not is_sip(segment.payload):
-            return []
-        if segment.missing:
-            self.counters["cut"] += 1
-            return []
-        return [_Content(segment, segment.payload, is_hep)]
-
-    def _of_stream(self, segment: wire.Segment) -> list[_Content]:
-        key = segment.src, segment.dst, segment.src_port, segment.dst_port
-        # Removing and adding the stream again moves it to the end: the first one is idle longest.
-        followed = self._streams.pop(key, None) or _Followed(self.counters)
-        found = followed.feed(segment)
-        if segment.flags & wire.RST:
-            return found + followed.finish()
-        self._streams[key] = followed
-        if len(self._streams) > MOST_STREAMS:
-            found += self._streams.pop(next(iter(self._streams))).finish()
-        return found
-
-    def _message(self, number: int, frame: Frame, found: _Content) -> Message:
-        segment, data, is_hep = found
-        self.counters["hep" if is_hep else "sip"] += 1
-        return Message(
-            number,
-            frame.seconds,
-            frame.microseconds,
-            "tcp" if segment.protocol == wire.TCP else "udp",
-            _text(segment.src),
-            segment.src_port,
-            _text(segment.dst),
-            segment.dst_port,
-            data,
-            is_hep,
-        )
+                damage.append(str(exc))
+        yield from self._finder.finish()
+        if damage:
+            raise HepError("; ".join(damage))
 
 
-class _Followed:
-    """One direction of a TCP connection, reassembled and split into messages."""
+def packet_of(message: Message, capture_id: int = 0) -> Packet:
+    """Make a packet of a message: SIP gets the addresses of the frame, HEP is decoded.
 
-    def __init__(self, counters: Counter[str]) -> None:
-        self._counters = counters
-        self._stream = Stream()
-        self._splitter: Splitter | SipSplitter | None = None
-        self._last: wire.Segment | None = None
+    Args:
+        message: the message.
+        capture_id: capture agent id of a packet made from SIP, 0 to 2³²-1.
 
-    def feed(self, segment: wire.Segment) -> list[_Content]:
-        self._last = segment
-        if segment.flags & wire.SYN:
-            self._splitter = None
-        return self._read(self._stream.feed(segment), segment)
-
-    def finish(self) -> list[_Content]:
-        return self._read(self._stream.finish(), self._last) if self._last is not None else []
-
-    def _read(self, pieces: list[Piece], segment: wire.Segment) -> list[_Content]:
-        found = []
-        for data, after_gap in pieces:
-            if after_gap:
-                self._counters["gaps"] += 1
-                self._splitter = None
-            if self._splitter is None:
-                hep = data[:4] in MAGICS or (_is_hep_port(segment) and not is_sip(data))
-                self._splitter = Splitter() if hep else SipSplitter()
-            is_hep = isinstance(self._splitter, Splitter)
-            found += [_Content(segment, each, is_hep) for each in self._splitter.feed(data)]
-        return found
-
-
-def _is_hep_port(segment: wire.Segment) -> bool:
-    return PORT in (segment.src_port, segment.dst_port)
-
-
-def _is_hep(segment: wire.Segment) -> bool:
-    """Whether to take a datagram for HEP."""
-    data = segment.payload
-    if data[:4] in MAGICS:
-        return True
-    if not data or is_sip(data):
-        return False
-    if _is_hep_port(segment):
-        return True
-    if data[0] not in (1, 2):
-        return False
-    # Versions 1 and 2 have no magic number. They carry SIP only.
-    try:
-        return is_sip(decode(data).payload)
-    except HepDecodeError:
-        return False
-
-
-def _text(address: bytes) -> str:
-    return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
-
-
-def _sip_packet(message: Message, capture_id: int) -> Packet:
+    Raises:
+        HepDecodeError: the message is HEP that cannot be decoded.
+    """
+    if message.is_hep:
+        return decode(message.data)
     return Packet(
         src_ip=message.src_ip,
         src_port=message.src_port,
         dst_ip=message.dst_ip,
         dst_port=message.dst_port,
-        ip_protocol=wire.TCP if message.transport == "tcp" else wire.UDP,
+        ip_protocol=_IP_PROTOCOLS.get(message.transport, wire.TCP),
         seconds=message.seconds,
         microseconds=message.microseconds,
         capture_id=capture_id,
-        payload=message.data,
+        # Homer does not store SIP with line ends before the start line.
+        payload=message.data.lstrip(LINE_ENDS),
         correlation_id=call_of(message.data),
     )
+
+
+_CAUSES: Final = {
+    BAD: "not decodable",
+    finder.CUT: "cut by the capture's length",
+    finder.GAPS: "at gaps of TCP streams",
+    FRAGMENTS_LOST: "with lost fragments",
+    finder.INCOMPLETE: "incomplete",
+}
+"""Counters of lost messages, and how they are called in summaries."""
+
+_NO_LOSS: Final = frozenset((*links.ENCRYPTED.values(), finder.ENCRYPTED_BY_TLS))
+
+
+def losses(capture: Capture) -> Counter[str]:
+    """What a capture has of SIP and HEP, or may have, and was not read, by cause."""
+    found = Counter({cause: capture.counters[name] for name, cause in _CAUSES.items()})
+    found.update({kind: n for kind, n in capture.unread.items() if kind not in _NO_LOSS})
+    return +found
+
+
+def skipped(capture: Capture) -> Counter[str]:
+    """What a capture has of other data, or encrypted, by kind."""
+    found = Counter({kind: n for kind, n in capture.unread.items() if kind in _NO_LOSS})
+    found["not SIP"] = capture.counters[finder.NOT_SIP]
+    return +found

@@ -4,6 +4,7 @@ A capture may contain anything. Therefore all buffers are bounded, and dropped d
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from hep.captures.wire import SYN, Ip, Segment
@@ -38,10 +39,15 @@ class Fragments:
 
     Args:
         counters: counter for `FRAGMENTS_LOST`.
+        matters: whether an incomplete packet counts, by its first fragment, None if that is
+            missing. Default: all count.
     """
 
-    def __init__(self, counters: Counter[str]) -> None:
+    def __init__(
+        self, counters: Counter[str], matters: Callable[[Ip | None], bool] = lambda _: True
+    ) -> None:
         self._counters = counters
+        self._matters = matters
         self._waiting: dict[tuple[bytes, bytes, int, int], dict[int, Ip]] = {}
 
     def add(self, part: Ip) -> Ip | None:
@@ -53,7 +59,7 @@ class Fragments:
         if part.fragment is None:
             return part
         if part.missing:
-            self._counters[FRAGMENTS_LOST] += 1
+            self._lose({part.fragment.offset: part})
             return None
         # In IPv4 the protocol is part of a packet's identity. In IPv6 it is not (RFC 8200, 4.5).
         protocol = part.protocol if len(part.src) == 4 else 0
@@ -64,18 +70,20 @@ class Fragments:
         if whole is not None:
             del self._waiting[key]
         elif len(parts) > MOST_FRAGMENTS:
-            del self._waiting[key]
-            self._counters[FRAGMENTS_LOST] += 1
+            self._lose(self._waiting.pop(key))
         elif len(self._waiting) > MOST_FRAGMENTED:
-            del self._waiting[next(iter(self._waiting))]
-            self._counters[FRAGMENTS_LOST] += 1
+            self._lose(self._waiting.pop(next(iter(self._waiting))))
         return whole
 
     def finish(self) -> None:
         """Drop and count all incomplete packets at the end of the capture."""
-        if self._waiting:
-            self._counters[FRAGMENTS_LOST] += len(self._waiting)
+        for parts in self._waiting.values():
+            self._lose(parts)
         self._waiting.clear()
+
+    def _lose(self, parts: dict[int, Ip]) -> None:
+        if self._matters(parts.get(0)):
+            self._counters[FRAGMENTS_LOST] += 1
 
 
 def _joined(parts: dict[int, Ip]) -> Ip | None:
@@ -101,16 +109,25 @@ class Piece(NamedTuple):
     data: bytes
     after_gap: bool
     """Whether bytes before ``data`` are missing."""
+    is_cut: bool = False
+    """Whether the length of the capture truncated them; otherwise a segment is missing."""
 
 
 class Stream:
     """Reassembles one direction of a TCP connection: in order, each byte once (RFC 9293)."""
 
     def __init__(self) -> None:
+        self.size = 0
+        """Bytes that wait for a missing segment."""
         self._next: int | None = None
         self._gap = False
+        self._is_cut = False
         self._waiting: dict[int, Segment] = {}
-        self._size = 0
+
+    @property
+    def gap(self) -> tuple[bool, bool]:
+        """Whether bytes are missing at the end, and whether the capture truncated them."""
+        return self._gap, self._is_cut
 
     def feed(self, segment: Segment) -> list[Piece]:
         """Add a segment.
@@ -119,24 +136,25 @@ class Stream:
             the bytes that are in order now.
         """
         seq = segment.seq
+        pieces: list[Piece] = []
         if segment.flags & SYN:
             # A new connection reuses the addresses: the rest of the earlier one never arrives.
-            self._forget()
+            pieces = self.finish()
             seq = (seq + 1) % 2**32
-            self._next, self._gap = seq, False
+            self._next, self._gap, self._is_cut = seq, False, False
         if self._next is None:
             self._next = seq
         if not segment.payload and not segment.missing:
-            return []
+            return pieces
         if abs(_ahead(seq, self._next)) > FARTHEST:
-            self._forget()
+            pieces += self.finish()
             self._next, self._gap = seq, True
         kept = self._waiting.get(seq)
         if kept is None or len(kept.payload) < len(segment.payload):
-            self._size += len(segment.payload) - (len(kept.payload) if kept else 0)
+            self.size += len(segment.payload) - (len(kept.payload) if kept else 0)
             self._waiting[seq] = segment
-        pieces = self._in_order()
-        while self._size > LONGEST_WAIT or len(self._waiting) > MOST_WAITING:
+        pieces += self._in_order()
+        while self.size > LONGEST_WAIT or len(self._waiting) > MOST_WAITING:
             pieces += self._skip_gap()
         return pieces
 
@@ -161,14 +179,15 @@ class Stream:
             if ahead > 0:
                 break
             segment = self._waiting.pop(seq)
-            self._size -= len(segment.payload)
+            self.size -= len(segment.payload)
             data = segment.payload[-ahead:]
             end = (seq + len(segment.payload)) % 2**32
             if data:
-                pieces.append(Piece(data, self._gap))
-                self._next, self._gap = end, False
+                pieces.append(Piece(data, self._gap, self._is_cut))
+                self._next, self._gap, self._is_cut = end, False, False
             if segment.missing and _ahead(end, self._next or 0) >= 0:
-                self._next, self._gap = (end + segment.missing) % 2**32, True
+                self._next = (end + segment.missing) % 2**32
+                self._gap = self._is_cut = True
         return pieces
 
     def _sorted(self) -> list[int]:
@@ -176,10 +195,6 @@ class Stream:
         if len(self._waiting) == 1:
             return list(self._waiting)
         return sorted(self._waiting, key=lambda seq: _ahead(seq, expected))
-
-    def _forget(self) -> None:
-        self._waiting.clear()
-        self._size = 0
 
 
 def _ahead(seq: int, expected: int) -> int:

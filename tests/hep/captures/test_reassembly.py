@@ -131,14 +131,15 @@ def test_a_lost_segment_is_a_gap_when_the_buffer_is_full() -> None:
 def test_bytes_truncated_by_the_capture_are_a_gap() -> None:
     stream = Stream()
     assert stream.feed(segment(0, b"ab", missing=3)) == [Piece(b"ab", False)]
-    assert stream.feed(segment(5, b"f")) == [Piece(b"f", True)]
+    assert stream.gap == (True, True)
+    assert stream.feed(segment(5, b"f")) == [Piece(b"f", True, is_cut=True)]
 
 
 def test_a_new_connection_of_the_same_addresses_restarts_the_stream() -> None:
     stream = Stream()
     stream.feed(segment(0, b"ab"))
     stream.feed(segment(100, b"never"))
-    assert stream.feed(segment(5_000, b"", SYN)) == []
+    assert stream.feed(segment(5_000, b"", SYN)) == [Piece(b"never", True)]
     assert stream.feed(segment(5_001, b"new")) == [Piece(b"new", False)]
     assert stream.feed(segment(2**31, b"far")) == [Piece(b"far", True)]
 

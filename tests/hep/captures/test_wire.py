@@ -1,5 +1,7 @@
 """Headers written and read by hand, with scapy as the judge of both."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import CookedLinux, CookedLinuxV2, Dot1Q, Ether, Loopback
 from scapy.packet import Packet, Raw
 
-from hep.captures import wire
+from hep.captures import links, wire
 
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
 PORT = st.integers(0, 0xFFFF)
@@ -25,7 +27,7 @@ UDP_OVER_6 = IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(sport=5, dport=6) 
 
 
 def read(link_type: int, frame: Packet | bytes) -> wire.Segment | None:
-    packet = wire.ip(link_type, bytes(frame))
+    packet = links.ip(link_type, bytes(frame), Counter())
     return wire.segment(packet) if packet is not None and packet.fragment is None else None
 
 
@@ -121,13 +123,13 @@ def test_bytes_truncated_by_the_capture_are_counted() -> None:
 
 def test_fragments_have_their_position() -> None:
     big = IP(src="192.0.2.1", dst="192.0.2.2", id=9) / UDP() / Raw(bytes(3000))
-    parts = [wire.ip(101, bytes(part)) for part in fragment(big, fragsize=1000)]
+    parts = [wire.ip(bytes(part), 0) for part in fragment(big, fragsize=1000)]
     assert [part.fragment for part in parts if part] == [
         wire.Fragment(9, 0, True), wire.Fragment(9, 1000, True), wire.Fragment(9, 2000, True),
         wire.Fragment(9, 3000, False),
     ]  # fmt: skip
     six = IPv6() / IPv6ExtHdrFragment(id=9) / UDP() / Raw(bytes(2000))
-    parts = [wire.ip(101, bytes(part)) for part in fragment6(six, 1280)]
+    parts = [wire.ip(bytes(part), 0) for part in fragment6(six, 1280)]
     assert [part.fragment for part in parts if part] == [
         wire.Fragment(9, 0, True), wire.Fragment(9, 1232, False),
     ]  # fmt: skip
