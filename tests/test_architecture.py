@@ -37,7 +37,7 @@ LAYERS: Final[dict[str, str]] = {
     "hep.sending": "errors hep_id codec",
     "hep.receiving": "errors hep_id codec",
     "hep.homer": "codec",
-    "hep.cli": "errors hep_id codec captures sending receiving homer",
+    "hep.cli": "errors sip hep_id codec captures sending receiving homer",
     "hep": "errors hep_id codec sending receiving",
     "sipws.errors": "",
     "sipws.own_hep": "",

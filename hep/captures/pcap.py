@@ -1,6 +1,6 @@
 """Reads SIP and HEP from capture files. `hep.captures.pcap_writer` writes such files."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -81,10 +81,22 @@ class Capture:
         """
         self.unread: Counter[str] = self._finder.unread
         """What is not read, by kind, such as ``of link type 127 (802.11 with radiotap)``."""
-        self._files: list[CaptureFile] = []
+        self.is_live = False
+        """Whether one of the files is a pipe, which may stay open without data."""
+        self._size = self._position = 0
+        self._is_stopped = False
+        self._current: CaptureFile | None = None
+        self._files: deque[CaptureFile | str | Path] = deque()
         try:
             for each in (path, *more):
-                self._files.append(CaptureFile(each, self.unread))
+                file = CaptureFile(each, self.unread)
+                self.is_live |= file.source.is_live
+                self._size += file.source.size
+                self._files.append(file)
+                if more and not file.source.is_live and not isinstance(each, Source):
+                    # Is opened again when it is read: there may be many.
+                    file.close()
+                    self._files[-1] = each
         except BaseException:
             self.close()
             raise
@@ -92,24 +104,26 @@ class Capture:
     @property
     def size(self) -> int:
         """Size of the files in bytes; 0 if one is a pipe."""
-        sizes = [file.source.size for file in self._files]
-        return sum(sizes) if all(sizes) else 0
+        return 0 if self.is_live else self._size
 
     @property
     def position(self) -> int:
         """Number of bytes read so far, 0 to ``size``."""
-        read = sum(file.source.position for file in self._files)
-        return min(read, self.size) if self.size else read
+        current = self._current
+        read = self._position + (current.source.position if current is not None else 0)
+        return read if self.is_live else min(read, self._size)
 
     def stop(self) -> None:
         """End the reading, from any thread: what follows is as the end of the capture."""
-        for file in self._files:
-            file.source.stop()
+        self._is_stopped = True
+        if (current := self._current) is not None:
+            current.source.stop()
 
     def close(self) -> None:
         """Close the files. No other thread may read at the time."""
-        for file in self._files:
-            file.close()
+        for file in (self._current, *self._files):
+            if isinstance(file, CaptureFile):
+                file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -156,15 +170,38 @@ class Capture:
         """
         damage: list[str] = []
         add = self._finder.add
-        for file in self._files:
+        while not self._is_stopped:
             try:
+                if (file := self._open_next()) is None:
+                    break
                 for frame in file.frames():
                     yield from add(frame)
             except HepError as exc:
                 damage.append(str(exc))
+            if not self._files:
+                break
+            self._close_current()
         yield from self._finder.finish()
         if damage:
             raise HepError("; ".join(damage))
+
+    def _open_next(self) -> CaptureFile | None:
+        """The file that is being read, or the next one."""
+        if self._current is None and self._files:
+            file = self._files.popleft()
+            if not isinstance(file, CaptureFile):
+                file = CaptureFile(file, self.unread)
+            self._current = file
+            if self._is_stopped:
+                # `stop` may have looked before this file was there.
+                file.source.stop()
+        return self._current
+
+    def _close_current(self) -> None:
+        if self._current is not None:
+            self._position += self._current.source.position
+            self._current.close()
+            self._current = None
 
 
 def packet_of(message: Message, capture_id: int = 0) -> Packet:

@@ -9,7 +9,6 @@ import os
 import select
 import stat
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,8 +84,11 @@ class Source:
             HepError: reading failed.
         """
         wanted = min(size, LONGEST_READ)
-        start, self._start = self._start[:wanted], self._start[wanted:]
-        data = start + self._read(self._stream.read, wanted - len(start))
+        if self._start:
+            start, self._start = self._start[:wanted], self._start[wanted:]
+            data = start + self._read(self._stream.read, wanted - len(start))
+        else:
+            data = self._read(self._stream.read, wanted)
         if 0 < len(data) < size:
             self.ended_within = True
         return data
@@ -123,11 +125,12 @@ class Source:
 
     def _read(self, read: Any, size: int) -> bytes:
         try:
-            return bytes(read(size)) if size else b""
+            data: bytes = read(size) if size else b""
         except (OSError, EOFError, zlib.error) as exc:
             if self._raw.is_stopped:
                 return b""
             raise HepError(f"{self.name}: reading failed: {exc}") from exc
+        return data
 
 
 class _Raw(io.RawIOBase):
@@ -141,10 +144,12 @@ class _Raw(io.RawIOBase):
         self.count = 0
         self.is_stopped = False
         self._first = b""
-        self._woken, self._wake = os.pipe()
+        self._woken = self._wake = -1
         self._poll = select.poll()
-        self._poll.register(self._file.fileno(), select.POLLIN)
-        self._poll.register(self._woken, select.POLLIN)
+        if self.is_live:
+            self._woken, self._wake = os.pipe()
+            self._poll.register(self._file.fileno(), select.POLLIN)
+            self._poll.register(self._woken, select.POLLIN)
 
     def first(self, size: int) -> bytes:
         """The first bytes, which stay unread."""
@@ -174,12 +179,13 @@ class _Raw(io.RawIOBase):
 
     def stop(self) -> None:
         self.is_stopped = True
-        with suppress(OSError):
+        if self.is_live and not self.closed:
             os.write(self._wake, b".")
 
     def close(self) -> None:
         if not self.closed:
             self._file.close()
-            os.close(self._woken)
-            os.close(self._wake)
+            if self.is_live:
+                os.close(self._woken)
+                os.close(self._wake)
         super().close()

@@ -87,6 +87,9 @@ def find_bare(buffer: bytearray, start: int) -> int | None:
 
 def find_masked(buffer: bytearray, start: int) -> int | None:
     """Find the first masked frame from ``start`` on in which SIP starts; as `find_bare`."""
+    if buffer[start:].isascii():
+        # As most text is: the length of a masked frame has the highest bit.
+        return None
     for candidate in _masked(buffer, start):
         at = candidate.start()
         begin = at + 6 + {126: 2, 127: 8}.get(buffer[at + 1] & 0x7F, 0)

@@ -4,21 +4,21 @@ import base64
 import json
 from datetime import datetime
 from typing import Any, Final
+from unicodedata import category, east_asian_width
 
 from hep.codec.chunks import GENERIC, GENERIC_VENDOR, Chunk, ProtocolType, protocol_name
 from hep.codec.compression import InflateError
 from hep.codec.packet import Packet
 from hep.codec.v3 import chunks
 
-FIRST_LINE: Final = 160
-"""Maximum number of characters of a payload on a line."""
-
 _COLOURS: Final = {ProtocolType.SIP: "36", ProtocolType.NET: "33", ProtocolType.LOG: "35"}
 _FAILURE: Final = "31"
 _DIM: Final = "2"
 
 
-def line(packet: Packet, *, colour: bool = False) -> str:
+def line(
+    packet: Packet, *, colour: bool = False, columns: int | None = None, encoding: str = "utf-8"
+) -> str:
     """Format a packet as one line: time, protocol, addresses, payload, correlation id.
 
     Control characters from the network are replaced, so that they cannot control the terminal.
@@ -26,6 +26,9 @@ def line(packet: Packet, *, colour: bool = False) -> str:
     Args:
         packet: the packet.
         colour: whether to add ANSI colours.
+        columns: width of the terminal in columns, from 1; a longer line ends in an ellipsis. None:
+            the whole line.
+        encoding: that of the terminal. Characters that it does not have are escaped.
     """
     when = "--:--:--.------"
     if packet.timestamp is not None:
@@ -34,13 +37,64 @@ def line(packet: Packet, *, colour: bool = False) -> str:
     source = _address(packet.src_ip, packet.src_port)
     destination = _address(packet.dst_ip, packet.dst_port)
     said = _printable(_gist(packet))
-    correlation = f"#{_printable(_text(packet.correlation_id))}" if packet.correlation_id else ""
+    paint = _COLOURS.get(packet.protocol_type, "0")  # type: ignore[call-overload]
+    paint = _FAILURE if " FAILURE " in f" {said} " else paint
+    parts = [
+        (when, _DIM), ("  ", ""), (f"{name:<4}", paint), (f" {source} > {destination}  ", ""),
+        (said, paint),
+    ]  # fmt: skip
+    if packet.correlation_id:
+        parts += [("  ", ""), (f"#{_printable(_text(packet.correlation_id))}", _DIM)]
+    if columns is not None:
+        parts = _fitted(parts, columns, encoding)
     if not colour:
-        return f"{when}  {name:<4} {source} > {destination}  {said}  {correlation}".rstrip()
-    paint = _FAILURE if " FAILURE " in f" {said} " else _COLOURS.get(packet.protocol_type, "0")  # type: ignore[call-overload]
-    return (
-        f"\x1b[{_DIM}m{when}\x1b[0m  \x1b[{paint}m{name:<4}\x1b[0m {source} > {destination}"
-        f"  \x1b[{paint}m{said}\x1b[0m  \x1b[{_DIM}m{correlation}\x1b[0m"
+        return "".join(text for text, _ in parts).rstrip()
+    return "".join(f"\x1b[{paint}m{text}\x1b[0m" if paint else text for text, paint in parts)
+
+
+def _fitted(parts: list[tuple[str, str]], columns: int, encoding: str) -> list[tuple[str, str]]:
+    """The first parts, as many as there are columns for."""
+    ellipsis = "…"
+    if not _has(encoding, ellipsis):
+        ellipsis = "..."
+    parts = [(_escaped(text, encoding), paint) for text, paint in parts]
+    if sum(_width(text) for text, _ in parts) <= columns:
+        return parts
+    fitted, left = [], columns - len(ellipsis)
+    for text, paint in parts:
+        kept, width = "", 0
+        # A character is no narrower than nothing, so that few of a long text are looked at.
+        for char in text[: 2 * columns]:
+            width += _width(char)
+            if width > left:
+                break
+            kept += char
+        fitted.append((kept, paint))
+        if kept != text:
+            break
+        left -= width
+    return [*fitted, (ellipsis[:columns], "")]
+
+
+def _has(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _escaped(text: str, encoding: str) -> str:
+    return text if _has(encoding, text) else text.encode("ascii", "backslashreplace").decode()
+
+
+def _width(text: str) -> int:
+    """Columns of a text in a terminal: East Asian characters have two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if category(char) in ("Mn", "Me", "Cf") else 2 if east_asian_width(char) in "WF" else 1
+        for char in text
     )
 
 
@@ -127,8 +181,7 @@ def _network_event(parts: dict[str, str]) -> str:
 
 
 def _first_line(text: str) -> str:
-    first = text.lstrip("\r\n").partition("\n")[0].rstrip()
-    return first if len(first) <= FIRST_LINE else first[: FIRST_LINE - 1] + "…"
+    return text.lstrip("\r\n").partition("\n")[0].rstrip()
 
 
 def _text(data: bytes | None) -> str:

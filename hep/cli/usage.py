@@ -174,11 +174,16 @@ def packets_in(data: bytes) -> tuple[list[bytes], int]:
 
     Returns:
         the packets, and the number of bytes between them that are not HEP. A file without a packet
-        of version 3 is returned as one packet of version 1 or 2.
+        of version 3 is returned as one packet of version 1 or 2. The last packet may lack its end.
     """
     splitter = Splitter()
     found = splitter.feed(data) if data[:1] not in (b"\x01", b"\x02") else []
-    return (found, splitter.skipped) if found else ([data], 0)
+    if not found:
+        return [data], 0
+    if splitter.buffered:
+        # The last packet lacks its end. It is no packet, which its reader reports.
+        found.append(data[-splitter.buffered :])
+    return found, splitter.skipped
 
 
 def server_tls(option: str, certificate: str | None, key: str | None) -> ssl.SSLContext:

@@ -6,6 +6,7 @@ import pty
 import signal
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +33,13 @@ def sip(number: int, seconds: float = 0.0) -> hep.Packet:
     )  # fmt: skip
 
 
-def captured(*packets: hep.Packet) -> list[Captured]:
-    return [Captured(packet.timestamp or START, packet) for packet in packets]
+async def each(captured: list[Captured]) -> AsyncIterator[Captured]:
+    for one in captured:
+        yield one
+
+
+def captured(*packets: hep.Packet) -> AsyncIterator[Captured]:
+    return each([Captured(packet.timestamp or START, packet) for packet in packets])
 
 
 @pytest.fixture
@@ -98,7 +104,7 @@ async def test_a_packet_without_a_time_gets_the_captures_and_an_older_one_its_ca
     sink = Sink()
     old = replace(sip(1), version=1, seconds=None, microseconds=None)
     bare = hep.decode(hep.encode(replace(sip(2), seconds=None)))
-    await replay([Captured(5.25, old), Captured(6.5, bare)], sink, Pace())
+    await replay(each([Captured(5.25, old), Captured(6.5, bare)]), sink, Pace())
     assert [each.timestamp for each in map(hep.decode, map(hep.encode, sink.packets))] == [
         None,
         6.5,
