@@ -196,7 +196,7 @@ def _sections() -> Any:
                 self.interfaces[-1][2]["offset"] = struct.unpack(self.endian + "q", offset)[0]
 
         def _check_interface_id(self, intid: int) -> bool:
-            if not super()._check_interface_id(intid):
+            if intid >= len(self.interfaces):
                 self.unread[UNKNOWN_INTERFACE] += 1
                 return False
             self.offset = self.interfaces[intid][2].get("offset", 0)

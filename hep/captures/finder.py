@@ -232,7 +232,8 @@ class _Associated:
         return found
 
     def finish(self) -> list[_Content]:
-        self._counters[INCOMPLETE] += self._association.is_within_sip
+        if self._association.is_within_sip:
+            self._counters[INCOMPLETE] += 1
         return []
 
 

@@ -303,15 +303,13 @@ Ethernet in IPv6 segments (RFC 8986)."""
 
 
 def _vxlan(data: bytes, at: int) -> Content:
-    """VXLAN (RFC 7348), with a group (flag 0x80)."""
-    return (_BRIDGED, at + 8) if _byte(data, at) & 0x7F == 0x08 else _NOTHING
-
-
-def _vxlan_gpe(data: bytes, at: int) -> Content:
-    contents = {1: _IPV4, 2: _IPV6, 3: _BRIDGED, 4: _NSH}
-    if _byte(data, at) & 0x08 == 0 or _byte(data, at) > 0x0F:
+    """VXLAN (RFC 7348), with a group (flag 0x80) or with the number of a protocol (0x04, GPE)."""
+    flags = _byte(data, at)
+    if flags & 0x78 != 0x08:
         return _NOTHING
-    return contents.get(_byte(data, at + 3), _NO_IP), at + 8
+    contents = {1: _IPV4, 2: _IPV6, 3: _BRIDGED, 4: _NSH}
+    kind = contents.get(_byte(data, at + 3), _NO_IP) if flags & 0x04 else _BRIDGED
+    return kind, at + 8
 
 
 def _geneve(data: bytes, at: int) -> Content:
@@ -361,7 +359,7 @@ def _l2tp(data: bytes, at: int) -> Content:
 
 
 TUNNELS_BY_PORT: Final[Mapping[int, Callable[[bytes, int], Content]]] = {
-    1701: _l2tp, 2152: _gtp, 4789: _vxlan, 4790: _vxlan_gpe, 6081: _geneve,
+    1701: _l2tp, 2152: _gtp, 4789: _vxlan, 4790: _vxlan, 6081: _geneve,
     6635: lambda _, at: (_MPLS, at), 8472: _vxlan, 37008: _tzsp,
 }  # fmt: skip
 """Tunnels by UDP port: L2TP, GTP-U, VXLAN, VXLAN-GPE, Geneve, MPLS, VXLAN of Linux, TZSP."""

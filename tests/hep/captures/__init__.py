@@ -1,0 +1,1 @@
+"""Tests of captures, with the frames that they share."""
