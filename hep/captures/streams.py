@@ -86,11 +86,11 @@ class StreamReader:
         self._heads = Heads()
         self._frames = FrameReader(unread)
         self._signs = [
-            _Signs(_find_line, LONGEST_START),
-            _Signs(_find_hep, _FIRST_CHUNK),
-            _Signs(_find_older_hep, _FIRST_CHUNK),
-            _Signs(websocket.find_bare, websocket.LOOK_AHEAD),
-            _Signs(websocket.find_masked, websocket.LOOK_AHEAD),
+            _Signs(_find_line),
+            _Signs(_find_hep),
+            _Signs(_find_older_hep),
+            _Signs(websocket.find_bare),
+            _Signs(websocket.find_masked),
         ]
 
     @property
@@ -202,7 +202,7 @@ class StreamReader:
             if protocol == "ws":
                 self._connection.is_websocket = True
             return best
-        clear = min(sign.clear(buffer) for sign in self._signs)
+        clear = min(sign.clear for sign in self._signs)
         return max(at, clear if self._start is None else min(clear, self._start))
 
     def _may_start(self, start: int) -> bool:
@@ -285,59 +285,55 @@ class _Signs:
     """Finds the places of one kind of sign in a buffer, and searches each byte about once.
 
     Args:
-        find: returns the offset of the first sign from an offset on, or None.
-        keep: bytes at the end in which a sign may start that is not complete.
+        find: returns the offset of the first sign from an offset on, or None; and the offset before
+            which none starts, whatever follows.
     """
 
-    def __init__(self, find: Callable[[bytearray, int], int | None], keep: int) -> None:
+    def __init__(self, find: Callable[[bytearray, int], tuple[int | None, int]]) -> None:
         self._find = find
-        self._keep = keep
         self._place: int | None = None
-        self._clear = 0
+        self.clear = 0
+        """The offset before which no sign starts, if none was found."""
 
     def next(self, buffer: bytearray, at: int) -> int | None:
         """The first sign at or after ``at``; None if there is none yet."""
         if self._place is None or self._place < at:
-            start = max(at, self._clear)
-            self._place = self._find(buffer, start) if start < len(buffer) else None
-            if self._place is None:
-                self._clear = max(start, self.clear(buffer))
+            start = max(at, self.clear)
+            self._place = None
+            if start < len(buffer):
+                self._place, self.clear = self._find(buffer, start)
         return self._place
-
-    def clear(self, buffer: bytearray) -> int:
-        """The offset before which no sign starts, if none was found."""
-        end = max(0, len(buffer) - self._keep)
-        if self._find is _find_line:
-            # The sign starts with the line.
-            line = buffer.rfind(b"\n", end)
-            return line if line >= 0 else len(buffer)
-        return end
 
     def shift(self, count: int) -> None:
         """Follow the buffer after its first bytes were deleted."""
         if self._place is not None:
             self._place = self._place - count if self._place >= count else None
-        self._clear = max(0, self._clear - count)
+        self.clear = max(0, self.clear - count)
 
 
-def _find_line(buffer: bytearray, start: int) -> int | None:
+def _find_line(buffer: bytearray, start: int) -> tuple[int | None, int]:
     found = _after_line(buffer, start)
-    return found.start() + 1 if found else None
+    if found is not None:
+        return found.start() + 1, found.start()
+    # The last line may be the start of one.
+    line = buffer.rfind(b"\n", max(start, len(buffer) - LONGEST_START))
+    return None, line if line >= 0 else len(buffer)
 
 
-def _find_magic(magic: bytes, buffer: bytearray, start: int) -> int | None:
+def _find_magic(magic: bytes, buffer: bytearray, start: int) -> tuple[int | None, int]:
+    clear = max(start, len(buffer) - _FIRST_CHUNK)
     while (start := buffer.find(magic, start)) >= 0:
         total = int.from_bytes(buffer[start + 4 : start + 6])
         length = int.from_bytes(buffer[start + 10 : start + _FIRST_CHUNK])
         if 6 <= length <= total - v3.HEADER.size:
-            return start
+            return start, start
         start += 1
-    return None
+    return None, clear
 
 
-def _find_hep(buffer: bytearray, start: int) -> int | None:
+def _find_hep(buffer: bytearray, start: int) -> tuple[int | None, int]:
     return _find_magic(v3.MAGICS[0], buffer, start)
 
 
-def _find_older_hep(buffer: bytearray, start: int) -> int | None:
+def _find_older_hep(buffer: bytearray, start: int) -> tuple[int | None, int]:
     return _find_magic(v3.MAGICS[1], buffer, start)

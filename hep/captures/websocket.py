@@ -24,6 +24,9 @@ _START: Final = (
     rb"(?:\r?\n){0,4}(?:SIP/2\.0 [1-6][0-9]{2} |[A-Za-z]{2,32} [^\s\x00-\x1f]{1,512} SIP/2\.0\r?\n)"
 )
 _starts_sip: Final = re.compile(_START).match
+_may_start_sip: Final = re.compile(
+    rb"[\r\n]*(?:SIP/2\.0[ -~]*|[A-Za-z]{1,32}(?: [!-\xff]*(?: [SIP/2.0]*\r?)?)?)\Z"
+).match
 # Unmasked frames hold readable text, so that one search finds header and message.
 _bare: Final = re.compile(
     rb"[\x01\x02\x81\x82](?:[\x10-\x7d]|\x7e[\x00-\xff]{2}|\x7f\x00{5}[\x00-\xff]{3})(?=%b)"
@@ -73,33 +76,39 @@ def header(buffer: bytearray, at: int) -> tuple[int, int] | None:
     return size, length
 
 
-def find_bare(buffer: bytearray, start: int) -> int | None:
+def find_bare(buffer: bytearray, start: int) -> tuple[int | None, int]:
     """Find the first unmasked frame from ``start`` on in which SIP starts.
 
     Returns:
-        the offset of the frame; None if there is none up to the last `LOOK_AHEAD` bytes, where
-        one may start that cannot be recognized yet.
+        the offset of the frame, None if there is none; and the offset before which none starts, as
+        more bytes may show one at the end.
     """
     # A search for text is much faster, and most streams have none.
     found = _bare(buffer, start) if buffer.find(b"SIP/2.0", start) >= 0 else None
-    return found.start() if found else None
+    return found.start() if found else None, max(start, len(buffer) - LOOK_AHEAD)
 
 
-def find_masked(buffer: bytearray, start: int) -> int | None:
+def find_masked(buffer: bytearray, start: int) -> tuple[int | None, int]:
     """Find the first masked frame from ``start`` on in which SIP starts; as `find_bare`."""
+    end = len(buffer)
+    clear = max(start, end - 1)
     if buffer[start:].isascii():
         # As most text is: the length of a masked frame has the highest bit.
-        return None
+        return None, end
     for candidate in _masked(buffer, start):
         at = candidate.start()
         begin = at + 6 + {126: 2, 127: 8}.get(buffer[at + 1] & 0x7F, 0)
+        if begin + 8 > end:
+            return None, min(clear, at)
         # Most candidates end at the first eight bytes, which are cheap.
-        mask, few = bytes(buffer[begin - 4 : begin]), bytes(buffer[begin : begin + 8])
-        if len(few) == 8 and _is_begin(unmasked(few, mask)):
+        mask = bytes(buffer[begin - 4 : begin])
+        if _is_begin(unmasked(bytes(buffer[begin : begin + 8]), mask)):
             text = unmasked(bytes(buffer[begin : begin + LOOK_AHEAD - 14]), mask)
             if _starts_sip(text) and header(buffer, at):
-                return at
-    return None
+                return at, at
+            if len(text) < LOOK_AHEAD - 14 and _may_start_sip(text):
+                clear = min(clear, at)
+    return None, clear
 
 
 def _is_begin(data: bytes) -> bool:

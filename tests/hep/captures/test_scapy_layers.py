@@ -206,7 +206,7 @@ def test_version_2_of_a_big_endian_machine_is_told_apart(
     old = hep.encode(replace(packet, version=2))
     time = (1_700_000_000).to_bytes(4) + (5).to_bytes(4) + (7).to_bytes(2) + padding
     data = old[:16] + time + packet.payload
-    layer = IP(bytes(IP(dst="192.0.2.1") / UDP(sport=9060) / data))[HEP2]
+    layer = IP(bytes(IP(dst="192.0.2.1") / UDP(sport=9060, dport=50_000) / data))[HEP2]
     assert type(layer) is HEP2BigEndian
     assert (layer.seconds, layer.microseconds, layer.capture_id) == (1_700_000_000, 5, 7)
     assert bytes(layer.payload) == packet.payload
