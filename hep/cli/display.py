@@ -10,6 +10,7 @@ from hep.codec.chunks import GENERIC, GENERIC_VENDOR, Chunk, ProtocolType, proto
 from hep.codec.compression import InflateError
 from hep.codec.packet import Packet
 from hep.codec.v3 import chunks
+from hep.errors import HepEncodeError
 
 _COLOURS: Final = {ProtocolType.SIP: "36", ProtocolType.NET: "33", ProtocolType.LOG: "35"}
 _FAILURE: Final = "31"
@@ -122,8 +123,16 @@ def as_json(packet: Packet) -> dict[str, Any]:
         "capture_id": packet.capture_id,
         "correlation_id": None if correlation_id is None else _text(correlation_id),
         **payload,
-        **({"chunks": [_chunk(chunk) for chunk in chunks(packet)]} if packet.version == 3 else {}),
+        **({"chunks": list(map(_chunk, found))} if (found := _chunks(packet)) else {}),
     }
+
+
+def _chunks(packet: Packet) -> list[Chunk]:
+    """The chunks of a packet; none in versions 1 and 2, and of SIP that is too long for HEP."""
+    try:
+        return list(chunks(packet)) if packet.version == 3 else []
+    except HepEncodeError:
+        return []
 
 
 def as_json_line(packet: Packet) -> str:
@@ -135,8 +144,10 @@ def as_json_line(packet: Packet) -> str:
 def describe(packet: Packet) -> str:
     """Format a packet with all of its chunks over several lines."""
     lines = [line(packet)]
-    if packet.version == 3:
-        lines += [f"  {chunk.name}:{_value(chunk)}" for chunk in chunks(packet)]
+    if found := _chunks(packet):
+        lines += [f"  {chunk.name}:{_value(chunk)}" for chunk in found]
+    elif packet.version == 3:
+        lines.append(f"  payload:{_lines(packet.payload)}")
     else:
         lines.append(f"  HEPv{packet.version}, capture agent id {packet.capture_id}")
         lines.append(f"  payload:{_lines(packet.payload)}")

@@ -1,6 +1,7 @@
 """Packets for a person, and for a program."""
 
 import json
+import re
 from dataclasses import replace
 
 import hep
@@ -112,3 +113,34 @@ def test_a_chunk_of_an_unexpected_size_is_shown_as_its_bytes(packet: hep.Packet)
     assert "  capture agent id: 07d1 (not read: 2 bytes, not 4)" in lines
     assert f"  IPv4 source address: {'00' * 16} (not read: 16 bytes, not 4)" in lines
     assert "  VLAN id:  (not read: 0 bytes, not 2)" in lines
+def test_a_line_fits_the_terminal_and_ends_in_an_ellipsis(packet: hep.Packet) -> None:
+    whole = display.line(packet)
+    for columns in range(1, len(whole) + 5):
+        line = display.line(packet, columns=columns)
+        assert len(line) <= columns
+        assert line == (whole if columns >= len(whole) else whole[: columns - 1] + "…")
+        coloured = display.line(packet, columns=columns, colour=True)
+        assert re.sub(r"\x1b\[[0-9]*m", "", coloured) == line
+
+
+def test_wide_characters_have_two_columns_and_combining_ones_none(packet: hep.Packet) -> None:
+    wide = replace(packet, payload="INVITE sip:中文字中文字 SIP/2.0\r\n\r\n".encode())
+    start = display.line(wide).index("中")
+    for more, kept in ((1, ""), (2, ""), (3, "中"), (4, "中"), (5, "中文")):
+        assert display.line(wide, columns=start + more)[start:] == kept + "…"
+    accents = replace(packet, payload=("INVITE sip:" + "e\u0301" * 9 + "\r\n").encode())
+    start = display.line(accents).index("e\u0301")
+    assert display.line(accents, columns=start + 7)[start:] == "e\u0301" * 6 + "…"
+
+
+def test_a_terminal_without_an_ellipsis_gets_dots_and_escapes(packet: hep.Packet) -> None:
+    accent = replace(packet, payload="INVITE sip:é@b SIP/2.0\r\n\r\n".encode())
+    line = display.line(accent, columns=80, encoding="ascii")
+    assert line.isascii()
+    assert len(line) == 80
+    assert line.endswith(r"INVITE sip:\xe9@b SIP...")
+
+
+def test_a_line_for_a_file_is_whole(packet: hep.Packet) -> None:
+    long = replace(packet, payload=b"INVITE sip:" + b"a" * 5000 + b" SIP/2.0\r\n\r\n")
+    assert "a" * 5000 + " SIP/2.0  #call-1" in display.line(long)
