@@ -110,7 +110,9 @@ def test_hep_over_tcp_is_found_on_any_port_and_from_anywhere(size: int) -> None:
 
 def test_a_status_line_in_a_body_is_no_message_after_a_gap() -> None:
     body = b"SIP/2.0 200 OK\r\n"
-    notify = b"NOTIFY sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    notify = (
+        b"NOTIFY sip:a@b SIP/2.0\r\nCall-ID: 1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    )
     end = len(sip(1))
     found, _ = find(
         *tcp(sip(1) + notify[:20], 1000), *tcp(notify[40:] + sip(2), 1000, at=1 + end + 40)

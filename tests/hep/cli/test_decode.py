@@ -44,7 +44,7 @@ def test_a_cut_last_packet_is_reported_behind_the_others(
     packet: hep.Packet, written, capsys: pytest.CaptureFixture[str], lost: int, as_text
 ) -> None:
     data = hep.encode(packet)
-    assert main(["decode", "--json", written(as_text(data * 3)[: None])]) == 0
+    assert main(["decode", "--json", written(as_text(data * 3)[:None])]) == 0
     assert len(payloads(capsys)) == 3
     assert main(["decode", "--json", written(as_text((data * 3)[:-lost]))]) == 1
     shown = capsys.readouterr()

@@ -5,8 +5,10 @@ import os
 import pty
 import signal
 import sys
+import threading
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +20,9 @@ import hep
 from hep.captures.pcap import Captured
 from hep.captures.pcap_writer import PcapWriter
 from hep.cli import replay as replaying
+from hep.cli.feed import Feed
 from hep.cli.main import main
-from hep.cli.replay import UNFIT, CollectorStuckError, Pace, bar, replay
+from hep.cli.replay import UNFIT, CollectorStuckError, Pace, bar, replay, summary
 from hep.sending.outbox import Outbox
 
 START = 1_700_000_000
@@ -142,11 +145,28 @@ async def test_more_packets_than_the_queue_holds_all_arrive(collect, inbox, tran
     assert sender.counters.dropped.total() == 0
 
 
-async def run(*arguments: object, stderr: int = asyncio.subprocess.PIPE):
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-X", "dev", "-m", "hep.cli", "replay", *map(str, arguments),
-        stdout=asyncio.subprocess.PIPE, stderr=stderr,
+async def run(
+    *arguments: object, stderr: int = asyncio.subprocess.PIPE, stdin: int | None = None,
+    ready: bool = False,
+):  # fmt: skip
+    """Start the command; with ``ready``, wait until it handles signals."""
+    command = ["-X", "dev", "-m", "hep.cli"]
+    if ready:
+        code = (
+            "import sys, asyncio; from hep.cli import replay; from hep.cli.main import main\n"
+            "on_signals = replay.on_signals\n"
+            "def tell(stop):\n    on_signals(stop); sys.stderr.write('ready\\n')\n"
+            "    sys.stderr.flush()\n"
+            "replay.on_signals = tell; sys.exit(main(sys.argv[1:]))"
+        )
+        command = ["-c", code]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, "replay", *map(str, arguments),
+        stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=stderr,
     )  # fmt: skip
+    if ready:
+        assert await process.stderr.readline() == b"ready\n"
+    return process
 
 
 async def test_the_command_sends_what_is_in_a_capture(capture: Path, collect, inbox) -> None:
@@ -276,6 +296,9 @@ def test_a_capture_with_nothing_to_send_makes_the_status_1(tmp_path, closed, cap
             ["x", "--to", "127.0.0.1", "--rate", "0"],
             "--rate 0.0: give a number of packets per second",
         ),
+        (["127.0.0.1"], "the collector is missing: hep replay 127.0.0.1 HOST[:PORT]"),
+        ([__file__, __file__], "the collector is missing: hep replay "),
+        ([__file__, "127.0.0.1"], "no capture file, neither pcap nor pcapng"),
         (["x", "--to", "127.0.0.1", "--rate", "nan"], "--rate nan: give a number"),
         (["x", "--to", "127.0.0.1", "--capture-id", "-1"], "--capture-id -1: give a number from 0"),
     ],
@@ -287,6 +310,178 @@ def test_a_wrong_argument_is_one_message_and_status_2(arguments, message, capsys
     assert err.count("\n") == 1
 
 
+def frames(tmp_path: Path, *packets: hep.Packet) -> bytes:
+    """A capture with these packets."""
+    with PcapWriter(tmp_path / "frames") as writer:
+        for packet in packets:
+            writer.write(packet, START)
+    return (tmp_path / "frames").read_bytes()
+
+
+async def test_a_live_pipe_is_sent_at_once_and_ctrl_c_ends_it(
+    tmp_path: Path, collect, inbox
+) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    first, second = frames(tmp_path, sip(1)), frames(tmp_path, sip(2))[24:]
+    async with asyncio.timeout(20):
+        process = await run(
+            "-", f"127.0.0.1:{collector.tcp_address[1]}", stdin=asyncio.subprocess.PIPE
+        )
+        process.stdin.write(first)
+        await inbox.wait_for(1)
+        process.send_signal(signal.SIGINT)
+        # The program before the pipe writes what it has when it gets the signal.
+        process.stdin.write(second)
+        process.stdin.close()
+        out, err = await process.communicate()
+    assert err == b""
+    assert out.decode().startswith("2 sent, 0 dropped in ")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_the_wait_for_a_pipe_that_stays_open(
+    tmp_path: Path, collect, inbox, number: signal.Signals
+) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    async with asyncio.timeout(20):
+        process = await run(
+            "-", "--to", f"127.0.0.1:{collector.tcp_address[1]}", stdin=asyncio.subprocess.PIPE
+        )
+        process.stdin.write(frames(tmp_path, sip(1)))
+        await inbox.wait_for(1)
+        process.send_signal(number)
+        out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert out.decode().startswith("1 sent, 0 dropped in ")
+
+
+async def test_a_signal_ends_the_wait_for_the_first_byte_of_a_pipe() -> None:
+    async with asyncio.timeout(20):
+        process = await run("-", "127.0.0.1:1", stdin=asyncio.subprocess.PIPE, ready=True)
+        process.send_signal(signal.SIGTERM)
+        out, err = await process.communicate()
+    assert process.returncode == 1
+    assert err.decode() == "ready\nhep: interrupted\n"
+    assert out.decode().startswith("0 sent, 0 dropped in ")
+
+
+async def test_several_files_are_sent_in_order(tmp_path: Path, collect, inbox) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    paths = [tmp_path / name for name in "abc"]
+    for number, path in enumerate(paths):
+        path.write_bytes(frames(tmp_path, sip(number), sip(number + 10)))
+    async with asyncio.timeout(20):
+        process = await run(*paths, f"127.0.0.1:{collector.tcp_address[1]}")
+        out, _ = await process.communicate()
+    assert out.decode().startswith("6 sent, 0 dropped in ")
+    packets = await inbox.wait_for(6)
+    assert [each.correlation_id for each in packets] == [b"0", b"10", b"1", b"11", b"2", b"12"]
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [(["--now"], 0), (["--now", "--rate", "1000"], 9), (["--now", "--rate", "500"], 9)],
+)
+async def test_new_times_keep_the_distances_and_end_or_start_now(
+    capture: Path, collect, inbox, options: list[str], last: int
+) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    before = time.time()
+    async with asyncio.timeout(20):
+        process = await run(capture, f"127.0.0.1:{collector.tcp_address[1]}", *options)
+        await process.communicate()
+    times = [each.timestamp for each in await inbox.wait_for(10)]
+    assert [round(each - times[0], 4) for each in times] == list(range(10))
+    assert before + last <= times[-1] <= time.time() + last
+
+
+async def test_new_times_are_those_of_hep_in_the_capture(tmp_path, collect, inbox) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    inner = [hep.encode(sip(number, 1000 * number)) for number in range(3)]
+    path = tmp_path / "x"
+    path.write_bytes(frames(tmp_path, *(replace(sip(0), payload=each) for each in inner)))
+    async with asyncio.timeout(20):
+        process = await run(path, f"127.0.0.1:{collector.tcp_address[1]}", "--now")
+        await process.communicate()
+    times = [each.timestamp for each in await inbox.wait_for(3)]
+    assert [round(each - times[0], 4) for each in times] == [0, 1000, 2000]
+    assert time.time() - 20 < times[-1] <= time.time()
+
+
+async def test_filters_choose_what_is_sent(tmp_path, collect, inbox) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    other = replace(sip(3), src_ip="198.51.100.1", payload=b"INVITE sip:a@b SIP/2.0\r\n\r\n")
+    (tmp_path / "x").write_bytes(frames(tmp_path, sip(1), sip(2), other))
+    to = f"127.0.0.1:{collector.tcp_address[1]}"
+    for options, count in (
+        (["--call-id", "2"], 1), (["--ip", "192.0.2.5"], 2), (["--method", "INVITE"], 1),
+    ):  # fmt: skip
+        async with asyncio.timeout(20):
+            process = await run(tmp_path / "x", to, *options)
+            out, _ = await process.communicate()
+        assert out.decode().startswith(f"{count} sent, 0 dropped in ")
+        assert out.decode().endswith(f"; skipped: {3 - count} filtered out\n")
+    await inbox.wait_for(4)
+    process = await run(tmp_path / "x", to, "--call-id", "none")
+    _, err = await process.communicate()
+    assert err.decode().endswith("x: no packet meets the filters, of 3\n")
+    assert process.returncode == 1
+
+
+def test_what_the_capture_lost_makes_the_status_1_and_is_said(tmp_path, unused_port, capsys):
+    from socket import AF_INET, SOCK_DGRAM, socket
+
+    content = frames(tmp_path, *(sip(number) for number in range(3)))
+    cut = content[24:32] + (60).to_bytes(4, "little") + content[36:100]
+    rtp = frames(tmp_path, replace(sip(1), payload=b"\x80" * 50))[24:]
+    (tmp_path / "x").write_bytes(content + cut * 7 + rtp)
+    with socket(AF_INET, SOCK_DGRAM) as sink:
+        sink.bind(("127.0.0.1", 0))
+        to = f"127.0.0.1:{sink.getsockname()[1]};transport=udp"
+        assert main(["replay", str(tmp_path / "x"), to]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.startswith("3 sent, 0 dropped in ")
+    assert shown.out.endswith(" s; lost: 7 cut by the capture's length; skipped: 1 not SIP\n")
+    assert shown.err == ""
+
+
+def test_the_last_line_names_all_causes() -> None:
+    dropped, lost = Counter({"refused": 2}), Counter({"at gaps of TCP streams": 1, "cut": 3})
+    assert summary(5, dropped, lost, Counter({"not SIP": 0}), 1.25) == (
+        "5 sent, 2 dropped (2 refused) in 1.2 s; lost: 3 cut, 1 at gaps of TCP streams"
+    )
+
+
+async def test_a_reader_is_read_in_a_thread_and_its_error_is_raised() -> None:
+    def read() -> Iterator[Captured]:
+        for number in range(1000):
+            yield Captured(number, sip(number))
+        raise hep.HepError("damage")
+
+    feed = Feed(read, lambda: None)
+    found = []
+    with pytest.raises(hep.HepError, match="damage"):
+        async for each in feed:
+            found.append(each.timestamp)
+    assert found == list(range(1000))
+    assert await feed.aclose()
+
+
+async def test_a_reader_ends_when_nothing_takes_its_packets() -> None:
+    stopped = threading.Event()
+
+    def read() -> Iterator[Captured]:
+        while True:
+            yield Captured(0, sip(1))
+
+    feed = Feed(read, stopped.set)
+    async for _ in feed:
+        break
+    assert await feed.aclose()
+    assert stopped.is_set()
+
+
 def test_the_bar_shows_how_much_is_done_and_fits_the_terminal() -> None:
     counts = "5 sent, 0 dropped"
     assert bar(0.5, counts, 61.9, 80) == (
@@ -294,6 +489,8 @@ def test_the_bar_shows_how_much_is_done_and_fits_the_terminal() -> None:
     )
     assert bar(1, counts, 0, 42) == "[#########] 100%  5 sent, 0 dropped  0:00"
     assert bar(0, counts, 0, 10) == "  0%  5 s"
+    assert bar(None, counts, 5, 80) == "5 sent, 0 dropped  0:05"
+    assert bar(None, counts, 5, 10) == "5 sent, 0"
 
 
 @given(st.floats(0, 1), st.integers(1, 200))
