@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.packet import Packet, Raw
 
 from hep.captures.pcap import Capture, packet_of
 from hep.sip import call_id
 
-from .encapsulated import frames, pcapng
+from .encapsulated import frames, pcapng, sip
+from .test_websocket import ANSWER, REQUEST, fragments, frame, segments
 
 FRAMES = frames()
+
+REASSEMBLE = ("-2", "-o", "tcp.reassemble_out_of_order:TRUE")
 
 DECODE_AS = ("mpls.label==100,pwethcw",)
 """What tshark has to be told: labels of MPLS do not say what follows."""
@@ -39,7 +44,7 @@ def shown_by(tshark: str, path: Path, *options: str) -> list[tuple[Any, ...]]:
         )
         found += [
             (int(layers["frame.number"][0]), one, float(layers["frame.time_epoch"][0]), source)
-            for one in layers["sip.Call-ID"]
+            for one in layers.get("sip.Call-ID", ())
         ]
     return found
 
@@ -62,3 +67,32 @@ def test_every_link_type_and_tunnel_is_read_as_tshark_reads_it(tshark: str, tmp_
     missed = {names[frame] for frame, *_ in ours} - {names[frame] for frame, *_ in theirs}
     assert missed == set()
     assert ours == theirs
+
+
+def test_sip_in_streams_is_found_as_tshark_finds_it(tshark: str, tmp_path: Path) -> None:
+    """Over TCP, in segments out of order; over WebSocket, masked, in fragments and cut."""
+    up = REQUEST + b"".join(frame(sip(each, transport="WS")) for each in range(4))
+    up += fragments(sip(4, transport="WS"))
+    down = ANSWER + b"".join(frame(sip(each, transport="WS"), key=b"") for each in range(5, 8))
+    there = segments(up, client=True, size=300)
+    back = segments(down, client=False, size=300)
+    handshake = [
+        *segments(up[: len(REQUEST)], client=True), *segments(down[: len(ANSWER)], client=False),
+    ]  # fmt: skip
+    tcp = tcp_segments(b"".join(sip(each, transport="TCP") for each in range(8, 14)), 250)
+    tcp[2], tcp[3] = tcp[3], tcp[2]
+    path = tmp_path / "x.pcapng"
+    frames = [*handshake, *there, *back, *tcp]
+    path.write_bytes(pcapng([(101, bytes(each)) for each in frames]))
+    ours = sorted(call for _, call, *_ in found_by_us(path))
+    theirs = sorted(call for _, call, *_ in shown_by(tshark, path, *REASSEMBLE))
+    assert ours == sorted(f"call-{each}" for each in range(14))
+    assert theirs == ours
+
+
+def tcp_segments(stream: bytes, size: int) -> list[Packet]:
+    ip = IP(src="192.0.2.5", dst="192.0.2.1")
+    return [
+        ip / TCP(sport=5060, dport=5060, flags="PA", seq=1 + at) / Raw(stream[at : at + size])
+        for at in range(0, len(stream), size)
+    ]

@@ -1,14 +1,18 @@
 """``hep listen`` over TLS, and what it writes to a capture."""
 
 import asyncio
+import os
+import pty
 import re
 import signal
 import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -19,11 +23,14 @@ from hep.cli.main import main
 
 
 @asynccontextmanager
-async def listening(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+async def listening(
+    *arguments: str, stdout: int = asyncio.subprocess.PIPE
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """The command, and the port that it listens on."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-X", "dev", "-m", "hep.cli", "listen", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdout=stdout, stderr=asyncio.subprocess.PIPE,
+        env={name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")},
     )  # fmt: skip
     assert process.stderr is not None
     try:
@@ -170,3 +177,74 @@ def test_a_capture_is_not_overwritten_by_a_command_that_cannot_listen(
     assert main(["listen", "--udp", "192.0.2.1:9060", "--write", str(path)]) == 2
     assert path.read_bytes() == b"precious"
     assert "cannot listen on udp 192.0.2.1:9060" in capsys.readouterr().err
+
+
+async def test_filters_choose_what_is_shown_written_and_counted(
+    packet: hep.Packet, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.pcap"
+    event = replace(packet, protocol_type=0x59, payload=b'{"Event": "CLOSED"}')
+    options = ["--type", "net", "--ip", "192.0.2.5", "--grep", "CLOSED", "--write", str(path)]
+    async with listening("--tcp", "127.0.0.1:0", *options) as (process, port):
+        async with hep.open_sender(hep.HepId("127.0.0.1", port)) as sender:
+            for each in (packet, event, replace(event, src_ip="192.0.2.7", dst_ip="192.0.2.8")):
+                sender.send(each)
+            sender.send(replace(event, correlation_id=b"last"))
+            await read_lines(process, 2)
+        err = await finish(process)
+    assert err == f"\n2 packets (2 NET), 0 refused, 2 filtered out\n2 written to {path}\n"
+
+
+async def test_a_line_fits_the_terminal_and_is_whole_elsewhere(packet: hep.Packet) -> None:
+    long = replace(packet, payload=b"INVITE sip:" + b"a" * 300 + b" SIP/2.0\r\n\r\n")
+    async with listening("--tcp", "127.0.0.1:0", "--count", "1") as (process, port):
+        async with hep.open_sender(hep.HepId("127.0.0.1", port)) as sender:
+            sender.send(long)
+            out, _ = await process.communicate()
+    assert out.decode().endswith("a SIP/2.0  #call-1\n")
+    master, slave = pty.openpty()
+    try:
+        async with listening("--tcp", "127.0.0.1:0", "--count", "1", stdout=slave) as started:
+            process, port = started
+            async with hep.open_sender(hep.HepId("127.0.0.1", port)) as sender:
+                sender.send(long)
+                await process.communicate()
+        shown = re.sub(r"\x1b\[[0-9]*m", "", os.read(master, 10_000).decode())
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert len(shown.rstrip("\r\n")) == 80
+    assert shown.endswith("INVITE sip:aaaaaaaaaaaa…\r\n")
+
+
+async def test_other_programs_read_what_was_written(
+    packet: hep.Packet, tmp_path: Path, find: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tshark = find.program("tshark", remedy="install Debian's package tshark")
+    sngrep = find.program("sngrep", remedy="install Debian's package sngrep")
+    path = tmp_path / "x.pcap"
+    lines = packet.payload.rstrip() + (
+        b"\r\nVia: SIP/2.0/WS h;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n"
+        b"CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+    )
+    packet = replace(packet, payload=lines, src_port=5060, dst_port=5060)
+    async with listening("--tcp", "127.0.0.1:0", "--write", str(path)) as (process, port):
+        async with hep.open_sender(hep.HepId("127.0.0.1", port)) as sender:
+            sender.send(packet)
+            await read_lines(process, 1)
+        await finish(process)
+    found = subprocess.run(
+        [tshark, "-r", path, "-T", "fields", "-e", "sip.Call-ID", "-e", "udp.srcport"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert found.stdout == "call-1\t5060\n"
+    copy = tmp_path / "copy.pcap"
+    subprocess.run(
+        [sngrep, "-N", "-I", path, "-O", copy], stdin=subprocess.DEVNULL, capture_output=True,
+        timeout=60,
+    )  # fmt: skip
+    for each in (path, copy):
+        with Capture(each) as capture:
+            assert [found.payload for _, found in capture.packets()] == [lines]
+    assert main(["decode", str(path)]) == 0
+    assert "OPTIONS sip:example.com SIP/2.0  #call-1" in capsys.readouterr().out
