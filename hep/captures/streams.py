@@ -186,7 +186,6 @@ class StreamReader:
         Returns:
             the offset of the sign; if there is none, the offset up to which there is none.
         """
-        buffer = self._buffer
         best, protocol = self._first_sign(at)
         # A message may start with a segment, and behind what was read before.
         starts = {max(at, segment)} | ({max(at, self._start)} if self._start is not None else set())

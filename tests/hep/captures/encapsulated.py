@@ -33,6 +33,9 @@ from scapy.packet import Packet, Raw
 ETHERNET = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 
 
+ETHERNET_88E7 = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", type=0x88E7)
+
+
 def sip(number: int, *, transport: str = "UDP") -> bytes:
     """A request that tshark takes too."""
     return (
@@ -150,6 +153,17 @@ BY_LINK_TYPE: dict[str, tuple[int, Callable[[Packet], Packet]]] = {
     "MPLS in UDP": (1, lambda ip: outer_udp(6635) / MPLS(label=16, s=1) / ip),
     "TZSP": (1, lambda ip: outer_udp(37008) / raw("01000001 01") / ETHERNET / ip),
     "L2TP": (1, lambda ip: outer_udp(1701) / L2TP(tunnel_id=1) / raw("ff030021") / ip),
+    "PPPoE as link type": (51, lambda ip: PPPoE(sessionid=1) / PPP(proto=0x21) / ip),
+    "OpenBSD pflog": (117, lambda ip: Raw(_pflog()) / ip),
+    "IP over IEEE 1394": (138, lambda ip: raw("00" * 16 + "0800") / ip),
+    "PPP of pppd": (166, lambda ip: raw("01030021") / ip),
+    "PPP with direction": (204, lambda ip: raw("01ff030021") / ip),
+    "VXLAN of Linux": (1, lambda ip: outer_udp(8472) / raw("0800000000000500") / ETHERNET / ip),
+    "provider backbone bridge": (
+        1, lambda ip: ETHERNET_88E7 / raw("00000005") / ETHERNET / ip,
+    ),
+    "VN-Tag": (1, lambda ip: Ether(type=0x8926) / raw("00000000 0800") / ip),
+    "Cisco metadata": (1, lambda ip: Ether(type=0x8909) / raw("010100010005 0800") / ip),
     "NSH": (1, lambda ip: ETHERNET / NSH(mdtype=1, nextproto=1) / ip),
 }  # fmt: skip
 """Link types and tunnels: a link type, and a frame of it for a packet of IPv4."""
@@ -164,6 +178,12 @@ IPV6_BY_LINK_TYPE: dict[str, tuple[int, Callable[[Packet], Packet]]] = {
     "IPv6 in Linux cooked 2": (276, lambda ip: CookedLinuxV2(proto=0x86DD) / ip),
 }
 """As `BY_LINK_TYPE`, for a packet of IPv6."""
+
+
+def _pflog() -> bytes:
+    """A header of OpenBSD's packet filter: length, family, action, reason, interface, rules."""
+    header = bytes([61, 2, 0, 0]) + b"em0".ljust(16, b"\0") + bytes(16 + 25)
+    return header.ljust(64, b"\0")
 
 
 def _nflog(ip: Packet) -> Raw:

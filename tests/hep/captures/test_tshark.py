@@ -19,8 +19,11 @@ FRAMES = frames()
 
 REASSEMBLE = ("-2", "-o", "tcp.reassemble_out_of_order:TRUE")
 
-DECODE_AS = ("mpls.label==100,pwethcw",)
+DECODE_AS = ("mpls.label==100,pwethcw", "udp.port==8472,vxlan")
 """What tshark has to be told: labels of MPLS do not say what follows."""
+
+NOT_READ = {"PPP of pppd"}
+"""Link types that tshark does not read as https://www.tcpdump.org/linktypes.html says."""
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +68,8 @@ def test_every_link_type_and_tunnel_is_read_as_tshark_reads_it(tshark: str, tmp_
     assert len(ours) == len(FRAMES)
     names = {number: name for number, (name, _, _) in enumerate(FRAMES, 1)}
     missed = {names[frame] for frame, *_ in ours} - {names[frame] for frame, *_ in theirs}
-    assert missed == set()
-    assert ours == theirs
+    assert missed == NOT_READ
+    assert [each for each in ours if names[each[0]] not in NOT_READ] == theirs
 
 
 def test_sip_in_streams_is_found_as_tshark_finds_it(tshark: str, tmp_path: Path) -> None:

@@ -108,13 +108,13 @@ def test_plain_digits_may_have_any_white_space(data: bytes, size: int) -> None:
 
 
 def test_plain_digits_that_are_none_raise() -> None:
+    reader = PlainReader()
+    reader.feed(b"61")
     with pytest.raises(hep.HepError, match="after 2 characters: not a hexadecimal digit"):
-        reader = PlainReader()
-        reader.feed(b"61")
         reader.feed(b"6x")
+    reader = PlainReader()
+    reader.feed(b"616")
     with pytest.raises(hep.HepError, match="odd number of digits"):
-        reader = PlainReader()
-        reader.feed(b"616")
         reader.finish()
 
 

@@ -204,11 +204,12 @@ async def test_a_line_fits_the_terminal_and_is_whole_elsewhere(packet: hep.Packe
     assert out.decode().endswith("a SIP/2.0  #call-1\n")
     master, slave = pty.openpty()
     try:
-        async with listening("--tcp", "127.0.0.1:0", "--count", "1", stdout=slave) as started:
-            process, port = started
-            async with hep.open_sender(hep.HepId("127.0.0.1", port)) as sender:
-                sender.send(long)
-                await process.communicate()
+        async with (
+            listening("--tcp", "127.0.0.1:0", "--count", "1", stdout=slave) as (process, port),
+            hep.open_sender(hep.HepId("127.0.0.1", port)) as sender,
+        ):
+            sender.send(long)
+            await process.communicate()
         shown = re.sub(r"\x1b\[[0-9]*m", "", os.read(master, 10_000).decode())
     finally:
         os.close(master)
@@ -233,18 +234,21 @@ async def test_other_programs_read_what_was_written(
             sender.send(packet)
             await read_lines(process, 1)
         await finish(process)
-    found = subprocess.run(
-        [tshark, "-r", path, "-T", "fields", "-e", "sip.Call-ID", "-e", "udp.srcport"],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    assert found.stdout == "call-1\t5060\n"
+    options = ["-T", "fields", "-e", "sip.Call-ID", "-e", "udp.srcport"]
+    assert await output([tshark, "-r", str(path), *options]) == "call-1\t5060\n"
     copy = tmp_path / "copy.pcap"
-    subprocess.run(
-        [sngrep, "-N", "-I", path, "-O", copy], stdin=subprocess.DEVNULL, capture_output=True,
-        timeout=60,
-    )  # fmt: skip
+    await output([sngrep, "-N", "-I", str(path), "-O", str(copy)])
     for each in (path, copy):
         with Capture(each) as capture:
             assert [found.payload for _, found in capture.packets()] == [lines]
     assert main(["decode", str(path)]) == 0
     assert "OPTIONS sip:example.com SIP/2.0  #call-1" in capsys.readouterr().out
+
+
+async def output(command: list[str]) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
+    return out.decode()

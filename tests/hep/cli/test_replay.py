@@ -461,9 +461,13 @@ async def test_a_reader_is_read_in_a_thread_and_its_error_is_raised() -> None:
 
     feed = Feed(read, lambda: None)
     found = []
-    with pytest.raises(hep.HepError, match="damage"):
+
+    async def take() -> None:
         async for each in feed:
             found.append(each.timestamp)
+
+    with pytest.raises(hep.HepError, match="damage"):
+        await take()
     assert found == list(range(1000))
     assert await feed.aclose()
 
