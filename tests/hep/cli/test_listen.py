@@ -197,10 +197,12 @@ async def test_filters_choose_what_is_shown_written_and_counted(
 
 async def test_a_line_fits_the_terminal_and_is_whole_elsewhere(packet: hep.Packet) -> None:
     long = replace(packet, payload=b"INVITE sip:" + b"a" * 300 + b" SIP/2.0\r\n\r\n")
-    async with listening("--tcp", "127.0.0.1:0", "--count", "1") as (process, port):
-        async with hep.open_sender(hep.HepId("127.0.0.1", port)) as sender:
-            sender.send(long)
-            out, _ = await process.communicate()
+    async with (
+        listening("--tcp", "127.0.0.1:0", "--count", "1") as (process, port),
+        hep.open_sender(hep.HepId("127.0.0.1", port)) as sender,
+    ):
+        sender.send(long)
+        out, _ = await process.communicate()
     assert out.decode().endswith("a SIP/2.0  #call-1\n")
     master, slave = pty.openpty()
     try:
