@@ -21,6 +21,10 @@ MOST_STREAMS: Final = 20_000
 """Maximum number of TCP streams and SCTP associations (one direction each) that are followed, at
 about 3 KiB each. Beyond it, the stream idle for longest is ended."""
 
+LONGEST_DELAY: Final = 5
+"""Seconds for which segments wait for a missing one. A retransmission takes less. A live capture
+that lacks a segment shows the messages behind it after this time."""
+
 MOST_BUFFERED: Final = 64 * 1024 * 1024
 """Maximum number of bytes of incomplete messages in all streams. Beyond it, the stream idle for
 longest is ended."""
@@ -45,7 +49,7 @@ class Message:
     """A SIP message or a HEP packet found in a capture."""
 
     frame: int
-    """Number of the frame that completed it, from 1, as in Wireshark."""
+    """Number of the frame that completed it, from 1 and over all files, as in Wireshark."""
     seconds: int
     """Capture time of the frame in whole seconds since the epoch."""
     microseconds: int
@@ -73,7 +77,12 @@ class _Content(NamedTuple):
     transport: str
     data: bytes
     is_hep: bool
+    stamp: "_Stamp | None" = None
+    """That of the segment, None for the frame that was added last."""
 
+
+_Stamp = tuple[int, int, int]
+"""Number of a frame, and its time in seconds and microseconds."""
 
 _Key = tuple[bytes, bytes, int, int, int]
 
@@ -93,6 +102,8 @@ class Finder:
         self._frame = Frame(0, 0, 0, b"")
         self._fragments = Fragments(self.counters, _may_matter)
         self._streams: dict[_Key, _Followed | _Associated] = {}
+        self._late: dict[_Key, int] = {}
+        """Streams in which segments wait for a missing one, and since which second."""
         self._buffered = 0
 
     def add(self, frame: Frame) -> list[Message]:
@@ -104,6 +115,11 @@ class Finder:
         self._number += 1
         self._frame = frame
         self.counters["frames"] += 1
+        if self._late:
+            return self._give_up_waiting() + self._add(frame)
+        return self._add(frame)
+
+    def _add(self, frame: Frame) -> list[Message]:
         packet = links.ip(frame.link_type, frame.data, self.unread)
         for _ in range(links.MOST_HEADERS):
             if packet is not None and packet.fragment is not None:
@@ -168,8 +184,13 @@ class Finder:
             followed = self._follow(segment, (dst, src, dst_port, src_port, segment.protocol))
         self._streams[key] = followed
         before = followed.size
-        found = followed.feed(segment)
+        stamp = self._number, self._frame.seconds, self._frame.microseconds
+        found = followed.feed(segment, stamp)
         self._buffered += followed.size - before
+        if followed.is_waiting:
+            self._late.setdefault(key, self._frame.seconds)
+        elif self._late:
+            self._late.pop(key, None)
         if segment.flags & wire.RST:
             found += self._end(key)
         while len(self._streams) > MOST_STREAMS or (
@@ -177,6 +198,19 @@ class Finder:
         ):
             found += self._end(next(iter(self._streams)))
         return found
+
+    def _give_up_waiting(self) -> list[Message]:
+        """Go on in streams that have waited for a segment for too long."""
+        found: list[_Content] = []
+        for key, since in list(self._late.items()):
+            if abs(self._frame.seconds - since) < LONGEST_DELAY:
+                break
+            del self._late[key]
+            followed = self._streams[key]
+            before = followed.size
+            found += followed.skip_gaps()
+            self._buffered += followed.size - before
+        return [self._message(each) for each in found]
 
     def _follow(self, segment: wire.Segment, opposite: _Key) -> "_Followed | _Associated":
         if segment.protocol == wire.SCTP:
@@ -187,18 +221,17 @@ class Finder:
 
     def _end(self, key: _Key) -> list[_Content]:
         followed = self._streams.pop(key)
+        self._late.pop(key, None)
         before = followed.size
         found = followed.finish()
         self._buffered -= before
         return found
 
     def _message(self, found: _Content) -> Message:
-        segment, transport, data, is_hep = found
+        segment, transport, data, is_hep, stamp = found
         self.counters["hep" if is_hep else "sip"] += 1
         return Message(
-            self._number,
-            self._frame.seconds,
-            self._frame.microseconds,
+            *(stamp or (self._number, self._frame.seconds, self._frame.microseconds)),
             transport,
             _text(segment.src),
             segment.src_port,
@@ -220,7 +253,12 @@ class _Associated:
     def size(self) -> int:
         return self._association.size
 
-    def feed(self, segment: wire.Segment) -> list[_Content]:
+    is_waiting: Final = False
+
+    def skip_gaps(self) -> list[_Content]:
+        return []
+
+    def feed(self, segment: wire.Segment, _: _Stamp) -> list[_Content]:
         found = []
         for data, missing in self._association.feed(segment.payload):
             if missing and _may_be_message(segment, data):
@@ -257,7 +295,15 @@ class _Followed:
     def size(self) -> int:
         return self._stream.size + self._reader.size
 
-    def feed(self, segment: wire.Segment) -> list[_Content]:
+    @property
+    def is_waiting(self) -> bool:
+        return self._stream.is_waiting
+
+    def skip_gaps(self) -> list[_Content]:
+        """Return what waits for a missing segment, as at the end."""
+        return self._read(self._stream.finish(), self._last) if self._last is not None else []
+
+    def feed(self, segment: wire.Segment, stamp: _Stamp) -> list[_Content]:
         found: list[_Content] = []
         if segment.flags & wire.SYN and self._last is not None:
             found = self.finish()
@@ -267,7 +313,7 @@ class _Followed:
         self._last = segment
         if segment.payload or segment.missing:
             self._segments += 1
-        return found + self._read(self._stream.feed(segment), segment)
+        return found + self._read(self._stream.feed(segment, stamp), segment)
 
     def finish(self) -> list[_Content]:
         if self._last is None:
@@ -288,7 +334,7 @@ class _Followed:
 
     def _read(self, pieces: list[Piece], segment: wire.Segment) -> list[_Content]:
         found = []
-        for data, after_gap, is_cut in pieces:
+        for data, after_gap, is_cut, stamp in pieces:
             if after_gap:
                 self._lose(is_cut)
             for protocol, message in self._reader.feed(data):
@@ -296,7 +342,7 @@ class _Followed:
                     self._counters[NOT_SIP] += 1
                     continue
                 transport = "ws" if protocol == "ws" else "tcp"
-                found.append(_Content(segment, transport, message, protocol == "hep"))
+                found.append(_Content(segment, transport, message, protocol == "hep", stamp))
         if found and self._gaps:
             self._counters.update(self._gaps)
             self._gaps.clear()

@@ -5,7 +5,7 @@ A capture may contain anything. Therefore all buffers are bounded, and dropped d
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hep.captures.wire import SYN, Ip, Segment
 
@@ -111,6 +111,9 @@ class Piece(NamedTuple):
     """Whether bytes before ``data`` are missing."""
     is_cut: bool = False
     """Whether the length of the capture truncated them; otherwise a segment is missing."""
+    stamp: Any = None
+    """As given to `Stream.feed`: that of the segment which completed ``data``, or behind a gap that
+    of the segment with ``data``."""
 
 
 class Stream:
@@ -122,20 +125,31 @@ class Stream:
         self._next: int | None = None
         self._gap = False
         self._is_cut = False
-        self._waiting: dict[int, Segment] = {}
+        self._waiting: dict[int, tuple[Segment, Any]] = {}
+        self._stamp: Any = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether segments wait for a missing one."""
+        return bool(self._waiting)
 
     @property
     def gap(self) -> tuple[bool, bool]:
         """Whether bytes are missing at the end, and whether the capture truncated them."""
         return self._gap, self._is_cut
 
-    def feed(self, segment: Segment) -> list[Piece]:
+    def feed(self, segment: Segment, stamp: Any = None) -> list[Piece]:
         """Add a segment.
+
+        Args:
+            segment: the segment.
+            stamp: what `Piece.stamp` refers to, such as the time.
 
         Returns:
             the bytes that are in order now.
         """
         seq = segment.seq
+        self._stamp = stamp
         pieces: list[Piece] = []
         if segment.flags & SYN:
             # A new connection reuses the addresses: the rest of the earlier one never arrives.
@@ -150,10 +164,10 @@ class Stream:
             pieces += self.finish()
             self._next, self._gap = seq, True
         kept = self._waiting.get(seq)
-        if kept is None or len(kept.payload) < len(segment.payload):
-            self.size += len(segment.payload) - (len(kept.payload) if kept else 0)
-            self._waiting[seq] = segment
-        pieces += self._in_order()
+        if kept is None or len(kept[0].payload) < len(segment.payload):
+            self.size += len(segment.payload) - (len(kept[0].payload) if kept else 0)
+            self._waiting[seq] = segment, stamp
+        pieces += self._in_order(is_gap=False)
         while self.size > LONGEST_WAIT or len(self._waiting) > MOST_WAITING:
             pieces += self._skip_gap()
         return pieces
@@ -169,21 +183,22 @@ class Stream:
         expected = self._next or 0
         self._next = min(self._waiting, key=lambda seq: _ahead(seq, expected))
         self._gap = True
-        return self._in_order()
+        return self._in_order(is_gap=True)
 
-    def _in_order(self) -> list[Piece]:
+    def _in_order(self, *, is_gap: bool) -> list[Piece]:
         pieces = []
         for seq in self._sorted():
             expected = self._next or 0
             ahead = _ahead(seq, expected)
             if ahead > 0:
                 break
-            segment = self._waiting.pop(seq)
+            segment, stamp = self._waiting.pop(seq)
             self.size -= len(segment.payload)
             data = segment.payload[-ahead:]
             end = (seq + len(segment.payload)) % 2**32
             if data:
-                pieces.append(Piece(data, self._gap, self._is_cut))
+                own = stamp if is_gap else self._stamp
+                pieces.append(Piece(data, self._gap, self._is_cut, own))
                 self._next, self._gap, self._is_cut = end, False, False
             if segment.missing and _ahead(end, self._next or 0) >= 0:
                 self._next = (end + segment.missing) % 2**32

@@ -77,6 +77,33 @@ def test_a_gap_counts_in_a_stream_with_sip_only() -> None:
     assert lost(find(other[0], other[2], other[4])[1]) == {}
 
 
+def test_messages_behind_a_gap_have_their_own_time_and_come_after_some_seconds() -> None:
+    stream = tcp(sip(1) + sip(2) + sip(3), len(sip(1)))
+    finder = Finder()
+    assert [each.data for each in finder.add(Frame(101, 100, 0, stream[0]))] == [sip(1)]
+    assert finder.add(Frame(101, 101, 7, stream[2])) == []
+    assert finder.add(Frame(101, 101 + finding.LONGEST_DELAY - 1, 0, udp(b"-"))) == []
+    (found,) = finder.add(Frame(101, 101 + finding.LONGEST_DELAY, 0, udp(b"-")))
+    assert (found.data, found.frame, found.seconds, found.microseconds) == (sip(3), 2, 101, 7)
+    assert finder.add(Frame(101, 900, 0, udp(b"-"))) == finder.finish() == []
+
+
+def test_a_segment_that_comes_late_completes_its_message() -> None:
+    stream = tcp(sip(1), len(sip(1)) // 3 + 1)
+    finder = Finder()
+    for second, at in ((1, 0), (2, 2), (3, 1)):
+        found = finder.add(Frame(101, second, 0, stream[at]))
+    assert [(each.data, each.frame, each.seconds) for each in found] == [(sip(1), 3, 3)]
+
+
+def test_at_the_end_messages_behind_a_gap_have_their_own_time() -> None:
+    stream = tcp(sip(1) + sip(2) + sip(3), len(sip(1)))
+    finder = Finder()
+    for second, data in ((1, stream[0]), (2, stream[2]), (3, udp(b"-"))):
+        finder.add(Frame(101, second, 0, data))
+    assert [(each.data, each.frame, each.seconds) for each in finder.finish()] == [(sip(3), 2, 2)]
+
+
 def test_a_gap_before_the_first_message_counts_when_there_is_one() -> None:
     stream = tcp(b"x" * 100 + sip(1) * 2, 100)
     assert lost(find(stream[0], *stream[2:])[1]) == {"gaps": 1}
