@@ -12,6 +12,9 @@ from hep.captures.pcap import Captured
 MOST_AHEAD: Final = 64
 """Maximum number of packets that are read ahead."""
 
+GATHER: Final = 0.001
+"""Seconds for which packets are gathered after the first one has come."""
+
 _JOIN: Final = 1.0
 """Seconds to wait for the end of the thread. It ends at once, unless a file system hangs."""
 
@@ -29,7 +32,7 @@ class Feed:
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._packets: deque[Captured] = deque()
-        self._room = threading.Semaphore(MOST_AHEAD)
+        self._room = threading.Event()
         self._arrived = asyncio.Event()
         self._is_waiting = False
         self._is_closed = False
@@ -41,12 +44,16 @@ class Feed:
     def _run(self) -> None:
         try:
             for packet in self._read():
-                self._room.acquire()
-                if self._is_closed:
-                    return
                 self._packets.append(packet)
                 if self._is_waiting:
                     self._wake()
+                if len(self._packets) >= MOST_AHEAD:
+                    self._room.clear()
+                    # Packets may have been taken before the line above.
+                    if len(self._packets) >= MOST_AHEAD and not self._is_closed:
+                        self._room.wait()
+                if self._is_closed:
+                    return
         except BaseException as exc:
             self._error = exc
         finally:
@@ -63,12 +70,15 @@ class Feed:
         while True:
             while packets:
                 packet = packets.popleft()
-                self._room.release()
+                if len(packets) == MOST_AHEAD // 2:
+                    self._room.set()
                 yield packet
             self._arrived.clear()
             self._is_waiting = True
             if not packets and not self._is_done:
                 await self._arrived.wait()
+                # A wake-up costs more than a packet, so that several are taken together.
+                await asyncio.sleep(GATHER)
             self._is_waiting = False
             if self._is_done and not packets:
                 break
@@ -87,6 +97,6 @@ class Feed:
         """
         self._is_closed = True
         self._stop()
-        self._room.release()
+        self._room.set()
         await asyncio.to_thread(self._thread.join, _JOIN)
         return not self._thread.is_alive()

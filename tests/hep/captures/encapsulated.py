@@ -153,6 +153,9 @@ BY_LINK_TYPE: dict[str, tuple[int, Callable[[Packet], Packet]]] = {
     "MPLS in UDP": (1, lambda ip: outer_udp(6635) / MPLS(label=16, s=1) / ip),
     "TZSP": (1, lambda ip: outer_udp(37008) / raw("01000001 01") / ETHERNET / ip),
     "L2TP": (1, lambda ip: outer_udp(1701) / L2TP(tunnel_id=1) / raw("ff030021") / ip),
+    "L2TP with an offset": (
+        1, lambda ip: outer_udp(1701) / raw("0202 0001 0001 0002 ffff ff030021") / ip,
+    ),
     "PPPoE as link type": (51, lambda ip: PPPoE(sessionid=1) / PPP(proto=0x21) / ip),
     "OpenBSD pflog": (117, lambda ip: Raw(_pflog()) / ip),
     "IP over IEEE 1394": (138, lambda ip: raw("00" * 16 + "0800") / ip),

@@ -81,6 +81,8 @@ def test_sctp_fragments_are_joined_and_retransmissions_ignored() -> None:
     order = [parts[2], parts[0], parts[0], parts[1], parts[2]]
     (message,), finder = found_in(*((101, bytes(part)) for part in order))
     assert (message.data, message.transport) == (data, "sctp")
+    whole = bytes(sctp(data, tsn=7))
+    assert len(found_in((101, whole), (101, whole), (101, bytes(sctp(data, tsn=8))))[0]) == 2
     _, finder = found_in((101, bytes(parts[0])), (101, bytes(parts[1])))
     assert finder.counters["incomplete"] == 1
 

@@ -179,6 +179,13 @@ def test_unmasking_is_the_xor_of_each_byte(data: bytes, key: bytes) -> None:
     assert unmasked(data, key) == bytes(each ^ key[at % 4] for at, each in enumerate(data))
 
 
+@pytest.mark.parametrize("first", [0xA1, 0x91, 0x83, 0x8B, 0x09, 0xC9])
+def test_reserved_bits_and_unknown_opcodes_are_no_frame(first: int) -> None:
+    assert websocket.header(bytearray([first, 1]), 0) is None
+    assert websocket.header(bytearray([0x81, 1]), 0) == (2, 1)
+    assert websocket.header(bytearray([0x81, 126, 0, 125]), 0) is None
+
+
 @given(st.binary(max_size=20))
 def test_a_header_is_measured_or_refused(data: bytes) -> None:
     buffer = bytearray(data)

@@ -76,6 +76,11 @@ def test_a_star_stands_for_rows_like_the_one_before() -> None:
         packets(text + b"%08x\n" % (LONGEST_REPEAT + 17))
 
 
+def test_characters_like_digits_behind_a_row_of_eight_bytes_are_none_of_it() -> None:
+    text = b"0000  31 32 33 34 35 36 37 38  12345678\n0008  39 30            90\n"
+    assert packets(text) == [b"1234567890"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
