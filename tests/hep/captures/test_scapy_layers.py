@@ -226,5 +226,5 @@ def test_no_bytes_are_too_much_for_the_layers(data: bytes, start: bytes) -> None
 
 
 def test_what_is_on_the_port_and_is_no_hep_stays_raw() -> None:
-    assert type(UDP(bytes(UDP(dport=9060) / b"nothing of the kind")).payload) is Raw
+    assert type(UDP(bytes(UDP(sport=50_000, dport=9060) / b"nothing of the kind")).payload) is Raw
     assert HEP(b"").summary() == "Raw"
