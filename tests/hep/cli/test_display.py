@@ -113,6 +113,8 @@ def test_a_chunk_of_an_unexpected_size_is_shown_as_its_bytes(packet: hep.Packet)
     assert "  capture agent id: 07d1 (not read: 2 bytes, not 4)" in lines
     assert f"  IPv4 source address: {'00' * 16} (not read: 16 bytes, not 4)" in lines
     assert "  VLAN id:  (not read: 0 bytes, not 2)" in lines
+
+
 def test_a_line_fits_the_terminal_and_ends_in_an_ellipsis(packet: hep.Packet) -> None:
     whole = display.line(packet)
     for columns in range(1, len(whole) + 5):
