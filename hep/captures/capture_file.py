@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+from hep.captures.extra import require_scapy
 from hep.captures.source import LONGEST_READ, Source
 from hep.errors import HepError
 
@@ -146,6 +147,7 @@ class _ScapyWarnings(logging.Filter):
 
 
 def _scapy_reader(source: Source, unread: Counter[str]) -> tuple[Any, _ScapyWarnings]:
+    require_scapy("reading a capture file")
     from scapy.error import log_runtime
     from scapy.utils import RawPcapReader
 

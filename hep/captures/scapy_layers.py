@@ -20,6 +20,14 @@ import re
 import struct
 from typing import Any, Final
 
+from hep.captures.extra import require_scapy
+from hep.errors import HepError
+
+try:
+    require_scapy("hep.scapy_layers", "scapy")
+except HepError as exc:
+    raise ImportError(str(exc)) from None
+
 from scapy.config import conf
 from scapy.fields import (
     ByteEnumField,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hep.captures.capture_file import MAGICS, Frame
+from hep.captures.extra import MissingExtraError
 from hep.captures.finder import Finder
 from hep.captures.pcap import Capture, losses, packet_of
 from hep.captures.source import Source
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         the exit status: `DONE` if all was decoded, otherwise `FAILED`.
 
     Raises:
-        WrongInputError: a file cannot be read.
+        WrongInputError: a file cannot be read, or scapy is missing.
     """
     status = DONE
     for name in args.files:
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
                     print(display.as_json_line(each) if args.json else display.describe(each))
                 if source.is_live:
                     sys.stdout.flush()
+        except MissingExtraError as exc:
+            raise WrongInputError(str(exc)) from exc
         except HepError as exc:
             print_error("hep", str(exc))
             status = FAILED
