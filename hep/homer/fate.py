@@ -161,7 +161,7 @@ def _sip_row(
         changes.append(Reason("call-id-twice", what, "send one Call-ID"))
     correlation_id = packet.correlation_id or sip.call_id
     header = rows.protocol_header(packet, correlation_id, time)
-    return Row(sip.table, sip.call_id, time, header, None, payload)
+    return Row(sip.table, sip.call_id, time, header, None, payload, sip.indexed)
 
 
 def _other_row(

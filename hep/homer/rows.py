@@ -49,6 +49,8 @@ class Row:
     """Column ``data_header``, of type ``jsonb``; None for SIP, where it is always valid."""
     raw: bytes
     """Column ``raw``."""
+    indexed: tuple[tuple[str, bytes], ...] = ()
+    """Further values of ``data_header`` that have an index, with what they are."""
 
 
 def table_of(protocol_type: int) -> str:
@@ -168,6 +170,7 @@ def _too_long(row: Row, correlation_id: bytes) -> list[Reason]:
     values = {"Call-ID" if is_sip else "correlation id": row.sid}
     if is_sip and correlation_id != row.sid:
         values["correlation id"] = correlation_id
+    values.update(row.indexed)
     return [
         Reason(
             "index-row",

@@ -6,6 +6,7 @@ name is known in some spellings only, a folded line is a header of its own, and 
 error. The reading here is linear in the message.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +54,8 @@ class Sip:
     """The method of the last CSeq header."""
     call_ids: int
     """Call-ID headers with different values."""
+    indexed: tuple[tuple[str, bytes], ...] = ()
+    """Further values that get an index by default, with what they are."""
 
     @property
     def table(self) -> str:
@@ -81,10 +84,79 @@ def read(payload: bytes) -> Sip | Reason:
     return found
 
 
-def _read(message: bytes) -> Sip | Reason:
-    end = message.find(b"\r\n\r\n")
+def too_long_for_index(payload: bytes, longest: int) -> tuple[str, int] | None:
+    """Find a line whose value heplify-server writes into a column with an index.
+
+    The values are those of all versions: users of From, To and Request-URI, Call-ID, method, and
+    with ``SIPHeader`` or before that setting those of P-Asserted-Identity and Authorization.
+
+    Args:
+        payload: valid UTF-8 without NUL.
+        longest: bytes that a line may have.
+
+    Returns:
+        what the line is and its bytes; None if no such line is longer.
+    """
+    message = payload.lstrip(b"\r\n")
+    end = _end(message)
     if end < 0:
-        end = message.rfind(b"\r\n")
+        # It is not stored.
+        return None
+    what: str | None = "start line"
+    for line in _lines(message, end + 2):
+        if what is None and len(line) > longest:
+            what = _indexed(line)
+        if what is not None and len(line) > longest:
+            return what, len(line)
+        what = None
+    return None
+
+
+def _indexed(line: bytes) -> str | None:
+    """The header of a line whose value has an index; None if it has none."""
+    # Older versions know a name in any case.
+    name = line.partition(b":")[0].strip().lower()
+    if name in (b"authorization", b"proxy-authorization") and b"username" not in line:
+        # The index is on the user name, which a token does not have.
+        return None
+    return _INDEXED.get(name, "To" if len(name) == 2 else None)
+
+
+_INDEXED: Final = {
+    b"call-id": "Call-ID",
+    b"i": "Call-ID",
+    b"from": "From",
+    b"f": "From",
+    b"t": "To",
+    b"cseq": "CSeq",
+    b"p-asserted-identity": "P-Asserted-Identity",
+    b"authorization": "Authorization",
+    b"proxy-authorization": "Proxy-Authorization",
+}
+"""Headers whose values have an index; every name of two letters is read as To."""
+
+
+def _lines(message: bytes, end: int) -> Iterator[bytes]:
+    """The lines before ``end`` as heplify-server reads them."""
+    at = 0
+    while at < end:
+        feed = message.index(b"\n", at, end)
+        if feed == at:
+            # It skips a byte.
+            at += 2
+        else:
+            yield _line(message[at:feed])
+            at = feed + 1
+
+
+def _end(message: bytes) -> int:
+    """Where the head ends for heplify-server; negative if it finds no end."""
+    end = message.find(b"\r\n\r\n")
+    return end if end >= 0 else message.rfind(b"\r\n")
+
+
+def _read(message: bytes) -> Sip | Reason:
+    end = _end(message)
     if end < 0:
         return Reason(
             "sip-line-ends",
@@ -103,6 +175,7 @@ class _Reading:
         self._folded = False
         """Whether the line after an empty Call-ID starts with a blank."""
         self._cseq_method: bytes | None = None
+        self._indexed: dict[str, bytes] = {}
         self._unknown: list[bytes] = []
         """Names that are Call-ID or CSeq in a spelling that heplify-server does not know."""
 
@@ -111,6 +184,14 @@ class _Reading:
         at = message.index(b"\n", 0, end) + 1
         line = _line(message[: at - 1])
         refusal = _start_line(line)
+        if refusal is None and not line.startswith(b"SIP"):
+            method, uri, _ = line.split(b" ", 2)
+            user, domain = _user_and_domain(uri)
+            self._indexed = {
+                "method": method,
+                "user of the Request-URI": user,
+                "domain of the Request-URI": domain,
+            }
         while refusal is None and at < end:
             feed = message.index(b"\n", at, end)
             if feed == at:
@@ -135,7 +216,8 @@ class _Reading:
             )
         if not self._call_id:
             return self._without_call_id()
-        return Sip(self._call_id, self._cseq_method, len(self._call_ids))
+        indexed = tuple(self._indexed.items())
+        return Sip(self._call_id, self._cseq_method, len(self._call_ids), indexed)
 
     def _without_call_id(self) -> Reason:
         if self._call_id is None:
@@ -169,8 +251,12 @@ class _Reading:
             self._call_ids.add(value)
         elif name in _CSEQ:
             return self._cseq(value)
-        elif name in _FROM or name in _TO or len(name) == 2:
+        elif name in _FROM:
+            self._indexed["user of From"] = _user_and_domain(_uri_of(value))[0]
+            return _uri(name, value)
+        elif name in _TO or len(name) == 2:
             # heplify-server reads every name of two letters as To.
+            self._indexed["user of To"] = _user_and_domain(_uri_of(value))[0]
             return _uri(name, value)
         elif name in _CONTACT:
             return _uri(name, line)
@@ -222,15 +308,25 @@ def _looks_like_sip(line: bytes) -> bool:
 
 def _uri(name: bytes, value: bytes) -> Reason | None:
     """A From, To or Contact without a URI is an error to heplify-server."""
-    left, right = value.find(b"<"), value.find(b">")
-    uri = value[left + 1 : right] if 0 <= left <= right else value
-    if uri:
+    if _uri_of(value):
         return None
     return Reason(
         "sip-no-uri",
         f"SIP whose header {shown(name)} has no URI",
         "write a URI, or leave the header out",
     )
+
+
+def _uri_of(value: bytes) -> bytes:
+    left, right = value.find(b"<"), value.find(b">")
+    return value[left + 1 : right] if 0 <= left <= right else value
+
+
+def _user_and_domain(uri: bytes) -> tuple[bytes, bytes]:
+    scheme = next((each for each in (b"sip:", b"tel:", b"sips:") if uri.startswith(each)), b"")
+    user, at, rest = uri.removeprefix(scheme).partition(b"@")
+    user, rest = user.partition(b";")[0], (rest if at else user).partition(b";")[0]
+    return user if at or scheme == b"tel:" else b"", rest.partition(b":")[0]
 
 
 def _authorization(name: bytes, value: bytes) -> Reason | None:

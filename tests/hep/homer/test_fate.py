@@ -169,6 +169,47 @@ def test_a_long_correlation_id_of_sip_must_fit_into_an_index_too(packet) -> None
     assert rules(becomes(replace(packet, correlation_id=RANDOM))) == ["index-row"]
 
 
+@pytest.mark.parametrize(
+    "sip",
+    [
+        b"INVITE sip:%b@a SIP/2.0\r\nX: 1",
+        b"INVITE tel:%b;a=b SIP/2.0\r\nX: 1",
+        b"INVITE sip:b@%b:5060;a=b SIP/2.0\r\nX: 1",
+        b"INVITE sips:%b SIP/2.0\r\nX: 1",
+        b"%b sip:b@a SIP/2.0\r\nX: 1",
+        b"SIP/2.0 200 OK\r\nFrom: A <sip:%b@a>;tag=1",
+        b"INVITE sip:b@a SIP/2.0\r\nf: sip:%b;a@b",
+        b"INVITE sip:b@a SIP/2.0\r\n To: <sip:%b@a>",
+        b"INVITE sip:b@a SIP/2.0\r\nX: 1\nt: <sips:%b@a>",
+        b"INVITE sip:b@a SIP/2.0\r\nXx: <sip:%b@a>",
+        b"INVITE sip:b@a SIP/2.0\r\nT\0o: <sip:%b@a>",
+    ],
+)
+def test_long_users_domains_and_methods_must_fit_into_an_index_too(packet, sip) -> None:
+    end = b"\r\nCall-ID: c1\r\nCSeq: 1 INVITE\r\n\r\n"
+    found = becomes(replace(packet, payload=sip % RANDOM + end))
+    assert set(rules(found)) == {"index-row"}
+    assert found.poisons
+    assert becomes(replace(packet, payload=sip % RANDOM[:2_600] + end)).stored
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"From: %b <sip:a@b>",
+        b"From: <sip:a@%b>",
+        b"To: <sip:a@b;%b>",
+        b"Contact: <sip:%b@a>",
+        b"Subject: sip:%b@a",
+    ],
+)
+def test_other_long_parts_of_sip_have_no_index(packet, line) -> None:
+    sip = (
+        b"INVITE sip:b@a SIP/2.0\r\n" + line % RANDOM + b"\r\nCall-ID: c1\r\nCSeq: 1 INVITE\r\n\r\n"
+    )
+    assert becomes(replace(packet, payload=sip)).stored
+
+
 def test_every_control_character_of_a_correlation_id_is_escaped(packet) -> None:
     value = bytes(range(1, 0x20))
     found = becomes(replace(event(packet), correlation_id=value))

@@ -44,8 +44,17 @@ def rule(payload: bytes) -> str | None:
     return found.rule if isinstance(found, Reason) else None
 
 
+INDEXED = (
+    ("method", b"OPTIONS"),
+    ("user of the Request-URI", b"bob"),
+    ("domain of the Request-URI", b"example.com"),
+    ("user of From", b"alice"),
+    ("user of To", b"bob"),
+)
+
+
 def test_a_plain_message_is_accepted() -> None:
-    assert read(message()) == Sip(b"call-1", b"OPTIONS", 1)
+    assert read(message()) == Sip(b"call-1", b"OPTIONS", 1, INDEXED)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +167,7 @@ def test_what_may_be_missing_or_different(payload: bytes) -> None:
 
 def test_the_last_call_id_counts() -> None:
     found = read(message().replace(b"CSeq:", b"i: call-2\r\nCSeq:"))
-    assert found == Sip(b"call-2", b"OPTIONS", 2)
+    assert found == Sip(b"call-2", b"OPTIONS", 2, INDEXED)
 
 
 def test_the_body_is_not_read() -> None:
