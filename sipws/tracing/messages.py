@@ -8,6 +8,7 @@ from zlib import crc32
 
 from hep.codec.correlation import call_of, identifier
 from hep.homer import sip_rules
+from hep.homer.fate import cleaned
 from hep.homer.reasons import Reason
 from hep.sip import COMPACT_FORMS, LINE_ENDS, end_of_head, first, is_sip
 
@@ -73,10 +74,6 @@ SHORTEST: Final = 33
 LONGEST_INDEXED: Final = 2_600
 """Bytes of a value by which Homer 7 finds a message. An index (B-tree) of PostgreSQL takes rows of
 at most 2,704 bytes. A longer one is refused, together with all others of its batch."""
-
-_LONG_FORMS: Final = {short.encode(): name.encode() for short, name in COMPACT_FORMS.items()}
-_INDEXED: Final = frozenset((b"from", b"to", b"call-id", b"cseq"))
-"""Headers of which heplify-server indexes a part; of the start line too."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _PREFIX: Final = re.compile(rb"[^!-~]{1,16}")
@@ -171,18 +168,10 @@ def what_loses_others(sip: bytes) -> str:
     Args:
         sip: a message that begins with its start line.
     """
-    start, *lines = sip[: end_of_head(sip)].split(b"\r\n")
-    if len(start) > LONGEST_INDEXED:
-        return _too_long("start line", len(start))
-    for line in lines:
-        if len(line) > LONGEST_INDEXED:
-            name = line.partition(b":")[0].rstrip(b" \t").lower()
-            if (name := _LONG_FORMS.get(name, name)) in _INDEXED:
-                return _too_long(name.decode(), len(line))
-    return ""
-
-
-def _too_long(what: str, size: int) -> str:
+    found = sip_rules.too_long_for_index(cleaned(sip), LONGEST_INDEXED)
+    if found is None:
+        return ""
+    what, size = found
     return (
         f"the {what} has {size} bytes; a database's index takes {LONGEST_INDEXED}, and refuses the"
         " messages of others with it"

@@ -434,7 +434,9 @@ def read_sip(payload: bytes) -> Sip:
         raise ValueError("a keep-alive")
     if b"\r\n" not in payload:
         raise ValueError("no end of a line")
-    head = payload.lstrip(b"\r\n\0 ").partition(b"\r\n\r\n")[0].split(b"\r\n")
+    # A line ends in LF too, and blanks in front of a name do not count.
+    head = payload.lstrip(b"\r\n\0 ").partition(b"\r\n\r\n")[0].split(b"\n")
+    head = [line.removesuffix(b"\r").strip(b" \t") for line in head]
     sip = Sip()
     words = head[0].split(b" ")
     if head[0].startswith(b"SIP/"):
@@ -453,7 +455,8 @@ def read_sip(payload: bytes) -> Sip:
                 sip.cseq = value
             case b"from" | b"f":
                 sip.from_user, sip.from_tag = user_and_host(value)[0], tag(value)
-            case b"to" | b"t":
+            case name if name == b"t" or len(name) == 2:
+                # Every name of two letters is read as To.
                 sip.to_user, sip.to_tag = user_and_host(value)[0], tag(value)
             case b"user-agent":
                 sip.user_agent = value

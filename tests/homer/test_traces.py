@@ -183,9 +183,17 @@ LONG = base64.b32encode(random.Random(1).randbytes(2_500)).lower()
         sip("INVITE", b"2@example.com").replace(b"sip:bob", b"sip:" + LONG),
         sip("INVITE", b"3@example.com").replace(b"sip:example.com", b"sip:" + LONG + b"@a", 1),
         sip("INVITE", b"4@example.com").replace(b"sip:example.com", b"sip:" + LONG, 1),
+        sip("INVITE", b"5@example.com", b" To: <sip:" + LONG + b"@a>\r\n"),
+        sip("INVITE", b"6@example.com", b"X-A: 1\nTo: <sip:" + LONG + b"@a>\r\n"),
+        sip("INVITE", b"7@example.com", b"T\0o: <sip:" + LONG + b"@a>\r\n"),
+        sip("INVITE", b"8@example.com", b"Xx: <sip:" + LONG + b"@a>\r\n"),
+        sip("INVITE", b"9@example.com", b"X-A: 1\n\nX\r\nTo: <sip:" + LONG + b"@a>\r\n"),
     ],
-    ids=["call-id", "from", "to", "request-uri-user", "request-uri-host"],
-)
+    ids=[
+        "call-id", "from", "to", "request-uri-user", "request-uri-host", "continued-line",
+        "line-within-a-line", "nul-in-a-name", "name-of-two-letters", "behind-an-empty-line",
+    ],
+)  # fmt: skip
 async def test_no_batch_is_lost_by_a_value_too_long_for_an_index(
     message: bytes, database: Database, heplify: Callable[..., Awaitable[Heplify]]
 ) -> None:
