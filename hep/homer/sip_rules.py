@@ -114,12 +114,15 @@ def too_long_for_index(payload: bytes, longest: int) -> tuple[str, int] | None:
 
 def _indexed(line: bytes) -> str | None:
     """The header of a line whose value has an index; None if it has none."""
+    spelling = line.partition(b":")[0].strip(_WHITESPACE)
+    if len(spelling) == 2:
+        return "To"
     # Older versions know a name in any case.
-    name = line.partition(b":")[0].strip().lower()
+    name = spelling.strip().lower()
     if name in (b"authorization", b"proxy-authorization") and b"username" not in line:
         # The index is on the user name, which a token does not have.
         return None
-    return _INDEXED.get(name, "To" if len(name) == 2 else None)
+    return _INDEXED.get(name)
 
 
 _INDEXED: Final = {
@@ -127,6 +130,7 @@ _INDEXED: Final = {
     b"i": "Call-ID",
     b"from": "From",
     b"f": "From",
+    b"to": "To",
     b"t": "To",
     b"cseq": "CSeq",
     b"p-asserted-identity": "P-Asserted-Identity",

@@ -1,12 +1,16 @@
 """SIP that is written as collectors do not expect it: what stands in front, what is missing."""
 
+import base64
+import itertools
 import json
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import hep
+from hep.homer.fate import fate
 from sipws import Address, Bus, Listener
 from sipws.events import Connection, ErrorKind, ErrorOccurred
 from sipws.masking.handshakes import Masking
@@ -169,6 +173,7 @@ LONG = b"x" * 3000
         (USUAL.replace(b"To: ", b"X: 1\r\n\nXTo: sip:" + LONG), "To"),
         (USUAL.replace(b"To: ", b"T\0\xffo: sip:" + LONG), "To"),
         (USUAL.replace(b"User-Agent: x", b"Ab: sip:" + LONG), "To"),
+        (USUAL.replace(b"User-Agent: x", b"\rx: sip:" + LONG), "To"),
         (USUAL.replace(b"User-Agent: x", b"P-Asserted-Identity: sip:" + LONG), "P-Asserted-I"),
         (
             USUAL.replace(b"User-Agent: x", b'Authorization: Digest username="' + LONG + b'"'),
@@ -302,3 +307,29 @@ def test_broken_sip_is_told_without_its_tokens() -> None:
     bearer = USUAL.replace(b"CSeq: 1 OPTIONS", b"Authorization: Bearer abcdefgh")
     traced, _ = traced_of(bearer)
     assert not any(b"abcdefgh" in payload for payload in traced.payloads)
+
+
+NAMES = [
+    b"From", b"f", b"F", b"To", b"t", b"T", b"Xx", b"Call-ID", b"i", b"CALL-ID", b"CSeq", b"m",
+    b"X-A", b"To\xff", b"Fr\0om", b"\xfft", b"\xc3\xa9", b" To", b"\tFrom", b"To ", b"\rm", b"",
+]  # fmt: skip
+LINE_BREAKS = [
+    b"\r\n", b"\n", b"\n\n", b"\r\n\n", b"\n\r\n", b"\r\r\n", b"\r\n ", b"\r\0\n", b"\r\n\r",
+    b"\0\n", b"\r\n\r\n",
+]  # fmt: skip
+RANDOM = base64.b32encode(random.Random(1).randbytes(1900)).lower()
+VALUES = [b"a", b"1 INVITE", b"sip:%b" % RANDOM, b"<sip:%b@a>" % RANDOM, b"tel:%b" % RANDOM, RANDOM]
+STARTS = [b"INVITE sip:b@a SIP/2.0", b"SIP/2.0 200 OK", b"INVITE sip:%b@a SIP/2.0" % RANDOM]
+lines = st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)).map(b":".join)
+whole = st.lists(lines, max_size=5).flatmap(
+    lambda found: st.permutations([b"Call-ID: c1", b"CSeq: 1 INVITE", *found])
+)
+
+
+@given(st.sampled_from(STARTS), whole, st.lists(st.sampled_from(LINE_BREAKS), min_size=1))
+def test_no_sip_that_is_sent_takes_that_of_others_along(start, found, breaks) -> None:
+    between = itertools.cycle(breaks)
+    sip = b"".join(line + next(between) for line in [start, *found]) + b"\r\n\r\n"
+    for packet in sip_of(traced_of(sip)[0]):
+        now = packet.seconds + packet.microseconds / 1e6
+        assert not fate(hep.encode(packet), now=now).poisons
