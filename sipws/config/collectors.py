@@ -64,7 +64,7 @@ def _version_warnings(section: TraceSection, collector: HepId) -> Iterator[str]:
     elif collector.version == 1 and section.trace_events:
         yield (
             f"trace_destination {str(collector)!r} has version=1, which has no protocol type:"
-            " collectors take events and log lines for SIP, and Homer stores none of them; use"
+            " collectors take events for SIP, and Homer stores none of them; use"
             " version=3, or set trace_events = false"
         )
 
