@@ -141,16 +141,20 @@ _INDEXED: Final = {
 
 
 def _lines(message: bytes, end: int) -> Iterator[bytes]:
-    """The lines before ``end`` as heplify-server reads them."""
+    """The lines before ``end``; one behind an empty line as it is, and without its first byte.
+
+    heplify-server skips a byte behind an empty line, where other readers skip none.
+    """
     at = 0
+    is_behind_empty = False
     while at < end:
         feed = message.index(b"\n", at, end)
-        if feed == at:
-            # It skips a byte.
-            at += 2
-        else:
-            yield _line(message[at:feed])
-            at = feed + 1
+        if line := _line(message[at:feed]):
+            yield line
+            if is_behind_empty:
+                yield _line(message[at + 1 : feed])
+        is_behind_empty = not line
+        at = feed + 1
 
 
 def _end(message: bytes) -> int:

@@ -171,6 +171,8 @@ LONG = b"x" * 3000
         (USUAL.replace(b"To: ", b" To: sip:" + LONG), "To"),
         (USUAL.replace(b"To: ", b"X: 1\nTo: sip:" + LONG), "To"),
         (USUAL.replace(b"To: ", b"X: 1\r\n\nXTo: sip:" + LONG), "To"),
+        (USUAL.replace(b"To: ", b"X: 1\r\n\n\r\nXTo: sip:" + LONG), "To"),
+        (USUAL.replace(b"From: ", b"X: 1\r\n\nFrom: sip:" + LONG), "From"),
         (USUAL.replace(b"To: ", b"T\0\xffo: sip:" + LONG), "To"),
         (USUAL.replace(b"User-Agent: x", b"Ab: sip:" + LONG), "To"),
         (USUAL.replace(b"User-Agent: x", b"\rx: sip:" + LONG), "To"),
