@@ -6,7 +6,6 @@ name is known in some spellings only, a folded line is a header of its own, and 
 error. The reading here is linear in the message.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,13 +101,16 @@ def too_long_for_index(payload: bytes, longest: int) -> tuple[str, int] | None:
     if end < 0:
         # It is not stored.
         return None
-    what: str | None = "start line"
-    for line in _lines(message, end + 2):
-        if what is None and len(line) > longest:
-            what = _indexed(line)
-        if what is not None and len(line) > longest:
+    lines = message[:end].split(b"\n")
+    for number, line in enumerate(lines):
+        if len(line) <= longest:
+            continue
+        what = _indexed(_line(line)) if number else "start line"
+        if what is None and not _line(lines[number - 1]):
+            # heplify-server skips a byte behind an empty line, where other readers skip none.
+            what = _indexed(_line(line[1:]))
+        if what is not None:
             return what, len(line)
-        what = None
     return None
 
 
@@ -138,23 +140,6 @@ _INDEXED: Final = {
     b"proxy-authorization": "Proxy-Authorization",
 }
 """Headers whose values have an index; every name of two letters is read as To."""
-
-
-def _lines(message: bytes, end: int) -> Iterator[bytes]:
-    """The lines before ``end``; one behind an empty line as it is, and without its first byte.
-
-    heplify-server skips a byte behind an empty line, where other readers skip none.
-    """
-    at = 0
-    is_behind_empty = False
-    while at < end:
-        feed = message.index(b"\n", at, end)
-        if line := _line(message[at:feed]):
-            yield line
-            if is_behind_empty:
-                yield _line(message[at + 1 : feed])
-        is_behind_empty = not line
-        at = feed + 1
 
 
 def _end(message: bytes) -> int:
