@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, NoReturn, Self
@@ -10,8 +11,8 @@ from sipws.errors import ConfigurationError, Diagnostic, FilterRouteError
 from sipws.tracing.filter.bounds import MAX_FINDINGS, MAX_SCRIPT, Enough, Exhausted
 from sipws.tracing.filter.check import warnings_of
 from sipws.tracing.filter.evaluation.compiler import compile_route
-from sipws.tracing.filter.evaluation.run import DROP, Run, Scope, Step
-from sipws.tracing.filter.evaluation.subject import Outcome, Subject
+from sipws.tracing.filter.evaluation.run import DROP, Globals, Run, Scope, Step
+from sipws.tracing.filter.evaluation.subject import Outcome, Socket, Subject
 from sipws.tracing.filter.syntax import nodes
 from sipws.tracing.filter.syntax.lexer import Report
 from sipws.tracing.filter.syntax.source import Source, nearest
@@ -21,11 +22,15 @@ from sipws.tracing.filter.syntax.walk import walk
 Decider = Callable[[Subject], bool]
 """Decides about a connection: True traces it, False does not."""
 
-Own = Iterable[tuple[str, int]]
-"""Local addresses and ports in addition to those of the connection, for ``is_myself``."""
+Own = Iterable[tuple[str, int] | Socket]
+"""Listeners in addition to that of the connection, for ``is_myself`` and ``$socket_out``. Of a pair
+of address and port the protocol is ``ws``."""
 
 _MAX_FILE: Final = 4 * MAX_SCRIPT
 """Maximum size of a script file in bytes: a character has up to four. The rest is not read."""
+
+_NAMES_CALLERS: Final = re.compile(r"\$\(route[.a-z]*\[")
+"""A variable with the name of a calling route."""
 
 _TOO_DEEP = "its routes and brackets within each other are nested too deep"
 
@@ -67,8 +72,14 @@ class Script:
             for token in item.tokens
             if token.kind in ("VARIABLE", "STRING")
         )
+        self._tracks_names = any(
+            _NAMES_CALLERS.search(token.text)
+            for item in self._contents.routes
+            for token in item.tokens
+            if token.kind in ("VARIABLE", "STRING")
+        )
         roots = self.filters if self.is_cfg else self._items
-        self._compile(roots, errors.found)
+        self._compile(roots, [*errors.found, *self._repeated()], self._contents.others)
 
     @classmethod
     def parse(cls, text: str, *, filename: str = "<script>") -> Self:
@@ -246,7 +257,16 @@ class Script:
             tree = self._parsed[name][0]
             if tree is not None:
                 compile_route(tree, made)
-        return made.steps[route][0]
+        return self._named(route, made.steps[route][0])
+
+    def _repeated(self) -> list[tuple[int, str]]:
+        """The errors for routes with the name of an earlier one."""
+        found = []
+        for name, (first, *others) in self._items.items():
+            line = self._source.place(first.at)[1]
+            problem = f"route {name!r} is there already, in line {line}"
+            found += [(other.at, problem) for other in others[:MAX_FINDINGS]]
+        return found[:MAX_FINDINGS]
 
     def _line(self, at: int) -> str:
         filename, line, _ = self._source.place(at)
@@ -257,7 +277,18 @@ class Script:
             return None
         if route not in self._steps:
             self._compile([route], [])
-        return self._steps[route][0]
+        return self._named(route, self._steps[route][0])
+
+    def _named(self, route: str, step: Step) -> Step:
+        """A filter route that leaves its name for ``$(route.name[1])`` of the routes it calls."""
+        if not self._tracks_names:
+            return step
+
+        def named(run: Run) -> int:
+            run.arguments = ((), None, route)
+            return step(run)
+
+        return named
 
     def _tree(self, name: str) -> nodes.Route | None:
         if name not in self._parsed:
@@ -276,8 +307,6 @@ class Script:
             first, *others = self._items[name]
             tree = parse_route(first.tokens, error)
             for other in others:
-                line = self._source.place(first.at)[1]
-                error(other.at, f"route {name!r} is there already, in line {line}")
                 parse_route(other.tokens, error)
             self._parsed[name] = tree, errors
             for item in self._items[name]:
@@ -312,14 +341,18 @@ class Script:
             frozenset(self._items),
             self._source.place,
             self._tracks_rc,
+            Globals(**self._contents.globals),
         )
 
-    def _compile(self, roots: Iterable[str], errors: list[tuple[int, str]]) -> None:
+    def _compile(
+        self, roots: Iterable[str], errors: list[tuple[int, str]], others: Iterable[Item] = ()
+    ) -> None:
         """Compile routes and all routes that they call.
 
         Args:
             roots: names of the routes.
             errors: positions and texts of errors found before.
+            others: routes of other kinds, which are only checked.
 
         Raises:
             FilterRouteError: there are errors, earlier or new ones.
@@ -334,10 +367,12 @@ class Script:
                 tree = self._tree(name)
                 if tree is not None:
                     compile_route(tree, scope)
+            for item in others:
+                self._check_other(item, scope)
         except Enough:
             pass
         except RecursionError:
-            at = self._items[scope.route][0].at if scope.route else 0
+            at = self._items[scope.route][0].at if scope.route in self._items else 0
             found.found.append((at, "this route is nested too deep; simplify it"))
         concerned = names or self._parsed
         inside = [*found.found, *(error for name in concerned for error in self._parsed[name][1])]
@@ -348,6 +383,15 @@ class Script:
             for name in names:
                 self._steps.pop(name, None)
             self._refuse(unique)
+
+    def _check_other(self, item: Item, scope: Scope) -> None:
+        from sipws.tracing.filter.syntax.parser import parse_route
+
+        tree = parse_route(item.tokens, scope.error)
+        item.tokens = []
+        if tree is not None:
+            compile_route(tree, scope)
+            scope.steps.pop(tree.name, None)
 
     def _note(self, at: int, problem: str) -> None:
         if len(self._noted) < MAX_FINDINGS:
@@ -416,7 +460,7 @@ def _read(path: Path) -> str:
     )
 
 
-def _include(name: str, includer: str, may_miss: bool) -> tuple[str, str] | None:
+def _include(name: str, includer: str) -> tuple[str, str] | None:
     """Read an included file, from the working directory or next to the including file."""
     for path in dict.fromkeys((Path(name), Path(includer).parent / name)):
         if path.is_file():

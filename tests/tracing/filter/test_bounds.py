@@ -187,13 +187,17 @@ def test_what_a_condition_holds_counts_in_each_round(condition: str) -> None:
     assert found == Outcome(True, STEPS)
 
 
-def test_arguments_that_stand_for_arguments_are_counted() -> None:
-    # Each call looks twice at what its caller looks at twice.
-    found = outcome(
-        "route[f] { route(g, 1); drop; }"
-        " route[g] { route(g, $param($param(1))); $var(x) = $param($param(1)); }"
+def test_arguments_of_calls_within_calls_are_held() -> None:
+    text = "$(param(1){s.width,60000})"
+    found = outcome(f"route[f] {{ route(g, $si); drop; }} route[g] {{ route(g, {text}, {text}); }}")
+    assert found == Outcome(True, HELD)
+
+
+def test_arguments_are_released_when_their_route_returns() -> None:
+    body = "while ($var(i) < 40) { $var(i) += 1; route(g, $(si{s.width,60000})); } drop;"
+    assert outcome(f"route[f] {{ $var(i) = 0; {body} }} route[g] {{ $var(x) = 1; }}") == Outcome(
+        False
     )
-    assert found == Outcome(True, STEPS)
 
 
 def test_what_a_route_returns_is_bounded() -> None:

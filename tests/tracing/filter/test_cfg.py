@@ -117,7 +117,7 @@ def test_files_are_included_from_beside_the_file(cfg: Path) -> None:
     )
     (cfg.parent / "parts" / "test.cfg").write_text("if ($sii == 192.0.2.0/24) exit;\n")
     body, _, _ = CFG.partition("route[office]")
-    cfg.write_text(f'{body}include_file "parts/office.cfg"\nimport_file "nowhere.cfg"\n')
+    cfg.write_text(f'{body}include_file "parts/office.cfg"\n')
     with pytest.raises(FilterRouteError) as refused:
         Script.load(cfg)
     (only,) = refused.value.diagnostics
@@ -133,6 +133,9 @@ def test_files_that_cannot_be_included_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FilterRouteError, match="included more than 10 deep"):
         Script.load(path)
     path.write_text('include_file "none.cfg"\nroute[f] { drop; }\n')
+    with pytest.raises(FilterRouteError, match=r"'none\.cfg' cannot be read"):
+        Script.load(path)
+    path.write_text('import_file "none.cfg"\nroute[f] { drop; }\n')
     with pytest.raises(FilterRouteError, match=r"'none\.cfg' cannot be read"):
         Script.load(path)
     path.write_text("include_file none\n")
@@ -155,9 +158,54 @@ def test_a_script_without_more_is_held_to_all_of_it() -> None:
 
 
 def test_other_kinds_of_routes_do_not_make_a_script_a_cfg() -> None:
-    script = Script.parse('startup_route { cache_store("a"); } route[f] { drop; }')
+    script = Script.parse("failure_route[x] { exit; } startup_route { drop; } route[f] { drop; }")
     assert not script.is_cfg
     assert script.routes == ("f",)
+    assert script.passed_over == ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        'startup_route { cache_store("a"); }',
+        "failure_route[x] { t_relay(); }",
+        "branch_route[b] { if ($nope) exit; }",
+        "timer_route[gw, 30] { exit }",
+        "event_route[E_X] { route(nowhere); }",
+        "error_route { }",
+    ],
+)
+def test_each_route_of_a_file_with_routes_alone_is_checked(other: str) -> None:
+    with pytest.raises(FilterRouteError):
+        Script.parse(f"route[f] {{ drop; }}\n{other}")
+    # Functions of modules are not known, so a whole cfg cannot be checked so.
+    assert Script.parse(f"route[f] {{ drop; }}\n{other}\ndebug_mode=no\n").is_cfg
+
+
+@pytest.mark.parametrize("name", ["[0]", '["0"]', '["00"]', "[00]", ""])
+def test_the_default_route_is_there_once(name: str) -> None:
+    with pytest.raises(FilterRouteError, match="route '0' is there already, in line 1"):
+        Script.parse(f"route {{ exit; }}\nroute{name} {{ drop; }}\n")
+    with pytest.raises(FilterRouteError, match="route '0' is there already, in line 1"):
+        Script.parse(f"route {{ exit; }}\nroute{name} {{ drop; }}\ndebug_mode=no\n")
+
+
+def test_global_parameters_change_the_script() -> None:
+    loop = "route[f] { $var(i) = 0; while (1) $var(i) += 1; if ($var(i) == 5) drop; }"
+    for settings, traced in (("max_while_loops = 5", False), ("max_while_loops=6", True)):
+        script = Script.parse(f"{settings}\n{loop}")
+        assert script.decider("f")(OFFICE) is traced
+    check = "route[f] { assert($sp == 1); drop; }"
+    for settings, traced in (
+        ("enable_asserts=yes", True),
+        ("enable_asserts=no", False),
+        ("enable_asserts = 1", True),
+        ("debug_mode=no", False),
+    ):
+        script = Script.parse(f"{settings}\n{check}")
+        assert script.decider("f")(OFFICE) is traced
+    script = Script.parse("enable_asserts=1\nroute[f] { assert($sp == 8000); drop; }")
+    assert script.decider("f")(OFFICE) is False
 
 
 def test_a_large_file_is_scanned_and_not_parsed(cfg: Path) -> None:

@@ -50,7 +50,7 @@ from sipws.tracing.filter import Script
                      id="never set"),
         pytest.param("while (1) $var(x) = 1;", 12, "this loop never ends: it is left after 10,000"
                      " rounds", id="an endless loop"),
-        pytest.param('append_branch("sip:x");', 12, "append_branch() has no effect: a filter route"
+        pytest.param('append_msg_branch("sip:x");', 12, "append_msg_branch() has no effect: a filter route"
                      " has no SIP message", id="no effect"),
         pytest.param("@ drop;", 12, "OpenSIPS passes over '@' here", id="passed over"),
         pytest.param('switch ($sp]x) { case 1: drop; }', 20, "']x' is run into the variable, and"

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from sipws.tracing.filter.bounds import MAX_HELD, VALUE
 from sipws.tracing.filter.evaluation.run import Getter, Run, weight_of
-from sipws.tracing.filter.evaluation.values import FAILED, Value, kept, number_of, text_of
+from sipws.tracing.filter.evaluation.values import Value, kept, number_of, stored, text_of
 from sipws.tracing.filter.syntax.nodes import Variable
 from sipws.tracing.filter.syntax.pseudo import Problem
 
@@ -36,7 +36,7 @@ def _index(variable: Variable, inner: Inner) -> Getter | Literal["all", "append"
 def _key(variable: Variable, inner: Inner) -> Callable[[Run], str | None]:
     name = variable.inner or ""
     if not name.startswith("$"):
-        key = f"@{name}"
+        key = f"@{stored(name)}"
         return lambda run: key
     get = inner(name)
 
@@ -58,7 +58,7 @@ def compile_avp(variable: Variable, inner: Inner) -> Getter:
     def get(run: Run) -> Value:
         name = key(run)
         if name is None:
-            return FAILED
+            return None
         values: list[Value] = run.variables.get(name) or []
         if index == "append" or not values:
             return None
@@ -69,7 +69,7 @@ def compile_avp(variable: Variable, inner: Inner) -> Getter:
             return joined
         number = number_of(index(run))
         if number is None:
-            return FAILED
+            return None
         return values[number] if -len(values) <= number < len(values) else None
 
     return get
@@ -120,7 +120,7 @@ def compile_avp_setter(variable: Variable, inner: Inner) -> Callable[[Run, Value
     name = variable.inner or ""
     if variable.index is not None or name.startswith("$"):
         return put
-    constant = f"@{name}"
+    constant = f"@{stored(name)}"
     cost = weight_of(constant)
 
     def push(run: Run, value: Value, operator: str) -> bool:

@@ -18,7 +18,14 @@ from sipws.tracing.filter.evaluation.patterns import (
     compile_pattern,
 )
 from sipws.tracing.filter.evaluation.run import Getter, Run, Scope, Test
-from sipws.tracing.filter.evaluation.values import FAILED, Value, number_of, parse_ip, text_of
+from sipws.tracing.filter.evaluation.values import (
+    Value,
+    lower,
+    number_of,
+    parse_ip,
+    stored,
+    text_of,
+)
 from sipws.tracing.filter.evaluation.variables import compile_variable
 from sipws.tracing.filter.syntax import nodes
 
@@ -62,13 +69,13 @@ def compile_comparison(node: nodes.Comparison, scope: Scope) -> Test:
             return _against_number(get, sign, number)
         case nodes.Text(text) if sign in ("=~", "!~"):
             try:
-                pattern = compile_pattern(text)
+                pattern = compile_pattern(stored(text))
             except PatternError as exc:
                 scope.error(right.at, f"the pattern {text!r} is not valid: {exc}")
                 return lambda run: -1
             return _against_pattern(get, sign == "=~", pattern)
         case nodes.Text(text):
-            return _against_text(get, kind == "text", sign, text)
+            return _against_text(get, kind == "text", sign, stored(text))
 
 
 class Net(NamedTuple):
@@ -131,22 +138,20 @@ def _direct(node: nodes.Comparison) -> Test | None:
 
 
 def _against_null(get: Getter, wanted: bool) -> Test:
-    def test(run: Run) -> int:
-        value = get(run)
-        return -1 if value is FAILED else (value is None) is wanted
-
-    return test
+    return lambda run: (get(run) is None) is wanted
 
 
 def _against_text(get: Getter, always_text: bool, sign: str, text: str) -> Test:
     compare = _COMPARE[sign]
-    if always_text and text.lower() == text.upper():
+    if always_text and text.isascii() and text.lower() == text.upper():
         # A constant without letters needs no case folding on either side.
         if sign == "==":
             return lambda run: get(run) == text
         if sign == "!=":
             return lambda run: get(run) != text
-    wanted, missing = text.lower(), int(sign == "!=")
+    wanted, missing = lower(text), int(sign == "!=")
+    # No other character becomes an ASCII letter, so a constant in ASCII needs no more than this.
+    fold = str.lower if text.isascii() else lower
 
     def test(run: Run) -> int:
         value = get(run)
@@ -157,7 +162,7 @@ def _against_text(get: Getter, always_text: bool, sign: str, text: str) -> Test:
             return -1
         if len(found) > SHORT_TEXT:
             run.made(found)
-        return compare(found.lower(), wanted)
+        return compare(fold(found), wanted)
 
     return test
 
@@ -213,8 +218,6 @@ def _against_variable(get: Getter, sign: str, other: Getter) -> Test:
 
     def test(run: Run) -> int:
         left, right = get(run), other(run)
-        if left is FAILED or right is FAILED:
-            return -1
         if left is None or right is None:
             both = left is right
             return (both and sign in ("==", "=~")) if both else negative
@@ -228,7 +231,7 @@ def _against_variable(get: Getter, sign: str, other: Getter) -> Test:
             return -1
         run.made(text)
         run.made(wanted)
-        return _COMPARE[sign](text.lower(), wanted.lower())
+        return _COMPARE[sign](lower(text), lower(wanted))
 
     return test
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from sipws.tracing.filter.bounds import (
     MAX_ROUTE_DEPTH,
     MAX_TEXT,
-    MAX_WHILE_ROUNDS,
+    SHORT_TEXT,
     Exhausted,
 )
 from sipws.tracing.filter.evaluation.expressions import Ended, Expressions
@@ -28,7 +28,17 @@ from sipws.tracing.filter.evaluation.run import (
     Step,
     Test,
 )
-from sipws.tracing.filter.evaluation.values import FAILED, Value, change, kept, number_of, text_of
+from sipws.tracing.filter.evaluation.values import (
+    FAILED,
+    Value,
+    change,
+    kept,
+    lower,
+    number_of,
+    readable,
+    stored,
+    text_of,
+)
 from sipws.tracing.filter.evaluation.variables import compile_target, compile_variable
 from sipws.tracing.filter.syntax import nodes
 from sipws.tracing.filter.syntax.source import nearest
@@ -36,6 +46,9 @@ from sipws.tracing.filter.syntax.walk import walk
 
 _BUG: Final = -5
 """Return code of ``break``, ``assert`` and an unknown route (OpenSIPS ``E_BUG``)."""
+
+_SCRIPT: Final = -10
+"""Return code of a ``for`` that is not over ``[*]`` (OpenSIPS ``E_SCRIPT``)."""
 
 
 def compile_route(route: nodes.Route, scope: Scope) -> None:
@@ -179,8 +192,21 @@ class _Statements:
             case nodes.Log():
                 return compile_log(node, self._scope)
             case nodes.Assert(condition):
-                self._expressions.condition(condition)
-                return lambda run: _BUG
+                return self._assert(condition)
+
+    def _assert(self, condition: nodes.Condition) -> Step:
+        test = self._expressions.condition(condition)
+        if not self._scope.globals.enable_asserts:
+            return lambda run: _BUG
+
+        def check(run: Run) -> int:
+            held = test(run)
+            if held == 1:
+                return 1
+            # OpenSIPS stops processing the message.
+            return held if held > 1 else EXIT
+
+        return check
 
     def _if(self, node: nodes.If) -> Step:
         tests = [self._expressions.condition(condition) for condition, _ in node.branches]
@@ -215,13 +241,14 @@ class _Statements:
         test = self._expressions.condition(condition)
         condition_weight = sum(map(_weight, walk(condition)))
         step, cost = self._loop(body), 1 + (self.weigh(body) + condition_weight) // 2
+        rounds = self._scope.globals.max_while_loops
         if not body:
             # OpenSIPS evaluates the condition once and continues.
             return lambda run: held if (held := test(run)) > 1 else 1
 
         def loop(run: Run) -> int:
             code = 1
-            for _ in range(MAX_WHILE_ROUNDS):
+            for _ in range(rounds):
                 held = test(run)
                 if held != 1:
                     return held if held > 1 else 1
@@ -236,13 +263,12 @@ class _Statements:
     def _for(self, node: nodes.For) -> Step:
         if node.item.name not in ("var", "avp") or node.item.problem:
             self._scope.error(node.item.at, "the item of a 'for' is a $var(…) or an $avp(…)")
-        if node.values.index != "*":
-            shown = f"$({node.values.name}(…)[*])"
-            self._scope.error(node.values.at, f"a 'for' goes through all values: write {shown}")
-        put, name = compile_target(node.item, self._scope), f"@{node.values.inner}"
+        put, name = compile_target(node.item, self._scope), f"@{stored(node.values.inner or '')}"
         compile_variable(node.values, self._scope)
         step, cost = self._loop(node.body), 1 + self.weigh(node.body) // 2
         is_list, has_body = node.values.name == "avp", bool(node.body)
+        if node.values.index != "*":
+            return lambda run: _SCRIPT if has_body else 1
 
         def loop(run: Run) -> int:
             code, index = 1, 0
@@ -263,20 +289,19 @@ class _Statements:
         places: dict[int | str, int] = {}
         for index, case in enumerate(node.cases):
             label = case.label.value
-            places.setdefault(label.lower() if isinstance(label, str) else label, index)
+            key = lower(stored(label)) if isinstance(label, str) else label
+            places.setdefault(key, index)
         bodies = [self._loop(case.body) if case.body else None for case in node.cases]
         bodies.append(self._loop(node.default) if node.default else None)
         behind = len(bodies) - 1
 
         def choose(run: Run) -> int:
             value = get(run)
-            if value is FAILED:
-                return _BUG
             number, text = number_of(value), text_of(value)
             start = behind if number is None else places.get(number, behind)
             if text is not None:
                 run.made(text)
-                start = min(start, places.get(text.lower(), behind))
+                start = min(start, places.get(lower(text), behind))
             code = 1
             # A case without `break` falls through to the next one, and finally to the default.
             for index in range(start, len(bodies)):
@@ -323,7 +348,7 @@ class _Statements:
             def give_back(run: Run) -> int:
                 value = get(run)
                 number = number_of(value)
-                code = (-1 if value is None or value is FAILED else 1) if number is None else number
+                code = (-1 if value is None else 1) if number is None else number
                 run.code, run.values = code, _returned(values, run)
                 return RETURN if code else EXIT
 
@@ -345,7 +370,8 @@ class _Statements:
             case nodes.Variable():
                 return compile_variable(argument, self._scope)[0]
             case nodes.Text(text):
-                return lambda run: text
+                made = stored(text)
+                return lambda run: made
             case nodes.Number(number):
                 return lambda run: number
         return lambda run: None
@@ -353,6 +379,8 @@ class _Statements:
     def _route_call(self, node: nodes.RouteCall) -> Step:
         scope, name = self._scope, node.name
         getters = tuple(self._parameter(argument) for argument in node.arguments)
+        are_fixed = not any(isinstance(argument, nodes.Variable) for argument in node.arguments)
+        fixed = tuple(_constant(argument) for argument in node.arguments) if are_fixed else None
         dynamic: Getter | None = None
         if isinstance(name, nodes.Variable):
             dynamic = compile_variable(name, scope)[0]
@@ -362,11 +390,11 @@ class _Statements:
             scope.calls.append((name, node.at))
             if name not in scope.routes:
                 scope.error(node.at, f"there is no route {name!r}{nearest(name, scope.routes)}")
-        routes = scope.steps
+        routes, static = scope.steps, name if isinstance(name, str) else ""
 
         def call(run: Run) -> int:
-            called = name if dynamic is None else text_of(dynamic(run))
-            found = routes.get(called) if isinstance(called, str) else None
+            called = static if dynamic is None else readable(text_of(dynamic(run)) or "")
+            found = routes.get(called)
             if found is None:
                 return _BUG
             if run.depth >= MAX_ROUTE_DEPTH:
@@ -375,11 +403,22 @@ class _Statements:
             step, cost = found
             run.spend(cost + 1)
             caller = run.arguments
-            run.arguments, run.values = (getters, caller), ()
+            if fixed is not None:
+                values, held = fixed, 0
+            else:
+                values = tuple([get(run) for get in getters])
+                held = sum(
+                    [len(it) for it in values if isinstance(it, str) and len(it) > SHORT_TEXT]
+                )
+                if held:
+                    run.hold(held)
+            run.arguments, run.values = (values, caller, called), ()
             run.depth += 1
             code = step(run)
             run.depth -= 1
             run.arguments = caller
+            if held:
+                run.hold(-held)
             if code > LAST_CODE:
                 if code != RETURN:
                     return code
@@ -388,6 +427,13 @@ class _Statements:
             return code
 
         return call
+
+
+def _constant(argument: nodes.Argument) -> Value:
+    """The value of an argument that is not a variable."""
+    if isinstance(argument, nodes.Text):
+        return stored(argument.value)
+    return argument.value if isinstance(argument, nodes.Number) else None
 
 
 def _returned(getters: tuple[Getter, ...], run: Run) -> tuple[Value, ...]:

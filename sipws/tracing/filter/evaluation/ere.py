@@ -1,6 +1,7 @@
 """Parser for POSIX extended regular expressions, as glibc's ``regcomp`` reads them.
 
-The flags are ``REG_EXTENDED | REG_ICASE``: characters are compared in upper case.
+The flags are ``REG_EXTENDED | REG_ICASE``: characters are compared in upper case. OpenSIPS sets no
+locale, so each byte is a character, and only ASCII letters have a case.
 """
 
 import string
@@ -38,7 +39,7 @@ class PatternError(Exception):
 
 def is_word(char: str) -> bool:
     """Whether a character is a word character: a letter, a digit or ``_``."""
-    return char.isalnum() or char == "_"
+    return char.isascii() and (char.isalnum() or char == "_")
 
 
 class Parser:
@@ -175,7 +176,10 @@ class Parser:
                 raise PatternError(f"'\\{char}' refers to a group that is not there")
             raise PatternError(f"'\\{char}': back-references cannot be matched in bounded time")
         # glibc compares in upper case, but keeps an escaped letter: `\d` matches nothing.
-        return ("char", _letter(char) if not char.islower() else lambda c: False)
+        return (
+            "char",
+            _letter(char) if not (char.isascii() and char.islower()) else lambda c: False,
+        )
 
     def _bracket(self) -> CharSet:
         members: list[CharSet] = []
@@ -199,9 +203,9 @@ class Parser:
                 if self._text.startswith("[:", self._next):
                     raise PatternError("a class of characters ends no range")
                 high = self._member()
-                if low.upper() > high.upper():
+                if _upper(low) > _upper(high):
                     raise PatternError(f"'{low}-{high}' is not a range: it runs backwards")
-                members.append(_between(low.upper(), high.upper()))
+                members.append(_between(_upper(low), _upper(high)))
             else:
                 members.append(_letter(low))
         self._next += 1
@@ -232,10 +236,13 @@ class Parser:
         return char
 
 
+def _upper(char: str) -> str:
+    return char.upper() if char.isascii() else char
+
+
 def _letter(char: str) -> CharSet:
-    capital = char.upper()
-    return lambda c: c.upper() == capital
+    return frozenset({char, char.upper(), char.lower()} if char.isascii() else {char}).__contains__
 
 
 def _between(low: str, high: str) -> CharSet:
-    return lambda c: low <= c.upper() <= high
+    return lambda c: low <= _upper(c) <= high

@@ -25,6 +25,7 @@ from sipws.tracing.filter.evaluation.values import (
     Value,
     calculate,
     number_of,
+    stored,
 )
 from sipws.tracing.filter.evaluation.variables import compile_variable
 from sipws.tracing.filter.syntax import nodes
@@ -80,7 +81,8 @@ class Expressions:
             case nodes.Variable():
                 return compile_variable(node, self._scope)[0]
             case nodes.Text(text):
-                return lambda run: text
+                made = stored(text)
+                return lambda run: made
             case nodes.Number(number):
                 bare = Bare(number)
                 return lambda run: bare
@@ -149,11 +151,7 @@ class Expressions:
             return lambda run: holds
         get, _ = compile_variable(operand, self._scope)
 
-        def true(run: Run) -> bool:
-            value = get(run)
-            return bool(value) and value is not FAILED
-
-        return true
+        return lambda run: bool(get(run))
 
     def _bracketed(self, value: nodes.Value, level: int) -> Test:
         if isinstance(value, nodes.Comparison):

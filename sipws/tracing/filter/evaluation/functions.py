@@ -1,16 +1,21 @@
 """The functions of the OpenSIPS core that a filter route can call."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from sipws.tracing.filter.bounds import LONGEST_HOST, MAX_TEXT
+from sipws.tracing.filter.evaluation.message import rewrite_ruri, set_duri, set_ruri
 from sipws.tracing.filter.evaluation.run import Getter, Run, Scope, Step, weight_of
+from sipws.tracing.filter.evaluation.sockets import force, parse_destination
+from sipws.tracing.filter.evaluation.uris import Change
 from sipws.tracing.filter.evaluation.values import (
-    FAILED,
     number_of,
     parse_ip,
     printed,
+    readable,
     shown,
+    stored,
     text_of,
 )
 from sipws.tracing.filter.evaluation.variables import PLAIN, compile_target, compile_variable
@@ -19,7 +24,8 @@ from sipws.tracing.filter.syntax.pseudo import Problem, parse_format
 from sipws.tracing.filter.syntax.source import nearest
 
 PARAMETERS: Final = {
-    # S: text, I: integer, V: variable, F: fixed text. A lower-case letter is optional.
+    # S: text, I: integer, V: variable, A: an $avp, F: fixed text, D: destination of a message. A
+    # lower-case letter is optional.
     "is_myself": "Si",
     "setflag": "F",
     "resetflag": "F",
@@ -28,14 +34,17 @@ PARAMETERS: Final = {
     "resetbflag": "Fi",
     "isbflagset": "Fi",
     "pv_printf": "VS",
-    "get_timestamp": "VV",
+    "get_timestamp": "AA",
     "script_trace": "isf",
 }
 """Functions of the core that work without a SIP message, by OpenSIPS name, with parameters."""
 
 WITHOUT_EFFECT: Final = {
+    "add_blacklist_rule": "SSissi",
     "add_local_rport": "",
-    "append_branch": "ss",
+    "append_branch_old": "ss",
+    "append_msg_branch": "Sss",
+    "avp_print": "",
     "cache_add": "SSIIv",
     "cache_counter_fetch": "SSV",
     "cache_fetch": "SSV",
@@ -43,27 +52,26 @@ WITHOUT_EFFECT: Final = {
     "cache_remove": "SS",
     "cache_store": "SSSi",
     "cache_sub": "SSIIv",
-    "construct_uri": "SsSssV",
+    "check_blacklist_rule": "SSiss",
+    "construct_uri": "SsSssA",
+    "del_blacklist_rule": "SSiss",
     "force_rport": "",
+    "force_send_socket": "D",
     "force_tcp_alias": "i",
-    "forward": "s",
+    "forward": "d",
     "isdsturiset": "",
+    "move_msg_branch": "iis",
     "next_branches": "",
     "prefix": "S",
-    "raise_event": "Svv",
-    "remove_branch": "I",
+    "raise_event": "Saa",
+    "remove_msg_branch": "I",
     "resetdsturi": "",
     "revert_uri": "",
-    "rewritehost": "S",
-    "rewritehostport": "S",
-    "rewriteport": "S",
-    "rewriteuri": "S",
-    "rewriteuser": "S",
-    "rewriteuserpass": "S",
-    "send": "Ss",
+    "send": "Ds",
     "serialize_branches": "Ii",
     "set_advertised_address": "S",
     "set_advertised_port": "S",
+    "set_via_handling": "S",
     "setdsturi": "S",
     "sethost": "S",
     "sethostport": "S",
@@ -71,14 +79,33 @@ WITHOUT_EFFECT: Final = {
     "seturi": "S",
     "setuser": "S",
     "setuserpass": "S",
+    "sr_check_status": "Ss",
     "strip": "I",
     "strip_tail": "I",
     "subscribe_event": "SSi",
+    "swap_msg_branches": "ii",
+    "unuse_blacklist": "S",
+    "use_blacklist": "S",
 }
 """Functions of the core that change or send a SIP message or need a component that sipws does not
-have. OpenSIPS accepts them in a filter route. Here they have no effect."""
+have. OpenSIPS accepts them in a filter route. Here they have no effect but on ``$ru``, ``$du`` and
+``$socket_out``."""
 
-_FALSE: Final = frozenset({"isdsturiset", "next_branches", "cache_fetch", "cache_counter_fetch"})
+_FALSE: Final = frozenset(
+    {"next_branches", "cache_fetch", "cache_counter_fetch", "check_blacklist_rule"}
+)
+
+_RENAMED: Final = {
+    "append_branch": "append_msg_branch",
+    "remove_branch": "remove_msg_branch",
+    "rewritehost": "sethost",
+    "rewritehostport": "sethostport",
+    "rewriteport": "setport",
+    "rewriteuri": "seturi",
+    "rewriteuser": "setuser",
+    "rewriteuserpass": "setuserpass",
+}
+"""Functions of older OpenSIPS versions, with their names in 3.6."""
 
 NEEDS_MESSAGE: Final = frozenset(
     """
@@ -158,10 +185,10 @@ def compile_call(node: nodes.Call, scope: Scope) -> Step:
             zip(node.arguments, parameters, strict=False), start=1
         )
     ]
-    if name in WITHOUT_EFFECT:
-        code = -1 if name in _FALSE else 1
-        return lambda run: code
-    return _CALLS[name](*made)
+    if name in _CALLS:
+        return _CALLS[name](*made)
+    code = -1 if name in _FALSE else 1
+    return lambda run: code
 
 
 def compile_format(text: str, scope: Scope, at: int) -> Getter:
@@ -181,17 +208,16 @@ def compile_format(text: str, scope: Scope, at: int) -> Getter:
         scope.error(at, str(exc))
         return lambda run: ""
     if all(isinstance(part, str) for part in parts):
-        return lambda run: text
+        constant = stored(text)
+        return lambda run: constant
     getters: list[Getter] = [_part(part, scope) for part in parts]
 
     def filled(run: Run) -> str:
         found, left = [], MAX_TEXT
         for get in getters:
-            value = get(run)
-            if value is not FAILED:
-                part = printed(value)[:left]
-                found.append(part)
-                left -= len(part)
+            part = printed(get(run))[:left]
+            found.append(part)
+            left -= len(part)
         filled = "".join(found)
         run.made(filled)
         return filled
@@ -201,7 +227,8 @@ def compile_format(text: str, scope: Scope, at: int) -> Getter:
 
 def _part(part: str | nodes.Variable, scope: Scope) -> Getter:
     if isinstance(part, str):
-        return lambda run: part
+        constant = stored(part)
+        return lambda run: constant
     return compile_variable(part, scope)[0]
 
 
@@ -210,7 +237,8 @@ def compile_log(node: nodes.Log, scope: Scope) -> Step:
     if node.function == "error":
         return lambda run: 1
     if node.function == "log":
-        text, level = node.text.value, "" if node.level is None else shown(node.level.value)
+        text = stored(node.text.value)
+        level = "" if node.level is None else shown(node.level.value)
         return _log(lambda run: text, level)
     if not node.text.value:
         scope.error(node.text.at, f"{node.function}() needs a text, and this one is empty")
@@ -234,7 +262,7 @@ def _log(get: Getter, level: str) -> Step:
         message = f"{level}: {text_of(get(run))}".rstrip("\n")
         run.hold(weight_of(message))
         if run.messages is not None:
-            run.messages.append(message)
+            run.messages.append(readable(message))
         return 1
 
     return log
@@ -246,6 +274,8 @@ def _unknown(name: str) -> str:
         return f"{name!r} needs a SIP message; a filter route has none"
     if name in OTHERS:
         return f"{name!r} is of the module {OTHERS[name]}; a filter route has the core's only"
+    if name in _RENAMED:
+        return f"there is no function {name!r} in OpenSIPS 3.6; write {_RENAMED[name]!r}"
     known = (*PARAMETERS, "xlog", "xdbg", "route", "exit", "drop", "return", *WITHOUT_EFFECT)
     return f"unknown function {name!r}" + nearest(name, known)
 
@@ -276,6 +306,18 @@ def _argument(
             if isinstance(argument, nodes.Variable):
                 return compile_target(argument, scope)
             scope.error(argument.at, f"{where} is a variable")
+        case "A":
+            if isinstance(argument, nodes.Variable) and argument.name == "avp":
+                return compile_target(argument, scope)
+            scope.error(argument.at, f"{where} is an $avp(…)")
+        case "D":
+            if isinstance(argument, nodes.Variable):
+                return compile_variable(argument, scope)[0]
+            if isinstance(argument, nodes.Text):
+                if "$" not in argument.value:
+                    _check_destination(argument, where, scope)
+                return compile_format(argument.value, scope, argument.at)
+            scope.error(argument.at, f"{where} is a text or a variable, not a number")
         case "F":
             if isinstance(argument, nodes.Text):
                 return argument.value
@@ -296,6 +338,18 @@ def _argument(
     return None
 
 
+def _check_destination(argument: nodes.Text, where: str, scope: Scope) -> None:
+    """Report a destination that OpenSIPS cannot use when it starts."""
+    wanted = parse_destination(argument.value)
+    if wanted is None:
+        problem = f"{where} is written PROTO:IP:PORT, not {argument.value!r}"
+    elif parse_ip(wanted[1]) is None:
+        problem = f"{where}: {wanted[1]!r} is not resolved here; write an address"
+    else:
+        return
+    scope.error(argument.at, problem)
+
+
 def _is_myself(host: Getter, port: Getter | None = None) -> Step:
     """``is_myself(host[, port])``: whether an address is one of ours."""
 
@@ -306,7 +360,7 @@ def _is_myself(host: Getter, port: Getter | None = None) -> Step:
         if not wanted or number is None or len(wanted) > LONGEST_HOST:
             return -1
         ours = ((subject.socket_ip, subject.socket_port), *run.own)
-        return 1 if any(_same(wanted, ip) and number in (0, p) for ip, p in ours) else -1
+        return 1 if any(_same(wanted, it[0]) and number in (0, it[1]) for it in ours) else -1
 
     return call
 
@@ -319,24 +373,88 @@ def _same(host: str, other: str) -> bool:
     return address == parse_ip(other)
 
 
-def _set_flag(flag: str, branch: Getter | None = None) -> Step:
-    """``setflag(flag)``, ``setbflag(flag[, branch])``: set a flag."""
-    return lambda run: _mark(run, flag, True)
+def _set_flag(prefix: str, value: bool) -> Callable[..., Step]:
+    """``setflag(flag)``, ``resetflag(flag)`` and those of branches: set or clear a flag."""
+
+    def compile_flag(flag: str, branch: Getter | None = None) -> Step:
+        key = f"{prefix}{flag}"
+
+        def mark(run: Run) -> int:
+            run.variables[key] = value
+            return 1
+
+        return mark
+
+    return compile_flag
 
 
-def _reset_flag(flag: str, branch: Getter | None = None) -> Step:
-    """``resetflag(flag)``, ``resetbflag(flag[, branch])``: clear a flag."""
-    return lambda run: _mark(run, flag, False)
-
-
-def _mark(run: Run, flag: str, value: bool) -> int:
-    run.variables[f"#{flag}"] = value
-    return 1
-
-
-def _is_flag_set(flag: str, branch: Getter | None = None) -> Step:
+def _is_flag_set(prefix: str) -> Callable[..., Step]:
     """``isflagset(flag)``, ``isbflagset(flag[, branch])``: whether a flag is set."""
-    return lambda run: 1 if run.variables.get(f"#{flag}") else -1
+
+    def compile_flag(flag: str, branch: Getter | None = None) -> Step:
+        key = f"{prefix}{flag}"
+        return lambda run: 1 if run.variables.get(key) else -1
+
+    return compile_flag
+
+
+def _rewrite(part: Change) -> Callable[..., Step]:
+    """``prefix(text)``, ``sethost(host)`` and others: change a part of ``$ru``."""
+
+    def compile_rewrite(get: Getter) -> Step:
+        def call(run: Run) -> int:
+            text = text_of(get(run))
+            return 1 if text is not None and rewrite_ruri(run, part, text) else -1
+
+        return call
+
+    return compile_rewrite
+
+
+def _strip(part: Change) -> Callable[..., Step]:
+    """``strip(count)``, ``strip_tail(count)``: remove characters of ``$rU``."""
+
+    def compile_strip(get: Getter) -> Step:
+        def call(run: Run) -> int:
+            count = number_of(get(run))
+            return 1 if count is not None and rewrite_ruri(run, part, "", count) else -1
+
+        return call
+
+    return compile_strip
+
+
+def _set_uri(put: Callable[[Run, str], None], get: Getter) -> Step:
+    """``seturi(uri)``, ``setdsturi(uri)``: set ``$ru`` or ``$du``."""
+
+    def call(run: Run) -> int:
+        text = text_of(get(run))
+        if text is None:
+            return -1
+        put(run, text)
+        return 1
+
+    return call
+
+
+def _restore(put: Callable[[Run, str], None]) -> Step:
+    """``revert_uri()``, ``resetdsturi()``: restore the original URI."""
+
+    def call(run: Run) -> int:
+        put(run, "")
+        return 1
+
+    return call
+
+
+def _force(get: Getter) -> Step:
+    """``force_send_socket(socket)``: set ``$socket_out``."""
+
+    def call(run: Run) -> int:
+        text = text_of(get(run))
+        return 1 if text and force(run, text) else -1
+
+    return call
 
 
 def _print(put: Any, get: Getter) -> Step:
@@ -357,13 +475,27 @@ def _timestamp(seconds: Any, microseconds: Any) -> Step:
 
 _CALLS: Final[dict[str, Callable[..., Step]]] = {
     "is_myself": _is_myself,
-    "setflag": _set_flag,
-    "resetflag": _reset_flag,
-    "isflagset": _is_flag_set,
-    "setbflag": _set_flag,
-    "resetbflag": _reset_flag,
-    "isbflagset": _is_flag_set,
+    "setflag": _set_flag("#", True),
+    "resetflag": _set_flag("#", False),
+    "isflagset": _is_flag_set("#"),
+    "setbflag": _set_flag("##", True),
+    "resetbflag": _set_flag("##", False),
+    "isbflagset": _is_flag_set("##"),
     "pv_printf": _print,
     "get_timestamp": _timestamp,
     "script_trace": lambda *arguments: lambda run: 1,
+    "prefix": _rewrite("prefix"),
+    "sethost": _rewrite("host"),
+    "sethostport": _rewrite("hostport"),
+    "setport": _rewrite("port"),
+    "setuser": _rewrite("user"),
+    "setuserpass": _rewrite("userpass"),
+    "strip": _strip("strip"),
+    "strip_tail": _strip("strip_tail"),
+    "seturi": partial(_set_uri, set_ruri),
+    "revert_uri": partial(_restore, set_ruri),
+    "setdsturi": partial(_set_uri, set_duri),
+    "resetdsturi": partial(_restore, set_duri),
+    "isdsturiset": lambda: lambda run: 1 if run.variables.get("$du") else -1,
+    "force_send_socket": _force,
 }

@@ -1,18 +1,19 @@
 """The state of one decision, and its limits."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from sipws.tracing.filter.bounds import (
     COPY,
     MAX_HELD,
     MAX_STEPS,
     MAX_TEXT,
+    MAX_WHILE_ROUNDS,
     SHORT_TEXT,
     VALUE,
     Exhausted,
 )
-from sipws.tracing.filter.evaluation.subject import Subject
+from sipws.tracing.filter.evaluation.subject import Socket, Subject
 from sipws.tracing.filter.evaluation.values import Value, too_long
 from sipws.tracing.filter.syntax.nodes import Node
 
@@ -28,6 +29,10 @@ LAST_CODE: Final = 0x7FFFFFFF
 
 Getter = Callable[["Run"], Value]
 """Returns the value of a variable or a calculation."""
+Setter = Callable[["Run", Value, str], bool]
+"""Assigns a value with an operator; returns False if the assignment fails."""
+Kind = Literal["text", "number", "any"]
+"""Type of a variable's value, known at compile time, which saves a check for each decision."""
 Step = Callable[["Run"], int]
 """Executes a statement: returns its return code (positive: true, negative: false) or one of the
 results above."""
@@ -48,8 +53,8 @@ class Run:
     """Code of the ``return`` in progress."""
     values: tuple[Value, ...] = ()
     """``$return``: values that the last route returned in addition to its code."""
-    arguments: "Arguments | None" = None
-    """``$param``: arguments of the running route."""
+    arguments: "Call | None" = None
+    """``$param``: the call of the running route."""
     depth = 1
     """Levels of route calls, from 1."""
     steps = 0
@@ -58,8 +63,8 @@ class Run:
     """Characters kept so far (`MAX_HELD`)."""
     long = 0
     """Characters of long texts in ``$var``. While it is 0, assigning to ``$var`` counts nothing."""
-    own: frozenset[tuple[str, int]] = frozenset()
-    """Local addresses and ports in addition to those of the connection, for ``is_myself``."""
+    own: frozenset[tuple[str, int] | Socket] = frozenset()
+    """Listeners in addition to that of the connection, for ``is_myself`` and ``$socket_out``."""
     messages: list[str] | None = None
     """Messages of ``xlog``; None discards them."""
     trail: list[Any] | None = None
@@ -69,7 +74,7 @@ class Run:
         self.subject = subject
         self.variables: dict[str, Any] = {}
         """Values by key: ``$var`` as ``name``, the list of an ``$avp`` as ``@name`` (newest first),
-        flags as ``#name``, variables of the SIP message as ``$name``."""
+        flags as ``#name``, other variables as ``$name``."""
 
     def spend(self, steps: int) -> None:
         """Count steps.
@@ -124,8 +129,22 @@ def _long(value: Any) -> int:
     return len(value) if isinstance(value, str) and len(value) > SHORT_TEXT else 0
 
 
-Arguments = tuple[tuple[Getter, ...], "Arguments | None"]
-"""Arguments of a route, and those of the calling route, in which they are evaluated."""
+Call = tuple[tuple[Value, ...], "Call | None", str]
+"""A call of a route: the values of its arguments, the call of the calling route, and its name. The
+filter route itself has none, unless the script reads the names of calling routes."""
+
+
+class Globals(NamedTuple):
+    """Global parameters that change what a script does."""
+
+    max_while_loops: int = MAX_WHILE_ROUNDS
+    """Rounds of one ``while``."""
+    enable_asserts: int = 0
+    """Other than 0: a failed ``assert`` ends the script."""
+
+
+DEFAULTS: Final = Globals()
+"""The parameters of a file that sets none."""
 
 
 class Scope:
@@ -136,6 +155,7 @@ class Scope:
         routes: the names of all routes.
         place: returns file, line and column of a position.
         tracks_rc: whether the script reads ``$rc``. Recording it slows down each statement.
+        globals: the global parameters of the file.
     """
 
     def __init__(
@@ -144,11 +164,13 @@ class Scope:
         routes: frozenset[str],
         place: Callable[[int], tuple[str, int, int]],
         tracks_rc: bool = True,
+        globals: Globals = DEFAULTS,  # noqa: A002 - the name in OpenSIPS
     ) -> None:
         self.error = error
         self.routes = routes
         self.place = place
         self.tracks_rc = tracks_rc
+        self.globals = globals
         self.variable_depth = 0
         """Number of variables around the current one."""
         self.route = ""

@@ -1,7 +1,24 @@
 """The input and the result of a filter route."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+
+class Socket(NamedTuple):
+    """A listener that a filter route can name (``is_myself``, ``$socket_out``)."""
+
+    ip: str
+    """Its address. IPv6 without brackets."""
+    port: int
+    """Its port."""
+    proto: str = "ws"
+    """``ws`` or ``wss``."""
+    tag: str | None = None
+    """Its ``tag``."""
+    advertised_ip: str | None = None
+    """The address of its ``as``."""
+    advertised_port: int | None = None
+    """The port of its ``as``."""
 
 
 @dataclass(slots=True)

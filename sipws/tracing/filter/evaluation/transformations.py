@@ -1,30 +1,36 @@
 """The transformations ``{s.*}`` and ``{ip.*}`` of OpenSIPS 3.6, and the table of all of them.
 
 They behave as in ``transformations.c`` of OpenSIPS. NULL stays NULL. A transformation that cannot
-be applied gives `FAILED`.
+be applied gives NULL.
 """
 
 import base64
-import binascii
+import calendar
 import hashlib
 import hmac
 import re
 import string
 import zlib
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from sipws.tracing.filter.bounds import MAX_TEXT
+from sipws.tracing.filter.evaluation.headers import HEADERS
 from sipws.tracing.filter.evaluation.structured import STRUCTURED
 from sipws.tracing.filter.evaluation.values import (
-    FAILED,
     Change,
+    Numbered,
+    Parsed,
     Value,
     Worded,
+    bytes_of,
+    lower,
     number_of,
     parse_ip,
     text_of,
+    upper,
     written,
 )
 from sipws.tracing.filter.syntax.lexer import wrap
@@ -32,46 +38,51 @@ from sipws.tracing.filter.syntax.nodes import Transformation
 from sipws.tracing.filter.syntax.pseudo import Problem
 from sipws.tracing.filter.syntax.source import nearest
 
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+_INTEGER: Final = re.compile(r"([+-]?)([0-9]*)")
+
+_DIGITS: Final = 32
+"""Last digits of a number that decide about its lowest 32 bits: 10^32 is a multiple of 2^32."""
 
 _HASHES: Final = ("sha1", "sha224", "sha256", "sha384", "sha512")
 
 _PRIVATE: Final = tuple(
-    IPv4Network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
-)
-
-_SIP: Final = ("via", "nameaddr", "sdp")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    IPv4Network(net)
+    for net in (
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8",
+        "192.0.0.0/29",
+    )
+)  # fmt: skip
 
 
-def _string(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+def _integer(text: str) -> tuple[int, bool]:
+    """The leading integer of a text, in 32 bits, and whether it is the whole text."""
+    found = _INTEGER.match(text)
+    sign, digits = (found[1], found[2]) if found else ("", "")
+    number = int(digits[-_DIGITS:] or "0")
+    return wrap(-number if sign == "-" else number), len(sign) + len(digits) == len(text)
+
+
+def _with_text(text: str, value: Value) -> Value:
+    """A changed text. A value that is an integer too remains one."""
+    if isinstance(value, int):
+        return value if text == text_of(value) else Worded(int(value), text)
+    return Numbered(text, value.number) if isinstance(value, Numbered) else text
 
 
 def _to_int(text: str, value: Value, _: tuple[Value, ...]) -> Value:
     """``{s.int}``: the leading integer of a text; 0 if there is none."""
     number = number_of(value)
-    if number is not None:
-        return number
-    found = _INTEGER.match(text[:20])
-    if not found:
-        return Worded(0, text)
-    # OpenSIPS applies the sign last. It omits the sign if a character that is no digit follows.
-    read = int(found[0]) if found.end() == len(text) else abs(int(found[0]))
-    return Worded(wrap(read), text)
+    return Parsed(_integer(text)[0] if number is None else number, text)
 
 
 def _substr(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
     """``{s.substr,OFFSET,LENGTH}``: a part of a text; a negative offset counts from the end."""
     start, length = map(number_of, arguments)
     if start is None or length is None:
-        return FAILED
+        return None
     start += len(text) if start < 0 else 0
     if not 0 <= start < len(text):
-        return FAILED
+        return None
     if length < 1:
         length = len(text) + length - start
     return text[start : start + max(length, 0)]
@@ -80,10 +91,8 @@ def _substr(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
 def _select(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
     """``{s.select,INDEX,SEPARATOR}``: a field of a text; NULL if there is no such field."""
     index = number_of(arguments[0])
-    if index is None:
-        return FAILED
     fields = text.split(str(arguments[1])[:1])
-    if not -len(fields) <= index < len(fields):
+    if index is None or not -len(fields) <= index < len(fields):
         return None
     return fields[index]
 
@@ -93,7 +102,7 @@ def _index(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
     needle = text_of(arguments[0])
     start = number_of(arguments[1]) if len(arguments) > 1 else 0
     if not needle or start is None:
-        return FAILED
+        return None
     found = text.find(needle, _start(text, start))
     return None if found < 0 else found
 
@@ -103,7 +112,7 @@ def _rindex(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
     needle = text_of(arguments[0])
     start = number_of(arguments[1]) if len(arguments) > 1 else len(text) - 1
     if not needle or start is None:
-        return FAILED
+        return None
     last = min(_start(text, start), len(text) - 1)
     # `find` in the reversed text takes linear time; `rfind` does not.
     backwards = text[: last + len(needle)][::-1]
@@ -144,80 +153,120 @@ def _padding(text: str, arguments: tuple[Value, ...]) -> tuple[str, int] | None:
     return pad, size
 
 
-def _width(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+def _width(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
     """``{s.width,LENGTH}``: a text truncated or padded with blanks to a length."""
     width = number_of(arguments[0])
     if width is None or not 0 < width <= MAX_TEXT:
-        return FAILED
-    return text[:width].ljust(width)
+        return None
+    return _with_text(text[:width], value) if width <= len(text) else text.ljust(width)
 
 
 def _decode_hexa(text: str, *_: object) -> Value:
     """``{s.decode.hexa}``: the text of hexadecimal digits."""
-    try:
-        return _string(bytes.fromhex(text[: len(text) // 2 * 2])) if " " not in text else FAILED
-    except ValueError:
-        return FAILED
+    digits = text[: len(text) // 2 * 2]
+    if not re.fullmatch("[0-9A-Fa-f]*", digits):
+        return None
+    return bytes.fromhex(digits).decode("latin-1")
 
 
 def _hex2dec(text: str, value: Value, _: tuple[Value, ...]) -> Value:
-    """``{s.hex2dec}``: a hexadecimal number as an integer."""
+    """``{s.hex2dec}``: a hexadecimal number as an integer of 32 bits."""
     if number_of(value) is not None:
         return value
-    return wrap(int(text, 16)) if re.fullmatch("[0-9A-Fa-f]{1,8}", text) else FAILED
+    if not re.fullmatch("[0-9A-Fa-f]*", text):
+        return None
+    number = wrap(int(text[-8:] or "0", 16))
+    # The text of a negative number is that of 64 bits without a sign.
+    return Parsed(number, str(number & 0xFFFFFFFFFFFFFFFF))
 
 
 def _dec2hex(text: str, value: Value, _: tuple[Value, ...]) -> Value:
     """``{s.dec2hex}``: an integer in hexadecimal."""
     number = number_of(value)
     if number is None:
-        if not _INTEGER.fullmatch(text[:20]):
-            return FAILED
-        number = wrap(int(text[:20]))
+        number, is_whole = _integer(text)
+        if not text or not is_whole:
+            return None
     return f"{number & 0xFFFFFFFF:x}"
 
 
+_DATE: Final = re.compile(
+    r"\s*[A-Za-z]{3,9},\s*([0-9]{1,2})\s*([A-Za-z]{3})[a-z]*\s*([0-9]{1,4})\s*"
+    r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})\s*GMT"
+)
+
+
+def _date2unix(text: str, *_: object) -> Value:
+    """``{s.date2unix}``: the seconds since 1970 of a SIP date."""
+    found = _DATE.match(text)
+    months = [name.lower() for name in calendar.month_abbr]
+    if not found or found[2].lower() not in months:
+        return None
+    day, year, *clock = (int(found[index]) for index in (1, 3, 4, 5, 6))
+    if not 1 <= day <= 31 or year < 1900 or clock[0] > 23 or clock[1] > 59 or clock[2] > 60:
+        return None
+    month = months.index(found[2].lower())
+    return str(calendar.timegm((year, month, 1, *clock)) + 86_400 * (day - 1))
+
+
+_NOT_BASE64: Final = re.compile("[^A-Za-z0-9+/]+")
+
+
 def _b64decode(text: str, *_: object) -> Value:
-    """``{s.b64decode}``: the text of Base64."""
-    try:
-        return _string(base64.b64decode(_bytes(text)))
-    except binascii.Error:
-        return FAILED
+    """``{s.b64decode}``: the text of Base64. Characters that are not Base64 are ignored."""
+    parts: list[str] = []
+    count = 0
+    for part in text.split("="):
+        parts.append(_NOT_BASE64.sub("", part))
+        count += len(parts[-1])
+        if count % 4 > 1:
+            break
+    digits = "".join(parts)
+    digits = digits[: count - (count % 4 == 1)]
+    return base64.b64decode(digits + "=" * (-len(digits) % 4)).decode("latin-1")
 
 
-def _xor(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
+def _xor(text: str, value: Value, arguments: tuple[Value, ...]) -> Value:
     """``{s.xor,SECRET}``: the bytes of a text combined with a repeated secret."""
     secret = text_of(arguments[0])
     if not secret:
-        return FAILED
-    data, key = _bytes(text), _bytes(secret)
+        return None
+    data, key = bytes_of(text), bytes_of(secret)
     size = len(data)
     mask = (key * (size // len(key) + 1))[:size]
     made = int.from_bytes(data, "little") ^ int.from_bytes(mask, "little")
-    return _string(made.to_bytes(size, "little"))
+    return _with_text(made.to_bytes(size, "little").decode("latin-1"), value)
+
+
+_UNPRINTABLE: Final = re.compile("[^\x20-\x7e]")
 
 
 def _escaped(allowed: str) -> Change:
     """``{s.escape.user}``, ``{s.escape.param}``: percent-encoding of all but some characters."""
-    plain = frozenset((string.ascii_letters + string.digits + allowed).encode())
-    table = [chr(byte) if byte in plain else f"%{byte:02x}" for byte in range(256)]
+    plain = frozenset(string.ascii_letters + string.digits + allowed)
+    table = {code: f"%{code:02x}" for code in range(0x20, 0x7F) if chr(code) not in plain}
 
     def change(text: str, *_: object) -> Value:
-        return "".join([table[byte] for byte in _bytes(text)])
+        return None if _UNPRINTABLE.search(text) else text.translate(table)
 
     return change
 
 
 def _percent_decoded(text: str, *_: object) -> Value:
     """``{s.unescape.user}``, ``{s.unescape.param}``: the text of percent-encoding."""
-    if re.search("%(?![0-9A-Fa-f]{2})", text):
-        return FAILED
-    return _string(unquote_to_bytes(text))
+    if re.search("%(?![2-7][0-9A-Fa-f])|%7[fF]", text):
+        return None
+    return re.sub("%(..)", lambda found: chr(int(found[1], 16)), text)
+
+
+def _trimmed(strip: Callable[[str, str], str]) -> Change:
+    """``{s.trim}``, ``{s.triml}``, ``{s.trimr}``: a text without blanks at its ends."""
+    return lambda text, value, _: _with_text(strip(text, _BLANKS), value)
 
 
 def _hashed(name: str) -> Change:
     """``{s.md5}``, ``{s.sha1}`` to ``{s.sha512}``: a digest in hexadecimal."""
-    return lambda text, *_: hashlib.new(name, _bytes(text), usedforsecurity=False).hexdigest()
+    return lambda text, *_: hashlib.new(name, bytes_of(text), usedforsecurity=False).hexdigest()
 
 
 def _keyed(name: str) -> Change:
@@ -225,9 +274,14 @@ def _keyed(name: str) -> Change:
 
     def change(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
         key = text_of(arguments[0])
-        return FAILED if key is None else hmac.new(_bytes(key), _bytes(text), name).hexdigest()
+        return None if not key else hmac.new(bytes_of(key), bytes_of(text), name).hexdigest()
 
     return change
+
+
+def _crc32(text: str, *_: object) -> Value:
+    """``{s.crc32}``: the checksum, without the final inversion of zlib's."""
+    return str(zlib.crc32(bytes_of(text)) ^ 0xFFFFFFFF)
 
 
 def _is_ip(version: int | None) -> Change:
@@ -243,28 +297,20 @@ def _is_ip(version: int | None) -> Change:
 def _pton(text: str, *_: object) -> Value:
     """``{ip.pton}``: a textual address as packed bytes."""
     address = parse_ip(text)
-    return FAILED if address is None else address.packed.decode("latin-1")
-
-
-def _packed(text: str) -> int | None:
-    """The IP version of a packed address of this length; None if the length is another."""
-    return {4: 4, 16: 6}.get(len(text))
+    return None if address is None else address.packed.decode("latin-1")
 
 
 def _ntop(text: str, *_: object) -> Value:
     """``{ip.ntop}``: a packed address as text."""
-    if _packed(text) is None or not max(text) < "\u0100":
-        return FAILED
-    data = text.encode("latin-1")
+    data = bytes_of(text)
     if len(data) == 4:
         return str(IPv4Address(data))
-    return ":".join(f"{data[i] << 8 | data[i + 1]:x}" for i in range(0, 16, 2))
+    return written(str(IPv6Address(data))) if len(data) == 16 else None
 
 
 def _family(text: str, *_: object) -> Value:
     """``{ip.family}``: ``INET`` or ``INET6`` of a packed address."""
-    version = _packed(text)
-    return FAILED if version is None else {4: "INET", 6: "INET6"}[version]
+    return {4: "INET", 16: "INET6"}.get(len(text))
 
 
 def _resolve(text: str, *_: object) -> Value:
@@ -279,38 +325,47 @@ def _matches(text: str, _: Value, arguments: tuple[Value, ...]) -> Value:
     base, slash, bits = net.partition("/")
     inside = parse_ip(base)
     if address is None or inside is None or not slash or not re.fullmatch("[0-9]{1,3}", bits):
-        return FAILED
+        return None
     if int(bits) > inside.max_prefixlen or address.version != inside.version:
-        return FAILED
+        return None
     return int(address in ip_network((str(inside), int(bits)), strict=False))
 
 
 def _is_private(text: str, *_: object) -> Value:
-    """``{ip.isprivate}``: 1 for an address of RFC 1918 or RFC 6598, otherwise 0."""
+    """``{ip.isprivate}``: 1 for an address of a private or local network, otherwise 0."""
     address = parse_ip(text)
     return int(isinstance(address, IPv4Address) and any(address in net for net in _PRIVATE))
 
 
-_BACKSLASHED: Final = {ord(char): f"\\{char}" for char in "'\"\\"}
+_BACKSLASHED: Final = {ord(char): f"\\{char}" for char in "'\"\\"} | {0: "\\0"}
+_ESCAPED: Final = re.compile(r"\\(['\"\\0])")
+
+
+def _unescape_common(text: str, *_: object) -> Value:
+    """``{s.unescape.common}``: a text without backslashes before quotes and backslashes."""
+    return _ESCAPED.sub(lambda found: "\0" if found[1] == "0" else found[1], text)
+
+
 _USER: Final = "-_.!~*'()&=+$,;?/"
 _PARAMETER: Final = "-_.!~*'()[]/:&+$"
 _BLANKS: Final = " \t\r\n"
 
 CHANGES: Final[dict[str, tuple[str, Change]]] = {
-    # Arguments: n: number, s: text, c: one literal character, f: fixed text; those after ? are
-    # optional.
+    # Arguments: n: number, s: text, c: one literal character, f: fixed text, i: index before the
+    # name; those after ? are optional.
     "s.len": ("", lambda text, *_: len(text)),
     "s.int": ("", _to_int),
     "s.md5": ("", _hashed("md5")),
-    "s.crc32": ("", lambda text, *_: str(zlib.crc32(_bytes(text)))),
-    "s.tolower": ("", lambda text, *_: text.lower()),
-    "s.toupper": ("", lambda text, *_: text.upper()),
-    "s.encode.hexa": ("", lambda text, *_: _bytes(text).hex()),
+    "s.crc32": ("", _crc32),
+    "s.tolower": ("", lambda text, *_: lower(text)),
+    "s.toupper": ("", lambda text, *_: upper(text)),
+    "s.encode.hexa": ("", lambda text, *_: bytes_of(text).hex()),
     "s.decode.hexa": ("", _decode_hexa),
     "s.hex2dec": ("", _hex2dec),
     "s.dec2hex": ("", _dec2hex),
+    "s.date2unix": ("", _date2unix),
     "s.escape.common": ("", lambda text, *_: text.translate(_BACKSLASHED)),
-    "s.unescape.common": ("", lambda text, *_: re.sub(r"\\(['\"\\])", r"\1", text)),
+    "s.unescape.common": ("", _unescape_common),
     "s.escape.user": ("", _escaped(_USER)),
     "s.unescape.user": ("", _percent_decoded),
     "s.escape.param": ("", _escaped(_PARAMETER)),
@@ -322,12 +377,12 @@ CHANGES: Final[dict[str, tuple[str, Change]]] = {
     "s.fill.left": ("fn", _fill_left),
     "s.fill.right": ("fn", _fill_right),
     "s.width": ("n", _width),
-    "s.b64encode": ("", lambda text, *_: base64.b64encode(_bytes(text)).decode()),
+    "s.b64encode": ("", lambda text, *_: base64.b64encode(bytes_of(text)).decode()),
     "s.b64decode": ("", _b64decode),
     "s.xor": ("s", _xor),
-    "s.trim": ("", lambda text, *_: text.strip(_BLANKS)),
-    "s.trimr": ("", lambda text, *_: text.rstrip(_BLANKS)),
-    "s.triml": ("", lambda text, *_: text.lstrip(_BLANKS)),
+    "s.trim": ("", _trimmed(str.strip)),
+    "s.trimr": ("", _trimmed(str.rstrip)),
+    "s.triml": ("", _trimmed(str.lstrip)),
     "s.reverse": ("", lambda text, *_: text[::-1]),
     **{f"s.{name}": ("", _hashed(name)) for name in _HASHES},
     **{f"s.{name}_hmac": ("s", _keyed(name)) for name in _HASHES},
@@ -341,30 +396,38 @@ CHANGES: Final[dict[str, tuple[str, Change]]] = {
     "ip.matches": ("s", _matches),
     "ip.isprivate": ("", _is_private),
     **STRUCTURED,
+    **HEADERS,
 }
 
 
 SLOW: Final = frozenset(
-    {*STRUCTURED, "s.unescape.common", "s.unescape.user", "s.unescape.param", "s.select"}
-)
+    {
+        *STRUCTURED, *HEADERS, "s.unescape.common", "s.unescape.user", "s.unescape.param",
+        "s.select", "s.b64decode",
+    }
+)  # fmt: skip
 """Transformations that split a text into parts. They cost `LIST_CHANGE` instead of `CHANGE`."""
 
 
-def find(transformation: Transformation) -> tuple[str, Change]:
+def find(transformation: Transformation) -> tuple[str, Change, Transformation]:
     """Find a transformation by its OpenSIPS name, in any case.
 
     Returns:
-        the letters of its arguments, as in `CHANGES`, and its function.
+        the letters of its arguments, as in `CHANGES`, its function, and the transformation with an
+        index before its name (``{nameaddr.1.uri}``) as its first argument.
 
     Raises:
-        Problem: it does not exist, is not supported, or needs a SIP message.
+        Problem: it does not exist, or is not supported.
     """
+    if transformation.kind.lower() == "nameaddr":
+        index, _, part = transformation.name.rpartition(".")
+        transformation = replace(
+            transformation, name=part, arguments=(index or "0", *transformation.arguments)
+        )
     name = f"{transformation.kind}.{transformation.name}".lower()
     if name in CHANGES:
-        return CHANGES[name]
+        return *CHANGES[name], transformation
     shown = f"{{{transformation.kind}.{transformation.name}}}"
-    if transformation.kind.lower() in _SIP:
-        raise Problem(f"{shown} needs a SIP message; a filter route has none")
     if name in ("re.subst", "s.eval"):
         raise Problem(f"{shown} is not there: what it costs has no bound")
     raise Problem(f"there is no transformation {shown}{nearest(name, CHANGES)}")

@@ -9,17 +9,22 @@ here           text    integer  where it comes from
 ``str``        yes              ``$si``, strings
 ``int``        yes     yes      ``$sp``, integers kept in variables
 `Bare`                 yes      literal integers and results of calculations
-`Worded`       yes     yes      ``{s.int}``: the integer, with the text it was read from
+`Worded`       yes     yes      ``$msg.flag(X)``: an integer with the text ``true``
+`Parsed`       yes     yes      ``{s.int}``: the integer, with the text it was read from
 `Numbered`     yes     yes      ``$Tf``: a text that has an integer too
-`FAILED`                        a transformation that could not be done
+`FAILED`                        a calculation that could not be done
 =============  ======  =======  ====================================================
+
+OpenSIPS counts bytes. Each character of a text is therefore one byte (`stored`); a text is decoded
+where a person reads it (`readable`).
 """
 
 import operator
+import string
 from collections.abc import Callable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from sipws.tracing.filter.bounds import (
     COPY,
@@ -40,11 +45,15 @@ class Worded(int):
 
     text: str
 
-    def __new__(cls, value: int, text: str) -> "Worded":
+    def __new__(cls, value: int, text: str) -> Self:
         """An integer and its text."""
         made = super().__new__(cls, value)
         made.text = text
         return made
+
+
+class Parsed(Worded):
+    """An integer that was read from a text: ``xlog`` writes the integer."""
 
 
 class Numbered(str):
@@ -66,13 +75,47 @@ class Failed(Enum):
 
 
 FAILED: Final = Failed.FAILED
-"""The value of a variable with a transformation that cannot be applied."""
+"""The value of a calculation that cannot be done. A variable that cannot be read is NULL."""
 
 Value = str | int | Failed | None
 """A value of the language; see the table above."""
 
 Change = Callable[[str, Value, tuple[Value, ...]], Value]
 """A transformation: takes the text of the value, the value, and the arguments."""
+
+
+_LOWER: Final = {ord(char): char.lower() for char in string.ascii_uppercase}
+_UPPER: Final = {ord(char): char.upper() for char in string.ascii_lowercase}
+
+
+def stored(text: str) -> str:
+    """Encode a text as the language keeps it: UTF-8, one character per byte."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode("latin-1")
+
+
+def readable(text: str) -> str:
+    """Decode a text for people; the inverse of `stored`."""
+    return text if text.isascii() else bytes_of(text).decode("utf-8", "replace")
+
+
+def bytes_of(text: str) -> bytes:
+    """The bytes of a text."""
+    return text.encode("latin-1", "replace")
+
+
+def lower(text: str) -> str:
+    """A text in lower case. As in C, only ASCII letters have a case."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)
+
+
+def upper(text: str) -> str:
+    """A text in upper case. As in C, only ASCII letters have a case."""
+    return text.upper() if text.isascii() else text.translate(_UPPER)
 
 
 def text_of(value: Value) -> str | None:
@@ -106,18 +149,19 @@ def shown(value: Value) -> str:
         case Failed():
             return "not to be had"
         case Worded():
-            return f"{int(value)} ({value.text!r})"
+            return f"{int(value)} ({readable(value.text)!r})"
         case str():
-            return '"' + value.replace('"', '\\"') + '"'
+            return '"' + readable(value).replace('"', '\\"') + '"'
     return str(int(value))
 
 
 def printed(value: Value) -> str:
     """Format a value for ``xlog``."""
-    if value is None:
+    if value is None or value is FAILED:
         return "<null>"
-    text = text_of(value)
-    return (str(int(value)) if isinstance(value, int) else "") if text is None else text
+    if isinstance(value, Worded) and not isinstance(value, Parsed):
+        return value.text
+    return str(int(value)) if isinstance(value, int) else value
 
 
 def divide(a: int, b: int) -> int:
@@ -189,13 +233,8 @@ def calculate(sign: str, left: Value, right: Value, account: Account) -> Value:
         return FAILED
     if len(left) > SHORT_TEXT:
         account.spend(len(left) // COPY)
-    combined = INTEGERS[sign](_low_bytes(left), _low_bytes(other))
-    return combined.to_bytes(len(left), "little").decode("latin-1")
-
-
-def _low_bytes(text: str) -> int:
-    """The lowest byte of each character, as one integer."""
-    return int.from_bytes(text.encode("utf-32-le", "surrogatepass")[::4], "little")
+    first, second = (int.from_bytes(bytes_of(operand), "little") for operand in (left, other))
+    return INTEGERS[sign](first, second).to_bytes(len(left), "little").decode("latin-1")
 
 
 def _joined(first: str, second: str, account: Account) -> str:
@@ -244,11 +283,11 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def written(ip: str) -> str:
-    """Format an address as OpenSIPS does: IPv6 in full, without leading zeros."""
+    """Format an address as OpenSIPS does: IPv6 in full, in capitals, without leading zeros."""
     if ":" not in ip:
         return ip
     address = parse_ip(ip.partition("%")[0])
     if not isinstance(address, IPv6Address):
         return ip
     number = int(address)
-    return ":".join(f"{number >> shift & 0xFFFF:x}" for shift in range(112, -1, -16))
+    return ":".join(f"{number >> shift & 0xFFFF:X}" for shift in range(112, -1, -16))

@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sipws.tracing.filter.bounds import (
     CHANGE,
@@ -14,12 +14,20 @@ from sipws.tracing.filter.bounds import (
 )
 from sipws.tracing.filter.evaluation import message, transformations
 from sipws.tracing.filter.evaluation.avps import compile_avp, compile_avp_setter
-from sipws.tracing.filter.evaluation.run import Getter, Run, Scope
+from sipws.tracing.filter.evaluation.run import Getter, Kind, Run, Scope, Setter
+from sipws.tracing.filter.evaluation.sockets import (
+    put_socket_out,
+    socket_field,
+    socket_in,
+    socket_out,
+)
 from sipws.tracing.filter.evaluation.values import (
-    FAILED,
+    Bare,
     Numbered,
     Value,
+    Worded,
     number_of,
+    stored,
     text_of,
     written,
 )
@@ -27,13 +35,13 @@ from sipws.tracing.filter.syntax.nodes import Variable
 from sipws.tracing.filter.syntax.pseudo import Problem, parse_variable, print_variable
 from sipws.tracing.filter.syntax.source import nearest
 
-Kind = Literal["text", "number", "any"]
-"""Type of a variable's value, known at compile time, which saves a check for each decision."""
-
-Setter = Callable[[Run, Value, str], bool]
-"""Assigns a value with an operator; returns False if the assignment fails."""
-
 _STARTED: Final = time.time()
+
+_LOG_LEVEL: Final = 3
+"""``$log_level`` until the script sets it (``L_INFO``)."""
+
+_XLOG_LEVEL: Final = 2
+"""``$xlog_level`` until the script sets it (``L_NOTICE``)."""
 
 _REPLACED: Final = {
     "Ri": "$socket_in(ip)",
@@ -75,44 +83,18 @@ def _si(run: Run) -> str:
     return ip if ":" not in ip else written(ip)
 
 
-def _socket_ip(run: Run) -> str:
-    """``$socket_in(ip)``: the local address, IPv6 in brackets."""
-    ip = run.subject.socket_ip
-    return ip if ":" not in ip else f"[{written(ip)}]"
-
-
-def _advertised_ip(run: Run) -> Value:
-    """``$socket_in(advertised_ip)``: the advertised address, IPv6 in brackets."""
-    ip = run.subject.advertised_ip
-    return ip if ip is None or ":" not in ip else f"[{written(ip)}]"
-
-
 def _formatted(run: Run) -> Value:
     """``$Tf``: the time as text."""
     now = _now(run)
     return Numbered(time.ctime(now), int(now))
 
 
-SOCKET: Final[dict[str, tuple[Getter, Kind]]] = {
-    "ip": (_socket_ip, "text"),
-    "port": (lambda run: run.subject.socket_port, "number"),
-    "proto": (lambda run: run.subject.proto, "text"),
-    "advertised_ip": (_advertised_ip, "any"),
-    "advertised_port": (lambda run: run.subject.advertised_port, "any"),
-    "tag": (lambda run: run.subject.tag, "any"),
-    "anycast": (lambda run: 0, "number"),
-    "af": (lambda run: "INET6" if ":" in run.subject.socket_ip else "INET", "text"),
-}
-"""The fields of ``$socket_in``, by name in lower case."""
-
 PLAIN: Final[dict[str, tuple[Getter, Kind]]] = {
     "si": (_si, "text"),
     "src_ip": (_si, "text"),
     "sp": (lambda run: run.subject.sp, "number"),
-    "socket_in": (
-        lambda run: f"{run.subject.proto}:{_socket_ip(run)}:{run.subject.socket_port}",
-        "text",
-    ),
+    "socket_in": (socket_in, "text"),
+    "socket_out": (socket_out, "text"),
     "rc": (lambda run: run.rc, "number"),
     "retcode": (lambda run: run.rc, "number"),
     "Ts": (lambda run: int(_now(run)), "number"),
@@ -120,19 +102,19 @@ PLAIN: Final[dict[str, tuple[Getter, Kind]]] = {
     "TS": (lambda run: int(_STARTED), "number"),
     "Tf": (_formatted, "any"),
     "pp": (lambda run: os.getpid(), "number"),
-    "log_level": (lambda run: 3, "number"),
-    "xlog_level": (lambda run: None, "any"),
-    "route.type": (lambda run: "request", "text"),
+    "log_level": (lambda run: run.variables.get("$log_level", _LOG_LEVEL), "number"),
+    "xlog_level": (lambda run: run.variables.get("$xlog_level", _XLOG_LEVEL), "number"),
     "$": (lambda run: Numbered("$", ord("$")), "any"),
 }
-"""Variables without brackets by OpenSIPS name. `message.FIELDS` has those of a SIP message."""
+"""Variables without brackets by OpenSIPS name. `message.NAMES` has those of a SIP message."""
 
 BRACKETED: Final = (
-    "avp", "var", "socket_in", "socket_out", "time", "param", "return", "hdr", "hdrcnt", "argv", "C"
+    "avp", "var", "socket_in", "socket_out", "time", "param", "return", "hdr", "hdrcnt", "argv",
+    "C", "msg.flag",
 )  # fmt: skip
 """Variables with a name in brackets, such as ``$avp(name)``, by OpenSIPS name."""
 
-_HERE: Final = ("route", "route.name", "cfg_line", "cfg_file")
+_HERE: Final = ("route", "route.name", "route.type", "cfg_line", "cfg_file")
 """Variables whose value depends on their place in the script."""
 
 
@@ -200,8 +182,7 @@ def _within(variable: Variable, scope: Scope) -> Callable[[str], Getter]:
 
 def _plain_or_bracketed(variable: Variable, scope: Scope) -> tuple[Getter, Kind]:
     name, inner = variable.name, variable.inner
-    indexed = message.INDEXED | {"avp", "hdr", "ct.fields", "route", "route.name", "route.type"}
-    if variable.index is not None and name not in indexed:
+    if variable.index is not None and not _takes_index(name, inner):
         raise Problem(f"${name} has no index")
     if inner is not None and name in message.WITH_FIELD:
         return lambda run: None, "any"
@@ -210,27 +191,33 @@ def _plain_or_bracketed(variable: Variable, scope: Scope) -> tuple[Getter, Kind]
     if inner is None:
         if name in PLAIN:
             return PLAIN[name]
+        if name in message.GETTERS:
+            return message.GETTERS[name], "any"
         if name in message.FIELDS:
             value = message.FIELDS[name]
-            if name in message.WRITABLE:
-                return lambda run: run.variables.get(f"${name}", value), "any"
             return lambda run: value, "any"
         if name in _HERE:
             return _here(variable, scope)
     raise Problem(_unknown(name, inner))
 
 
+def _takes_index(name: str, inner: str | None) -> bool:
+    if inner is None:
+        return name in message.INDEXED or name in ("route", "route.name", "route.type")
+    return name in message.WITH_FIELD or name in ("avp", "hdr")
+
+
 def _unknown(name: str, inner: str | None) -> str:
     """The error for a variable that a filter route does not have."""
     if inner is None and name in BRACKETED:
         return f"${name} needs a name in brackets: ${name}(…)"
-    if inner is not None and (name in PLAIN or name in message.FIELDS):
+    if inner is not None and (name in PLAIN or name in message.NAMES):
         return f"${name} takes nothing in brackets"
     if name in _REPLACED:
         return f"there is no ${name} in OpenSIPS 3.6; write {_REPLACED[name]}"
     if name in _MODULES:
         return f"${name} is of the module {_MODULES[name]}; a filter route has the core's only"
-    known = (*PLAIN, *BRACKETED, *_HERE) + (tuple(message.FIELDS) if len(name) > 2 else ())
+    known = (*PLAIN, *BRACKETED, *_HERE) + (tuple(message.NAMES) if len(name) > 2 else ())
     return f"unknown variable ${name}" + nearest(name, known, "").replace("mean ", "mean $")
 
 
@@ -241,15 +228,16 @@ def _bracketed(variable: Variable, inner: str, scope: Scope) -> tuple[Getter, Ki
         case "avp":
             return compile_avp(variable, _within(variable, scope)), "any"
         case "socket_in" | "socket_out":
-            field = inner.strip().lower()
-            if field not in SOCKET:
-                hint = nearest(field, SOCKET) or f"; there are: {', '.join(SOCKET)}"
-                raise Problem(f"${variable.name} has no field {inner!r}{hint}")
-            return SOCKET[field] if variable.name == "socket_in" else (lambda run: None, "any")
+            return socket_field(variable.name, inner)
+        case "msg.flag":
+            return _flag(f"#{inner}"), "any"
         case "time":
             return lambda run: _strftime(inner, _now(run)), "any"
         case "param":
-            return _param(_counted(inner, scope, variable)), "any"
+            if inner.startswith("$"):
+                return _param_at(variable_in(inner, scope, variable.at)), "any"
+            # OpenSIPS takes any other text too, and finds no argument.
+            return _param(int(inner) if re.fullmatch("[0-9]{1,9}", inner) else 0), "any"
         case "return":
             return _returned(_counted(inner, scope, variable)), "any"
         case "hdr":
@@ -265,12 +253,22 @@ def _bracketed(variable: Variable, inner: str, scope: Scope) -> tuple[Getter, Ki
     return lambda run: None, "any"
 
 
+def _flag(key: str) -> Getter:
+    """``$msg.flag(name)``: whether a flag is set, as ``true`` or ``false``."""
+    return lambda run: _TRUE if run.variables.get(key) else _FALSE
+
+
+_TRUE: Final = Worded(1, "true")
+_FALSE: Final = Worded(0, "false")
+
+
 def _strftime(written_format: str, now: float) -> Value:
     """``$time(format)``: the time formatted by strftime; NULL from 127 characters on."""
     try:
         text = time.strftime(written_format, time.localtime(now))
     except (ValueError, OverflowError, UnicodeError):
         return None
+    text = stored(text)
     return text if 0 < len(text) < 127 else None
 
 
@@ -284,24 +282,29 @@ def _counted(inner: str, scope: Scope, variable: Variable) -> Getter:
     return lambda run: number
 
 
-def _param(index: Getter) -> Getter:
-    """``$param(index)``: an argument of the running route, from 1."""
+def _param(number: int) -> Getter:
+    """``$param(number)``: an argument of the running route, from 1."""
 
     def get(run: Run) -> Value:
-        number, arguments = number_of(index(run)), run.arguments
-        if number is None:
-            return FAILED
-        if arguments is None or not 1 <= number <= len(arguments[0]):
+        call = run.arguments
+        return call[0][number - 1] if call is not None and 1 <= number <= len(call[0]) else None
+
+    return get
+
+
+def _param_at(index: Getter) -> Getter:
+    """``$param($index)``: OpenSIPS reads the index where the route was called."""
+
+    def get(run: Run) -> Value:
+        call = run.arguments
+        if call is None:
             return None
-        if arguments[1] is not None:
-            # An argument may refer to an argument of the caller, which may refer to another one.
-            run.spend(1)
-        # An argument is evaluated in the context of the caller.
+        run.arguments = call[1]
         try:
-            run.arguments = arguments[1]
-            return arguments[0][number - 1](run)
+            number = number_of(index(run))
         finally:
-            run.arguments = arguments
+            run.arguments = call
+        return None if number is None else _param(number)(run)
 
     return get
 
@@ -317,22 +320,74 @@ def _returned(index: Getter) -> Getter:
 
 
 def _here(variable: Variable, scope: Scope) -> tuple[Getter, Kind]:
-    """``$route``, ``$route.name``, ``$cfg_line``, ``$cfg_file``."""
+    """``$route``, ``$route.name``, ``$route.type``, ``$cfg_line``, ``$cfg_file``."""
     filename, line, _ = scope.place(variable.at)
-    name = scope.route
     match variable.name:
         case "cfg_line":
             return lambda run: line, "number"
         case "cfg_file":
-            return lambda run: filename, "text"
-        case "route":
-            return lambda run: f"request[{name}]", "text"
-    return lambda run: name, "text"
+            name = stored(filename)
+            return lambda run: name, "text"
+    show = _SHOWN[variable.name]
+    if variable.index is None:
+        here = show(stored(scope.route))
+        return lambda run: here, "text"
+    if variable.index == "*":
+        return (_all_routes if variable.name == "route" else lambda run: None), "any"
+    return _caller(_index_of(variable, scope), show), "any"
+
+
+_SHOWN: Final[dict[str, Callable[[str], str]]] = {
+    "route": "route[{}]".format,
+    "route.name": str,
+    "route.type": lambda name: "route",
+}
+"""What the variables say of a route."""
+
+
+def _index_of(variable: Variable, scope: Scope) -> Getter:
+    index = variable.index or ""
+    if index.startswith("$"):
+        return variable_in(index, scope, variable.at)
+    if not re.fullmatch("-?[0-9]{1,9}", index):
+        raise Problem(f"[{index}] is not an index: it is a number, * or a variable")
+    number = int(index)
+    return lambda run: number
+
+
+def _called(run: Run) -> list[str]:
+    """The names of the running route and of the routes that called it."""
+    names, call = [], run.arguments
+    while call is not None:
+        names.append(stored(call[2]))
+        call = call[1]
+    return names
+
+
+def _all_routes(run: Run) -> Value:
+    """``$(route[*])``: the filter route and the routes called from it."""
+    made = " > ".join(map(_SHOWN["route"], reversed(_called(run))))
+    run.made(made)
+    return made
+
+
+def _caller(index: Getter, show: Callable[[str], str]) -> Getter:
+    """``$(route[index])``, ``$(route.name[index])``: a calling route; 0 is the running one."""
+
+    def get(run: Run) -> Value:
+        number, names = number_of(index(run)), _called(run)
+        if number is None or not -len(names) <= number < len(names):
+            return None
+        made = show(names[number])
+        run.made(made)
+        return made
+
+    return get
 
 
 def _transformed(get: Getter, node: Any, scope: Scope) -> Getter:
     """A getter that applies a transformation to the value of another getter."""
-    form, change = transformations.find(node)
+    form, change, node = transformations.find(node)
     optional = "?" in form
     letters = form.replace("?", "")
     fewest = form.index("?") if optional else len(letters)
@@ -356,11 +411,13 @@ def _transformed(get: Getter, node: Any, scope: Scope) -> Getter:
 
     def transformed(run: Run) -> Value:
         value = get(run)
-        if value is None or value is FAILED:
-            return value
+        if value is None:
+            return None
         text = text_of(value)
-        if text is None or (not text and not takes_empty):
-            return FAILED
+        if text is None:
+            text = str(int(value)) if isinstance(value, Bare) else ""
+        if not text and not takes_empty:
+            return None
         cost = len(text) + size
         if getters is None:
             values = constants
@@ -400,13 +457,13 @@ def _argument(letter: str, text: str, shown: str, scope: Scope, at: int) -> Valu
     if letter == "c":
         if not text:
             raise Problem(f"{shown} needs the character that separates")
-        return text
+        return stored(text)
     stripped = text.strip()
     if stripped.startswith("$"):
         if letter == "f":
             raise Problem(f"{shown} takes no variable")
         return variable_in(stripped, scope, at)
-    if letter == "n":
+    if letter in "ni":
         found = re.match(r"([+-]?)\s*([0-9]*)", stripped)
         if not found or not (found[1] or found[2]):
             raise Problem(f"{shown} takes a number, not {text!r}")
@@ -414,8 +471,9 @@ def _argument(letter: str, text: str, shown: str, scope: Scope, at: int) -> Valu
     if letter == "f":
         if not text:
             raise Problem(f"{shown} needs a text to fill with")
-        return text
-    return stripped
+        return stored(text)
+    # A text ends at the first blank.
+    return stored(stripped.split(None, 1)[0] if stripped else "")
 
 
 def _var_setter(key: str) -> Setter:
@@ -436,14 +494,50 @@ def _var_setter(key: str) -> Setter:
     return put
 
 
+def _level_setter(key: str) -> Setter:
+    """Assignment to ``$log_level`` or ``$xlog_level``. NULL restores the level."""
+
+    def put(run: Run, value: Value, operator: str) -> bool:
+        if value is None:
+            run.variables.pop(key, None)
+            return True
+        if not isinstance(value, int):
+            return False
+        run.variables[key] = int(value)
+        return True
+
+    return put
+
+
+def _flag_setter(key: str) -> Setter:
+    """Assignment to ``$msg.flag(name)`` or to a flag of a branch."""
+
+    def put(run: Run, value: Value, operator: str) -> bool:
+        if not isinstance(value, int):
+            return False
+        run.variables[key] = value != 0
+        return True
+
+    return put
+
+
 def _setter(variable: Variable, scope: Scope) -> Setter:
     name, inner = variable.name, variable.inner or ""
     if name == "var":
         return _var_setter(inner)
     if name == "avp":
         return compile_avp_setter(variable, _within(variable, scope))
-    if (variable.inner is None and name in message.WRITABLE) or name == "log_level":
-        if name in ("socket_out", "log_level"):
-            return lambda run, value, operator: True
-        return _var_setter(f"${name}")
+    if name in ("msg.flag", "branch.flag", "msg.branch.flag") and inner:
+        return _flag_setter(f"{'#' if name == 'msg.flag' else '##'}{inner}")
+    if name in message.WITH_FIELD and inner and name.startswith(("branch", "msg.branch", "sdp")):
+        return lambda run, value, operator: True
+    if variable.inner is None:
+        if name == "socket_out":
+            return put_socket_out
+        if name in ("log_level", "xlog_level"):
+            return _level_setter(f"${name}")
+        if name in message.SETTERS:
+            return message.SETTERS[name]
+        if name in message.STORED:
+            return _var_setter(f"${name}")
     raise Problem(f"{print_variable(variable)} cannot be set; to compare, write '=='")

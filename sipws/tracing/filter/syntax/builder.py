@@ -7,7 +7,7 @@ from typing import Any
 from lark import Token, Transformer, v_args
 
 from sipws.tracing.filter.syntax import nodes
-from sipws.tracing.filter.syntax.lexer import number, unquote, wrap
+from sipws.tracing.filter.syntax.lexer import defined_name, number, unquote, wrap
 from sipws.tracing.filter.syntax.nodes import Body, Condition, Statement, Value
 from sipws.tracing.filter.syntax.pseudo import Problem, parse_variable
 
@@ -52,7 +52,7 @@ class Builder(Transformer[Token, Any]):
     """Builds the tree of a route."""
 
     def route(self, word: Token, name: Token, *body: Statement | None) -> nodes.Route:
-        return nodes.Route(route_name(name), _body(body), at=_at(name))
+        return nodes.Route(defined_name(route_name(name)), _body(body), at=_at(name))
 
     def default_route(self, word: Token, *body: Statement | None) -> nodes.Route:
         return nodes.Route("0", _body(body), at=_at(word))
@@ -151,6 +151,9 @@ class Builder(Transformer[Token, Any]):
     ) -> nodes.Return:
         return nodes.Return(code, values, at=_at(word))
 
+    def return_values(self, word: Token, *values: nodes.Argument) -> nodes.Return:
+        return nodes.Return(None, values, at=_at(word))
+
     def route_call(
         self, word: Token, name: Token | nodes.Variable, *arguments: nodes.Argument
     ) -> nodes.RouteCall:
@@ -171,7 +174,9 @@ class Builder(Transformer[Token, Any]):
         *level, text = parts
         return nodes.Log(str(word), level[0] if level else None, text, at=_at(word))
 
-    def assert_(self, word: Token, condition: Condition, text: nodes.Text) -> nodes.Assert:
+    def assert_(
+        self, word: Token, condition: Condition, text: nodes.Text | None = None
+    ) -> nodes.Assert:
         return nodes.Assert(condition, text, at=_at(word))
 
     def folded(self, *strings: Token) -> nodes.Text:

@@ -60,10 +60,8 @@ _WORDS: Final = KEYWORDS | dict.fromkeys(("&&", "and"), "AND") | dict.fromkeys((
 CONSTANTS: Final = {
     **dict.fromkeys(("yes", "true", "on", "enable"), 1),
     **dict.fromkeys(("no", "false", "off", "disable"), 0),
-    **dict.fromkeys(("inet", "INET"), 2),
-    **dict.fromkeys(("inet6", "INET6"), 10),
 }
-"""Words with a numeric value: truth values, and the address families of the system."""
+"""Words with a numeric value."""
 
 SIGNS: Final = {
     "&&": "AND", "||": "OR", "!": "NOT",
@@ -99,6 +97,7 @@ def tokenize(text: str, start: int, error: Report, ignored: Report) -> list[Toke
         the tokens in order.
     """
     tokens: list[Token] = []
+    line, counted = 1, 0
     add, match, offset, size = tokens.append, _TOKEN.match, 0, len(text)
     while offset < size:
         found = match(text, offset)
@@ -131,6 +130,10 @@ def tokenize(text: str, start: int, error: Report, ignored: Report) -> list[Toke
                         error(start + begin, "the bracket of this variable is never closed")
                         break
                     word = text[begin:offset]
+            case "STRING" if "\\\n" in word and word[0] == '"':
+                line, counted = line + text.count("\n", counted, begin), begin
+                ignored(start + begin, _CONTINUED)
+                word = _marked(word, line)
             case "COMMENT":
                 offset = _end_of_comment(text, begin)
                 if offset < 0:
@@ -145,6 +148,29 @@ def tokenize(text: str, start: int, error: Report, ignored: Report) -> list[Toke
             break
         add(Token(kind or "", word, start + begin))
     return tokens
+
+
+_CONTINUED: Final = (
+    "OpenSIPS puts a mark of its own where a backslash ends a line of a string: the parts are not"
+    " joined; write the string in one line"
+)
+
+
+def _marked(word: str, line: int) -> str:
+    """A string that goes on in the next line, as the preprocessor of OpenSIPS leaves it.
+
+    Args:
+        word: the string with its quotes.
+        line: the number of its first line.
+    """
+
+    def mark(found: re.Match[str]) -> str:
+        if found[0] != "\\\n":
+            return found[0]
+        number = line + word.count("\n", 0, found.end())
+        return f"__OSSPP_LINE__ {number}\n"
+
+    return re.sub(r"\\.", mark, word, flags=re.DOTALL)
 
 
 def _closing(text: str, offset: int) -> int:
@@ -181,10 +207,10 @@ def unquote(word: str) -> str:
 
     def resolve(found: re.Match[str]) -> str:
         escape = found[1]
-        if escape[0] == "x":
-            return chr(int(escape[1:], 16))
-        if escape.isdecimal():
-            return chr(int(escape, 8) & 0xFF)
+        if escape[0] == "x" or escape.isdecimal():
+            byte = int(escape[1:], 16) if escape[0] == "x" else int(escape, 8) & 0xFF
+            # A byte that is no ASCII character, as in the error handler ``surrogateescape``.
+            return chr(byte) if byte < 0x80 else chr(0xDC00 + byte)
         return _ESCAPES[escape]
 
     # A string of OpenSIPS ends at the first NUL.
@@ -194,13 +220,22 @@ def unquote(word: str) -> str:
 _BEGINS_ESCAPE: Final = re.compile(r'\\(?=[nrat"\\x0-7\n\r\t\a]|\Z)')
 
 
+_BYTE: Final = re.compile("[\udc80-\udcff]")
+
+
 def quote(text: str) -> str:
     """Quote a text; the inverse of `unquote`."""
     # A backslash that starts no escape is kept, which is easier to read.
     text = _BEGINS_ESCAPE.sub(r"\\\\", text).replace('"', '\\"')
     for letter, char in (("n", "\n"), ("r", "\r"), ("t", "\t"), ("a", "\a")):
         text = text.replace(char, f"\\{letter}")
+    text = _BYTE.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text)
     return f'"{text}"'
+
+
+def defined_name(name: str) -> str:
+    """The name of a route from its definition: every zero is the default route (``strtol``)."""
+    return "0" if re.fullmatch(r"|\s*[+-]?0+", name) else name
 
 
 def number(word: str) -> int:

@@ -159,6 +159,7 @@ class Return(Node):
     """``return(code, values…)``: ends a route."""
 
     code: Variable | Number | None
+    """None is 1, as in ``return`` and ``return(, "value")``."""
     values: tuple[Argument, ...] = ()
 
 
@@ -198,10 +199,10 @@ class Log(Node):
 
 @dataclass(frozen=True, slots=True)
 class Assert(Node):
-    """``assert(condition, "text")``: no effect, as in OpenSIPS without ``enable_asserts``."""
+    """``assert(condition, "text")``: ends the script if ``enable_asserts`` is on."""
 
     condition: "Condition"
-    text: Text
+    text: Text | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ def _command(node: nodes.Command) -> str:
         case nodes.Exit():
             return "exit"
         case nodes.Return(code, values):
-            if code is None:
+            if code is None and not values:
                 return "return"
             return f"return({', '.join(_operand(part) for part in (code, *values))})"
         case nodes.RouteCall(name, arguments):
@@ -159,4 +159,5 @@ def _command(node: nodes.Command) -> str:
             parts = [_operand(part) for part in (level, text) if part is not None]
             return f"{function}({', '.join(parts)})"
         case nodes.Assert(condition, text):
-            return f"assert({print_condition(condition)}, {quote(text.value)})"
+            said = "" if text is None else f", {quote(text.value)}"
+            return f"assert({print_condition(condition)}{said})"

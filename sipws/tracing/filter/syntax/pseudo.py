@@ -95,6 +95,8 @@ def _variable(text: str, start: int, at: int) -> tuple[Variable, int]:
     if text.startswith("[", offset):
         index, offset = _enclosed(text, offset, "[]", f"$({name}")
     changes: list[Transformation] = []
+    if text[offset : offset + 1] in (" ", "\t"):
+        raise Problem(f"a blank stands in $({name}…); write the '{{' directly after the variable")
     while text[offset : offset + 1] in ("{", " ", "\t"):
         if text[offset] == "{":
             change, offset = _enclosed(text, offset, "{}", f"$({name}")

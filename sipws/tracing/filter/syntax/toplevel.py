@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sipws.tracing.filter.bounds import MAX_FINDINGS, MAX_SCRIPT, MAX_TOKENS
-from sipws.tracing.filter.syntax.lexer import Report, Token, number, tokenize, unquote
+from sipws.tracing.filter.syntax.lexer import (
+    Report,
+    Token,
+    defined_name,
+    number,
+    quote,
+    tokenize,
+    unquote,
+)
 from sipws.tracing.filter.syntax.source import Source, nearest
 
 MAX_INCLUDE_DEPTH: Final = 10
@@ -54,9 +62,12 @@ PARAMETERS: Final = frozenset(
 )
 """Known global parameters of the OpenSIPS core. A file that sets one is an ``opensips.cfg``."""
 
-Read = Callable[[str, str, bool], tuple[str, str] | None]
-"""Reads an included file. Takes its name, the including file, and whether it may be missing.
-Returns its full name and text, or None."""
+GLOBALS: Final = ("max_while_loops", "enable_asserts")
+"""Global parameters that change what a script does."""
+
+Read = Callable[[str, str], tuple[str, str] | None]
+"""Reads an included file. Takes its name and the including file. Returns its full name and text, or
+None if there is no such file."""
 
 
 @dataclass(slots=True)
@@ -81,6 +92,10 @@ class Contents:
     """Each ``modparam``: module, parameter, value, position."""
     sockets: list[int] = field(default_factory=list)
     """Position of each ``socket=`` or ``listen=``."""
+    others: list[Item] = field(default_factory=list)
+    """The routes of other kinds, such as ``failure_route``. OpenSIPS checks them too."""
+    globals: dict[str, int] = field(default_factory=dict)
+    """The parameters of `GLOBALS` that the file sets."""
     unknown_lines: int = 0
     torn: int | None = None
     """Position of a comment, string or variable that is never closed. The text after it is lost."""
@@ -133,7 +148,12 @@ class Reader:
         if len(tokens) >= MAX_TOKENS:
             return self.contents
         self._cut(tokens)
-        if not self.contents.is_cfg:
+        if self.contents.is_cfg:
+            # Functions of modules are not known, so these cannot be checked.
+            self.contents.others = []
+        else:
+            for word in OTHER_ROUTES:
+                del self.contents.passed_over[word]
             # An unknown statement in a cfg may belong to another version of OpenSIPS. In a script,
             # the first one between two routes is an error, and the next ones are consequences.
             for at, problem in self._first_doubts():
@@ -170,10 +190,9 @@ class Reader:
         if depth >= MAX_INCLUDE_DEPTH:
             self._error(word.at, f"files are included more than {MAX_INCLUDE_DEPTH} deep")
             return []
-        found = self._read(name, filename, word.text == "import_file")
+        found = self._read(name, filename)
         if found is None:
-            if word.text == "include_file":
-                self._error(word.at, f"{name!r} cannot be read")
+            self._error(word.at, f"{name!r} cannot be read")
             return []
         full_name, text = found
         self._characters += len(text)
@@ -205,6 +224,7 @@ class Reader:
         word = token.text
         if word in OTHER_ROUTES and following in ("_LSQB", "_LBRACE"):
             end = _end_of_route(tokens, index)
+            self.contents.others.append(_other_route(tokens[index:end]))
         elif word == "modparam" and following == "_LPAR":
             end = _closing(tokens, index + 1)
             self._modparam(token, [part for part in tokens[index:end] if part.kind in _VALUES])
@@ -213,6 +233,8 @@ class Reader:
         elif following == "EQUAL" and word in PARAMETERS:
             if word in ("socket", "listen"):
                 self.contents.sockets.append(token.at)
+            if word in GLOBALS and index + 2 < len(tokens) and tokens[index + 2].kind == "NUMBER":
+                self.contents.globals[word] = number(tokens[index + 2].text)
             word, end = f"{word} =", self._end_of_line(tokens, index)
         else:
             is_parameter = following == "EQUAL"
@@ -265,8 +287,22 @@ def _name(tokens: list[Token], index: int) -> str:
         return "0"
     token = tokens[index + 2]
     if token.kind == "STRING":
-        return unquote(token.text)
+        return defined_name(unquote(token.text))
     return str(number(token.text)) if token.kind == "NUMBER" else token.text
+
+
+def _other_route(tokens: list[Token]) -> Item:
+    """A route of another kind, with the tokens of a route, whose statements are the same."""
+    word = tokens[0]
+    body = next((i for i, token in enumerate(tokens) if token.kind == "_LBRACE"), len(tokens))
+    name = "".join(token.text for token in tokens[:body])
+    head = [
+        Token("ROUTE", "route", word.at),
+        Token("_LSQB", "[", word.at),
+        Token("STRING", quote(name), word.at),
+        Token("_RSQB", "]", word.at),
+    ]
+    return Item(name, word.at, head + tokens[body:])
 
 
 def _end_of_route(tokens: list[Token], index: int) -> int:
