@@ -7,8 +7,10 @@ import argparse
 import json
 import re
 import sys
+import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -17,10 +19,15 @@ from sipws.address import Listener, split_host_port
 from sipws.config.toml import load_toml
 from sipws.errors import AddressError, ConfigurationError, Diagnostic, FilterRouteError
 from sipws.printable import json_escaped, lines
-from sipws.tracing.filter import Script, Subject
+from sipws.tracing.filter import Script, Socket, Subject
 from sipws.tracing.filter.explain import Explanation, explain
+from sipws.tracing.routes import socket_of
 
 _CONN: Final = "PEER_IP:PORT@LISTENER DEFINITION"
+_ROUTE_HELP: Final = (
+    "the filter route. Default: the only route of the script, or the trace_filter_route of an"
+    " opensips.cfg"
+)
 _EXAMPLE: Final = "192.0.2.5:8000@ws:10.0.0.1:80 tag edge"
 
 
@@ -55,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
         " traced or dropped.",
     )
     evaluate.add_argument("script", type=Path, metavar="SCRIPT")
-    evaluate.add_argument("--route", required=True, metavar="NAME", help="the filter route")
+    evaluate.add_argument("--route", metavar="NAME", help=_ROUTE_HELP)
     evaluate.add_argument(
         "--conn",
         required=True,
@@ -64,6 +71,7 @@ def add_parser(subparsers: Any) -> None:
         help=f"a connection, as in {_EXAMPLE!r}; may be repeated. is_myself() knows the listeners"
         " of all that are given",
     )
+    _add_time(evaluate)
     evaluate.add_argument(
         "--explain", action="store_true", help="show the path through the script, with values"
     )
@@ -73,13 +81,40 @@ def add_parser(subparsers: Any) -> None:
     test = actions.add_parser(
         "test",
         help="run a table of connections and expected decisions",
-        description="Run the cases of a TOML file: 'script' (a file beside it), 'route', and"
-        " [[case]] tables with 'conn', 'expect' (traced or dropped) and, if you like, 'name'."
-        " Exit status 1 when one is decided differently.",
+        description="Run the cases of a TOML file: 'script' (a file beside it), 'route' unless the"
+        " script names it, and [[case]] tables with 'conn', 'expect' (traced or dropped) and, if"
+        " you like, 'name' and 'time'. Exit status 1 when one is decided differently.",
     )
     test.add_argument("cases", type=Path, metavar="CASES.toml")
+    _add_time(test)
     test.add_argument("--json", action="store_true", help="a JSON object a case")
     test.set_defaults(run=_test)
+
+
+def _add_time(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--time",
+        type=_time,
+        metavar="TIME",
+        help="the time that $time(…) and $Ts show: ISO 8601, as in 2026-11-30T08:00, or seconds"
+        " since 1970. Default: now",
+    )
+
+
+def _time(text: str) -> float:
+    """Parse a time: ISO 8601, local unless it has a zone, or seconds since 1970."""
+    try:
+        seconds = float(text) if re.fullmatch("[0-9.]+", text) else _of_iso(text)
+        time.localtime(seconds)
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time; write it as in 2026-11-30T08:00 or 1796025600"
+        ) from None
+    return seconds
+
+
+def _of_iso(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +123,11 @@ class Connection:
 
     written: str
     subject: Subject
+    listener: Listener
+
+    def at(self, now: float | None) -> Subject:
+        """Its properties at a time; None reads the clock."""
+        return replace(self.subject, now=now)
 
     @classmethod
     def parse(cls, text: str) -> "Connection":
@@ -122,6 +162,7 @@ class Connection:
                 advertised_ip=listener.advertised_ip,
                 advertised_port=listener.advertised_port,
             ),
+            listener,
         )
 
 
@@ -175,25 +216,48 @@ def _count(number: int, word: str) -> str:
 def _evaluate(args: argparse.Namespace) -> int:
     connections = [Connection.parse(text) for text in args.conn]
     script = Script.load(args.script)
-    missing = script.missing(args.route)
+    route = _route_of(script, args.route, f"script {args.script}", "--route")
+    missing = script.missing(route)
     if missing is not None:
         _say(str(missing), sys.stderr)
     own = _own(connections)
     for connection in connections:
-        explanation = explain(script, args.route, connection.subject, own)
+        explanation = explain(script, route, connection.at(args.time), own)
         if args.json:
             _say(_as_json(connection, explanation))
         else:
-            reason = _reason(script, args.route, explanation)
+            reason = _reason(script, route, explanation)
             _say(f"{_word(explanation)}  {connection.written}  {reason}")
             if args.explain:
                 _say("\n".join(_path(explanation)))
     return DONE
 
 
-def _own(connections: Iterable[Connection]) -> list[tuple[str, int]]:
-    subjects = (connection.subject for connection in connections)
-    return [(subject.socket_ip, subject.socket_port) for subject in subjects]
+def _route_of(script: Script, named: str | None, source: str, option: str) -> str:
+    """The filter route: the one that is asked for, or the only one that the file offers.
+
+    Args:
+        script: the script.
+        named: the route that is asked for, if any.
+        source: the file, for the error.
+        option: where a route can be named, for the error.
+
+    Raises:
+        ConfigurationError: no route is asked for, and the file leaves it open.
+    """
+    if named is not None:
+        return named
+    offered = script.filters or (() if script.is_cfg else script.routes)
+    if len(offered) == 1:
+        return offered[0]
+    listed = ", ".join(offered or script.routes) or "none"
+    raise ConfigurationError(
+        f"{source}: which route is the filter? Name it with {option} (routes there: {listed})"
+    )
+
+
+def _own(connections: Iterable[Connection]) -> list[Socket]:
+    return [socket_of(connection.listener) for connection in connections]
 
 
 def _word(explanation: Explanation) -> str:
@@ -233,16 +297,17 @@ class _Case:
     name: str
     connection: Connection
     expected: str
+    time: float | None
 
 
 def _test(args: argparse.Namespace) -> int:
-    script, route, cases = _table(args.cases)
+    script, route, cases = _table(args.cases, args.time)
     if (missing := script.missing(route)) is not None:
         _say(str(missing), sys.stderr)
     own = _own(case.connection for case in cases)
     wrong = 0
     for case in cases:
-        explanation = explain(script, route, case.connection.subject, own)
+        explanation = explain(script, route, case.connection.at(case.time), own)
         decision = _word(explanation)
         wrong += decision != case.expected
         if args.json:
@@ -266,24 +331,46 @@ def _test(args: argparse.Namespace) -> int:
     return FAILED if wrong else DONE
 
 
-def _table(path: Path) -> tuple[Script, str, list[_Case]]:
+def _table(path: Path, now: float | None) -> tuple[Script, str, list[_Case]]:
     """Read a table of cases.
+
+    Args:
+        path: the file.
+        now: the time of the cases that set none.
 
     Raises:
         ConfigurationError: it is not written as one, or its script cannot be used.
     """
     table = load_toml(path)
-    for key in ("script", "route"):
-        if not isinstance(table.get(key), str):
-            raise ConfigurationError(f"cases {path}: {key!r} is missing, or no text")
+    if not isinstance(table.get("script"), str):
+        raise ConfigurationError(f"cases {path}: 'script' is missing, or no text")
+    if not isinstance(table.get("route", ""), str):
+        raise ConfigurationError(f"cases {path}: 'route' is no text")
+    if unknown := set(table) - {"script", "route", "time", "case"}:
+        raise ConfigurationError(f"cases {path}: unknown {sorted(unknown)}")
+    script = Script.load(path.parent / table["script"])
+    route = _route_of(script, table.get("route"), f"cases {path}: 'route' is missing", "'route'")
+    time_there = _time_of(path, table)
+    now = time_there if now is None else now
     written = table.get("case")
     if not isinstance(written, list) or not written:
         raise ConfigurationError(f"cases {path}: there is no [[case]]")
-    cases = [_case(path, number, case) for number, case in enumerate(written, start=1)]
-    return Script.load(path.parent / table["script"]), table["route"], cases
+    cases = [_case(path, number, case, now) for number, case in enumerate(written, start=1)]
+    return script, route, cases
 
 
-def _case(path: Path, number: int, case: Any) -> _Case:
+def _time_of(path: Path, table: dict[str, Any], where: str = "") -> float | None:
+    """The ``time`` of a table: a TOML date with a time, a text as for ``--time``, or seconds."""
+    value = table.get("time")
+    if value is None:
+        return None
+    try:
+        return _time(value.isoformat() if isinstance(value, datetime) else str(value))
+    except argparse.ArgumentTypeError as exc:
+        raise ConfigurationError(f"cases {path}: {where}'time': {exc}") from None
+
+
+def _case(path: Path, number: int, case: Any, now: float | None) -> _Case:
     if not isinstance(case, dict) or not isinstance(case.get("conn"), str):
         raise ConfigurationError(f"cases {path}: case {number} has no 'conn': {_CONN!r}")
     if case.get("expect") not in ("traced", "dropped"):
@@ -291,10 +378,12 @@ def _case(path: Path, number: int, case: Any) -> _Case:
             f"cases {path}: case {number}: 'expect' is 'traced' or 'dropped',"
             f" not {case.get('expect')!r}"
         )
-    if unknown := set(case) - {"conn", "expect", "name"}:
+    if unknown := set(case) - {"conn", "expect", "name", "time"}:
         raise ConfigurationError(f"cases {path}: case {number}: unknown {sorted(unknown)}")
     try:
         connection = Connection.parse(case["conn"])
     except AddressError as exc:
         raise ConfigurationError(f"cases {path}: case {number}: {exc}") from None
-    return _Case(str(case.get("name", case["conn"])), connection, case["expect"])
+    own_time = _time_of(path, case, f"case {number}: ")
+    name = str(case.get("name", case["conn"]))
+    return _Case(name, connection, case["expect"], now if own_time is None else own_time)

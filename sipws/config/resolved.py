@@ -63,7 +63,7 @@ class Filter:
             return cls()
         # Imported here: a program without a filter starts faster without the filter language.
         from sipws.tracing.filter import Script, load_callable
-        from sipws.tracing.routes import decide_by_function, decide_by_route
+        from sipws.tracing.routes import decide_by_function, decide_by_route, socket_of
 
         if path is None:
             return cls(decide_by_function(load_callable(section.trace_filter or "")))
@@ -79,7 +79,7 @@ class Filter:
             return cls(None, tuple(warnings), script.passed_over)
         if missing := script.missing(route):
             warnings.append(str(missing))
-        own = [listener.address for listener in config.transport.listeners]
+        own = [socket_of(listener) for listener in config.transport.listeners]
         decide = decide_by_route(script, route, own)
         return cls(decide, tuple(warnings), script.passed_over)
 

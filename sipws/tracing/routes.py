@@ -3,21 +3,21 @@
 import logging
 from collections.abc import Callable, Collection
 
-from sipws.address import Address
+from sipws.address import Address, Listener
 from sipws.events import Connection, Side
-from sipws.tracing.filter import Script, Subject
+from sipws.tracing.filter import Script, Socket, Subject
 from sipws.tracing.tracer import Decide, Verdict
 
 log = logging.getLogger(__name__)
 
 
-def decide_by_route(script: Script, route: str, own: Collection[Address] = ()) -> Decide:
+def decide_by_route(script: Script, route: str, own: Collection[Address | Socket] = ()) -> Decide:
     """Make a filter of a route (OpenSIPS ``trace_filter_route``).
 
     Args:
         script: the parsed script.
         route: the name of the route; one that the script does not have excludes nothing.
-        own: the addresses of our listeners, for ``is_myself``.
+        own: our listeners, for ``is_myself`` and ``$socket_out``.
     """
     listeners = frozenset(own)
 
@@ -33,6 +33,18 @@ def decide_by_route(script: Script, route: str, own: Collection[Address] = ()) -
 def decide_by_function(function: Callable[[Connection], object]) -> Decide:
     """Make a filter of a function, which returns a true value for each connection to trace."""
     return lambda connection: Verdict(bool(function(connection)))
+
+
+def socket_of(listener: Listener) -> Socket:
+    """A listener as a route can name it."""
+    return Socket(
+        listener.host,
+        listener.port,
+        listener.proto,
+        listener.tag,
+        listener.advertised_ip,
+        listener.advertised_port,
+    )
 
 
 def subject_of(connection: Connection) -> Subject:

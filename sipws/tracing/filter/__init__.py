@@ -12,7 +12,7 @@ when the first script is parsed. `docs/filter-routes.md` describes the language.
 
 from sipws.errors import Diagnostic, FilterRouteError
 from sipws.tracing.filter.evaluation.callables import load_callable
-from sipws.tracing.filter.evaluation.subject import Outcome, Subject
+from sipws.tracing.filter.evaluation.subject import Outcome, Socket, Subject
 from sipws.tracing.filter.script import Decider, Script
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "FilterRouteError",
     "Outcome",
     "Script",
+    "Socket",
     "Subject",
     "load_callable",
 ]

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import singledispatch
 from typing import Final
 
@@ -11,8 +12,12 @@ from sipws.tracing.filter.bounds import (
     MAX_FINDINGS,
     MAX_WHILE_ROUNDS,
 )
-from sipws.tracing.filter.evaluation.functions import WITHOUT_EFFECT
+from sipws.tracing.filter.evaluation import message
+from sipws.tracing.filter.evaluation.functions import CHANGING, WITHOUT_EFFECT
+from sipws.tracing.filter.evaluation.run import Run
+from sipws.tracing.filter.evaluation.subject import Subject
 from sipws.tracing.filter.evaluation.values import parse_ip, written
+from sipws.tracing.filter.evaluation.values import shown as shown_value
 from sipws.tracing.filter.syntax import nodes
 from sipws.tracing.filter.syntax.printer import print_condition
 from sipws.tracing.filter.syntax.pseudo import print_variable
@@ -23,6 +28,16 @@ Warnings = Iterator[tuple[int, str]]
 
 _BARE_DOT: Final = re.compile(r"(?<!\\)[0-9]\.(?![*+?{])[0-9(\[]")
 _CLASS: Final = re.compile(r"(?<!\\)(?:\\\\)*\\([adfnrtv])")
+
+_TESTABLE: Final = "$si, $sp or $socket_in(…)"
+
+_LONGEST_VALUE: Final = 60
+"""Characters of a value that a warning shows."""
+
+_INITIAL: Final = {
+    name: get(Run(Subject("192.0.2.1", 1, "192.0.2.1", 1))) for name, get in message.GETTERS.items()
+}
+"""The values of the variables that a script can change."""
 
 _LOOKED_THROUGH: Final = 10_000
 """Maximum number of nodes of a loop that are searched for an exit, because loops may be nested."""
@@ -42,7 +57,7 @@ def warnings_of(routes: Iterable[nodes.Route]) -> list[tuple[int, str]]:
     routes = tuple(routes)
     every = (said for route in routes for node in walk(route) for said in _of(node))
     found: dict[tuple[int, str], None] = {}
-    for said in itertools.chain(every, _never_set(routes)):
+    for said in itertools.chain(every, _never_set(routes), _of_a_message(routes)):
         found[said] = None
         if len(found) >= MAX_FINDINGS:
             break
@@ -83,6 +98,11 @@ def _(node: nodes.While) -> Warnings:
 @_of.register
 def _(node: nodes.For) -> Warnings:
     yield from _unreachable(node.body)
+    if node.values.index != "*" and node.values.name == "avp":
+        shown = print_variable(replace(node.values, index="*"))
+        yield node.values.at, f"this loop never runs; to go through all values, write {shown}"
+    elif node.values.index != "*":
+        yield node.values.at, "this loop never runs: only an $avp(…) has several values"
 
 
 @_of.register
@@ -123,6 +143,8 @@ def _(node: nodes.Variable) -> Warnings:
         yield node.at, f"{node.junk!r} is lost: write $({node.name}{node.junk})"
     elif node.junk:
         yield node.at, f"{node.junk!r} is run into the variable, and lost; put a blank before it"
+    if node.name == "param" and node.inner and not re.fullmatch(r"[0-9]+|\$.*", node.inner):
+        yield node.at, f"{print_variable(node)} is always NULL: arguments are numbered from 1"
     for change in node.transformations:
         if (change.kind.lower(), change.name.lower()) == ("ip", "resolve"):
             yield node.at, "{ip.resolve} asks no name server here: only an address gives one"
@@ -182,7 +204,7 @@ def _text(right: nodes.Text, text: str, name: str, shown: str, sign: str) -> War
         else:
             full = written(str(address))
             seen = f"[{full}]" if address.version == 6 and name == "socket_in(ip)" else full
-            if text.lower() != seen:
+            if text.lower() != seen.lower():
                 bare = text.strip("[]")
                 yield right.at, f"this {never}: {shown} is {seen!r} then; write {bare} unquoted"
     elif name in _NUMBERS and not re.fullmatch("0|[1-9][0-9]{0,4}", text):
@@ -235,6 +257,43 @@ def _ends(statement: nodes.Statement) -> bool:
             bodies = [*(body for _, body in branches), otherwise or ()]
             return all(body and _ends(body[-1]) for body in bodies)
     return False
+
+
+def _of_a_message(routes: tuple[nodes.Route, ...]) -> Warnings:
+    """Warnings for variables of a SIP message, which a connection does not have."""
+    everything = [node for route in routes for node in walk(route)]
+    changed = {node.target.name for node in everything if isinstance(node, nodes.Assignment)}
+    rewrites = any(
+        isinstance(node, nodes.Call) and node.function in CHANGING for node in everything
+    )
+    for node in everything:
+        if not isinstance(node, nodes.Variable) or node.problem:
+            continue
+        name, shown = node.name, print_variable(replace(node, transformations=()))
+        if node.inner is not None:
+            header = message.HEADERS.get(node.inner.strip().lower())
+            if name == "hdr":
+                value = shown_value(header)
+            elif name == "hdrcnt":
+                value = shown_value(int(header is not None))
+            elif name in message.WITH_FIELD:
+                value = "NULL"
+            else:
+                continue
+        elif name in message.GETTERS:
+            if rewrites or not changed.isdisjoint(message.SETTERS) or name in changed:
+                continue
+            value = f"{shown_value(_INITIAL.get(name))}"
+        elif name in message.FIELDS:
+            value = shown_value(message.FIELDS[name])
+        else:
+            continue
+        if len(value) > _LONGEST_VALUE:
+            value = "of a made-up message"
+        yield (
+            node.at,
+            f"no SIP message here: {shown} is {value} for each connection; test {_TESTABLE}",
+        )
 
 
 def _never_set(routes: tuple[nodes.Route, ...]) -> Warnings:

@@ -50,7 +50,7 @@ from sipws.tracing.filter import Script
                      id="never set"),
         pytest.param("while (1) $var(x) = 1;", 12, "this loop never ends: it is left after 10,000"
                      " rounds", id="an endless loop"),
-        pytest.param('append_msg_branch("sip:x");', 12, "append_msg_branch() has no effect: a filter route"
+        pytest.param("force_rport();", 12, "force_rport() has no effect: a filter route"
                      " has no SIP message", id="no effect"),
         pytest.param("@ drop;", 12, "OpenSIPS passes over '@' here", id="passed over"),
         pytest.param('switch ($sp]x) { case 1: drop; }', 20, "']x' is run into the variable, and"
@@ -76,3 +76,76 @@ def test_a_probable_mistake_is_a_warning(body: str, column: int, problem: str) -
 )
 def test_a_valid_script_has_no_warnings(body: str) -> None:
     assert Script.parse(f"route[f] {{ {body} }}").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("$ua", "NULL"),
+        ("$ci", '"dummy-1"'),
+        ("$rm", '"DUMMY"'),
+        ("$fu", '"sip:from@dummy.com"'),
+        ("$tU", '"to"'),
+        ("$cs", '"1"'),
+        ("$ct", "NULL"),
+        ("$rU", '"user"'),
+        ("$du", "NULL"),
+        ("$ml", None),
+        ("$mb", "of a made-up message"),
+        ("$hdr(User-Agent)", "NULL"),
+        ("$hdr(Call-ID)", '"dummy-1"'),
+        ("$(hdr(Via)[0])", '"SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKdummy"'),
+        ("$hdrcnt(Via)", "1"),
+        ("$ct.fields(uri)", "NULL"),
+        ("$msg.type", '"request"'),
+    ],
+)
+def test_a_variable_of_a_message_is_useless(variable: str, value: str | None) -> None:
+    for test in (f"{variable} == $si", f"$si == {variable}", variable):
+        (warning,) = Script.parse(f"route[f] {{ if ({test}) drop; }}").warnings
+        shown = f"{variable} is {value} for each connection" if value else f"{variable} is "
+        assert warning.problem.startswith(f"no SIP message here: {shown}")
+        assert warning.problem.endswith("test $si, $sp or $socket_in(…)")
+
+
+def test_a_transformed_variable_of_a_message_is_useless() -> None:
+    (warning,) = Script.parse('route[f] { if ($(ru{uri.host}) == "x") drop; }').warnings
+    assert "$ru is" in warning.problem
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '$ru = "sip:" + $si; if ($rd == "192.0.2.5") drop;',
+        '$rU = $si; if ($rU == "x") drop;',
+        '$du = "sip:x"; if ($dd == "x") drop;',
+        'setflag("A"); if ($msg.flag(A)) drop;',
+        'if ($socket_out(tag) == "edge") drop;',
+    ],
+)
+def test_a_variable_that_the_script_changes_is_of_use(body: str) -> None:
+    assert Script.parse(f"route[f] {{ {body} }}").warnings == ()
+
+
+def test_a_prefix_is_no_reason_to_warn_of_the_uri() -> None:
+    (warning,) = Script.parse('route[f] { prefix("1"); if ($rU == "1user") drop; }').warnings
+    assert warning.problem.startswith("prefix() has no effect")
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("$avp(l) = 1; for ($var(x) in $avp(l)) drop;",
+         "this loop never runs; to go through all values, write $(avp(l)[*])"),
+        ("$var(l) = 1; for ($var(x) in $var(l)) drop;",
+         "this loop never runs: only an $avp(…) has several values"),
+        ("if ($param(x) == NULL) drop;",
+         "$param(x) is always NULL: arguments are numbered from 1"),
+        ('if ($si == "192.0.\\\n2.5") drop;',
+         "OpenSIPS puts a mark of its own where a backslash ends a line of a string: the parts are"
+         " not joined; write the string in one line"),
+    ],
+    ids=["a loop over one value", "a loop over a var", "a named argument", "a continued string"],
+)  # fmt: skip
+def test_what_is_new_and_probably_a_mistake(body: str, problem: str) -> None:
+    assert problem in [it.problem for it in Script.parse(f"route[f] {{ {body} }}").warnings]

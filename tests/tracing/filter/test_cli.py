@@ -310,3 +310,114 @@ def test_a_long_statement_is_cut_in_an_explanation(sipws: Run) -> None:
     conn = "192.0.2.5:1@ws:10.0.0.1"
     _, printed = sipws("eval", "filter.cfg", "--route", "f", "--conn", conn, "--explain")
     assert all(len(line) < 1100 for line in printed)
+
+
+ONE_ROUTE = 'route[only] { if ($time(%H) < "09") drop; exit; }\n'
+CONN = "192.0.2.5:8000@ws:10.0.0.1:80"
+
+
+def test_the_only_route_of_a_script_is_the_filter(sipws: Run) -> None:
+    Path("one.cfg").write_text("route[only] { drop; }\n")
+    status, (line,) = sipws("eval", "one.cfg", "--conn", CONN)
+    assert (status, line.split()[0]) == (0, "dropped")
+
+
+def test_the_filter_route_of_a_cfg_is_the_one_it_names(sipws: Run) -> None:
+    modparam = 'modparam("proto_ws", "trace_filter_route", "is_monitor")\n'
+    Path("o.cfg").write_text(modparam + SCRIPT)
+    _, (line,) = sipws("eval", "o.cfg", "--conn", CONN, "--json")
+    assert json.loads(line)["path"][0]["line"] == 11
+    Path("cases.toml").write_text(f'script = "o.cfg"\n[[case]]\nconn = "{CONN}"\nexpect = "traced"')
+    assert sipws("test", "cases.toml")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SCRIPT,
+        f"debug_mode=no\n{SCRIPT}",
+        'modparam("proto_ws", "trace_filter_route", "ws_filter")\n'
+        f'modparam("proto_wss", "trace_filter_route", "is_monitor")\n{SCRIPT}',
+    ],
+    ids=["two routes", "a cfg without a filter", "a cfg with two filters"],
+)
+def test_a_filter_route_that_is_not_clear_has_to_be_named(sipws: Run, text: str) -> None:
+    Path("o.cfg").write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        sipws("eval", "o.cfg", "--conn", CONN)
+    assert str(refused.value) == (
+        "script o.cfg: which route is the filter? Name it with --route"
+        " (routes there: ws_filter, is_monitor)"
+    )
+    Path("cases.toml").write_text(f'script = "o.cfg"\n[[case]]\nconn = "{CONN}"\nexpect = "traced"')
+    with pytest.raises(ConfigurationError, match="'route' is missing: which route"):
+        sipws("test", "cases.toml")
+
+
+@pytest.mark.parametrize(
+    ("time", "decision"),
+    [
+        ("2026-11-30T08:59", "dropped"),
+        ("2026-11-30 09:00", "traced"),
+        ("2026-11-30T23:30:00+00:00", "traced"),
+        ("2026-11-30", "dropped"),
+    ],
+)
+def test_a_connection_is_tried_at_a_fixed_time(sipws: Run, time: str, decision: str) -> None:
+    Path("one.cfg").write_text(ONE_ROUTE)
+    _, (line,) = sipws("eval", "one.cfg", "--conn", CONN, "--time", time)
+    assert line.split()[0] == decision
+
+
+def test_seconds_are_a_time(sipws: Run) -> None:
+    Path("one.cfg").write_text("route[only] { if ($Ts == 1796025600) drop; }\n")
+    _, (line,) = sipws("eval", "one.cfg", "--conn", CONN, "--time", "1796025600.5")
+    assert line.split()[0] == "dropped"
+
+
+@pytest.mark.parametrize("time", ["noon", "25:00", "1e400", "9" * 400, "1-1-1"])
+def test_what_is_no_time_is_refused(
+    sipws: Run, time: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        sipws("eval", "filter.cfg", "--conn", CONN, "--time", time)
+    assert "is not a time; write it as in 2026-11-30T08:00" in capsys.readouterr().err
+
+
+def test_cases_have_a_time_of_their_own_or_that_of_the_table(sipws: Run) -> None:
+    Path("one.cfg").write_text(ONE_ROUTE)
+    Path("cases.toml").write_text(
+        f"""
+        script = "one.cfg"
+        time = 2026-11-30T08:00:00
+        [[case]]
+        name = "early"
+        conn = "{CONN}"
+        expect = "dropped"
+        [[case]]
+        name = "late"
+        conn = "{CONN}"
+        time = "2026-11-30T10:00"
+        expect = "traced"
+        """
+    )
+    assert sipws("test", "cases.toml")[0] == 0
+    # The command line overrides the time of the table.
+    status, lines = sipws("test", "cases.toml", "--time", "2026-11-30T12:00")
+    assert (status, lines[-1]) == (1, "cases.toml: 1 of 2 cases as expected")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ('time = "noon"\n' + CASES, "'time': 'noon' is not a time"),
+        (CASES + 'time = "noon"\n', "case 2: 'time': 'noon' is not a time"),
+        ("routes = 1\n" + CASES, "unknown ['routes']"),
+        ("route = 1\n" + CASES.replace('route = "ws_filter"', ""), "'route' is no text"),
+    ],
+)
+def test_a_wrong_time_or_key_of_a_table_is_reported(sipws: Run, change: str, problem: str) -> None:
+    Path("cases.toml").write_text(change)
+    with pytest.raises(ConfigurationError) as refused:
+        sipws("test", "cases.toml")
+    assert problem in str(refused.value)

@@ -91,6 +91,14 @@ WITHOUT_EFFECT: Final = {
 have. OpenSIPS accepts them in a filter route. Here they have no effect but on ``$ru``, ``$du`` and
 ``$socket_out``."""
 
+CHANGING: Final = frozenset(
+    """
+    prefix resetdsturi revert_uri setdsturi sethost sethostport setport seturi setuser setuserpass
+    strip strip_tail
+    """.split()  # noqa: SIM905 - words read better without quotes
+)
+"""Functions that change ``$ru`` or ``$du``."""
+
 _FALSE: Final = frozenset(
     {"next_branches", "cache_fetch", "cache_counter_fetch", "check_blacklist_rule"}
 )
