@@ -88,7 +88,7 @@ def add_parser(subparsers: Any) -> None:
     test.add_argument("cases", type=Path, metavar="CASES.toml")
     _add_time(test)
     test.add_argument("--json", action="store_true", help="a JSON object a case")
-    test.set_defaults(run=_test)
+    test.set_defaults(run=run_cases)
 
 
 def _add_time(parser: argparse.ArgumentParser) -> None:
@@ -300,7 +300,8 @@ class _Case:
     time: float | None
 
 
-def _test(args: argparse.Namespace) -> int:
+def run_cases(args: argparse.Namespace) -> int:
+    """Run a table of cases; returns the exit status."""
     script, route, cases = _table(args.cases, args.time)
     if (missing := script.missing(route)) is not None:
         _say(str(missing), sys.stderr)

@@ -19,7 +19,7 @@ from sipws.tracing.filter.evaluation.run import Scope
 from sipws.tracing.filter.explain import explain
 from sipws.tracing.filter.script import conclude, prepared
 
-GOLDEN = Path(__file__).parents[2] / "data" / "opensips-3.6.8" / "filter_routes.json"
+GOLDEN = Path(__file__).parents[2] / "data" / "opensips-3.6.8"
 
 SLOWEST = 1.0
 """Seconds of one decision: ten times what its bounds allow for."""
@@ -34,7 +34,13 @@ SCRAPS = (
     "return(1, $var(x), $var(x));", "while (1) while (1) $avp(a) = $(si{s.width,600});",
     'while (1) xlog("$(si{s.width,2000})");', "while (1) $(avp(a)[append]) = $(si{s.width,2000});",
     "route(ws_filter, $(param(1){s.encode.hexa}));", "while (1) while (1) ", "$param($param(1))",
-    "$si =~ $var(x)", "$(var(x){csv.count})", "$(si{s.index,$var(x)})",
+    "$si =~ $var(x)", "$(var(x){csv.count})", "$(si{s.index,$var(x)})", "$(var(x){nameaddr.len})",
+    "$(var(x){via.host})", "$(var(x){sdp.stream,0})", "$(var(x){sdp.line,a,1})", "$(route[*])",
+    '$socket_out = "127.0.0.1:18081";', "$socket_out(forced)", "$ru = $var(x);", '"é\\x80\\xff"',
+    'prefix("$var(x)");', "$rU = $var(x);", "$du = $var(x);", "$(du{uri.user})", "$msg.flag(X)",
+    "$(route.name[1])", "max_while_loops = 3", "enable_asserts = 1", "assert($si == 1);",
+    'return(, $var(x));', "$(var(x){param.value,a})", "$(var(x){uri.param,$var(x)})",
+    "failure_route[x] { drop; }", "$(var(x){s.b64decode})", "$(var(x){s.unescape.user})",
 )  # fmt: skip
 
 CONNECTIONS = (
@@ -123,7 +129,11 @@ def run(seed: int, go_on: Callable[[int], bool]) -> int:
     Returns:
         the number of rounds.
     """
-    scripts = [case["script"] for case in json.loads(GOLDEN.read_text())["scripts"].values()]
+    scripts = [
+        case["script"]
+        for name in ("filter_routes.json", "filter_routes_2.json")
+        for case in json.loads((GOLDEN / name).read_text())["scripts"].values()
+    ]
     done = 0
     while go_on(done):
         dice = random.Random(f"{seed}/{done}")

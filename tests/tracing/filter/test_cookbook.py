@@ -1,11 +1,12 @@
 """The routes of docs/filter-routes.md decide as the page says."""
 
+import argparse
 import re
 from pathlib import Path
 
 import pytest
 
-from sipws.cli.filter import Connection
+from sipws.cli.filter import Connection, run_cases
 from sipws.tracing.filter import Script
 
 PAGE = (Path(__file__).parents[3] / "docs" / "filter-routes.md").read_text()
@@ -39,3 +40,14 @@ def test_a_recipe_has_no_warnings(recipe: re.Match[str]) -> None:
 @pytest.mark.parametrize("script", OTHERS)
 def test_the_other_examples_are_right(script: str) -> None:
     assert "ws_filter" in Script.parse(script).routes
+
+
+def test_the_table_of_cases_in_the_page_is_read(tmp_path: Path) -> None:
+    table = re.search(r"```toml\n(script.*?)```", PAGE, re.DOTALL)
+    assert table
+    (tmp_path / "cases.toml").write_text(table[1])
+    (tmp_path / "filter.cfg").write_text(
+        'route[ws_filter] { if ($time(%H) == "08") exit; if ($socket_in(advertised_port)) drop; }'
+    )
+    arguments = argparse.Namespace(cases=tmp_path / "cases.toml", time=None, json=False)
+    assert run_cases(arguments) == 0

@@ -430,4 +430,6 @@ def find(transformation: Transformation) -> tuple[str, Change, Transformation]:
     shown = f"{{{transformation.kind}.{transformation.name}}}"
     if name in ("re.subst", "s.eval"):
         raise Problem(f"{shown} is not there: what it costs has no bound")
+    if name.strip() in CHANGES:
+        raise Problem(f"there is no transformation {shown}; write {{{name.strip()}}}")
     raise Problem(f"there is no transformation {shown}{nearest(name, CHANGES)}")

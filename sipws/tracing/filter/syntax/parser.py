@@ -259,6 +259,8 @@ def _hint(token: Token, before: Token, after: Token, allowed: frozenset[str]) ->
         return "'//' begins no comment here; use '#' or '/* … */'"
     if word in KEYWORDS and {"NAME", "STRING"} <= allowed:
         return f"{word!r} is a keyword; to use it as a name, write it in quotes"
+    if kind == "NAME" and word in ("INET", "INET6", "inet", "inet6"):
+        return f"{word} is a text: write {word.upper()!r} in quotes"
     if kind == "DOT" and before.kind == "NUMBER":
         return "a number ends here: there are no fractions, and an address has all four parts"
     if kind == "_LBRACE" and allowed >= _STATEMENT:

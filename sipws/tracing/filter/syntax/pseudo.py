@@ -136,7 +136,8 @@ def _transformation(inside: str, at: int) -> Transformation:
     # `select` takes the character after its second comma literally, even a comma.
     selects = rest.lstrip().lower().startswith("select")
     name, *arguments = rest.split(",", 2) if selects else _split(rest)
-    return Transformation(kind.strip(), name.strip(), tuple(arguments), at=at)
+    # OpenSIPS takes no blanks around the class, but around the name.
+    return Transformation(kind, name.strip(), tuple(arguments), at=at)
 
 
 def _split(text: str) -> list[str]:

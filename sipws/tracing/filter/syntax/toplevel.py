@@ -183,6 +183,9 @@ class Reader:
         self._error(at, problem)
 
     def _included(self, word: Token, name: str, filename: str, depth: int) -> list[Token]:
+        if self._read is None and word.text == "import_file":
+            self._error(word.at, f"{name!r} cannot be read: only a script in a file can import")
+            return []
         if self._read is None:
             self._warning(word.at, f"{name!r} is not read: only a script in a file can include")
             self.contents.passed_over[word.text] += 1

@@ -36,6 +36,58 @@ def refused(text: str) -> FilterRouteError:
             id="a misspelt transformation",
         ),
         pytest.param(
+            "route[f] { if ($socket_in(ip ) == 1) drop; }",
+            "f.cfg:1:16: error: $socket_in has no field 'ip '; write it without blanks\n"
+            "route[f] { if ($socket_in(ip ) == 1) drop; }\n"
+            "               ^^^^^^^^^^^^^^^",
+            id="a blank in a field",
+        ),
+        pytest.param(
+            "route[f] { if ($(si {s.len}) == 1) drop; }",
+            "f.cfg:1:16: error: a blank stands in $(si…); write the '{' directly after the"
+            " variable\n"
+            "route[f] { if ($(si {s.len}) == 1) drop; }\n"
+            "               ^",
+            id="a blank before a transformation",
+        ),
+        pytest.param(
+            "route[f] { if ($socket_in(af) == INET) drop; }",
+            "f.cfg:1:34: error: INET is a text: write 'INET' in quotes\n"
+            "route[f] { if ($socket_in(af) == INET) drop; }\n"
+            "                                 ^^^^",
+            id="a family without quotes",
+        ),
+        pytest.param(
+            "route[f] { append_branch(); }",
+            "f.cfg:1:12: error: there is no function 'append_branch' in OpenSIPS 3.6;"
+            " write 'append_msg_branch'\n"
+            "route[f] { append_branch(); }\n"
+            "           ^^^^^^^^^^^^^",
+            id="a function of older versions",
+        ),
+        pytest.param(
+            'route[f] { send("sip:192.0.2.1"); }',
+            "f.cfg:1:17: error: argument 1 of send() is written PROTO:IP:PORT, not"
+            " 'sip:192.0.2.1'\n"
+            'route[f] { send("sip:192.0.2.1"); }\n'
+            "                ^^^^^^^^^^^^^^^",
+            id="a URI as a destination",
+        ),
+        pytest.param(
+            'import_file "x.cfg"\nroute[f] { drop; }',
+            "f.cfg:1:1: error: 'x.cfg' cannot be read: only a script in a file can import\n"
+            'import_file "x.cfg"\n'
+            "^^^^^^^^^^^",
+            id="an import that is missing",
+        ),
+        pytest.param(
+            "route[f] { drop; }\nfailure_route[x] { t_relay(); }",
+            "f.cfg:2:20: error: 't_relay' needs a SIP message; a filter route has none\n"
+            "failure_route[x] { t_relay(); }\n"
+            "                   ^^^^^^^",
+            id="a wrong statement in another kind of route",
+        ),
+        pytest.param(
             'route[f] { if (is_mysefl("$si")) drop; }',
             "f.cfg:1:16: error: unknown function 'is_mysefl'; do you mean 'is_myself'?\n"
             'route[f] { if (is_mysefl("$si")) drop; }\n'
@@ -242,6 +294,8 @@ def test_an_error_has_its_place_and_carets(script: str, message: str) -> None:
         pytest.param("if ($(ru{nameaddr.x.uri}) == 1) drop;", id="no index of an address"),
         pytest.param("if ($(si {s.len}) == 1) drop;", id="a blank before a transformation"),
         pytest.param("if ($(avp(x) [0]) == 1) drop;", id="a blank before an index"),
+        pytest.param("if ($(si{ s.len}) == 1) drop;", id="a blank before a class"),
+        pytest.param('import_file "x.cfg"', id="an import within a route"),
         pytest.param("if ($socket_in( ip) == 1) drop;", id="a blank in a field"),
         pytest.param("if ($socket_out(tag\t) == 1) drop;", id="a tab in a field"),
         pytest.param("if ($socket_in(forced) == 1) drop;", id="only the socket out is forced"),
