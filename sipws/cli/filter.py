@@ -21,6 +21,7 @@ from sipws.errors import AddressError, ConfigurationError, Diagnostic, FilterRou
 from sipws.printable import json_escaped, lines
 from sipws.tracing.filter import Script, Socket, Subject
 from sipws.tracing.filter.explain import Explanation, explain
+from sipws.tracing.filter.format import formatted
 from sipws.tracing.routes import socket_of
 
 _CONN: Final = "PEER_IP:PORT@LISTENER DEFINITION"
@@ -54,6 +55,19 @@ def add_parser(subparsers: Any) -> None:
     check.add_argument("--route", metavar="NAME", help="the filter route that must be there")
     check.add_argument("--json", action="store_true", help="print one JSON object per diagnostic")
     check.set_defaults(run=_check)
+
+    layout = actions.add_parser(
+        "fmt",
+        help="format a script: indentation and blank lines",
+        description="Print a script with four blanks for each level. Only blanks at the ends of"
+        " lines change, so comments stay.",
+    )
+    layout.add_argument("script", type=Path, metavar="SCRIPT")
+    layout.add_argument("--write", action="store_true", help="change the file instead of printing")
+    layout.add_argument(
+        "--check", action="store_true", help="print nothing; exit status 1 if it would change"
+    )
+    layout.set_defaults(run=_format)
 
     evaluate = actions.add_parser(
         "eval",
@@ -192,6 +206,23 @@ def _check(args: argparse.Namespace) -> int:
             _say(f"{args.script}: passed over {', '.join(passed_over)}")
         _say(f"{args.script}: {_summary(found, refused)}")
     return FAILED if refused else DONE
+
+
+def _format(args: argparse.Namespace) -> int:
+    # A script with errors is not changed.
+    Script.load(args.script)
+    written = args.script.read_bytes().decode()
+    text = written.replace("\r\n", "\n")
+    made = formatted(text)
+    if args.check:
+        return FAILED if made != text else DONE
+    if args.write:
+        line_end = "\r\n" if "\r\n" in written else "\n"
+        if made != text:
+            args.script.write_text(made, encoding="utf-8", newline=line_end)
+    else:
+        sys.stdout.write(lines(made) if sys.stdout.isatty() else made)
+    return DONE
 
 
 def _say(text: str, to: TextIO | None = None) -> None:

@@ -308,7 +308,7 @@ def _never_set(routes: tuple[nodes.Route, ...]) -> Warnings:
                 targets = (target,)
             case nodes.For(item):
                 targets = (item,)
-            case nodes.Call("pv_printf" | "get_timestamp", arguments):
+            case nodes.Call("pv_printf" | "get_timestamp" | "construct_uri", arguments):
                 targets = arguments
         for written_to in targets:
             if isinstance(written_to, nodes.Variable):

@@ -421,3 +421,29 @@ def test_a_wrong_time_or_key_of_a_table_is_reported(sipws: Run, change: str, pro
     with pytest.raises(ConfigurationError) as refused:
         sipws("test", "cases.toml")
     assert problem in str(refused.value)
+
+
+def test_a_script_is_formatted(sipws: Run) -> None:
+    untidy, tidy = "route[f] {\ndrop;  # é\n}\n", "route[f] {\n    drop;  # é\n}\n"
+    path = Path("f.cfg")
+    path.write_text(untidy, encoding="utf-8")
+    assert sipws("fmt", "f.cfg") == (0, tidy.splitlines())
+    assert sipws("fmt", "f.cfg", "--check") == (1, [])
+    assert path.read_text(encoding="utf-8") == untidy
+    assert sipws("fmt", "f.cfg", "--write") == (0, [])
+    assert path.read_text(encoding="utf-8") == tidy
+    assert sipws("fmt", "f.cfg", "--check") == (0, [])
+
+
+def test_formatting_keeps_the_line_ends_of_the_file(sipws: Run) -> None:
+    path = Path("f.cfg")
+    path.write_bytes(b"route[f] {\r\ndrop;\r\n}\r\n")
+    assert sipws("fmt", "f.cfg", "--write") == (0, [])
+    assert path.read_bytes() == b"route[f] {\r\n    drop;\r\n}\r\n"
+
+
+def test_a_script_with_errors_is_not_formatted(sipws: Run) -> None:
+    Path("f.cfg").write_text("route[f] {\ndrop\n}\n")
+    with pytest.raises(FilterRouteError):
+        sipws("fmt", "f.cfg", "--write")
+    assert Path("f.cfg").read_text() == "route[f] {\ndrop\n}\n"

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from sipws.tracing.filter.bounds import LONGEST_HOST, MAX_TEXT
 from sipws.tracing.filter.evaluation.message import rewrite_ruri, set_duri, set_ruri
-from sipws.tracing.filter.evaluation.run import Getter, Run, Scope, Step, weight_of
+from sipws.tracing.filter.evaluation.run import Getter, Run, Scope, Setter, Step, weight_of
 from sipws.tracing.filter.evaluation.sockets import force, parse_destination
-from sipws.tracing.filter.evaluation.uris import Change
+from sipws.tracing.filter.evaluation.uris import LONGEST_URI, Change
 from sipws.tracing.filter.evaluation.values import (
     number_of,
     parse_ip,
@@ -34,6 +34,7 @@ PARAMETERS: Final = {
     "resetbflag": "Fi",
     "isbflagset": "Fi",
     "pv_printf": "VS",
+    "construct_uri": "SsSssA",
     "get_timestamp": "AA",
     "script_trace": "isf",
 }
@@ -53,7 +54,6 @@ WITHOUT_EFFECT: Final = {
     "cache_store": "SSSi",
     "cache_sub": "SSIIv",
     "check_blacklist_rule": "SSiss",
-    "construct_uri": "SsSssA",
     "del_blacklist_rule": "SSiss",
     "force_rport": "",
     "force_send_socket": "D",
@@ -100,8 +100,12 @@ CHANGING: Final = frozenset(
 """Functions that change ``$ru`` or ``$du``."""
 
 _FALSE: Final = frozenset(
-    {"next_branches", "cache_fetch", "cache_counter_fetch", "check_blacklist_rule"}
+    """
+    cache_add cache_counter_fetch cache_fetch cache_raw_query cache_remove cache_store cache_sub
+    check_blacklist_rule forward next_branches send
+    """.split()  # noqa: SIM905 - words read better without quotes
 )
+"""Functions that fail: there is no cache, and nothing to send."""
 
 _RENAMED: Final = {
     "append_branch": "append_msg_branch",
@@ -481,6 +485,31 @@ def _timestamp(seconds: Any, microseconds: Any) -> Step:
     return call
 
 
+def _construct_uri(
+    proto: Getter,
+    user: Getter | None,
+    domain: Getter,
+    port: Getter | None,
+    extra: Getter | None,
+    put: Setter,
+) -> Step:
+    """``construct_uri(proto, user, domain, port, extra, $avp(uri))``: join a URI."""
+    parts = (proto, user, domain, port, extra)
+
+    def call(run: Run) -> int:
+        texts = ["" if get is None else text_of(get(run)) or "" for get in parts]
+        if not texts[0] or not texts[2]:
+            return 1
+        scheme, name, host, *behind = texts
+        made = f"{scheme}:{name}{'@' if name else ''}{host}"
+        made += "".join(f"{sign}{text}" for sign, text in zip(":;", behind, strict=True) if text)
+        if len(made) < LONGEST_URI:
+            put(run, made, "=")
+        return 1
+
+    return call
+
+
 _CALLS: Final[dict[str, Callable[..., Step]]] = {
     "is_myself": _is_myself,
     "setflag": _set_flag("#", True),
@@ -506,4 +535,5 @@ _CALLS: Final[dict[str, Callable[..., Step]]] = {
     "resetdsturi": partial(_restore, set_duri),
     "isdsturiset": lambda: lambda run: 1 if run.variables.get("$du") else -1,
     "force_send_socket": _force,
+    "construct_uri": _construct_uri,
 }

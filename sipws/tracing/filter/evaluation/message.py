@@ -81,8 +81,6 @@ FIELDS: Final[dict[str, Value]] = {
     "mb": MESSAGE,
     "ml": len(MESSAGE),
     "mi": 0,
-    "mf": "",
-    "bf": "",
     "err.class": 0,
     "err.level": 0,
     "err.rcode": 0,

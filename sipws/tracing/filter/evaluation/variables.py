@@ -89,6 +89,19 @@ def _formatted(run: Run) -> Value:
     return Numbered(time.ctime(now), int(now))
 
 
+def _flags(prefix: str) -> Getter:
+    """``$mf``, ``$bf``: the names of the flags that are set, the newest first."""
+
+    def get(run: Run) -> Value:
+        keys = [key for key, value in run.variables.items() if key[:1] == "#" and value is True]
+        names = [key.lstrip("#") for key in keys if key.startswith("##") is (prefix == "##")]
+        made = " ".join(map(stored, reversed(names)))
+        run.made(made)
+        return made
+
+    return get
+
+
 PLAIN: Final[dict[str, tuple[Getter, Kind]]] = {
     "si": (_si, "text"),
     "src_ip": (_si, "text"),
@@ -97,6 +110,8 @@ PLAIN: Final[dict[str, tuple[Getter, Kind]]] = {
     "socket_out": (socket_out, "text"),
     "rc": (lambda run: run.rc, "number"),
     "retcode": (lambda run: run.rc, "number"),
+    "mf": (_flags("#"), "text"),
+    "bf": (_flags("##"), "text"),
     "Ts": (lambda run: int(_now(run)), "number"),
     "Tsm": (lambda run: int(_now(run) % 1 * 1_000_000), "number"),
     "TS": (lambda run: int(_STARTED), "number"),

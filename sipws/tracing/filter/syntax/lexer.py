@@ -6,7 +6,7 @@ silently ignored.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from sipws.tracing.filter.bounds import MAX_TOKENS
@@ -148,6 +148,35 @@ def tokenize(text: str, start: int, error: Report, ignored: Report) -> list[Toke
             break
         add(Token(kind or "", word, start + begin))
     return tokens
+
+
+def pieces(text: str) -> Iterator[Token]:
+    """Yield the tokens and comments of a text with their texts as written.
+
+    What is never closed is one piece to the end of the text.
+    """
+    offset, size = 0, len(text)
+    while offset < size:
+        found = _TOKEN.match(text, offset)
+        begin, offset = offset, found.end() if found else offset + 1
+        kind, word = (found.lastgroup or "", found[0]) if found else ("", text[begin])
+        if kind == "COMMENT":
+            offset = _end_of_comment(text, begin)
+        elif kind == "VARIABLE" and text.startswith("(", offset):
+            offset = _closing(text, offset)
+        elif kind == "UNCLOSED":
+            offset = size
+        if offset < 0:
+            offset = size
+        if kind == "SKIP" and not word.startswith("#"):
+            continue
+        if kind == "SKIP":
+            kind = "COMMENT"
+        elif kind == "NAME":
+            kind = _WORDS.get(word, kind)
+        elif kind == "SIGN":
+            kind = SIGNS.get(word, "CHANGE")
+        yield Token(kind, text[begin:offset], begin)
 
 
 _CONTINUED: Final = (
