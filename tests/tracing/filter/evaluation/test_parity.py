@@ -145,6 +145,10 @@ def test_a_text_is_readable_in_logs() -> None:
         ("<sip:a@h>, <sip:b@h>;q=1", "{nameaddr.$var(n).param,q}", "1"),
         ("<sip:a@h>, <sip:b@h>;q=1", "{nameaddr.-2.uri}", "sip:a@h"),
         ("<sip:a@h>, <sip:b@h>", "{nameaddr.2.uri}", "<null>"),
+        # OpenSIPS counts the end of the line that it adds, unless parameters follow.
+        ("<sip:a@h>", "{nameaddr.len}", "11"),
+        ("<sip:a@h> ;q=1", "{nameaddr.len}", "10"),
+        ("<sip:a@h>, <sip:b@h>", "{nameaddr.0.len}", "0"),
         ("<sip:a@h", "{nameaddr.uri}", "<null>"),
         ("<sip:a@h>;tag", "{nameaddr.uri}", "<null>"),
         ("SIP/2.0/WSS h.invalid;branch=z9;rport", "{via.transport}", "WSS"),
