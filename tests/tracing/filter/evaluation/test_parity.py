@@ -98,6 +98,8 @@ def test_a_text_is_readable_in_logs() -> None:
         ("YWI=xx", "{s.b64decode}", "ab"),
         ("a\tb", "{s.escape.param}", "<null>"),
         ("%00", "{s.unescape.param}", "<null>"),
+        ("ÉA", "{s.tolower}{s.encode.hexa}", "c38961"),
+        ("éa", "{s.toupper}{s.encode.hexa}", "c3a941"),
         # Fields with quotes.
         ('"a,b",c', "{csv.count}", "2"),
         ('"a ""b""",c', "{csv.value,0}", 'a "b"'),
@@ -227,6 +229,7 @@ def forced(body: str) -> bool:
         ('"ws:10.0.0.1:5060"', '$socket_out(tag) == "edge" && $socket_out(forced) != NULL'),
         ('"ws:10.0.0.9:80"', "$socket_out(port) == 5060 && $socket_out(forced) == NULL"),
         ('"wss:10.0.0.2:80"', "$socket_out(forced) == NULL"),
+        ('"ws:10.0.0.2:81"', "$socket_out(forced) == NULL"),
         ('"udp:10.0.0.2:80"', "$socket_out(forced) == NULL"),
         ('"no socket"', "$socket_out(forced) == NULL"),
     ],
