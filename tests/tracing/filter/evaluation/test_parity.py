@@ -64,6 +64,7 @@ def test_a_change_of_null_and_with_null_is_not_done(holds: Holds) -> None:
         ('$(var(x){s.toupper}) == "éB" && $(var(x){s.toupper}{s.len}) == 3', '$var(x) = "éb";'),
         ('$var(x) != "É"', '$var(x) = "é";'),
         ('$var(x) =~ "^a..c$" && $var(x) !~ "^a.c$"', '$var(x) = "aéc";'),
+        ('$var(x) !~ "^\\w+$" && $var(x) =~ "^\\W+$"', '$var(x) = "é";'),
         ('$(socket_in(tag){s.len}) == 6 && $socket_in(tag) == "größe" || 1', ""),
         ('$avp(é) == 1 && $avp($var(n)) == 1', '$avp(é) = 1; $var(n) = "é";'),
         ('$(var(x){ip.pton}{s.len}) == 16', '$var(x) = "fe80::ff";'),
