@@ -22,7 +22,6 @@ from sipws.printable import json_escaped, lines
 from sipws.tracing.filter import Script, Socket, Subject
 from sipws.tracing.filter.explain import Explanation, explain
 from sipws.tracing.filter.format import formatted
-from sipws.tracing.routes import socket_of
 
 _CONN: Final = "PEER_IP:PORT@LISTENER DEFINITION"
 _ROUTE_HELP: Final = (
@@ -137,7 +136,6 @@ class Connection:
 
     written: str
     subject: Subject
-    listener: Listener
 
     def at(self, now: float | None) -> Subject:
         """Its properties at a time; None reads the clock."""
@@ -176,7 +174,6 @@ class Connection:
                 advertised_ip=listener.advertised_ip,
                 advertised_port=listener.advertised_port,
             ),
-            listener,
         )
 
 
@@ -288,7 +285,10 @@ def _route_of(script: Script, named: str | None, source: str, option: str) -> st
 
 
 def _own(connections: Iterable[Connection]) -> list[Socket]:
-    return [socket_of(connection.listener) for connection in connections]
+    return [
+        Socket(it.socket_ip, it.socket_port, it.proto, it.tag, it.advertised_ip, it.advertised_port)
+        for it in (connection.subject for connection in connections)
+    ]
 
 
 def _word(explanation: Explanation) -> str:
