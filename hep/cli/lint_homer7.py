@@ -135,7 +135,7 @@ def _hidden(row: Row, protocol_type: int, setting: str | None, as_json: bool) ->
         return []
     name = protocol_name(protocol_type)
     what = f"{name} has no mapping"
-    remedy = f"load a mapping for {EVENTS_TABLE}, where it is stored"
+    remedy = f"load a mapping for {EVENTS_TABLE}, where it is stored (sipws homer install)"
     listed = [Finding("unmapped", Severity.HIDDEN, what, remedy)]
     payload = row.data_header if as_json else row.raw
     members = jsonb.members((payload or b"").decode())

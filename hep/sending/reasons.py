@@ -111,12 +111,12 @@ def _why_untrusted(exc: ssl.SSLCertVerificationError) -> str:
             )
         case code if code == _SELF_SIGNED:
             return (
-                "its certificate is not trusted, because it is self-signed; set hep_tls_ca to its"
-                " certificate"
+                "its certificate is not trusted, because it is self-signed; set hep_tls_ca (for"
+                " the command hep: SSL_CERT_FILE) to its certificate"
             )
         case code if code in _UNKNOWN_ISSUER:
             return (
-                f"its certificate is not trusted: {message}; set hep_tls_ca to the certificate of"
-                " the authority that issued it"
+                f"its certificate is not trusted: {message}; set hep_tls_ca (for the command hep:"
+                " SSL_CERT_FILE) to the certificate of the authority that issued it"
             )
     return f"its certificate is not trusted: {message}"

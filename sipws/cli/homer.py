@@ -107,6 +107,8 @@ def _files(args: argparse.Namespace) -> int:
 
 
 def _install(args: argparse.Namespace) -> int:
+    if not args.user.strip():
+        raise ConfigurationError("--user is empty; name an administrator of Homer")
     homer = api.HomerApp(args.url, args.ca)
     password = _password(args.password_file)
     if homer.sends_in_clear:

@@ -300,8 +300,8 @@ async def test_a_self_signed_certificate_is_to_be_trusted_itself(
         await until(lambda: sender.failures)
         await sender.aclose(0)
     assert sender.last_error == (
-        "its certificate is not trusted, because it is self-signed; set hep_tls_ca to its"
-        " certificate"
+        "its certificate is not trusted, because it is self-signed; set hep_tls_ca (for the"
+        " command hep: SSL_CERT_FILE) to its certificate"
     )
 
 
@@ -339,7 +339,8 @@ async def test_a_certificate_of_an_unknown_authority_names_the_setting(
     assert sender.last_error is not None
     assert sender.last_error.startswith("its certificate is not trusted: ")
     assert sender.last_error.endswith(
-        "; set hep_tls_ca to the certificate of the authority that issued it"
+        "; set hep_tls_ca (for the command hep: SSL_CERT_FILE) to the certificate of the authority"
+        " that issued it"
     )
 
 

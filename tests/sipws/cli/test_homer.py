@@ -304,6 +304,13 @@ def test_a_wrong_password_has_status_2(
     assert "user 'admin' or the password is wrong (401)" in capsys.readouterr().err
 
 
+def test_an_empty_user_is_refused_before_anything_is_asked(
+    install: Run, stand_in: StandIn, capsys: Any
+) -> None:
+    assert install(user=" ") == 2
+    assert capsys.readouterr().err == "sipws: --user is empty; name an administrator of Homer\n"
+
+
 def test_no_homer_has_status_2(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PASSWORD, "x")
     assert main(["homer", "install", "--url", "http://127.0.0.1:1", "--user", "admin"]) == 2

@@ -172,7 +172,9 @@ async def test_a_certificate_that_is_not_trusted_names_hep_tls_ca(collecting, ru
     application = await run(f"localhost:{collecting.port};transport=tls")
     [sender] = application.traces.senders
     await until(lambda: sender.failures)
-    assert "; set hep_tls_ca to " in (last_error(application) or "")
+    assert "; set hep_tls_ca (for the command hep: SSL_CERT_FILE) to " in (
+        last_error(application) or ""
+    )
 
 
 async def test_plain_tcp_to_it_says_that_it_may_expect_tls(collecting, run, caplog) -> None:
