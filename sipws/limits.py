@@ -52,6 +52,10 @@ class Limits:
     PROXY header and TLS together have the same time. Client: seconds from the upgrade request to
     the end of its answer."""
 
+    tls_handshake_timeout: float | None = None
+    """Seconds for the TLS handshake of a client (OpenSIPS ``wss_tls_handshake_timeout``); None for
+    what ``handshake_timeout`` leaves."""
+
     request_size: int = 16 * 1024
     """Bytes of an upgrade request (``max_request_size``). Browsers with large cookies send 8 KiB.
     """

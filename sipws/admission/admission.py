@@ -138,19 +138,37 @@ class Rules:
         )
 
 
+class _Checks:
+    """The checks of upgrade requests on the listeners of one protocol.
+
+    Args:
+        rules: the rules; their limits do not matter here.
+    """
+
+    __slots__ = ("asks_only_for_origin", "rules")
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.asks_only_for_origin = not replace(rules, require_origin=False).examines
+        """Whether every request with an ``Origin`` is accepted."""
+
+
 class Admission:
     """Counts and meters connections.
 
     Args:
         rules: the limits and the checks; None accepts every connection.
+        wss_rules: the checks of upgrade requests on ``wss`` listeners; None for those of ``rules``.
+            The limits are always those of ``rules``: they count all connections together.
     """
 
-    def __init__(self, rules: Rules | None = None) -> None:
+    def __init__(self, rules: Rules | None = None, wss_rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
-        self.examines = self.rules.examines
+        self.wss_rules = self.rules if wss_rules is None else wss_rules
+        self.examines = self.rules.examines or self.wss_rules.examines
         """Whether upgrade requests are checked at all."""
-        self.asks_only_for_origin = not replace(self.rules, require_origin=False).examines
-        """Whether every request with an ``Origin`` is accepted."""
+        self._ws_checks = _Checks(self.rules)
+        self._wss_checks = _Checks(self.wss_rules)
         self.draining: float | None = None
         """Once set, every connection is refused with this ``Retry-After``, in seconds."""
         self.refused: Counter[ErrorKind] = Counter()
@@ -313,11 +331,13 @@ class AdmissionSlot:
             refused; None if it is accepted.
         """
         admission, request = self._admission, connection.request
+        is_wss = connection.listener.proto == "wss"
+        checks = admission._wss_checks if is_wss else admission._ws_checks
         # The fast path for the usual configuration and the way that browsers write Origin; with
         # cold caches the full check takes ten times as long.
-        if request is None or (admission.asks_only_for_origin and _USUAL_ORIGIN in request.raw):
+        if request is None or (checks.asks_only_for_origin and _USUAL_ORIGIN in request.raw):
             return connection, None
-        rules, refusal = admission.rules, None
+        rules, refusal = checks.rules, None
         if (peer := rules.peer_behind(connection.peer, request)) is not None:
             connection = replace(connection, peer=peer)
             refusal = self.claim(peer.ip, now)

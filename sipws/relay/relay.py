@@ -75,14 +75,20 @@ class Relay:
         self._asked_until = -math.inf
         self._dials: set[asyncio.Task[None]] = set()
 
-    def bind(self, context: FlowContext[Flow]) -> None:
-        """Take the context of the server's flows, which flows to the upstream share in part.
+    def bind(self, context: FlowContext[Flow], wss_context: FlowContext[Flow]) -> None:
+        """Take the contexts of the server's flows, which flows to the upstream share in part.
+
+        Args:
+            context: of flows over ``ws``.
+            wss_context: of flows over ``wss``, whose limits a ``wss`` upstream has.
 
         Raises:
             TransportError: this relay has a server already.
         """
         if self._dialer is not None:
             raise TransportError("a relay is for one server; make another one for this server")
+        if self.upstream.proto == "wss":
+            context = wss_context
         own = FlowContext(
             bus=context.bus if self._messages_told else _without_messages(context.bus),
             handler=self.carry,

@@ -32,7 +32,10 @@ F = TypeVar("F", bound=Probed)
 
 @dataclass(frozen=True, slots=True)
 class FlowContext(Generic[F]):
-    """What all flows of a server, or of a client, share."""
+    """What all flows of a server, or of a client, share.
+
+    A server has one for ``ws`` and one for ``wss``. They differ in `limits` only.
+    """
 
     bus: Bus
     """Takes the events."""

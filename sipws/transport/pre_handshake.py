@@ -59,8 +59,8 @@ MakeFlow = Callable[[Listener, FlowContext[Flow], AcceptedSocket | None], Flow]
 class PreHandshake:
     """Accepts connections and prepares each for its flow.
 
-    `Limits.handshake_timeout` limits the PROXY header and TLS together. The upgrade request has the
-    same time after that.
+    `Limits.handshake_timeout` limits the PROXY header and TLS together, unless TLS has a limit of
+    its own (`Limits.tls_handshake_timeout`). The upgrade request has the same time after that.
 
     Args:
         listener: the definition, with the real port.
@@ -175,6 +175,8 @@ class PreHandshake:
                     arrival.peer, arrival.started, arrival.started_monotonic, arrival.slot, refusal
                 ),
             )
+            if (own_limit := self._context.limits.tls_handshake_timeout) is not None:
+                deadline = self._loop.time() + own_limit
             # TLS takes most of the memory of a connection: it starts with the first byte.
             hello = b"" if self._tls is None else await self._first_bytes(arrival, deadline)
             arrival.is_hello_check = HELLO_CHECK in hello
@@ -192,7 +194,9 @@ class PreHandshake:
             elif arrival.is_hello_check:
                 self._leave(arrival, Probe.TLS, "a balancer's check of TLS")
             else:
-                reason = failure_reason(exc, self._context.limits.handshake_timeout)
+                limits = self._context.limits
+                limit = limits.tls_handshake_timeout or limits.handshake_timeout
+                reason = failure_reason(exc, limit)
                 self._fail(arrival, ErrorKind.TLS_FAILURE, reason)
         except asyncio.CancelledError:
             self._fail(arrival, ErrorKind.HANDSHAKE_ABORTED, "server shutdown")

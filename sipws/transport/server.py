@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Protocol, Self
 
 from websockets.frames import CloseCode
@@ -32,8 +33,13 @@ SHUTDOWN: Final = "server shutdown"
 class MessageRelay(Protocol):
     """An object that relays messages to another server: `sipws.relay.relay.Relay` is one."""
 
-    def bind(self, context: FlowContext[Flow]) -> None:
-        """Take the context of the server's flows; called once, by the server."""
+    def bind(self, context: FlowContext[Flow], wss_context: FlowContext[Flow]) -> None:
+        """Take the contexts of the server's flows; called once, by the server.
+
+        Args:
+            context: of flows over ``ws``.
+            wss_context: of flows over ``wss``.
+        """
 
     def accept(
         self, listener: Listener, context: FlowContext[Flow], accepted: AcceptedSocket | None = None
@@ -42,7 +48,7 @@ class MessageRelay(Protocol):
 
         Args:
             listener: the listener that it connected to.
-            context: what all flows of the server share.
+            context: what all flows of the server with its protocol share.
             accepted: what is known already, after TLS or a PROXY header; else None.
         """
 
@@ -71,8 +77,11 @@ class Server:
         relay: relays messages to another server, instead of a handler.
         bus: takes the events. Default: a bus of its own.
         limits: the bounds of each connection, and the intervals of pings.
+        wss_limits: the bounds of each connection over ``wss``. Default: ``limits``. The intervals
+            of pings are always those of ``limits``.
         rules: which connections are accepted. Default: all. `sipws.transport.descriptors` computes
             a `Rules.max_connections` that leaves file descriptors for everything else.
+        wss_rules: the checks of upgrade requests over ``wss``. Default: ``rules``.
         tls: the certificates of ``wss`` listeners, or one context for all of them; see
             `sipws.transport.tls.server_context`.
         subprotocols: a client must offer one of these, which are in order of preference. Empty
@@ -98,7 +107,9 @@ class Server:
         relay: MessageRelay | None = None,
         bus: Bus | None = None,
         limits: Limits | None = None,
+        wss_limits: Limits | None = None,
         rules: Rules | None = None,
+        wss_rules: Rules | None = None,
         tls: Certificates | ssl.SSLContext | None = None,
         subprotocols: Sequence[str] = (SUBPROTOCOL,),
         compression: bool = False,
@@ -113,7 +124,7 @@ class Server:
         self.bus = bus or Bus()
         self.flows: Registry[Flow] = Registry()
         """The connections that are alive."""
-        self.admission = Admission(rules)
+        self.admission = Admission(rules, wss_rules)
         """Counts the connections, and the refused ones."""
         self.registrations = Registrations()
         """The connection that each phone registered on."""
@@ -130,8 +141,13 @@ class Server:
             health_path=health_path,
             registrations=self.registrations,
         )
+        if wss_limits is None:
+            self._wss_context = self._context
+        else:
+            wss_limits = replace(wss_limits, intervals=self._context.limits.intervals)
+            self._wss_context = replace(self._context, limits=wss_limits)
         if relay is not None:
-            relay.bind(self._context)
+            relay.bind(self._context, self._wss_context)
         self._ping_scheduler = PingScheduler(self.flows, self._context.limits.intervals)
         self._pre_handshakes: list[PreHandshake] = []
         self._tls = tls
@@ -267,11 +283,13 @@ class Server:
             for listening in sockets:
                 listening.close()
             raise cannot_listen(str(listener), exc) from exc
-        tls = self._tls if listener.proto == "wss" else None
+        tls, context = None, self._context
+        if listener.proto == "wss":
+            tls, context = self._tls, self._wss_context
         proxied = self.admission.rules.expects_proxy_header(listener)
         if tls is not None or proxied:
             pre_handshake = PreHandshake(
-                bound, self._context, proxied=proxied, tls=_contexts(tls), make_flow=self._make_flow
+                bound, context, proxied=proxied, tls=_contexts(tls), make_flow=self._make_flow
             )
             self._pre_handshakes.append(pre_handshake)
             for listening in sockets:
@@ -281,7 +299,7 @@ class Server:
         loop = asyncio.get_running_loop()
         servers = [
             await loop.create_server(
-                lambda: self._make_flow(bound, self._context, None),
+                lambda: self._make_flow(bound, context, None),
                 sock=listening,
                 backlog=BACKLOG,
                 start_serving=False,
