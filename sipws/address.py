@@ -10,11 +10,13 @@ Pure: nothing here resolves a name or opens a socket.
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from sipws.errors import AddressError
 
 Proto = Literal["ws", "wss"]
+
+PROTOCOLS: Final[frozenset[Proto]] = frozenset(get_args(Proto))
 
 WS_PORT: Final = 80
 """Port of a ``ws`` listener without one (OpenSIPS ``ws_port``)."""

@@ -72,6 +72,9 @@ def add_parser(subparsers: Any) -> None:
 
     trace = command("trace", "show whether tracing is on, or turn it on or off", _trace)
     trace.add_argument("mode", nargs="?", choices=("on", "off"))
+    trace.add_argument(
+        "--only", choices=("ws", "wss"), help="connections of this protocol (default: both)"
+    )
     command("traces", "list the trace destinations, their packets and last errors", _traces)
     command("connections", "list the open connections", _connections)
     close = command("close", "close a connection with a close frame", _close)
@@ -94,7 +97,8 @@ def add_parser(subparsers: Any) -> None:
 
 def _trace(args: argparse.Namespace) -> int:
     params = {} if args.mode is None else {"trace_mode": args.mode}
-    return _ask(args, "ws_trace", params)
+    chosen = ("ws", "wss") if args.only is None else (args.only,)
+    return _ask(args, tuple(f"{proto}_trace" for proto in chosen), params)
 
 
 def _traces(args: argparse.Namespace) -> int:
@@ -125,15 +129,23 @@ def _lines(answer: Any) -> str:
 
 
 def _ask(
-    args: argparse.Namespace, method: str, params: dict[str, Any], written: Any = _lines
+    args: argparse.Namespace,
+    methods: str | tuple[str, ...],
+    params: dict[str, Any],
+    written: Any = _lines,
 ) -> int:
+    """Ask for a method, or for several ones with the same parameters, and print the answer."""
     token = args.token or os.environ.get(TOKEN)
     url = args.url if args.control is None else ctl_client.url_of(args.control)
-    try:
-        answer = ctl_client.ask(url, method, params, token if token and token.strip() else None)
-    except MiError as exc:
-        print_error("sipws", f"{method}: {exc}")
-        return FAILED
+    answer: Any = None
+    for method in (methods,) if isinstance(methods, str) else methods:
+        try:
+            given = ctl_client.ask(url, method, params, token if token and token.strip() else None)
+        except MiError as exc:
+            print_error("sipws", f"{method}: {exc}")
+            return FAILED
+        both = isinstance(answer, dict) and isinstance(given, dict)
+        answer = {**answer, **given} if both else given
     if args.json:
         # It quotes what peers sent. ASCII JSON escapes all control characters but DEL.
         print(json.dumps(answer, indent=2).replace("\x7f", r"\u007f"))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -149,6 +149,41 @@ class AdmissionSettings(Section):
             proxy_protocol=tags if isinstance(tags, bool) else frozenset(tags),
             forwarding_header=self.forwarding_header,
         )
+
+
+class WssTransport(Section):
+    """``[transport.wss]``: what differs for ``wss`` listeners (the parameters of proto_wss).
+
+    A setting without a value is that of ``[transport]`` for ``ws``.
+    """
+
+    require_origin: bool | None = None
+    """As in ``[transport]``."""
+
+    wss_resource: Annotated[str, AfterValidator(_path)] | None = None
+    """As ``ws_resource``."""
+
+    wss_max_msg_chunks: int | None = Field(default=None, ge=0)
+    """As ``ws_max_msg_chunks``."""
+
+    wss_send_timeout: int | None = Field(default=None, ge=1)
+    """As ``ws_send_timeout``, in ms."""
+
+    wss_handshake_timeout: int | None = Field(default=None, ge=1)
+    """As ``ws_handshake_timeout``, in ms."""
+
+    wss_tls_handshake_timeout: int | None = Field(default=None, ge=1)
+    """Time limit for the TLS handshake, in ms. Default: what the handshake timeout leaves."""
+
+
+WSS_NAMES: Final = {
+    "require_origin": "require_origin",
+    "ws_resource": "wss_resource",
+    "ws_max_msg_chunks": "wss_max_msg_chunks",
+    "ws_send_timeout": "wss_send_timeout",
+    "ws_handshake_timeout": "wss_handshake_timeout",
+}
+"""Settings of ``[transport]``, and the settings of ``[transport.wss]`` that override them."""
 
 
 class TlsEntry(Section):

@@ -4,19 +4,25 @@ Nothing is started: `sipws.service.app.Application` does that.
 """
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
 
 from hep import HepId
+from sipws.address import PROTOCOLS, Proto
 from sipws.config.collectors import collector_warnings
 from sipws.config.settings import Config
-from sipws.config.tracing import TraceSection
+from sipws.config.tracing import TraceSection, Tracing
 from sipws.errors import ConfigurationError
 from sipws.tracing.destinations import Destinations, resolve
+from sipws.tracing.protocols import decide_by_protocol
 from sipws.tracing.tracer import Decide, TraceSettings
 from sipws.transport.tls import Certificates, certificate_warnings
+
+if TYPE_CHECKING:
+    from sipws.tracing.filter import Script
 
 NOWHERE: Final = (
     "tracing is on, but there is no trace_destination: nothing is traced but by MI trace_start"
@@ -29,7 +35,7 @@ MOST_CAPTURE_ID_2: Final = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The filter of a trace."""
+    """The filter of a trace, or of a section."""
 
     decide: Decide | None = None
     """None: every connection is traced."""
@@ -44,44 +50,90 @@ class Filter:
         config: Config,
         section: TraceSection | None = None,
         source: str = "configuration",
+        protocols: Collection[Proto] = PROTOCOLS,
     ) -> Self:
         """Read, check and compile a filter.
 
         Args:
             config: the settings.
-            section: the section that names the filter; by default ``[tracing]``.
+            section: the section that names the filter; by default ``[tracing]``, with what
+                ``[tracing.wss]`` changes.
             source: where the settings come from, for messages.
+            protocols: the protocols whose connections it decides about.
 
         Raises:
             ConfigurationError: the script cannot be read, or the function not imported.
             FilterRouteError: the script is refused.
         """
+        reader = _FilterReader(config, source)
         tracing = config.tracing
-        section = section or tracing
-        path = tracing.script_of(section)
+        sections = {
+            proto: tracing.of(proto) if section is None or section is tracing else section
+            for proto in sorted(protocols)
+        }
+        found = {proto: reader.read(each, proto) for proto, each in sections.items()}
+        decide = decide_by_protocol(found.get("ws"), found.get("wss"))
+        if len(found) == 1:
+            [decide] = found.values()
+        scripts = reader.scripts.values()
+        if scripts and not any(found.values()):
+            reader.warnings.append(
+                f"{source}: tracing.script is set but trace_filter_route is not: every connection"
+                " is traced"
+            )
+        passed_over = [kind for script in scripts for kind in script.passed_over]
+        return cls(decide, tuple(reader.warnings), tuple(dict.fromkeys(passed_over)))
+
+
+class _FilterReader:
+    """Reads the filters of a section, each script and each route once.
+
+    Args:
+        config: the settings.
+        source: where the settings come from, for messages.
+    """
+
+    def __init__(self, config: Config, source: str) -> None:
+        self._config = config
+        self._source = source
+        self._made: dict[tuple[object, str], Decide] = {}
+        self.scripts: dict[Path, Script] = {}
+        """The scripts that were read, by path."""
+        self.warnings: list[str] = []
+
+    def read(self, section: TraceSection, proto: Proto) -> Decide | None:
+        """Read the filter of a section for a protocol; None if there is none.
+
+        Raises:
+            ConfigurationError: the script cannot be read, or the function not imported.
+            FilterRouteError: the script is refused.
+        """
+        path = self._config.tracing.script_of(section)
         if path is None and section.trace_filter is None:
-            return cls()
+            return None
         # Imported here: a program without a filter starts faster without the filter language.
         from sipws.tracing.filter import Script, load_callable
         from sipws.tracing.routes import decide_by_function, decide_by_route, socket_of
 
         if path is None:
-            return cls(decide_by_function(load_callable(section.trace_filter or "")))
-        script = Script.load(path)
-        warnings = [str(warning) for warning in script.warnings]
+            name = section.trace_filter or ""
+            if (None, name) not in self._made:
+                self._made[None, name] = decide_by_function(load_callable(name))
+            return self._made[None, name]
+        if path not in self.scripts:
+            self.scripts[path] = Script.load(path)
+            self.warnings += map(str, self.scripts[path].warnings)
+        script = self.scripts[path]
         # An opensips.cfg itself names the route that is the filter.
-        route = section.trace_filter_route or next(iter(script.filters), None)
+        route = section.trace_filter_route or script.filter_of(f"proto_{proto}")
         if route is None:
-            warnings.append(
-                f"{source}: tracing.script is set but trace_filter_route is not: every connection"
-                " is traced"
-            )
-            return cls(None, tuple(warnings), script.passed_over)
-        if missing := script.missing(route):
-            warnings.append(str(missing))
-        own = [socket_of(listener) for listener in config.transport.listeners]
-        decide = decide_by_route(script, route, own)
-        return cls(decide, tuple(warnings), script.passed_over)
+            return None
+        if (path, route) not in self._made:
+            if missing := script.missing(route):
+                self.warnings.append(str(missing))
+            own = [socket_of(listener) for listener in self._config.transport.listeners]
+            self._made[path, route] = decide_by_route(script, route, own)
+        return self._made[path, route]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +145,25 @@ class ResolvedTrace:
     destinations: Destinations
     settings: TraceSettings
     filter: Filter
+    protocols: Collection[Proto] = PROTOCOLS
+    """The protocols whose connections it traces: ``[tracing.wss]`` may have a destination of its
+    own."""
 
     @classmethod
-    def of(cls, config: Config, section: TraceSection, source: str) -> Self:
+    def of(
+        cls,
+        config: Config,
+        section: TraceSection,
+        source: str,
+        protocols: Collection[Proto] = PROTOCOLS,
+    ) -> Self:
         """Resolve and compile what a section names.
 
         Args:
             config: the settings.
             section: the section; it has a ``trace_destination``.
             source: where the settings come from, for messages.
+            protocols: the protocols whose connections it traces.
 
         Raises:
             ConfigurationError: see `ResolvedConfig.of`.
@@ -125,7 +187,8 @@ class ResolvedTrace:
             section=section,
             destinations=destinations,
             settings=config.tracing.settings_of(section, settings, destinations.version),
-            filter=Filter.of(config, section, source),
+            filter=Filter.of(config, section, source, protocols),
+            protocols=protocols,
         )
 
 
@@ -159,16 +222,20 @@ class ResolvedConfig:
             FilterRouteError: a script is refused.
         """
         tracing = config.tracing
-        chosen = [section for section in (tracing, *tracing.also) if section.trace_destination]
-        traces = tuple(ResolvedTrace.of(config, section, source) for section in chosen)
+        chosen = _sections(tracing)
+        traces = tuple(
+            ResolvedTrace.of(config, section, source, protocols) for section, protocols in chosen
+        )
         warnings: list[str] = []
-        if chosen and not tracing.trace_on:
-            names = ", ".join(map(repr, chosen[0].trace_destination))
+        if chosen and not tracing.protocols_on:
+            names = ", ".join(map(repr, chosen[0][0].trace_destination))
             warnings.append(
                 f"trace_destination {names} is set but trace_on is false: nothing is traced"
             )
-        if tracing.trace_on and not chosen:
+        if tracing.protocols_on and not chosen:
             warnings.append(NOWHERE)
+        elif without := tracing.protocols_on.difference(*(each for _, each in chosen)):
+            warnings.append(f"tracing is on for {', '.join(without)}, but without destination")
         sent_to = [(trace.section, trace.destinations.hep_ids) for trace in traces]
         warnings += dict.fromkeys(collector_warnings(config.hep, sent_to))
         warnings += config.control.warnings
@@ -186,7 +253,8 @@ class ResolvedConfig:
                 " change everything"
             )
         # The filter of [tracing] is checked even if nothing is traced.
-        own = traces[0].filter if traces and traces[0].section is tracing else None
+        is_whole = traces and traces[0].section is tracing and traces[0].protocols == PROTOCOLS
+        own = traces[0].filter if is_whole else None
         main = own or Filter.of(config, source=source)
         for each in (main, *(trace.filter for trace in traces if trace.filter is not main)):
             warnings += [text for text in each.warnings if text not in warnings]
@@ -196,6 +264,15 @@ class ResolvedConfig:
     def destinations(self) -> Sequence[HepId]:
         """All collectors."""
         return [each for trace in self.traces for each in trace.destinations.hep_ids]
+
+
+def _sections(tracing: Tracing) -> list[tuple[TraceSection, Collection[Proto]]]:
+    """The sections with a destination, and the protocols that each of them is for."""
+    own: list[tuple[TraceSection, Collection[Proto]]] = [(tracing, PROTOCOLS)]
+    if tracing.of_wss.trace_destination != tracing.trace_destination:
+        own = [(tracing, {"ws"}), (tracing.of_wss, {"wss"})]
+    also = [(section, PROTOCOLS) for section in tracing.also]
+    return [(section, each) for section, each in (*own, *also) if section.trace_destination]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ starts nothing. A `ConfigurationError` reports all errors at once.
 import logging
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -24,9 +25,11 @@ from sipws.address import WS_PORT, WSS_PORT, Address, Listener, is_loopback
 from sipws.config.admission import (
     ENTRY_PATHS,
     PATHS,
+    WSS_NAMES,
     AdmissionSettings,
     Section,
     TlsSettings,
+    WssTransport,
     listed,
 )
 from sipws.config.toml import load_toml
@@ -70,6 +73,9 @@ class Transport(TlsSettings, AdmissionSettings):
         default=(DEFAULT_LISTENER,), min_length=1
     )
     """Listeners: ``PROTO:HOST[:PORT] [tag NAME] [as ADVERTISED_IP[:PORT]]``."""
+
+    wss: WssTransport = WssTransport()
+    """What differs for ``wss`` listeners."""
 
     ws_port: Port = WS_PORT
     """Port of a ``ws`` listener without one."""
@@ -164,6 +170,21 @@ class Transport(TlsSettings, AdmissionSettings):
         return tuple(
             Listener.parse(text, ws_port=self.ws_port, wss_port=self.wss_port)
             for text in self.listen
+        )
+
+    @property
+    def of_wss(self) -> Self:
+        """These settings as they are for ``wss`` listeners."""
+        own = ((ws, getattr(self.wss, wss)) for ws, wss in WSS_NAMES.items())
+        changed = {name: value for name, value in own if value is not None}
+        return self.model_copy(update=changed)
+
+    @property
+    def wss_limits(self) -> Limits:
+        """The limits of connections over ``wss``."""
+        limit = self.wss.wss_tls_handshake_timeout
+        return replace(
+            self.of_wss.limits, tls_handshake_timeout=None if limit is None else limit / 1000
         )
 
     @property

@@ -18,6 +18,7 @@ from hep.hep_id import PORT
 from hep.sending.fitting import WhenTooLong
 from hep.sending.outbox import WhenFull
 from hep.sending.spool import Fsync
+from sipws.address import PROTOCOLS, Proto
 from sipws.config.admission import Section, listed
 from sipws.errors import ConfigurationError
 from sipws.masking.credentials import HEADERS, PARAMETERS
@@ -280,11 +281,30 @@ class AlsoSettings(TraceSection):
     """As in ``[hep]``, for this destination. Default: that of ``[hep]``."""
 
 
+class WssTracing(Section):
+    """``[tracing.wss]``: what differs for connections over ``wss`` (the parameters of proto_wss).
+
+    A setting without a value is that of ``[tracing]``.
+    """
+
+    trace_on: bool | None = None
+    """As in ``[tracing]``."""
+
+    trace_destination: Annotated[tuple[str, ...], BeforeValidator(listed)] | None = None
+    """As in ``[tracing]``. Empty: none; nothing is traced."""
+
+    trace_filter_route: str | None = None
+    """As in ``[tracing]``; the route is in the same ``script``. Empty: no filter."""
+
+
 class Tracing(TraceSection):
     """``[tracing]``: what is traced, and to which destination."""
 
     trace_on: bool = False
     """Whether tracing is on at the start. Default: off."""
+
+    wss: WssTracing = WssTracing()
+    """What differs for connections over ``wss``."""
 
     trace_mask_headers: Names = HEADERS
     """Headers of handshakes whose values are masked; ``*`` matches any characters."""
@@ -301,7 +321,7 @@ class Tracing(TraceSection):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        sections: tuple[TraceSection, ...] = (self, *self.also)
+        sections: tuple[TraceSection, ...] = (self, self.of_wss, *self.also)
         for section in sections:
             if section.trace_filter_route is not None and self.script_of(section) is None:
                 raise ValueError(
@@ -309,6 +329,29 @@ class Tracing(TraceSection):
                     " holds the route"
                 )
         return self
+
+    @property
+    def of_wss(self) -> Self:
+        """These settings as they are for connections over ``wss``."""
+        own, changed = self.wss, dict[str, object]()
+        if own.trace_on is not None:
+            changed["trace_on"] = own.trace_on
+        if own.trace_destination is not None:
+            changed["trace_destination"] = own.trace_destination
+        if own.trace_filter_route is not None:
+            changed |= {"trace_filter_route": own.trace_filter_route or None, "trace_filter": None}
+            if not own.trace_filter_route:
+                changed["script"] = None
+        return self.model_copy(update=changed) if changed else self
+
+    @property
+    def protocols_on(self) -> frozenset[Proto]:
+        """The protocols for which tracing is on at the start."""
+        return frozenset(proto for proto in PROTOCOLS if self.of(proto).trace_on)
+
+    def of(self, proto: Proto) -> Self:
+        """These settings as they are for connections over a protocol."""
+        return self.of_wss if proto == "wss" else self
 
     @property
     def masking(self) -> Masking:

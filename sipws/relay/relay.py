@@ -12,6 +12,7 @@ import math
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import cast, get_args
@@ -148,11 +149,15 @@ class Relay:
 
     async def _connect(self, dialer: Dialer, pair: Pair) -> None:
         client = pair.client.connection
+        listener, proto = client.listener, self.upstream.proto
+        if listener.proto != proto:
+            # Traces show the protocol of this connection, not that of the client's.
+            listener = replace(listener, proto=proto)
         try:
             await dialer.connect(
                 destination_for(self.upstream, client),
                 offer_for(client, pair.subprotocols),
-                client.listener,
+                listener,
                 partial(UpstreamLeg, pair),
                 client,
             )

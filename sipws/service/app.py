@@ -60,7 +60,9 @@ class Application:
             relay=self.relay,
             bus=self.bus,
             limits=transport.limits,
+            wss_limits=transport.wss_limits,
             rules=replace(transport.rules, max_connections=most_connections(resolved)),
+            wss_rules=transport.of_wss.rules,
             tls=resolved.certificates,
             compression=transport.permessage_deflate,
             health_path=transport.health_path,
@@ -125,7 +127,7 @@ class Application:
 
     async def _start_tracing(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self.traces)
-        await self.traces.open(self.resolved.traces, on=self.resolved.config.tracing.trace_on)
+        await self.traces.open(self.resolved.traces, on=self.resolved.config.tracing.protocols_on)
 
     @property
     def tracer(self) -> Tracer | None:
@@ -185,7 +187,10 @@ class Application:
         """
         config = self.resolved.config
         # All filters are read before the first is replaced: a wrong one keeps all old ones.
-        filters = [Filter.of(config, resolved.section) for resolved in self.resolved.traces]
+        filters = [
+            Filter.of(config, resolved.section, protocols=resolved.protocols)
+            for resolved in self.resolved.traces
+        ]
         # Events until now are decided by the old filters.
         self.traces.bus.flush()
         for trace, new in zip(self.traces.configured, filters, strict=True):

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from sipws.address import Proto
 from sipws.config.resolved import NOWHERE
 from sipws.control.mi import INVALID_PARAMS, NOT_FOUND, MiError
 from sipws.errors import ConfigurationError
@@ -29,18 +30,25 @@ def methods_of(application: Running) -> dict[str, Callable[..., Any]]:
             raise MiError("unknown MI command", NOT_FOUND)
         return _recipes(methods[command])
 
-    def ws_trace(trace_mode: str | None = None) -> Any:
-        """Return whether tracing is on, or turn it on or off (OpenSIPS proto_ws)."""
-        traces = application.traces
-        if trace_mode is None:
-            return {"WS tracing": "on" if traces.on else "off"}
-        if trace_mode not in ("on", "off"):
-            raise MiError("Bad parameter value")
-        traces.switch(on=trace_mode == "on")
-        log.info("tracing is switched %s", trace_mode)
-        if traces.on and not traces.configured:
-            log.warning("%s", NOWHERE)
-        return "OK"
+    def switch(proto: Proto) -> Callable[[str | None], Any]:
+        """Make the method that switches tracing of one protocol."""
+
+        def trace(trace_mode: str | None = None) -> Any:
+            """Return whether tracing is on, or turn it on or off (OpenSIPS proto_ws, proto_wss)."""
+            traces = application.traces
+            if trace_mode is None:
+                return {f"{proto.upper()} tracing": "on" if proto in traces.protocols_on else "off"}
+            if trace_mode not in ("on", "off"):
+                raise MiError("Bad parameter value")
+            traces.switch(on=trace_mode == "on", proto=proto)
+            log.info("tracing of %s is switched %s", proto, trace_mode)
+            if traces.on and not traces.configured:
+                log.warning("%s", NOWHERE)
+            return "OK"
+
+        return trace
+
+    ws_trace, wss_trace = switch("ws"), switch("wss")
 
     def reloading(reload: Callable[[], object], failure: str) -> Callable[[], str]:
         """Make a method that calls ``reload``, and logs ``failure`` where that raises."""
@@ -59,6 +67,8 @@ def methods_of(application: Running) -> dict[str, Callable[..., Any]]:
         "which": which,
         "ws_trace": ws_trace,
         "ws:trace": ws_trace,
+        "wss_trace": wss_trace,
+        "wss:trace": wss_trace,
         "reload": reloading(application.reload, "not all is reloaded"),
         "reload_routes": reloading(
             application.reload_filter, "the new filter is refused, the old one stays"

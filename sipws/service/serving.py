@@ -7,12 +7,12 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from hep.cli.usage import DONE
 from sipws import __version__
-from sipws.address import Listener
+from sipws.address import PROTOCOLS, Listener, Proto
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 from sipws.control.server import ControlServer
@@ -186,10 +186,16 @@ def log_start(resolved: ResolvedConfig, program: Program) -> None:
     if (control := program.control) is not None:
         logger.info("control is on %s", control.url)
     if resolved.destinations:
-        state = "on" if config.tracing.trace_on else "off"
+        state = _state(config.tracing.protocols_on)
         logger.info("tracing is %s, to %s", state, ", ".join(map(str, resolved.destinations)))
     if (count := program.workers) > 1:
         logger.info("%d workers serve", count, extra={"event": "workers", "workers": count})
+
+
+def _state(on: Collection[Proto]) -> str:
+    if on == PROTOCOLS:
+        return "on"
+    return f"on for {', '.join(on)}" if on else "off"
 
 
 def log_warnings(warnings: Iterable[str]) -> None:

@@ -6,11 +6,12 @@ The configured ones last as long as the program. Others start and end by MI ``tr
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Self
 
 import hep
+from sipws.address import PROTOCOLS, Proto
 from sipws.admission.proxy_headers import Networks
 from sipws.bus import Bus
 from sipws.config.resolved import ResolvedTrace
@@ -43,8 +44,9 @@ class Traces:
         self.way_to: Callable[[str, hep.HepId], hep.HepId] = lambda _, destination: destination
         """Returns where to send a started trace, by its name and destination. A worker sends it to
         its parent process."""
-        self.on = False
-        """Whether tracing is on (OpenSIPS ``trace_on``), with a destination or without."""
+        self.protocols_on: frozenset[Proto] = frozenset()
+        """The protocols for which tracing is on (OpenSIPS ``trace_on``), with a destination or
+        without."""
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -68,34 +70,49 @@ class Traces:
         self.bus.flush()
         return self.all
 
-    def switch(self, *, on: bool) -> None:
-        """Turn tracing on or off (OpenSIPS ``ws_trace``). Started traces go on.
+    @property
+    def on(self) -> bool:
+        """Whether tracing is on, for one protocol at least."""
+        return bool(self.protocols_on)
+
+    def switch(self, *, on: bool, proto: Proto | None = None) -> None:
+        """Turn tracing on or off. Started traces go on.
 
         Args:
             on: whether the configured traces are on from now on.
+            proto: the protocol for which (OpenSIPS ``ws_trace``, ``wss_trace``); None for both.
         """
-        self.on = on
+        chosen = PROTOCOLS if proto is None else {proto}
+        self.protocols_on = self.protocols_on | chosen if on else self.protocols_on - chosen
         for trace in self.configured:
-            trace.tracer.switch(on=on)
+            trace.tracer.switch(on=on, proto=proto)
 
-    async def open(self, resolved: Iterable[ResolvedTrace], *, on: bool) -> None:
+    async def open(
+        self, resolved: Iterable[ResolvedTrace], *, on: Collection[Proto] = PROTOCOLS
+    ) -> None:
         """Open the traces of the configuration.
 
         Args:
             resolved: the traces.
-            on: whether tracing is on at the start.
+            on: the protocols for which tracing is on at the start.
 
         Raises:
             ConfigurationError: a spool directory cannot be used.
         """
-        self.on = on
+        self.protocols_on = frozenset(on)
         for number, each in enumerate(resolved):
             name = each.destinations.hep_ids[0].name or str(number)
             while name in self.names:
                 name += f"-{number}"
             decide = each.filter.decide
             trace = Trace(
-                self.bus, each.destinations, each.settings, decide=decide, on=on, name=name
+                self.bus,
+                each.destinations,
+                each.settings,
+                decide=decide,
+                on=on,
+                protocols=each.protocols,
+                name=name,
             )
             try:
                 trace.start()

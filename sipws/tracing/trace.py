@@ -7,14 +7,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from typing import Final
 
 import hep
 from hep.sending.groups import Group
 from hep.sending.senders import REFUSED
-from sipws.address import Address
+from sipws.address import PROTOCOLS, Address, Proto
 from sipws.deferred_bus import DeferredBus, Gathering
 from sipws.errors import ConfigurationError
 from sipws.tracing.destinations import Destinations, Distribution
@@ -51,7 +51,8 @@ class Trace:
         settings: how events are written.
         decide: the filter; without one, every connection is traced.
         select: which SIP messages are traced, in addition to ``settings``.
-        on: whether tracing is on at the start.
+        on: whether tracing is on at the start, or the protocols for which it is.
+        protocols: the protocols that are traced at all.
         name: what metrics and commands call it.
         open_sender: opens the sender to a destination.
     """
@@ -67,7 +68,8 @@ class Trace:
         *,
         decide: Decide | None = None,
         select: Select | None = None,
-        on: bool = True,
+        on: bool | Collection[Proto] = True,
+        protocols: Collection[Proto] = PROTOCOLS,
         name: str = "",
         open_sender: OpenSender = hep.open_sender,
     ) -> None:
@@ -80,6 +82,7 @@ class Trace:
         self._decide = decide
         self._select = select
         self._on = on
+        self._protocols = protocols
         self._open_sender = open_sender
         self._group: hep.Sender | Group | None = None
         self._packets: Gathering[bytes] | None = None
@@ -111,6 +114,7 @@ class Trace:
             decide=self._decide,
             select=self._select,
             on=self._on,
+            protocols=self._protocols,
         )
         now = time.time()
         self._losses = tuple(Losses(sender.counters, now) for sender in self.senders)

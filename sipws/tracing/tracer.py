@@ -3,14 +3,15 @@
 A connection that opens while tracing is on is a candidate. Before the first packet about it the
 filter decides, once. Packets of connections that pass go to the sender, which never blocks.
 Switched off, the tracer sends nothing and runs no filter. Switched on again, it goes on with the
-connections chosen before; those opened in between are never traced.
+connections chosen before; those opened in between are never traced. ``ws`` and ``wss`` are switched
+apart.
 """
 
 import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from hep import HepEncodeError
 from hep.codec.correlation import LONGEST_ID, call_of, identifier
 from hep.sip import LINE_ENDS, call_id
-from sipws.address import Address
+from sipws.address import PROTOCOLS, Address, Proto
 from sipws.bus import Bus
 from sipws.events import (
     Closed,
@@ -154,7 +155,9 @@ class Tracer:
         settings: how events are written.
         decide: the filter; without one, every connection is traced.
         select: which messages are traced, in addition to ``settings``.
-        on: whether tracing is on at the start (OpenSIPS ``trace_on``).
+        on: whether tracing is on at the start (OpenSIPS ``trace_on``), or the protocols for which
+            it is.
+        protocols: the protocols that are traced at all; `switch` changes nothing for others.
 
     Raises:
         HepEncodeError: a value of ``settings.packets`` does not fit its chunk.
@@ -168,7 +171,8 @@ class Tracer:
         *,
         decide: Decide | None = None,
         select: Select | None = None,
-        on: bool = True,
+        on: bool | Collection[Proto] = True,
+        protocols: Collection[Proto] = PROTOCOLS,
     ) -> None:
         self.offered = 0
         """Packets offered to the sender."""
@@ -205,48 +209,88 @@ class Tracer:
         self._logs_calls = (
             settings.trace_sip and settings.call_logs > 0 and settings.packets.version == 3
         )
-        self._on = False
+        self._protocols = frozenset(protocols)
+        self._on: frozenset[Proto] = frozenset()
         # A connection that is missing here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
+        # Connections of protocols that are switched off. Kept apart, they cost messages nothing.
+        self._paused: dict[int, ConnectionPackets | _Untraced] = {}
+        self._wss: set[int] = set()
+        """Which of both are over ``wss``."""
         # The start of a connect waits for its outcome: addresses are known only then. The filter
         # decides on them, and the packet carries them.
         self._starts: dict[int, ConnectStarted] = {}
         self._forgets = False
-        self.switch(on=on)
+        at_start = (PROTOCOLS if on else ()) if isinstance(on, bool) else on
+        self._switch_to(self._protocols.intersection(at_start))
 
     @property
     def on(self) -> bool:
-        """Whether tracing is on."""
-        return self._on
+        """Whether tracing is on, for one protocol at least."""
+        return bool(self._on)
 
-    def switch(self, *, on: bool) -> None:
-        """Turn tracing on or off (OpenSIPS ``ws_trace``); takes effect with the next event."""
+    def switch(self, *, on: bool, proto: Proto | None = None) -> None:
+        """Turn tracing on or off; takes effect with the next event.
+
+        Args:
+            on: whether it is on from now on.
+            proto: the protocol for which it is switched (OpenSIPS ``ws_trace``, ``wss_trace``);
+                None for both.
+        """
+        chosen = self._protocols if proto is None else self._protocols & {proto}
+        self._switch_to(self._on | chosen if on else self._on - chosen)
+
+    def _switch_to(self, on: frozenset[Proto]) -> None:
+        """Turn tracing on for these protocols, and off for all others."""
         if on == self._on:
             return
-        # Off, the tracer is not subscribed: the SIP path then costs one test of an empty hook.
-        for event_type, subscriber in self._subscriptions():
-            hook = self._bus.hook(event_type)
-            (hook.subscribe if on else hook.unsubscribe)(subscriber)
-        # Last: unsubscribing from a `DeferredBus` delivers the events published while it was on.
+        subscriptions = list(self._subscriptions())
+        if self._on:
+            # Unsubscribing from a `DeferredBus` delivers the events published until now.
+            for event_type, subscriber in subscriptions:
+                self._bus.hook(event_type).unsubscribe(subscriber)
         self._on = on
+        known = self._traces | self._paused
+        self._traces, self._paused = {}, {}
+        for number, trace in known.items():
+            is_on = ("wss" if number in self._wss else "ws") in on
+            (self._traces if is_on else self._paused)[number] = trace
+        # Off, the tracer is not subscribed: the SIP path then costs one test of an empty hook.
+        if on:
+            for event_type, subscriber in subscriptions:
+                self._bus.hook(event_type).subscribe(subscriber)
         self._listen_for_ends(last=True)
 
     def close(self) -> None:
         """Unsubscribe the tracer from the bus for good."""
         self.switch(on=False)
         self._traces.clear()
+        self._paused.clear()
+        self._wss.clear()
         self._starts.clear()
         self._listen_for_ends()
 
     def adopt(self, connection: Connection) -> None:
         """Trace a connection that was opened before the tracer, if the filter passes it."""
-        self._traces.setdefault(connection.id, CANDIDATE)
+        if connection.id not in self._traces:
+            self._note(connection)
         self._listen_for_ends()
+
+    def _note(self, connection: Connection) -> bool:
+        """Note a new connection; returns whether tracing is on for its protocol."""
+        proto = connection.listener.proto
+        if proto not in self._on:
+            return False
+        self._traces[connection.id] = CANDIDATE
+        if proto == "wss":
+            self._wss.add(connection.id)
+        return True
 
     @property
     def remembered(self) -> int:
         """Entries kept about connections: none once all connections are gone."""
-        return len(self._traces) + len(self._remarks) + len(self._starts)
+        kept = (self._traces, self._paused, self._wss, self._remarks, self._starts)
+        return sum(map(len, kept))
 
     @property
     def suspended(self) -> list[str]:
@@ -262,7 +306,7 @@ class Tracer:
         """
         # Also while off, or connections that close meanwhile would stay here for ever. With no
         # connection remembered, off costs nothing.
-        needed = self._on or bool(self._traces)
+        needed = bool(self._on or self._traces or self._paused)
         if needed is self._forgets and not last:
             return
         self._forgets = needed
@@ -303,11 +347,11 @@ class Tracer:
     # Subscribers.
 
     def _opened(self, event: ConnectionOpened) -> None:
-        self._traces[event.connection.id] = CANDIDATE
+        self._note(event.connection)
 
     def _connect_started(self, event: ConnectStarted) -> None:
-        self._traces[event.connection.id] = CANDIDATE
-        self._starts[event.connection.id] = event
+        if self._note(event.connection):
+            self._starts[event.connection.id] = event
 
     def _closed(self, event: Closed) -> None:
         # A health check every second from each balancer would bury the ends of connections.
@@ -316,6 +360,9 @@ class Tracer:
 
     def _forget(self, event: ConnectFailed | Closed) -> None:
         self._traces.pop(event.connection.id, None)
+        if self._paused:
+            self._paused.pop(event.connection.id, None)
+        self._wss.discard(event.connection.id)
         self._remarks.pop(event.connection.id, None)
         self._starts.pop(event.connection.id, None)
         if not self._on:

@@ -1,10 +1,11 @@
 """The configuration of each worker, made of that of the whole program. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sipws.address import Listener
+from sipws.address import PROTOCOLS, Listener, Proto
 from sipws.config.settings import Config, Control
+from sipws.config.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def config_of_worker(
     number: int,
     listeners: Sequence[Listener],
     *,
-    trace_on: bool | None = None,
+    trace_on: Mapping[Proto, bool] | None = None,
 ) -> Config:
     """Make a worker's configuration.
 
@@ -49,7 +50,7 @@ def config_of_worker(
         config: the configuration of the whole program.
         number: of the worker, from 1 to ``workers``.
         listeners: the listeners with their real ports.
-        trace_on: how tracing was switched at run time; None for as configured.
+        trace_on: how tracing was switched at run time, by protocol; as configured for others.
     """
     transport, hep, tracing = config.transport, config.hep, config.tracing
     workers, most, rate = transport.workers, transport.max_connections, transport.max_handshake_rate
@@ -66,9 +67,14 @@ def config_of_worker(
         update={
             "transport": transport.model_copy(update=changed),
             "hep": hep.model_copy(update={"hep_spool": spool}),
-            "tracing": tracing
-            if trace_on is None
-            else tracing.model_copy(update={"trace_on": trace_on}),
+            "tracing": _switched(tracing, trace_on) if trace_on else tracing,
             "control": Control(),
         }
     )
+
+
+def _switched(tracing: Tracing, trace_on: Mapping[Proto, bool]) -> Tracing:
+    """The section with tracing on or off as it was switched at run time."""
+    on = {proto: proto in tracing.protocols_on for proto in PROTOCOLS} | dict(trace_on)
+    wss = tracing.wss.model_copy(update={"trace_on": on["wss"]})
+    return tracing.model_copy(update={"trace_on": on["ws"], "wss": wss})

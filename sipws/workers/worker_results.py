@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sipws.address import Proto
 from sipws.control.mi import NOT_FOUND, Content
 from sipws.metrics.prometheus_text import Family, Histogram
 
@@ -94,8 +95,8 @@ class Switches:
     """The switches that MI methods have changed at run time, for workers that are started later."""
 
     def __init__(self) -> None:
-        self.trace_on: bool | None = None
-        """How tracing was switched; None if it is as configured."""
+        self.trace_on: dict[Proto, bool] = {}
+        """How tracing was switched, by protocol; as configured for one that is not here."""
         self._traces: dict[str, dict[str, Any]] = {}
 
     def note(self, method: str, params: Any) -> None:
@@ -107,7 +108,9 @@ class Switches:
         """
         match method.replace(":", "_"), params_by_name(method, params):
             case "ws_trace", {"trace_mode": mode}:
-                self.trace_on = mode == "on"
+                self.trace_on["ws"] = mode == "on"
+            case "wss_trace", {"trace_mode": mode}:
+                self.trace_on["wss"] = mode == "on"
             case "trace_start", {"id": name, **rest}:
                 self._traces[name] = {"id": name, **rest}
             case "trace_stop", {"id": name}:
@@ -122,14 +125,16 @@ class Switches:
     def calls(self) -> list[tuple[str, dict[str, Any]]]:
         """The methods and parameters that bring a new worker to the state of the others."""
         calls = [("trace_start", params) for params in self._traces.values()]
-        if self.trace_on is not None:
-            calls.append(("ws_trace", {"trace_mode": "on" if self.trace_on else "off"}))
+        for proto, on in self.trace_on.items():
+            calls.append((f"{proto}_trace", {"trace_mode": "on" if on else "off"}))
         return calls
 
 
 _PARAMETERS: Final = {
     "ws_trace": ("trace_mode",),
     "ws:trace": ("trace_mode",),
+    "wss_trace": ("trace_mode",),
+    "wss:trace": ("trace_mode",),
     "trace_start": ("id", "uri", "filter"),
     "trace_stop": ("id",),
 }

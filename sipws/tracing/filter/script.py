@@ -124,20 +124,16 @@ class Script:
     @property
     def filters(self) -> tuple[str, ...]:
         """The filter routes that the file names (``modparam``, ``trace_filter_route``)."""
-        return tuple(dict.fromkeys(self._contents.filters))
+        return tuple(dict.fromkeys(self._contents.filters.values()))
+
+    def filter_of(self, module: str) -> str | None:
+        """The filter route that the file names for ``proto_ws`` or ``proto_wss``; None if none."""
+        return self._contents.filters.get(module)
 
     @property
-    def module_parameters(self) -> tuple[tuple[str, str, str, str], ...]:
-        """Each ``modparam`` of a cfg: module, parameter, value, and its place as ``FILE:LINE``."""
-        found = self._contents.parameters
-        return tuple((*words, self._line(at)) for *words, at in found)  # type: ignore[misc]
-
-    @property
-    def sockets(self) -> tuple[tuple[str, str], ...]:
-        """Each ``socket=`` or ``listen=`` of a cfg: its value, and its place as ``FILE:LINE``."""
-        return tuple(
-            (_behind_sign(self._source.line(at)), self._line(at)) for at in self._contents.sockets
-        )
+    def contents(self) -> Contents:
+        """The statements of a cfg outside of routes, as tokens with places in `source`."""
+        return self._contents
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -267,10 +263,6 @@ class Script:
             problem = f"route {name!r} is there already, in line {line}"
             found += [(other.at, problem) for other in others[:MAX_FINDINGS]]
         return found[:MAX_FINDINGS]
-
-    def _line(self, at: int) -> str:
-        filename, line, _ = self._source.place(at)
-        return f"{filename}:{line}"
 
     def _body(self, route: str) -> Step | None:
         if route not in self._items:
@@ -418,10 +410,6 @@ def _listed(names: Collection[str]) -> str:
     """Format up to 20 names for a message."""
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return (", ".join(itertools.islice(names, 20)) or "none") + more
-
-
-def _behind_sign(line: str) -> str:
-    return line.partition("=")[2].partition("#")[0].strip().removesuffix(";").strip("\"' ")
 
 
 def prepared(subject: Subject, own: Own) -> Run:

@@ -140,7 +140,7 @@ async def test_without_a_trace_there_is_no_table(running: Application, capsys: A
 
 async def test_every_order_can_answer_in_json(running: Application, capsys: Any) -> None:
     assert await ctl(running, "trace", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"WS tracing": "off"}
+    assert json.loads(capsys.readouterr().out) == {"WS tracing": "off", "WSS tracing": "off"}
     assert await ctl(running, "reload", "--json") == 0
     assert json.loads(capsys.readouterr().out) == "OK"
 
@@ -188,7 +188,7 @@ async def test_without_a_path_the_right_one_is_meant(
     assert running.control is not None
     url = f"http://{running.control.address}{end}"
     assert await asyncio.to_thread(main, ["ctl", "--url", url, "trace"]) == 0
-    assert capsys.readouterr().out == "WS tracing: off\n"
+    assert capsys.readouterr().out == "WS tracing: off\nWSS tracing: off\n"
 
 
 @pytest.mark.parametrize(

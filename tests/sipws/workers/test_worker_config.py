@@ -66,11 +66,12 @@ def test_the_control_interface_stays_with_the_parent_and_all_else_is_kept() -> N
     )
     # It goes to another process.
     share: Config = pickle.loads(
-        pickle.dumps(config_of_worker(whole, 2, whole.transport.listeners, trace_on=False))
+        pickle.dumps(config_of_worker(whole, 2, whole.transport.listeners, trace_on={"ws": False}))
     )
     assert share.control.address is None
     assert share.transport.listeners == whole.transport.listeners
     assert share.transport.workers == 1
     assert share.hep.auth_key == b"secret"
-    assert not share.tracing.trace_on
+    # Tracing of wss was not switched, and stays as configured.
+    assert share.tracing.protocols_on == {"wss"}
     assert config_of_worker(whole, 2, whole.transport.listeners).tracing.trace_on

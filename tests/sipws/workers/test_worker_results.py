@@ -77,19 +77,24 @@ def test_what_not_all_have_done_is_not_done(method: str) -> None:
 
 def test_a_worker_that_comes_later_is_told_what_was_switched() -> None:
     switched = Switches()
-    assert (switched.trace_on, switched.calls) == (None, [])
+    assert (switched.trace_on, switched.calls) == ({}, [])
     switched.note("ws_trace", None)
     switched.note("list_tcp_conns", ["ws"])
-    assert (switched.trace_on, switched.calls) == (None, [])
+    assert (switched.trace_on, switched.calls) == ({}, [])
     switched.note("ws:trace", ["on"])
     switched.note("trace_start", ["a", "hep:192.0.2.1:9060", "ip=192.0.2.2"])
     switched.note("trace_start", {"id": "b", "uri": "hep:192.0.2.1:9061"})
     switched.note("trace_stop", {"id": "b"})
     switched.note("ws_trace", {"trace_mode": "off"})
+    switched.note("wss:trace", {"trace_mode": "on"})
     started = {"id": "a", "uri": "hep:192.0.2.1:9060", "filter": "ip=192.0.2.2"}
-    assert switched.calls == [("trace_start", started), ("ws_trace", {"trace_mode": "off"})]
+    assert switched.calls == [
+        ("trace_start", started),
+        ("ws_trace", {"trace_mode": "off"}),
+        ("wss_trace", {"trace_mode": "on"}),
+    ]
     assert list(switched.traces) == ["a"]
-    assert switched.trace_on is False
+    assert switched.trace_on == {"ws": False, "wss": True}
 
 
 def test_metrics_keep_apart_whose_they_are() -> None:

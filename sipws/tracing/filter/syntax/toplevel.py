@@ -4,6 +4,7 @@ Only the brackets of routes are parsed. A file of thousands of lines thus costs 
 scanning.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,8 +36,11 @@ OTHER_ROUTES: Final = (
     "timer_route",
 )
 
-_FILTERS: Final = ("proto_ws", "proto_wss")
-_VALUES: Final = ("STRING", "NUMBER")
+WEBSOCKET_MODULES: Final = ("proto_ws", "proto_wss")
+"""The modules with a ``trace_filter_route``."""
+
+_MAX_PATTERN: Final = 256
+"""Characters of a pattern of modules. A longer one names modules by none of them."""
 
 PARAMETERS: Final = frozenset(
     """
@@ -86,12 +90,16 @@ class Contents:
     routes: list[Item] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     """Number of ignored statements by kind."""
-    filters: list[str] = field(default_factory=list)
-    """The ``trace_filter_route`` parameters of proto_ws and proto_wss."""
-    parameters: list[tuple[str, str, str, int]] = field(default_factory=list)
-    """Each ``modparam``: module, parameter, value, position."""
-    sockets: list[int] = field(default_factory=list)
-    """Position of each ``socket=`` or ``listen=``."""
+    filters: dict[str, str] = field(default_factory=dict)
+    """The ``trace_filter_route`` of proto_ws and of proto_wss, by module."""
+    modules: list[Token] = field(default_factory=list)
+    """The name in each ``loadmodule``, in quotes."""
+    parameters: list[list[Token]] = field(default_factory=list)
+    """The tokens of each ``modparam``, from the word to its closing bracket."""
+    sockets: list[list[Token]] = field(default_factory=list)
+    """The tokens of each ``socket=`` or ``listen=``, up to the next statement."""
+    traces: list[list[Token]] = field(default_factory=list)
+    """The tokens of each call ``trace(…)`` in a route, from the word to its closing bracket."""
     others: list[Item] = field(default_factory=list)
     """The routes of other kinds, such as ``failure_route``. OpenSIPS checks them too."""
     globals: dict[str, int] = field(default_factory=dict)
@@ -148,6 +156,9 @@ class Reader:
         if len(tokens) >= MAX_TOKENS:
             return self.contents
         self._cut(tokens)
+        for index, token in enumerate(tokens):
+            if token.text == "trace" and _is_called(tokens, index):
+                self.contents.traces.append(tokens[index : _closing(tokens, index + 1)])
         if self.contents.is_cfg:
             # Functions of modules are not known, so these cannot be checked.
             self.contents.others = []
@@ -230,15 +241,19 @@ class Reader:
             self.contents.others.append(_other_route(tokens[index:end]))
         elif word == "modparam" and following == "_LPAR":
             end = _closing(tokens, index + 1)
-            self._modparam(token, [part for part in tokens[index:end] if part.kind in _VALUES])
+            self._modparam(tokens[index:end])
         elif word == "loadmodule" and following == "STRING":
             end = index + 2
+            self.contents.modules.append(tokens[index + 1])
         elif following == "EQUAL" and word in PARAMETERS:
             if word in ("socket", "listen"):
-                self.contents.sockets.append(token.at)
+                end = _end_of_socket(tokens, index)
+                self.contents.sockets.append(tokens[index:end])
+            else:
+                end = self._end_of_line(tokens, index)
             if word in GLOBALS and index + 2 < len(tokens) and tokens[index + 2].kind == "NUMBER":
                 self.contents.globals[word] = number(tokens[index + 2].text)
-            word, end = f"{word} =", self._end_of_line(tokens, index)
+            word = f"{word} ="
         else:
             is_parameter = following == "EQUAL"
             self._doubt(token, _not_a_parameter if is_parameter else _begins_nothing)
@@ -255,15 +270,13 @@ class Reader:
     def _first_doubts(self) -> list[tuple[int, str]]:
         return [(token.at, say(token.text)) for token, say in self._doubts.values()]
 
-    def _modparam(self, word: Token, values: list[Token]) -> None:
-        if len(values) != 3:
-            return
-        module, parameter, value = (
-            unquote(token.text) if token.kind == "STRING" else token.text for token in values
-        )
-        self.contents.parameters.append((module, parameter, value, word.at))
-        if parameter == "trace_filter_route" and any(name in module for name in _FILTERS):
-            self.contents.filters.append(value)
+    def _modparam(self, tokens: list[Token]) -> None:
+        self.contents.parameters.append(tokens)
+        values = [unquote(token.text) for token in tokens if token.kind == "STRING"]
+        if len(values) == 3 and values[1] == "trace_filter_route":
+            for module in WEBSOCKET_MODULES:
+                if is_meant(values[0], module):
+                    self.contents.filters[module] = values[2]
 
     def _end_of_line(self, tokens: list[Token], index: int) -> int:
         line = self._source.place(tokens[index].at)[:2]
@@ -273,6 +286,40 @@ class Reader:
                 break
             end += 1
         return end
+
+
+def is_meant(pattern: str, module: str) -> bool:
+    """Whether the first argument of ``modparam`` names a module: it is a regular expression.
+
+    Args:
+        pattern: the argument. One that is no expression names no module.
+        module: name of the module.
+    """
+    if pattern.isidentifier():
+        return pattern.lower() == module
+    if len(pattern) > _MAX_PATTERN:
+        return False
+    try:
+        return re.fullmatch(pattern, module, re.IGNORECASE) is not None
+    except re.error:
+        return False
+
+
+def _is_called(tokens: list[Token], index: int) -> bool:
+    return index + 1 < len(tokens) and tokens[index + 1].kind == "_LPAR"
+
+
+def _end_of_socket(tokens: list[Token], index: int) -> int:
+    """The index of the first token after ``socket=…`` that begins another statement."""
+    for end in range(index + 2, len(tokens)):
+        token, following = tokens[end], tokens[end + 1].kind if end + 1 < len(tokens) else ""
+        if (
+            (token.kind == "NAME" and following == "EQUAL")
+            or (token.text in ("modparam", "loadmodule") and following in ("_LPAR", "STRING"))
+            or _begins_route(tokens, end)
+        ):
+            return end
+    return len(tokens)
 
 
 def _not_a_parameter(word: str) -> str:
