@@ -5,6 +5,8 @@ Exit status: 0 done, 1 the thing asked about failed, 2 the user's input was wron
 
 import argparse
 import asyncio
+import sys
+import tomllib
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +20,8 @@ from sipws.cli import filter as filter_cli
 from sipws.cli import homer as homer_cli
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import DEFAULT_LISTENER, Config
-from sipws.errors import SipwsError
+from sipws.errors import ConfigurationError, SipwsError
+from sipws.printable import lines
 from sipws.service import console, serving
 from sipws.transport import descriptors
 from sipws.workers import parent
@@ -55,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--opensips-cfg",
         type=Path,
         metavar="FILE",
-        help="opensips.cfg whose ws sockets, proto_ws and proto_hep parameters and filter route are"
+        help="opensips.cfg whose sockets for ws and wss, certificates, tracing and filter route are"
         " taken over",
     )
     _add_serving(run)
@@ -81,6 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     check = actions.add_parser("check", help="report errors and warnings of a configuration file")
     check.add_argument("config", type=Path, metavar="FILE", help="configuration file, TOML")
     check.set_defaults(run=_config_check)
+    importer = actions.add_parser(
+        "import",
+        help="print the configuration that an opensips.cfg makes, as TOML",
+        description="Print the settings that an opensips.cfg makes as TOML. What becomes of each"
+        " of its lines about sockets, proto_ws, proto_wss, proto_hep, tracer and tls_mgm goes to"
+        " standard error.",
+    )
+    importer.add_argument("cfg", type=Path, metavar="FILE", help="configuration file of OpenSIPS")
+    importer.set_defaults(run=_config_import)
     show = actions.add_parser("show", help="print every setting and its value as JSON")
     show.add_argument(
         "-c", "--config", type=Path, metavar="FILE",
@@ -164,6 +176,7 @@ def _run(args: argparse.Namespace) -> int:
     source = " and ".join([*files, "command line"])
     if args.opensips_cfg is not None:
         config = config.with_opensips_cfg(args.opensips_cfg)
+    config = _for_both(config, args)
     tracing: dict[str, Any] = {
         "script": args.script,
         "trace_filter_route": args.trace_filter_route,
@@ -201,6 +214,20 @@ def _run(args: argparse.Namespace) -> int:
     )
 
 
+def _for_both(config: Config, args: argparse.Namespace) -> Config:
+    """The configuration without settings for wss alone that the command line overrides."""
+    filters = (args.script, args.trace_filter_route, args.trace_filter)
+    tracing = {
+        "trace_destination": args.trace_destination is not None,
+        "trace_on": args.trace_on is not None or args.trace_destination is not None,
+        "trace_filter_route": any(each is not None for each in filters),
+    }
+    return config.without_wss(
+        transport=["require_origin"] if args.require_origin is not None else [],
+        tracing=[name for name, is_overridden in tracing.items() if is_overridden],
+    )
+
+
 def _demo(args: argparse.Namespace) -> int:
     log.setup("warning")
     # The demo accepts native clients too.
@@ -214,6 +241,28 @@ def _config_check(args: argparse.Namespace) -> int:
     for warning in resolved.warnings:
         print_error(str(args.config), f"warning: {warning}")
     print(f"{args.config}: ok")
+    return DONE
+
+
+def _config_import(args: argparse.Namespace) -> int:
+    # The parser takes long to import, and is needed only here.
+    from sipws.config.opensips.as_toml import NO_SOCKET, as_toml
+    from sipws.config.opensips.reader import read
+
+    cfg, source = read(args.cfg), str(args.cfg)
+    text = as_toml(cfg, source)
+    for line in cfg.lines:
+        print(lines(str(line)), file=sys.stderr)
+    if not cfg.sockets:
+        print_error(source, f"warning: {NO_SOCKET}")
+    try:
+        resolved = ResolvedConfig.of(Config.of(tomllib.loads(text), source), source)
+    except ConfigurationError as exc:
+        print_error(source, f"warning: sipws config check will refuse this: {exc}")
+    else:
+        for warning in resolved.warnings:
+            print_error(source, f"warning: {warning}")
+    print(text, end="")
     return DONE
 
 

@@ -344,33 +344,49 @@ class Config(Section):
             FilterRouteError: its filter route is refused.
         """
         # The parser takes long to import, and is needed only here.
-        from sipws.config.opensips_cfg import Setting, Socket, table_of
-        from sipws.tracing.filter import Script
+        from sipws.config.opensips.as_table import as_table
+        from sipws.config.opensips.reader import read
 
-        script = Script.load(path)
-        table, passed_over = table_of(
-            (Setting(*words) for words in script.module_parameters),
-            (Socket(*words) for words in script.sockets),
-        )
-        for words in passed_over:
-            log.info("passed over: %s", words)
-        if "trace_filter_route" in table["tracing"]:
-            table["tracing"]["script"] = path
-        return self.changed(str(path), **table)
+        cfg = read(path)
+        for line in cfg.lines:
+            if line.outcome != "taken":
+                what = "passed over" if line.outcome == "not taken" else "changed"
+                level = logging.INFO if line.is_usual else logging.WARNING
+                why = "; ".join(line.remarks)
+                log.log(level, "%s: %s (%s): %s", what, line.text, line.place, why)
+        return self.changed(str(path), **as_table(cfg, self))
+
+    def without_wss(self, **sections: Iterable[str]) -> Self:
+        """Return a copy in which ``wss`` has the settings of ``ws`` again.
+
+        Args:
+            sections: names of settings in ``[transport.wss]`` and ``[tracing.wss]``.
+        """
+        update = {}
+        for section, names in sections.items():
+            settings = getattr(self, section)
+            wss = settings.wss.model_copy(update=dict.fromkeys(names))
+            update[section] = settings.model_copy(update={"wss": wss})
+        return self.model_copy(update=update)
 
     def changed(self, source: str, **sections: dict[str, Any]) -> Self:
         """Return a copy with some settings replaced, checked like the original.
 
         Args:
             source: the origin of the new values, for messages.
-            sections: settings by section; None keeps the old value.
+            sections: settings by section; None keeps the old value. Of a table within a section,
+                the settings that are not named stay.
 
         Raises:
             ConfigurationError: see `load`.
         """
         table = self.model_dump()
         for section, settings in sections.items():
-            table[section] |= {key: new for key, new in settings.items() if new is not None}
+            for key, new in settings.items():
+                if isinstance(new, dict):
+                    table[section][key] |= new
+                elif new is not None:
+                    table[section][key] = new
         return type(self).of(table, source)
 
 

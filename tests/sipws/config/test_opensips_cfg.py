@@ -97,9 +97,12 @@ def test_what_the_file_does_not_say_is_kept(cfg: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('modparam("proto_ws", "ws_port", "x")', ".cfg:20: proto_ws ws_port = 'x' is not a number"),
-        ("socket=ws:127.0.0.1:99999", "transport.listen.2 = 'ws:127.0.0.1:99999': "),
-        ('modparam("proto_hep", "hep_id", "[x]")', "hep.hep_id.2 = '[x]': "),
+        (
+            'modparam("proto_ws", "ws_port", "8080")',
+            ".cfg:20:33: error: proto_ws ws_port is a number without quotes, not '8080'",
+        ),
+        ("socket=ws:127.0.0.1:99999", ".cfg:20:21: error: '99999' is not a port"),
+        ('modparam("proto_hep", "hep_id", "[x]")', ".cfg:20:33: error: hep_id '[x]': the host is"),
     ],
 )
 def test_a_value_that_cannot_be_is_told(cfg: Path, line: str, message: str) -> None:
