@@ -67,14 +67,16 @@ LAYERS: Final[dict[str, str]] = {
     " tracing.filter.evaluation",
     "sipws.tracing": f"{ROOTS} bus deferred_bus registry masking tracing.filter",
     "sipws.adapters": f"{ROOTS} ws tracing",
-    "sipws.config": f"{ROOTS} log masking ws admission transport control tracing tracing.filter",
+    "sipws.config.opensips": f"{ROOTS} masking transport tracing.filter tracing.filter.syntax",
+    "sipws.config": f"{ROOTS} log masking ws admission transport control tracing tracing.filter"
+    " config.opensips",
     "sipws": f"{ROOTS} own_hep bus ws admission transport relay",
     "sipws.service": f"{ROOTS} bus deferred_bus masking metrics ws admission transport relay"
     " control config tracing tracing.filter",
     "sipws.workers": f"{ROOTS} log metrics transport control config tracing service",
     "sipws.homer": "errors",
-    "sipws.cli": f"{ROOTS} log transport control config tracing tracing.filter service workers"
-    " homer",
+    "sipws.cli": f"{ROOTS} log transport control config config.opensips tracing tracing.filter"
+    " service workers homer",
 }
 """Each row stands below those that import it."""
 
@@ -91,6 +93,7 @@ ENTRIES: Final = {
 HEP_USERS: Final = {
     "sipws.tracing": "codec sending captures homer hep_id",
     "sipws.config": "sending hep_id",
+    "sipws.config.opensips": "hep_id",
     "sipws.service": "sending cli",
     "sipws.workers": "codec cli",
     "sipws.cli": "cli",

@@ -246,8 +246,8 @@ def _config_check(args: argparse.Namespace) -> int:
 
 def _config_import(args: argparse.Namespace) -> int:
     # The parser takes long to import, and is needed only here.
-    from sipws.config.opensips.as_toml import NO_SOCKET, as_toml
     from sipws.config.opensips.reader import read
+    from sipws.config.opensips_toml import NO_SOCKET, as_toml
 
     cfg, source = read(args.cfg), str(args.cfg)
     text = as_toml(cfg, source)

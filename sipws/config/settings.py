@@ -344,8 +344,8 @@ class Config(Section):
             FilterRouteError: its filter route is refused.
         """
         # The parser takes long to import, and is needed only here.
-        from sipws.config.opensips.as_table import as_table
         from sipws.config.opensips.reader import read
+        from sipws.config.opensips_table import as_table
 
         cfg = read(path)
         for line in cfg.lines:
@@ -354,7 +354,7 @@ class Config(Section):
                 level = logging.INFO if line.is_usual else logging.WARNING
                 why = "; ".join(line.remarks)
                 log.log(level, "%s: %s (%s): %s", what, line.text, line.place, why)
-        return self.changed(str(path), **as_table(cfg, self))
+        return self.changed(str(path), **as_table(cfg, self.model_dump()))
 
     def without_wss(self, **sections: Iterable[str]) -> Self:
         """Return a copy in which ``wss`` has the settings of ``ws`` again.

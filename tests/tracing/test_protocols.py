@@ -111,7 +111,7 @@ async def test_events_before_the_switch_are_those_of_a_tracer_that_is_on(
     sent: list[bytes] = []
     tracer = Tracer(DeferredBus(bus), sent.append, TraceSettings())
     wss.open()
-    wss.accept()
+    wss.err()
     tracer.switch(on=False, proto="wss")
     assert protocols(sent) == ["WSS"]
 

@@ -203,7 +203,7 @@ class Certificates:
                     if (line := domain.lines.get(name)) is not None:
                         line.change(f"sipws has one rule for all domains: {strictest!r}")
         if strictest == "off":
-            return {}
+            return {"tls_verify_client": strictest}
         for domain in domains:
             if domain.verify == strictest and "ca_list" in domain.values:
                 path = self._path(domain, "ca_list")

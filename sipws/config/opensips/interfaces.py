@@ -39,12 +39,14 @@ def addresses_of(name: str) -> tuple[str, ...]:
     except OSError:
         return ()
     found: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = []
-    with suppress(OSError, AttributeError):
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
-            netlink.settimeout(1)
-            netlink.send(_REQUEST)
-            while _read(netlink.recv(_READ), index, found):
-                pass
+    with (
+        suppress(OSError, AttributeError),
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink,
+    ):
+        netlink.settimeout(1)
+        netlink.send(_REQUEST)
+        while _read(netlink.recv(_READ), index, found):
+            pass
     usable = (address for address in found if not (address.version == 6 and address.is_link_local))
     return tuple(map(str, sorted(usable, key=lambda each: (each.version, int(each)))))
 

@@ -1,4 +1,4 @@
-"""The ``modparam`` statements of an ``opensips.cfg``: which module, which parameter, which value."""
+"""The ``modparam`` statements of an ``opensips.cfg``: module, parameter and value."""
 
 import difflib
 import re

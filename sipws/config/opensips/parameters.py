@@ -158,6 +158,16 @@ class Parameters:
         self._lines[section, name] = line
         self.settings[section][name] = value
 
+    def fit_capture_id(self) -> None:
+        """Cut the capture id to 16 bits if a HEP id has version 2, as OpenSIPS sends it then."""
+        number = self.settings["hep"].get("hep_capture_id", 0)
+        line = self.line_of("hep", "hep_capture_id")
+        if line is None or number <= 0xFFFF:
+            return
+        if any(text.endswith("version=2") for text in self.hep_ids.values()):
+            self.settings["hep"]["hep_capture_id"] = number & 0xFFFF
+            line.change(f"HEP version 2 carries 16 bits of it, {number & 0xFFFF}")
+
     def _compression(self, parameter: Parameter) -> None:
         if not parameter.value:
             return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sipws.address import PROTOCOLS, WSS_PORT, Proto
+from sipws.address import PROTOCOLS, WS_PORT, WSS_PORT, Proto
 from sipws.config.opensips.certificates import Certificates
 from sipws.config.opensips.interfaces import addresses_of
 from sipws.config.opensips.modparams import MODULES, Parameter, loaded_modules, read_modparam
@@ -76,12 +76,13 @@ def read(path: Path, interfaces: Interfaces = addresses_of) -> OpensipsCfg:
     for call in contents.traces:
         if len(call) > 2 and (call[2].kind == "STRING" or "tracer" in loaded):
             sip.call(call)
-    sockets = [
+    listed = [
         socket
         for statement in contents.sockets
         for socket in read_socket(statement, report, interfaces)
     ]
     report.check()
+    sockets = _without_duplicates(listed, parameters.settings["transport"])
     sections = parameters.settings
     transport = sections["transport"]
     if sockets:
@@ -90,6 +91,7 @@ def read(path: Path, interfaces: Interfaces = addresses_of) -> OpensipsCfg:
     sections["hep"] = DEFAULTS | sections["hep"]
     if parameters.hep_ids:
         sections["hep"]["hep_id"] = tuple(parameters.hep_ids.values())
+    parameters.fit_capture_id()
     _name_destinations(parameters)
     also = _trace_sip(sections, sip.destinations([*parameters.hep_ids]), _used(sockets), parameters)
     names_route = any(sections[each].get("trace_filter_route") for each in _SECTIONS.values())
@@ -105,6 +107,20 @@ def read(path: Path, interfaces: Interfaces = addresses_of) -> OpensipsCfg:
         sockets=tuple(sockets),
         uses_wss=uses_wss or "wss" in {socket.proto for socket in sockets},
     )
+
+
+def _without_duplicates(
+    sockets: Sequence[Socket], transport: Mapping[str, Any]
+) -> Sequence[Socket]:
+    """Leave out listeners that are there already, as OpenSIPS does."""
+    ports = {"ws": transport.get("ws_port", WS_PORT), "wss": transport.get("wss_port", WSS_PORT)}
+    first: dict[tuple[str, str, int], Socket] = {}
+    for socket in sockets:
+        port = ports[socket.proto] if socket.port is None else socket.port
+        there = first.setdefault((socket.proto, socket.host, port), socket)
+        if there is not socket:
+            socket.line.change(f"{there.line.place} listens on {socket.host} port {port} already")
+    return list(first.values())
 
 
 def _used(sockets: Sequence[Socket]) -> frozenset[Proto]:

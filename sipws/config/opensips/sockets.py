@@ -49,7 +49,7 @@ class Socket(NamedTuple):
     line: Line
 
 
-class _Wrong(Exception):
+class _WrongError(Exception):
     """A definition that OpenSIPS refuses."""
 
     def __init__(self, at: int, problem: str) -> None:
@@ -79,7 +79,7 @@ def read_socket(
     reader = _Reader(tokens)
     try:
         return reader.read(line, interfaces)
-    except _Wrong as exc:
+    except _WrongError as exc:
         report.refuse(exc.at, exc.problem)
         return []
 
@@ -96,12 +96,12 @@ class _Reader:
         """Read the definition.
 
         Raises:
-            _Wrong: it is not one.
+            _WrongError: it is not one.
         """
         proto = self._take("NAME", "a protocol: socket=ws:HOST:PORT, without quotes")
         name = proto.text.lower()
         if name not in PROTOCOLS:
-            raise _Wrong(proto.at, f"{proto.text!r} is not a protocol")
+            raise _WrongError(proto.at, f"{proto.text!r} is not a protocol")
         self._take("_COLON", "':' and a host")
         host = "*" if self._skip("TIMES", "*") else self._host()
         ports: list[int | None] = [*self._ports()] if self._skip("_COLON") else [None]
@@ -126,7 +126,7 @@ class _Reader:
             word = token.text if token.text.isupper() else token.text.lower()
             known = word.lower()
             if token.kind != "NAME" or token.text not in (known, known.upper()):
-                raise _Wrong(token.at, _misplaced(token))
+                raise _WrongError(token.at, _misplaced(token))
             self._index += 1
             if known in _FLAGS:
                 passed_over[known] = _FLAGS[known]
@@ -143,7 +143,7 @@ class _Reader:
             elif token.text == "tag":
                 tag = f" tag {self._take('NAME', 'a name without quotes after tag').text}"
             else:
-                raise _Wrong(token.at, _misplaced(token))
+                raise _WrongError(token.at, _misplaced(token))
         if passed_over:
             line.change(
                 "without " + ", ".join(f"{word} ({why})" for word, why in passed_over.items())
@@ -164,7 +164,9 @@ class _Reader:
             self._take("_RSQB", "']' after the address")
             return address.text
         if token.kind != "NAME":
-            raise _Wrong(token.at, f"{token.text!r} is not a host; a host name may be in quotes")
+            raise _WrongError(
+                token.at, f"{token.text!r} is not a host; a host name may be in quotes"
+            )
         name = token.text
         while (sign := self._peek()) is not None and sign.kind in ("DOT", "MINUS"):
             self._index += 1
@@ -181,10 +183,10 @@ class _Reader:
             if self._skip("MINUS"):
                 high = self._port(self._take("NUMBER", "the last port of the range"))
             if low > high:
-                raise _Wrong(first.at, f"invalid port range ({low} > {high})")
+                raise _WrongError(first.at, f"invalid port range ({low} > {high})")
             ports += range(low, min(high, low + MOST_PORTS) + 1)
             if len(ports) > MOST_PORTS:
-                raise _Wrong(first.at, f"these are more than {MOST_PORTS} ports")
+                raise _WrongError(first.at, f"these are more than {MOST_PORTS} ports")
             if not self._skip("_COMMA"):
                 return ports
 
@@ -192,7 +194,7 @@ class _Reader:
         try:
             return int(token.text, 16) if token.text[:2] == "0x" else parse_port(token.text)
         except (AddressError, ValueError) as exc:
-            raise _Wrong(token.at, str(exc)) from exc
+            raise _WrongError(token.at, str(exc)) from exc
 
     def _peek(self) -> Token | None:
         return self._tokens[self._index] if self._index < len(self._tokens) else None
@@ -209,13 +211,13 @@ class _Reader:
         if token is None:
             raise self._missing(expected)
         if token.kind != kind or (kind == "NUMBER" and not token.text[0].isdigit()):
-            raise _Wrong(token.at, f"{token.text!r} instead of {expected}")
+            raise _WrongError(token.at, f"{token.text!r} instead of {expected}")
         self._index += 1
         return token
 
-    def _missing(self, expected: str) -> _Wrong:
+    def _missing(self, expected: str) -> _WrongError:
         last = self._tokens[-1]
-        return _Wrong(last.at + len(last.text), f"the socket ends here instead of {expected}")
+        return _WrongError(last.at + len(last.text), f"the socket ends here instead of {expected}")
 
 
 def _misplaced(token: Token) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,9 @@ async def call(application: Application, tls: Tls, proto: str) -> None:
         application.traces.bus.flush()
 
 
-async def until(true: Any) -> None:
+async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not true():
+        while not true():  # noqa: ASYNC110 - a collector has no event to wait for
             await asyncio.sleep(0.005)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from sipws.config.opensips.as_table import as_table, without_repetitions
 from sipws.config.opensips.reader import OpensipsCfg
+from sipws.config.opensips_table import as_table, without_repetitions
 from sipws.config.settings import Config
 
 _WIDTH: Final = 100
@@ -31,7 +31,7 @@ def as_toml(cfg: OpensipsCfg, source: str) -> str:
     Raises:
         ConfigurationError: the settings do not go together.
     """
-    table = as_table(cfg, Config())
+    table = as_table(cfg, Config().model_dump())
     transport = table["transport"]
     comments = []
     if "tls_certificate" not in transport and "tls" not in transport:
@@ -50,7 +50,7 @@ def as_toml(cfg: OpensipsCfg, source: str) -> str:
     if not cfg.uses_wss:
         transport.pop("wss", None)
         table["tracing"].pop("wss", None)
-    without_repetitions(table, Config.of(table, source))
+    without_repetitions(table, Config.of(table, source).model_dump())
     lines = [f"# From {json.dumps(source)[1:-1]}, by sipws config import."]
     for name, settings in table.items():
         if settings:
@@ -65,7 +65,9 @@ def _section(name: str, settings: dict[str, Any], comments: list[str]) -> Iterat
     yield f"[{name}]"
     yield from comments
     tables = {}
-    for key, value in settings.items():
+    model = Config.model_fields[name].annotation
+    order = ["listen", *getattr(model, "model_fields", ())]
+    for key, value in sorted(settings.items(), key=lambda each: order.index(each[0])):
         if isinstance(value, dict) or (value and isinstance(value, tuple) and _is_tables(value)):
             tables[key] = value
         else:

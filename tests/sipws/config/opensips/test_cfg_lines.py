@@ -10,10 +10,11 @@ import pytest
 
 from sipws import ConfigurationError
 from sipws.cli.main import main
+from sipws.config.opensips.interfaces import addresses_of
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 
-DATA = Path(__file__).parents[2] / "data" / "opensips-3.6.8" / "cfg_lines.json"
+DATA = Path(__file__).parents[3] / "data" / "opensips-3.6.8" / "cfg_lines.json"
 LINES: list[dict[str, Any]] = json.loads(DATA.read_text())["lines"]
 
 MINIMAL = """\
@@ -69,6 +70,8 @@ SOCKETS = [
 def test_it_listens_where_opensips_does(
     cfg: Path, text: str, addresses: list[tuple[str, str]]
 ) -> None:
+    if "ws:lo:" in text and "::1" not in addresses_of("lo"):
+        pytest.skip("this machine has no IPv6")
     cfg.write_text(MINIMAL.format(text))
     transport = Config().with_opensips_cfg(cfg).transport
     found = [(each.host, str(each.port)) for each in transport.listeners]
