@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pydantic import BaseModel
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
@@ -15,6 +16,7 @@ import hep
 import sipws
 from hep.codec.chunks import GENERIC
 from hep.homer import jsonb
+from sipws.config.opensips.parameters import NOT_TAKEN, RULES
 from sipws.config.settings import Config
 from sipws.service.app import Application, ResolvedConfig
 from sipws.service.commands import methods_of
@@ -81,8 +83,13 @@ def test_every_setting_is_documented_with_its_name() -> None:
     documented = (ROOT / "docs" / "configuration.md").read_text()
     for section, model in Config.model_fields.items():
         assert f"## [{section}]" in documented
-        for setting in model.annotation.model_fields:  # type: ignore[union-attr]
+        for setting, field in model.annotation.model_fields.items():  # type: ignore[union-attr]
             assert f"`{setting}`" in documented, setting
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                # A table within a section.
+                assert f"`[{section}.{setting}]`" in documented
+                for name in field.annotation.model_fields:
+                    assert f"`{name}`" in documented, name
 
 
 def test_the_configuration_in_the_readme_is_right() -> None:
@@ -173,3 +180,20 @@ def test_every_package_has_its_place_in_the_architecture() -> None:
     assert missing == {f"sipws/tracing/filter/{part}" for part in ("syntax", "evaluation")}
     for link in re.findall(r"\]\(\.\./([\w/.]+)\)", text):
         assert (ROOT / link).exists(), link
+
+
+def test_the_parameters_of_opensips_are_documented_with_what_becomes_of_them() -> None:
+    documented = (ROOT / "docs" / "opensips.md").read_text()
+    for module, name in [*RULES, *((m, n) for m, n in NOT_TAKEN if m != "proto_hep")]:
+        assert f"`{name}`" in documented, (module, name)
+
+
+def test_the_example_of_wss_apart_from_ws_is_right() -> None:
+    import tomllib
+
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    [toml] = [x for x in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[tracing.wss]" in x]
+    table = tomllib.loads(toml) | {"hep": {"hep_id": "[homer]10.0.0.2"}}
+    config = Config.of(table, "docs")
+    assert config.transport.of_wss.require_origin
+    assert config.tracing.of_wss.trace_filter_route == "wss_filter"
