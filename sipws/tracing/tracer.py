@@ -12,7 +12,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -33,15 +32,13 @@ from sipws.events import (
     MessageReceived,
     MessageSent,
 )
-from sipws.masking.handshakes import Masking
-from sipws.masking.sip_messages import BEFORE_Z, Scope, masker, may_hold_sip
+from sipws.masking.sip_messages import BEFORE_Z, masker, may_hold_sip
 from sipws.tracing.losses import Loss
 from sipws.tracing.messages import (
     LONGEST_INDEXED,
     SECOND,
     STATUS,
     VERSION,
-    MessageRules,
     Select,
     correlator,
     has_second,
@@ -51,10 +48,10 @@ from sipws.tracing.messages import (
     what_is_broken,
     what_loses_others,
 )
-from sipws.tracing.packets import ConnectionPackets, PacketSettings, report
+from sipws.tracing.packets import ConnectionPackets, report
+from sipws.tracing.paused import Paused
 from sipws.tracing.payloads import (
     PAYLOADS,
-    Keys,
     Part,
     Parts,
     as_log_lines,
@@ -64,6 +61,8 @@ from sipws.tracing.payloads import (
     named_calls,
     no_sip,
 )
+from sipws.tracing.trace_settings import CALL_LOGS as CALL_LOGS
+from sipws.tracing.trace_settings import TraceSettings as TraceSettings
 from sipws.tracing.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -84,10 +83,6 @@ Decide = Callable[[Connection], Verdict]
 """A filter: whether a connection is traced (OpenSIPS ``trace_filter_route``)."""
 
 
-CALL_LOGS: Final = 16
-"""Calls per connection that get log lines: a phone has a call or two, a registration and some
-subscriptions at a time. A peer that carries the calls of many users has its network events."""
-
 _TO_VALUE: Final = len(SECOND) + 1
 
 NOT_ENCODED: Final = "not-encoded"
@@ -106,32 +101,6 @@ BROKEN_ALL: Final = 10
 BROKEN_EVERY: Final = 100
 """Of the broken messages after these, one in this many gets an event. The message itself is traced
 too: an event for each would double the packets that a peer can cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class TraceSettings:
-    """How events are written."""
-
-    packets: PacketSettings = field(default_factory=PacketSettings)
-    homer5: bool = False
-    """Payloads as colon-joined text rather than as JSON (OpenSIPS ``homer5_on``)."""
-    homer5_delimiter: str = ":"
-    masking: Masking | None = field(default_factory=Masking)
-    """Removes the credentials of handshakes from traces; None keeps them."""
-    mask_sip: Scope = "tokens"
-    """Which credentials of SIP messages are removed from traces."""
-    trace_events: bool = True
-    """Whether connection events are traced."""
-    trace_sip: bool = False
-    """Whether SIP messages are traced too."""
-    messages: MessageRules = field(default_factory=MessageRules)
-    """Which SIP messages."""
-    call_logs: int = CALL_LOGS
-    """How many of the latest calls on a connection get a log line about its errors and its end.
-    Homer 7 shows the line in the call. Needs ``trace_sip`` and HEP version 3: nothing in the others
-    tells a line from SIP. 0 for none."""
-    keys: Keys = "underscore"
-    """How the names of JSON members are written that OpenSIPS does not send."""
 
 
 class _Untraced(Enum):
@@ -213,10 +182,9 @@ class Tracer:
         self._on: frozenset[Proto] = frozenset()
         # A connection that is missing here was opened while tracing was off.
         self._traces: dict[int, ConnectionPackets | _Untraced] = {}
-        # Connections of protocols that are switched off. Kept apart, they cost messages nothing.
-        self._paused: dict[int, ConnectionPackets | _Untraced] = {}
-        self._wss: set[int] = set()
-        """Which of both are over ``wss``."""
+        # Connections of protocols that are switched off are not among these: a message of them
+        # costs nothing more.
+        self._paused = Paused(self._traces)
         # The start of a connect waits for its outcome: addresses are known only then. The filter
         # decides on them, and the packet carries them.
         self._starts: dict[int, ConnectStarted] = {}
@@ -250,11 +218,7 @@ class Tracer:
             for event_type, subscriber in subscriptions:
                 self._bus.hook(event_type).unsubscribe(subscriber)
         self._on = on
-        known = self._traces | self._paused
-        self._traces, self._paused = {}, {}
-        for number, trace in known.items():
-            is_on = ("wss" if number in self._wss else "ws") in on
-            (self._traces if is_on else self._paused)[number] = trace
+        self._paused.divide(on)
         # Off, the tracer is not subscribed: the SIP path then costs one test of an empty hook.
         if on:
             for event_type, subscriber in subscriptions:
@@ -266,7 +230,6 @@ class Tracer:
         self.switch(on=False)
         self._traces.clear()
         self._paused.clear()
-        self._wss.clear()
         self._starts.clear()
         self._listen_for_ends()
 
@@ -283,14 +246,13 @@ class Tracer:
             return False
         self._traces[connection.id] = CANDIDATE
         if proto == "wss":
-            self._wss.add(connection.id)
+            self._paused.wss.add(connection.id)
         return True
 
     @property
     def remembered(self) -> int:
         """Entries kept about connections: none once all connections are gone."""
-        kept = (self._traces, self._paused, self._wss, self._remarks, self._starts)
-        return sum(map(len, kept))
+        return len(self._traces) + len(self._paused) + len(self._remarks) + len(self._starts)
 
     @property
     def suspended(self) -> list[str]:
@@ -306,7 +268,7 @@ class Tracer:
         """
         # Also while off, or connections that close meanwhile would stay here for ever. With no
         # connection remembered, off costs nothing.
-        needed = bool(self._on or self._traces or self._paused)
+        needed = bool(self._on or self._traces or len(self._paused))
         if needed is self._forgets and not last:
             return
         self._forgets = needed
@@ -360,9 +322,7 @@ class Tracer:
 
     def _forget(self, event: ConnectFailed | Closed) -> None:
         self._traces.pop(event.connection.id, None)
-        if self._paused:
-            self._paused.pop(event.connection.id, None)
-        self._wss.discard(event.connection.id)
+        self._paused.forget(event.connection.id)
         self._remarks.pop(event.connection.id, None)
         self._starts.pop(event.connection.id, None)
         if not self._on:
