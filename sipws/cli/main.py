@@ -165,30 +165,65 @@ def _run(args: argparse.Namespace) -> int:
     flags = {"level": args.log_level, "format": args.log_format}
     # Reading a configuration logs too, before its own settings of the log are known.
     log.setup(**{name: chosen for name, chosen in flags.items() if chosen is not None})
-    brought = args.config is not None or args.opensips_cfg is not None
-    embedded = not brought and args.trace_destination is None
-    trace_on = args.trace_on
-    if trace_on is None and args.trace_destination is not None:
-        # A destination on the command line turns tracing on.
-        trace_on = True
     config = Config() if args.config is None else Config.load(args.config)
     files = [str(file) for file in (args.config, args.opensips_cfg) if file is not None]
     source = " and ".join([*files, "command line"])
     if args.opensips_cfg is not None:
         config = config.with_opensips_cfg(args.opensips_cfg)
-    config = _for_both(config, args)
+    config = overridden(config, args, source)
+    log.setup(config.log.level, config.log.format)
+    # One worker is this process; several have it as their parent.
+    is_alone = config.transport.workers == 1
+    if _is_embedded(args):
+        # An embedded collector shows everything by default.
+        shown = {"trace_on": args.trace_on is not False, "trace_sip": args.trace_sip is not False}
+        return _loop((console if is_alone else parent).serve_embedded(config, **shown))
+    resolved = ResolvedConfig.of(config, source)
+    sockets = serving.inherited(resolved)
+    return _loop(
+        console.serve(resolved, sockets) if is_alone else parent.serve(resolved, sockets, source)
+    )
+
+
+def _is_embedded(args: argparse.Namespace) -> bool:
+    """Whether traces go to a collector in this process."""
+    brought = args.config is not None or args.opensips_cfg is not None
+    return not brought and args.trace_destination is None
+
+
+def overridden(config: Config, args: argparse.Namespace, source: str) -> Config:
+    """The configuration with the options of ``sipws run``, which are for ws and for wss.
+
+    Args:
+        config: the settings of the files.
+        args: the options.
+        source: where the settings come from, for messages.
+
+    Raises:
+        ConfigurationError: a value is wrong.
+    """
+    trace_on = args.trace_on
+    if trace_on is None and args.trace_destination is not None:
+        # A destination on the command line turns tracing on.
+        trace_on = True
     tracing: dict[str, Any] = {
         "script": args.script,
         "trace_filter_route": args.trace_filter_route,
         "trace_filter": args.trace_filter,
     }
-    if not embedded:
+    is_filter_given = any(value is not None for value in tracing.values())
+    if not _is_embedded(args):
         tracing |= {
             "trace_destination": args.trace_destination,
             "trace_on": trace_on,
             "trace_sip": args.trace_sip,
         }
-    config = config.changed(
+    given = [name for name in ("trace_destination", "trace_on") if tracing.get(name) is not None]
+    config = config.without_wss(
+        transport=["require_origin"] if args.require_origin is not None else [],
+        tracing=[*given, *(["trace_filter_route"] if is_filter_given else [])],
+    )
+    return config.changed(
         source,
         transport={
             "listen": args.listen,
@@ -198,33 +233,7 @@ def _run(args: argparse.Namespace) -> int:
         tracing=tracing,
         upstream={"upstream_uri": args.upstream},
         control={"listen": args.control},
-        log=flags,
-    )
-    log.setup(config.log.level, config.log.format)
-    # One worker is this process; several have it as their parent.
-    is_alone = config.transport.workers == 1
-    if embedded:
-        # An embedded collector shows everything by default.
-        shown = {"trace_on": trace_on is not False, "trace_sip": args.trace_sip is not False}
-        return _loop((console if is_alone else parent).serve_embedded(config, **shown))
-    resolved = ResolvedConfig.of(config, source)
-    sockets = serving.inherited(resolved)
-    return _loop(
-        console.serve(resolved, sockets) if is_alone else parent.serve(resolved, sockets, source)
-    )
-
-
-def _for_both(config: Config, args: argparse.Namespace) -> Config:
-    """The configuration without settings for wss alone that the command line overrides."""
-    filters = (args.script, args.trace_filter_route, args.trace_filter)
-    tracing = {
-        "trace_destination": args.trace_destination is not None,
-        "trace_on": args.trace_on is not None or args.trace_destination is not None,
-        "trace_filter_route": any(each is not None for each in filters),
-    }
-    return config.without_wss(
-        transport=["require_origin"] if args.require_origin is not None else [],
-        tracing=[name for name, is_overridden in tracing.items() if is_overridden],
+        log={"level": args.log_level, "format": args.log_format},
     )
 
 

@@ -15,11 +15,13 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 import hep
-from sipws import ConfigurationError
+from sipws import ConfigurationError, Server
+from sipws.cli import main as cli
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 from sipws.service.app import Application
 from sipws.service.commands import methods_of
+from sipws.transport.flow import Flow
 
 FILTERS = "route[no_ws] { drop; } route[no_wss] { drop; }"
 
@@ -265,3 +267,49 @@ def test_a_script_is_a_cfg_with_a_filter_for_each_protocol(tls: Tls, tmp_path: P
 def test_a_route_for_wss_needs_a_script(tls: Tls) -> None:
     with pytest.raises(ConfigurationError, match="trace_filter_route 'a' needs script"):
         Config.of(table(tls, tracing={"wss": {"trace_filter_route": "a"}}), "test")
+
+
+async def test_a_connection_to_an_upstream_belongs_to_the_protocol_of_the_upstream(
+    tls: Tls, inboxes: list[Inbox]
+) -> None:
+    inbox, _ = inboxes
+    tracing = {"trace_on": True, "trace_destination": inbox.hep_id, "wss": {"trace_on": False}}
+    async with Server(["ws:127.0.0.1:0"], Flow.send) as upstream:
+        uri = f"ws://127.0.0.1:{upstream.listeners[0].port}/"
+        config = Config.of(table(tls, tracing=tracing, upstream={"upstream_uri": uri}), "test")
+        async with Application(ResolvedConfig.of(config)) as application:
+            client = await phone(application, tls, "wss", "https://a.example")
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            await client.close()
+            await until(lambda: len(inbox) == 3)
+    assert [proto for proto, _ in inbox.events] == ["WS"] * 3
+    assert [event for _, event in inbox.events] == ["CONNECTING", "CONNECTED", "CLOSED"]
+
+
+@pytest.mark.parametrize(
+    ("options", "origin", "on", "route"),
+    [
+        ([], True, {"ws"}, "no_wss"),
+        (["--no-require-origin"], False, {"ws"}, "no_wss"),
+        (["--no-trace-on"], True, set(), "no_wss"),
+        (["--trace-destination", "127.0.0.1:9"], True, {"ws", "wss"}, "no_wss"),
+        (["--trace-filter-route", "no_ws"], True, {"ws"}, "no_ws"),
+    ],
+)
+def test_the_command_line_overrides_both(
+    tls: Tls, tmp_path: Path, options: list[str], origin: bool, on: set[str], route: str
+) -> None:
+    script = tmp_path / "filters.cfg"
+    script.write_text(FILTERS)
+    transport = {"require_origin": True, "wss": {"require_origin": True}}
+    tracing = {
+        "trace_on": True,
+        "script": script,
+        "wss": {"trace_on": False, "trace_filter_route": "no_wss", "trace_destination": []},
+    }
+    config = Config.of(table(tls, transport=transport, tracing=tracing), "test")
+    changed = cli.overridden(config, cli._parser().parse_args(["run", "-c", "x", *options]), "test")
+    assert changed.transport.of_wss.require_origin is origin
+    assert changed.tracing.protocols_on == on
+    assert changed.tracing.of_wss.trace_filter_route == route
