@@ -174,7 +174,8 @@ def log_start(resolved: ResolvedConfig, program: Program) -> None:
     _log_capacity(resolved)
     config = resolved.config
     if skipped := resolved.filter.passed_over:
-        logger.info("%s: passed over %s", config.tracing.script, ", ".join(skipped))
+        what = ", ".join(skipped)
+        logger.info("the filter of %s does without %s", config.tracing.script, what)
     for listener in program.listeners:
         logger.info(
             "listening on %s",
