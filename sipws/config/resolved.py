@@ -227,14 +227,15 @@ class ResolvedConfig:
             ResolvedTrace.of(config, section, source, protocols) for section, protocols in chosen
         )
         warnings: list[str] = []
-        if chosen and not tracing.protocols_on:
+        on = tracing.protocols_on & config.protocols
+        if chosen and not on:
             names = ", ".join(map(repr, chosen[0][0].trace_destination))
             warnings.append(
                 f"trace_destination {names} is set but trace_on is false: nothing is traced"
             )
-        if tracing.protocols_on and not chosen:
+        if on and not chosen:
             warnings.append(NOWHERE)
-        elif without := tracing.protocols_on.difference(*(each for _, each in chosen)):
+        elif without := on.difference(*(each for _, each in chosen)):
             warnings.append(f"tracing is on for {', '.join(without)}, but without destination")
         sent_to = [(trace.section, trace.destinations.hep_ids) for trace in traces]
         warnings += dict.fromkeys(collector_warnings(config.hep, sent_to))

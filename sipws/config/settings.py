@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from sipws.address import WS_PORT, WSS_PORT, Address, Listener, is_loopback
+from sipws.address import WS_PORT, WSS_PORT, Address, Listener, Proto, is_loopback
 from sipws.config.admission import (
     ENTRY_PATHS,
     PATHS,
@@ -302,6 +302,13 @@ class Config(Section):
     upstream: Upstream = Upstream()
     control: Control = Control()
     log: Log = Log()
+
+    @property
+    def protocols(self) -> frozenset[Proto]:
+        """The protocols that connections may have: those of the listeners and of the upstream."""
+        found = {listener.proto for listener in self.transport.listeners}
+        upstream = self.upstream.destination
+        return frozenset(found if upstream is None else found | {upstream.proto})
 
     @classmethod
     def load(cls, path: Path) -> Self:

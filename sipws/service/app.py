@@ -70,6 +70,7 @@ class Application:
         )
         self._control_socket = sockets.control
         self.traces = Traces(self.bus)
+        self.traces.used = resolved.config.protocols
         self.control: ControlServer | None = None
         self.counts = Counts(self.bus)
         self.lag = Lag()

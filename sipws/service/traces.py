@@ -47,6 +47,8 @@ class Traces:
         self.protocols_on: frozenset[Proto] = frozenset()
         """The protocols for which tracing is on (OpenSIPS ``trace_on``), with a destination or
         without."""
+        self.used: frozenset[Proto] = PROTOCOLS
+        """The protocols that connections may have: those of the listeners and of the upstream."""
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -72,8 +74,8 @@ class Traces:
 
     @property
     def on(self) -> bool:
-        """Whether tracing is on, for one protocol at least."""
-        return bool(self.protocols_on)
+        """Whether tracing is on, for one protocol in use at least."""
+        return bool(self.protocols_on & self.used)
 
     def switch(self, *, on: bool, proto: Proto | None = None) -> None:
         """Turn tracing on or off. Started traces go on.

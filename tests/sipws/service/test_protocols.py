@@ -313,3 +313,16 @@ def test_the_command_line_overrides_both(
     assert changed.transport.of_wss.require_origin is origin
     assert changed.tracing.protocols_on == on
     assert changed.tracing.of_wss.trace_filter_route == route
+
+
+async def test_a_protocol_without_a_listener_does_not_count(inboxes: list[Inbox]) -> None:
+    table = {
+        "transport": {"listen": "ws:127.0.0.1:0"},
+        "tracing": {"trace_on": True, "trace_destination": inboxes[0].hep_id},
+    }
+    table["tracing"]["wss"] = {"trace_destination": []}
+    resolved = ResolvedConfig.of(Config.of(table, "test"))
+    assert resolved.warnings == ()
+    async with Application(resolved) as application:
+        application.traces.switch(on=False, proto="ws")
+        assert not application.traces.on
