@@ -1,12 +1,13 @@
 """An encoder for one flow, which encodes the constant parts of its packets once. Pure."""
 
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final, NamedTuple, Self
 
 from hep.codec import v3
-from hep.codec.chunks import GENERIC_VENDOR
+from hep.codec.chunks import GENERIC_VENDOR, Chunk
 from hep.codec.packet import Packet
 from hep.errors import HepEncodeError
 
@@ -178,10 +179,52 @@ class PreparedEncoder:
             )
             return b"".join((before, payload, header, correlation_id))
         except struct.error as exc:
-            raise HepEncodeError(
-                f"a packet of {total} bytes with the time {seconds}.{microseconds:06} does not fit:"
-                f" HEPv3 allows {v3.LONGEST} bytes; shorten the payload or correct the time"
-            ) from exc
+            raise _does_not_fit(total, seconds, microseconds) from exc
+
+    def with_extra(self, extra: Iterable[Chunk]) -> "Encode":
+        """Make an encoder of packets that all have further chunks, as ``Packet.extra`` has them.
+
+        Args:
+            extra: the chunks; they follow the payload.
+
+        Returns:
+            a function with the parameters of `encode`.
+
+        Raises:
+            HepEncodeError: a chunk is too long.
+        """
+        chunks = b"".join(v3.chunk_bytes(*chunk) for chunk in extra)
+
+        def encode(
+            seconds: int, microseconds: int, payload: bytes, correlation_id: bytes | None = None
+        ) -> bytes:
+            size = len(payload) + 6
+            behind = 0 if correlation_id is None else len(correlation_id) + 6
+            total = self._length + size + len(chunks) + behind
+            try:
+                before = self._pack(
+                    b"HEP3", total, self._before_time, seconds, _MICROSECONDS, microseconds,
+                    self._after_time, size,
+                )  # fmt: skip
+                if correlation_id is None:
+                    return b"".join((before, payload, chunks))
+                header = _pack_header(GENERIC_VENDOR, 0x11, behind)
+                return b"".join((before, payload, chunks, header, correlation_id))
+            except struct.error as exc:
+                raise _does_not_fit(total, seconds, microseconds) from exc
+
+        return encode
+
+
+Encode = Callable[[int, int, bytes, bytes | None], bytes]
+"""Encodes a packet from seconds, microseconds, a payload and a correlation id."""
+
+
+def _does_not_fit(total: int, seconds: int, microseconds: int) -> HepEncodeError:
+    return HepEncodeError(
+        f"a packet of {total} bytes with the time {seconds}.{microseconds:06} does not fit:"
+        f" HEPv3 allows {v3.LONGEST} bytes; shorten the payload or correct the time"
+    )
 
 
 def _parts(before_time: bytes, after_time: bytes, src_ip: str, dst_ip: str) -> _Parts:

@@ -36,6 +36,12 @@ def collector_warnings(
         is_event_traced = is_event_traced or section.trace_events
         for collector in collectors:
             yield from _version_warnings(section, collector)
+        if section.trace_sip and section.trace_sip_format == "json":
+            names = ", ".join(map(repr, section.trace_destination))
+            yield (
+                f"trace_sip_format is 'json' for trace_destination {names}: Homer 7 stores no SIP"
+                " message in JSON; set trace_sip_format = 'raw'"
+            )
         if section.trace_events and _is_text(section, hep):
             names = ", ".join(map(repr, section.trace_destination))
             yield (

@@ -26,7 +26,7 @@ from sipws.masking.handshakes import Masking
 from sipws.masking.sip_messages import Scope
 from sipws.tracing.destinations import Distribution, spool_of
 from sipws.tracing.messages import CorrelateBy, MessageRules
-from sipws.tracing.packets import PacketSettings
+from sipws.tracing.packets import PacketSettings, SipFormat
 from sipws.tracing.payloads import Keys
 from sipws.tracing.tracer import CALL_LOGS, TraceSettings
 from sipws.transport.tls import client_context, load_certificate
@@ -252,6 +252,11 @@ class TraceSection(Section):
     """Correlation id of SIP messages: the ``call``'s id, or that of the ``connection``, by which
     Homer 7 leads from a call to its connection."""
 
+    trace_sip_format: SipFormat = "raw"
+    """How SIP messages are written: ``raw``, or ``json`` as OpenSIPS does with ``homer5_on=0``:
+    ``{"payload": …}``, and a chunk 0x0065 that names the connection. Homer 7 stores no message
+    in JSON."""
+
     trace_keys: Keys = "underscore"
     """How the JSON of events writes names that OpenSIPS does not send: ``underscore``
     (``Close_Code``, which Homer searches) or ``hyphen`` (``Close-Code``)."""
@@ -379,6 +384,7 @@ class Tracing(TraceSection):
                 capture_id=hep.hep_capture_id,
                 ip_protocol=IP_PROTOCOLS[hep.hep_ip_protocol],
                 auth_key=hep.auth_key,
+                sip_format=section.trace_sip_format,
             ),
             homer5=hep.homer5_on if homer5 is None else homer5,
             homer5_delimiter=hep.homer5_delim,

@@ -1,9 +1,12 @@
 """From an event's payload to HEP packets: which chunks the packets of a connection carry. Pure."""
 
+import json
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Final
+from itertools import accumulate
+from typing import Final, Literal
 
 import hep
 from hep.codec.correlation import LONGEST_ID
@@ -24,6 +27,19 @@ LOG: Final = 0x64
 """HEP protocol type of log lines, which Homer 7 shows in the call whose Call-ID they have."""
 
 
+SipFormat = Literal["raw", "json"]
+"""How SIP messages are written: as they are, or in JSON as OpenSIPS does with ``homer5_on=0``."""
+
+EXTRA_CORRELATION: Final = 0x65
+"""Chunk of OpenSIPS: which other packets a SIP message belongs to."""
+
+_ESCAPED: Final = b'"\\\b\f\n\r\t'
+"""The bytes that take two in JSON."""
+_CONTROL: Final = bytes(set(range(32)) - set(_ESCAPED))
+"""Those that take six."""
+_SIZES: Final = [6 if each in _CONTROL else 2 if each in _ESCAPED else 1 for each in range(256)]
+
+
 @dataclass(frozen=True, slots=True)
 class PacketSettings:
     """The values that all packets to a destination share."""
@@ -37,6 +53,8 @@ class PacketSettings:
     """HEP chunk 0x0002."""
     auth_key: bytes | None = None
     """Password of the collector (HEP chunk 0x000e)."""
+    sip_format: SipFormat = "raw"
+    """How SIP messages are written. Versions 1 and 2 have them as they are."""
 
     def room(self) -> int:
         """Return the bytes of the longest payload that fits a packet and a datagram.
@@ -46,6 +64,32 @@ class PacketSettings:
         """
         empty = _encoder(Address("::", 0), Address("::", 0), SIP, self)
         return LONGEST - len(empty(0, 0, b"", bytes(LONGEST_ID)))
+
+    @property
+    def wraps_sip(self) -> bool:
+        """Whether SIP messages are written in JSON."""
+        return self.sip_format == "json" and self.version == 3
+
+    def quick_room_for_sip(self) -> int:
+        """Return the bytes that a SIP message may have for sure; see `room_for_sip`."""
+        room = self.room()
+        return (room - _WRAPPING) // max(_SIZES) if self.wraps_sip else room
+
+    def room_for_sip(self, message: bytes) -> int:
+        """Return how many of a SIP message's first bytes fit a packet and a datagram.
+
+        Args:
+            message: of any length; the work grows linearly with it.
+        """
+        room = self.room()
+        if not self.wraps_sip:
+            return room
+        room -= _WRAPPING
+        controls = len(message) - len(message.translate(None, _CONTROL))
+        escaped = len(message) - len(message.translate(None, _ESCAPED))
+        if len(message) + escaped + 5 * controls <= room:
+            return len(message)
+        return bisect_right(list(accumulate(_SIZES[each] for each in message)), room)
 
 
 def report(settings: PacketSettings, destination: Address, time: float, payload: bytes) -> bytes:
@@ -145,10 +189,21 @@ class ConnectionPackets:
     def _prepare(self, incoming: bool) -> "_Encode":
         source, destination = self._connection.peer, self._connection.local
         if incoming:
-            self._incoming = _encoder(source, destination, SIP, self._settings)
+            self._incoming = self._sip_encoder(source, destination)
             return self._incoming
-        self._outgoing = _encoder(destination, source, SIP, self._settings)
+        self._outgoing = self._sip_encoder(destination, source)
         return self._outgoing
+
+    def _sip_encoder(self, source: Address, destination: Address) -> "_Encode":
+        if not self._settings.wraps_sip:
+            return _encoder(source, destination, SIP, self._settings)
+        named = hep.Chunk(0, EXTRA_CORRELATION, _NET % self.correlation_id)
+        families = ":" in source.ip, ":" in destination.ip
+        prepared = _prepared(families, SIP, self._settings).between(*source, *destination)
+        encode = prepared.with_extra((named,))
+        return lambda seconds, microseconds, payload, correlation_id: encode(
+            seconds, microseconds, wrapped(payload), correlation_id
+        )
 
     def _event_encoder(self, protocol_type: int) -> "_Encode":
         connection = self._connection
@@ -167,6 +222,28 @@ class ConnectionPackets:
         self._last = now
         return divmod(now, 1_000_000)
 
+
+_quote: Final = json.JSONEncoder(ensure_ascii=False).encode
+"""Writes a text as JSON. `json.dumps` makes an encoder with each call."""
+
+
+def wrapped(message: bytes) -> bytes:
+    """Write a SIP message as OpenSIPS does with ``homer5_on=0``, in cJSON's layout.
+
+    Args:
+        message: bytes that are not UTF-8 stay as they are, as in OpenSIPS.
+    """
+    # As Latin-1, each byte is a character, and comes back as the same byte.
+    quoted = _quote(message.decode("latin-1"))
+    return b'{\n\t"payload":\t' + quoted.encode("latin-1") + b"\n}"
+
+
+_NET: Final = b'{\n\t"net":\t"%b"\n}'
+"""The value of `EXTRA_CORRELATION`: the id of the connection."""
+
+_LONGEST_NET: Final = _NET % (b"9" * 20)
+_WRAPPING: Final = len(wrapped(b"")) + len(_LONGEST_NET) + 6
+"""Bytes that JSON and the chunk around it take at most. An id is a number of 64 bits."""
 
 _Encode = Callable[[int, int, bytes, bytes | None], bytes]
 """Encodes a packet from seconds, microseconds, a payload and a correlation id."""

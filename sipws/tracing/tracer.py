@@ -157,6 +157,7 @@ class Tracer:
         self._send = send
         self._settings = settings
         self._room = settings.packets.room()
+        self._room_for_sip = settings.packets.quick_room_for_sip()
         self._writer = Writer(
             settings.masking,
             mask_sip=settings.mask_sip,
@@ -433,8 +434,10 @@ class Tracer:
                 or not self._masks_requests
             ):
                 message = self._mask(message)
-        if len(message) > self._room:
-            message = self._cut(event.connection, message)
+        if len(message) > self._room_for_sip:
+            room = self._settings.packets.room_for_sip(message)
+            if len(message) > room:
+                message = self._cut(event.connection, message, room)
         try:
             packet = packets.message(incoming, event.time, message, found)
         except HepEncodeError as exc:
@@ -553,7 +556,7 @@ class Tracer:
             correlation_id: by default the connection's id.
         """
         if len(payload) > self._room:
-            payload = self._cut(connection, payload)
+            payload = self._cut(connection, payload, self._room)
         try:
             packet = encode(time, payload, correlation_id)
         except HepEncodeError as exc:
@@ -562,15 +565,15 @@ class Tracer:
         self.offered += 1
         self._send(packet)
 
-    def _cut(self, connection: Connection, payload: bytes) -> bytes:
-        """Cut a payload that is too long for a packet."""
+    def _cut(self, connection: Connection, payload: bytes, room: int) -> bytes:
+        """Cut a payload that is longer than the room in a packet."""
         self.counters["too_long"] += 1
         if self._is_to_log():
             log.warning(
                 "a payload of %d bytes on the connection of %s is traced without its end: a HEP"
-                " packet takes %d", len(payload), connection.peer, self._room,
+                " packet takes %d", len(payload), connection.peer, room,
             )  # fmt: skip
-        return payload[: self._room]
+        return payload[:room]
 
     def _drop(self, connection: Connection, exc: HepEncodeError) -> None:
         """Count a packet that cannot be encoded."""

@@ -159,7 +159,9 @@ def _trace_sip(
     traced = {proto: sections[_SECTIONS[proto]] for proto in used}
     events = {p: bool(x.get("trace_on") and x.get("trace_destination")) for p, x in traced.items()}
     tracing, wss = sections["tracing"], sections["tracing.wss"]
-    sip = {"trace_destination": destinations, "trace_sip": True}
+    # OpenSIPS writes SIP messages in JSON too then.
+    form = {} if sections["hep"]["homer5_on"] else {"trace_sip_format": "json"}
+    sip = {"trace_destination": destinations, "trace_sip": True, **form}
     if not any(events.values()):
         tracing.clear()
         wss.clear()
@@ -170,7 +172,7 @@ def _trace_sip(
         x["trace_destination"] == destinations and not x.get("trace_filter_route")
         for x in traced.values()
     ):
-        tracing["trace_sip"] = True
+        tracing |= {"trace_sip": True, **form}
         return ()
     for proto, settings in traced.items():
         if not events[proto]:

@@ -368,3 +368,37 @@ def test_an_invalid_address_is_named(
 def test_a_flow_without_both_addresses_raises() -> None:
     with pytest.raises(hep.HepEncodeError, match="dst_ip = None"):
         hep.PreparedEncoder(hep.Packet(src_ip="192.0.2.5"))
+
+
+@given(
+    extra=st.lists(
+        st.tuples(st.integers(0, 65535), st.integers(0x12, 65535), st.binary(max_size=40))
+    ),
+    payload=st.binary(max_size=200),
+    correlation_id=st.none() | st.binary(max_size=400),
+)
+def test_a_prepared_encoder_with_chunks_writes_what_encode_writes(
+    extra: list[tuple[int, int, bytes]], payload: bytes, correlation_id: bytes | None
+) -> None:
+    packet = hep.Packet(
+        src_ip="192.0.2.5", src_port=1, dst_ip="2001:db8::1", dst_port=2, seconds=3, microseconds=4,
+        payload=payload, correlation_id=correlation_id,
+        extra=tuple(hep.Chunk(*each) for each in extra),
+    )  # fmt: skip
+    encode = hep.PreparedEncoder(packet).with_extra(packet.extra)
+    assert encode(3, 4, payload, correlation_id) == hep.encode(packet)
+
+
+@pytest.mark.parametrize(
+    ("payload", "correlation_id", "seconds"),
+    [(bytes(65_500), None, 1), (b"", bytes(65_535), 1), (b"", bytes(70_000), 1), (b"", b"", 2**32)],
+)
+def test_a_prepared_encoder_with_chunks_refuses_what_does_not_fit(
+    payload: bytes, correlation_id: bytes | None, seconds: int
+) -> None:
+    packet = hep.Packet(src_ip="192.0.2.5", src_port=1, dst_ip="192.0.2.6", dst_port=2)
+    encode = hep.PreparedEncoder(packet).with_extra((hep.Chunk(0, 0x65, b"7"),))
+    with pytest.raises(hep.HepEncodeError, match="does not fit"):
+        encode(seconds, 0, payload, correlation_id)
+    with pytest.raises(hep.HepEncodeError, match="too long"):
+        hep.PreparedEncoder(packet).with_extra((hep.Chunk(0, 0x65, bytes(65_530)),))

@@ -63,6 +63,22 @@ def test_settings_that_homer_can_take_have_no_warning(settings) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tracing", "count"),
+    [
+        ({"trace_sip": True, "trace_sip_format": "json"}, 1),
+        ({"trace_sip": True, "trace_sip_format": "raw"}, 0),
+        ({"trace_sip": False, "trace_sip_format": "json"}, 0),
+    ],
+)
+def test_sip_in_json_is_warned_of(tracing: dict[str, Any], count: int) -> None:
+    found = warnings({}, **tracing)
+    assert len(found) == count
+    for text in found:
+        assert "trace_sip_format is 'json' for trace_destination 'homer'" in text
+        assert "set trace_sip_format = 'raw'" in text
+
+
+@pytest.mark.parametrize(
     ("destination", "version", "remedy"),
     [
         ("[old]10.0.0.9;version=2", 2, "use version=3"),

@@ -110,3 +110,15 @@ def test_a_trace_id_may_have_several_targets(opensips: Read) -> None:
 def test_a_trace_id_that_is_refused(opensips: Read, text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"opensips\.cfg:2:\d+: error: trace_id"):
         opensips(f'modparam("tracer", "trace_id", "{text}")')
+
+
+@pytest.mark.parametrize("more", [events(), (), events(to="other")])
+def test_in_json_where_homer5_is_off(opensips: Read, more: tuple[str, ...]) -> None:
+    def written(*lines: str) -> list[object]:
+        cfg = opensips(WS, *IDS, *more, *lines, CALL)
+        found = [each for each in (cfg.sections["tracing"], *cfg.also) if each.get("trace_sip")]
+        return [each.get("trace_sip_format", "raw") for each in found]
+
+    assert written() == ["raw"]
+    assert written('modparam("proto_hep", "homer5_on", 1)') == ["raw"]
+    assert written('modparam("proto_hep", "homer5_on", 0)') == ["json"]
