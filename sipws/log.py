@@ -21,6 +21,12 @@ Level = Literal["debug", "info", "warning", "error"]
 TEXT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 OF_WORKER: Final = "%(asctime)s %(levelname)-7s worker %(worker)d: %(message)s"
 
+PACKAGES: Final = ("sipws", "hep")
+"""The packages whose entries are written from the level of the program on."""
+
+LEVELS: Final = {-3: 60, -2: 50, -1: 40, 0: 35, 1: 30, 2: 25, 3: 20, 4: 10}
+"""OpenSIPS' levels, from alert (-3) to debug (4), as levels of `logging` (dprint.h)."""
+
 _NO_FIELDS: Final = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 """The attributes of every entry: all others were given as ``extra``."""
 
@@ -93,10 +99,29 @@ def setup(
     for earlier in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(earlier)
     root.addHandler(handler)
-    for package in ("sipws", "hep"):
-        logging.getLogger(package).setLevel(level.upper())
+    _set_level(level.upper())
     # The engine reports the opening and closing of each connection; the bus does that already.
     logging.getLogger("sipws.engine").setLevel(logging.WARNING)
+
+
+def opensips_level() -> int:
+    """The lowest level that is written, as OpenSIPS counts levels."""
+    level = logging.getLogger(PACKAGES[0]).getEffectiveLevel()
+    return max((number for number, each in LEVELS.items() if each >= level), default=min(LEVELS))
+
+
+def set_opensips_level(number: int) -> None:
+    """Change the lowest level that is written.
+
+    Args:
+        number: as OpenSIPS counts levels; one beyond `LEVELS` stands for the nearest of them.
+    """
+    _set_level(LEVELS[min(max(number, min(LEVELS)), max(LEVELS))])
+
+
+def _set_level(level: str | int) -> None:
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(level)
 
 
 def _mark(worker: int, record: logging.LogRecord) -> bool:

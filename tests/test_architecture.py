@@ -71,7 +71,7 @@ LAYERS: Final[dict[str, str]] = {
     "sipws.config": f"{ROOTS} log masking ws admission transport control tracing tracing.filter"
     " config.opensips",
     "sipws": f"{ROOTS} own_hep bus ws admission transport relay",
-    "sipws.service": f"{ROOTS} bus deferred_bus masking metrics ws admission transport relay"
+    "sipws.service": f"{ROOTS} bus deferred_bus log masking metrics ws admission transport relay"
     " control config tracing tracing.filter",
     "sipws.workers": f"{ROOTS} log metrics transport control config tracing service",
     "sipws.homer": "errors",

@@ -221,19 +221,24 @@ class TlsSettings(Section):
     ``off``."""
 
     @property
+    def tls_files(self) -> tuple[Certificate, ...]:
+        """The certificates as they are configured, the default one first."""
+        found = tuple(Certificate(x.certificate, x.key, x.server_names) for x in self.tls)
+        if self.tls_certificate is None:
+            return found
+        return (Certificate(self.tls_certificate, self.tls_key), *found)
+
+    @property
     def certificates(self) -> Certificates | None:
         """Read the certificates; None if none is set.
 
         Raises:
             ConfigurationError: one of them cannot be used.
         """
-        found = [Certificate(x.certificate, x.key, x.server_names) for x in self.tls]
-        if self.tls_certificate is not None:
-            found.insert(0, Certificate(self.tls_certificate, self.tls_key))
-        if not found:
+        if not self.tls_files:
             return None
         return Certificates(
-            found, verify_client=self.tls_verify_client, client_ca=self.tls_client_ca
+            self.tls_files, verify_client=self.tls_verify_client, client_ca=self.tls_client_ca
         )
 
 

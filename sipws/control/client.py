@@ -11,8 +11,9 @@ import ssl
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from sipws.control.mi import MiError
-from sipws.control.unix_socket import UNIX, UnixPath, parse_control
+from sipws.address import Address
+from sipws.control.mi import MiError, Params
+from sipws.control.unix_socket import UNIX, ControlAddress, UnixPath, parse_control
 from sipws.errors import AddressError, ConfigurationError
 
 URL: Final = "http://127.0.0.1:8888/mi"
@@ -35,7 +36,22 @@ _HINTS: Final = {
     503: "; it has too many connections",
 }
 
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where a listener on all addresses is asked."""
+
 _ids: Final = itertools.count(1)
+
+
+def url_of_listener(address: ControlAddress) -> str:
+    """Make a URL of the address that a control interface listens on.
+
+    Args:
+        address: a listener on all addresses is asked on loopback.
+    """
+    if isinstance(address, UnixPath):
+        return str(address)
+    ip = _LOOPBACK.get(address.ip, address.ip)
+    return f"http://{Address(ip, address.port)}{PATH}"
 
 
 def url_of(address: str) -> str:
@@ -51,14 +67,14 @@ def url_of(address: str) -> str:
     return str(where) if isinstance(where, UnixPath) else f"http://{where}{PATH}"
 
 
-def ask(url: str, method: str, params: dict[str, Any], token: str | None = None) -> Any:
+def ask(url: str, method: str, params: Params, token: str | None = None) -> Any:
     """Call an MI method of a running sipws.
 
     Args:
         url: of the control interface, ``http:``, ``https:`` or ``unix:PATH``. Without a path, the
             path is `PATH`.
         method: the method's name.
-        params: its parameters by name.
+        params: its parameters, by name or in order.
         token: the token of the control interface, if it has one.
 
     Returns:
@@ -96,7 +112,8 @@ def ask(url: str, method: str, params: dict[str, Any], token: str | None = None)
         if "error" not in reply:
             return reply["result"]
         error = reply["error"]
-        refused = MiError(str(error.get("message")), int(error.get("code", 500)))
+        data = str(error.get("data", ""))
+        refused = MiError(str(error.get("message")), int(error.get("code", 500)), data)
     except (
         ArithmeticError,
         AttributeError,

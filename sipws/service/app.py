@@ -78,6 +78,8 @@ class Application:
         """When the program started, in seconds since the epoch."""
         self.started_monotonic = time.monotonic()
         """The same moment on the monotonic clock."""
+        self.reset: dict[str, int] = {}
+        """The values of statistics when they were reset last, by name."""
         self.unready: str | None = "starting"
         """Why ``/readyz`` answers 503; None while the server is ready."""
         self._stack = AsyncExitStack()

@@ -1,59 +1,52 @@
 """The MI methods of the control interface, with OpenSIPS' names."""
 
-import inspect
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from sipws.address import Proto
-from sipws.config.resolved import NOWHERE
-from sipws.control.mi import INVALID_PARAMS, NOT_FOUND, MiError
+from sipws.control.mi import NOT_FOUND, Method, MiError, text_of
 from sipws.errors import ConfigurationError
 from sipws.service.connection_commands import connection_commands
 from sipws.service.process_commands import process_commands
 from sipws.service.running import Running
+from sipws.service.statistics_commands import statistics_commands
+from sipws.service.tls_commands import tls_commands
 from sipws.service.trace_commands import trace_commands
 
 log = logging.getLogger(__name__)
 
+UNKNOWN: Final = "unknown MI command"
+"""What ``which`` and ``help`` say of a method that does not exist."""
 
-def methods_of(application: Running) -> dict[str, Callable[..., Any]]:
+USAGE: Final = "Usage: help mi_cmd - returns information about 'mi_cmd'"
+"""The answer of ``help`` without a method."""
+
+
+def methods_of(application: Running) -> dict[str, Method]:
     """Return the MI methods of a running application, by name."""
+
+    def method_named(name: str) -> Method:
+        if name not in methods:
+            raise MiError(UNKNOWN, NOT_FOUND)
+        return methods[name]
 
     def which(command: str | None = None) -> list[Any]:
         """List the methods, or the parameter sets of one of them."""
         if command is None:
             return sorted(methods)
-        if not isinstance(command, str):
-            raise MiError("Invalid params", INVALID_PARAMS)
-        if command not in methods:
-            raise MiError("unknown MI command", NOT_FOUND)
-        return _recipes(methods[command])
+        return method_named(text_of(command, "command")).parameter_sets
 
-    def switch(proto: Proto) -> Callable[[str | None], Any]:
-        """Make the method that switches tracing of one protocol."""
-
-        def trace(trace_mode: str | None = None) -> Any:
-            """Return whether tracing is on, or turn it on or off (OpenSIPS proto_ws, proto_wss)."""
-            traces = application.traces
-            if trace_mode is None:
-                return {f"{proto.upper()} tracing": "on" if proto in traces.protocols_on else "off"}
-            if trace_mode not in ("on", "off"):
-                raise MiError("Bad parameter value")
-            traces.switch(on=trace_mode == "on", proto=proto)
-            log.info("tracing of %s is switched %s", proto, trace_mode)
-            if traces.on and not traces.configured:
-                log.warning("%s", NOWHERE)
-            return "OK"
-
-        return trace
-
-    ws_trace, wss_trace = switch("ws"), switch("wss")
+    def help_(mi_cmd: str | None = None) -> Any:
+        """Describe a method in one line."""
+        if mi_cmd is None:
+            return USAGE
+        method = method_named(text_of(mi_cmd, "mi_cmd"))
+        return {"Help": method.about, "Exported by": method.module}
 
     def reloading(reload: Callable[[], object], failure: str) -> Callable[[], str]:
-        """Make a method that calls ``reload``, and logs ``failure`` where that raises."""
+        """Make a function that calls ``reload``, and logs ``failure`` where that raises."""
 
-        def method() -> str:
+        def function() -> str:
             try:
                 reload()
             except ConfigurationError as exc:
@@ -61,35 +54,35 @@ def methods_of(application: Running) -> dict[str, Callable[..., Any]]:
                 raise MiError(str(exc)) from exc
             return "OK"
 
-        return method
+        return function
 
-    methods: dict[str, Callable[..., Any]] = {
-        "which": which,
-        "ws_trace": ws_trace,
-        "ws:trace": ws_trace,
-        "wss_trace": wss_trace,
-        "wss:trace": wss_trace,
-        "reload": reloading(application.reload, "not all is reloaded"),
-        "reload_routes": reloading(
-            application.reload_filter, "the new filter is refused, the old one stays"
+    methods: dict[str, Method] = {
+        "which": Method(which, ((), ("command",)), "core", "lists the methods, or parameters"),
+        "help": Method(help_, ((), ("mi_cmd",)), "core", "prints what a method does"),
+        "reload": Method(
+            reloading(application.reload, "not all is reloaded"),
+            ((),),
+            about="reads filter and certificates again",
         ),
-        # OpenSIPS tls_mgm's name.
-        "tls_reload": reloading(
-            application.reload_certificates,
-            "the new certificates are refused, the old ones stay",
+        "reload_routes": Method(
+            reloading(application.reload_filter, "the new filter is refused, the old one stays"),
+            ((),),
+            "core",
+            "reads the filter again",
+        ),
+        "tls_reload": Method(
+            reloading(
+                application.reload_certificates,
+                "the new certificates are refused, the old ones stay",
+            ),
+            ((),),
+            "tls_mgm",
+            "reads the certificates again",
         ),
         **connection_commands(application),
         **process_commands(application),
+        **statistics_commands(application),
+        **tls_commands(application),
         **trace_commands(application),
     }
     return methods
-
-
-def _recipes(method: Callable[..., Any]) -> list[list[str]]:
-    """The parameter sets of a method: the required ones, then these with each optional one.
-
-    ``opensips-cli`` uses them for completion.
-    """
-    parameters = inspect.signature(method).parameters.values()
-    needed = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
-    return [needed, *([*needed, each.name] for each in parameters if each.name not in needed)]

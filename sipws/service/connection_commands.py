@@ -1,14 +1,17 @@
-"""MI methods that list and close connections (OpenSIPS net/net_tcp.c)."""
+"""MI methods that list and close connections.
+
+OpenSIPS 3.6 lists them (net/net_tcp.c). It closes none; ``tcp:close`` is ours, with the name that
+OpenSIPS 4 has.
+"""
 
 import logging
 import re
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from websockets.frames import CloseCode
 
-from sipws.control.mi import INVALID_PARAMS, NOT_FOUND, MiError
+from sipws.control.mi import INVALID_PARAMS, NOT_FOUND, Method, MiError
 from sipws.errors import TransportError
 from sipws.relay.relay_legs import Leg
 from sipws.service.running import Running
@@ -32,7 +35,7 @@ UNLIMITED: Final = "unlimited"
 """Replaces the time at which OpenSIPS would drop an idle connection; sipws has none."""
 
 
-def connection_commands(application: Running) -> dict[str, Callable[..., Any]]:
+def connection_commands(application: Running) -> dict[str, Method]:
     """The MI methods about connections, by name."""
 
     def tcp_list(proto: str | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -78,7 +81,12 @@ def connection_commands(application: Running) -> dict[str, Callable[..., Any]]:
         log.info("connection %d with %s is closed", flow.connection.id, flow.connection.peer)
         return "OK"
 
-    return {"list_tcp_conns": tcp_list, "tcp:list": tcp_list, "tcp:close": tcp_close}
+    listing = Method(tcp_list, ((), ("proto",)), "core", "lists the connections")
+    return {
+        "list_tcp_conns": listing,
+        "tcp:list": listing,
+        "tcp:close": Method(tcp_close, about="closes a connection with a close frame"),
+    }
 
 
 def _find(application: Running, named: str) -> Flow | None:

@@ -33,6 +33,8 @@ class Running(Protocol):
     """When the program started, in seconds since the epoch."""
     started_monotonic: float
     """The same moment on the monotonic clock."""
+    reset: dict[str, int]
+    """The values of statistics when they were reset last, by name."""
     unready: str | None
     """Why ``/readyz`` answers 503; None while the server is ready."""
 

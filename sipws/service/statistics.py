@@ -7,6 +7,7 @@ import asyncio
 import os
 import platform
 import resource
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,23 @@ from sipws.ws.phase import Phase
 
 SUSPENDED: Final = "sipws_subscribers_suspended"
 """The metric that counts the subscribers that the bus has suspended."""
+
+NON_INCREMENTAL: Final = frozenset(
+    {
+        "core:timestamp",
+        "net:waiting_udp",
+        "net:waiting_tcp",
+        "net:waiting_tls",
+        "ws:connections",
+        "ws:open_connections",
+        "ws:upstream_connections",
+        "trace:on",
+        "hep:queued",
+        "hep:connected",
+    }
+)
+"""The statistics that are read rather than counted. OpenSIPS calls them so, and resets the others
+alone."""
 
 _PROCESS: Final = Path("/proc/self")
 _ALIVE: Final = (Phase.HANDSHAKE, Phase.OPEN, Phase.CLOSING)
@@ -98,6 +116,12 @@ def statistics(application: Running) -> dict[str, int]:
     for trace in application.traces.configured:
         traced += trace.tracer.counters
     return {
+        # OpenSIPS' names. sipws reads no SIP, so that it has nothing to count for the other names
+        # of this group; and it has no sockets of the protocols of the next one.
+        "core:timestamp": int(time.monotonic() - application.started_monotonic),
+        "net:waiting_udp": 0,
+        "net:waiting_tcp": 0,
+        "net:waiting_tls": 0,
         "ws:connections": flows.accepted.total(),
         "ws:open_connections": sum(
             count for (_, phase), count in flows.accepted.items() if phase is Phase.OPEN

@@ -49,6 +49,8 @@ class Traces:
         without."""
         self.used: frozenset[Proto] = PROTOCOLS
         """The protocols that connections may have: those of the listeners and of the upstream."""
+        self.off: set[str] = set()
+        """Names of the configured traces that are off by themselves, whatever `protocols_on`."""
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -87,7 +89,28 @@ class Traces:
         chosen = PROTOCOLS if proto is None else {proto}
         self.protocols_on = self.protocols_on | chosen if on else self.protocols_on - chosen
         for trace in self.configured:
-            trace.tracer.switch(on=on, proto=proto)
+            if trace.name not in self.off:
+                trace.tracer.switch(on=on, proto=proto)
+
+    def switch_one(self, name: str, *, on: bool) -> None:
+        """Turn one of the configured traces on or off (OpenSIPS' tracer, ``trace``).
+
+        Args:
+            name: of the trace.
+            on: whether it is on while tracing is on.
+
+        Raises:
+            TraceError: no configured trace has that name.
+        """
+        trace = next((each for each in self.configured if each.name == name), None)
+        if trace is None:
+            raise TraceError(f"the configuration has no trace {name!r}")
+        if on:
+            self.off.discard(name)
+        else:
+            self.off.add(name)
+        for proto in PROTOCOLS:
+            trace.tracer.switch(on=on and proto in self.protocols_on, proto=proto)
 
     async def open(
         self, resolved: Iterable[ResolvedTrace], *, on: Collection[Proto] = PROTOCOLS

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection
+from typing import Final
 
 from sipws.address import Address, Listener
 from sipws.events import Connection, Side
@@ -9,6 +10,22 @@ from sipws.tracing.filter import Script, Socket, Subject
 from sipws.tracing.tracer import Decide, Verdict
 
 log = logging.getLogger(__name__)
+
+LEVELS: Final = {
+    "ALERT": -3, "CRIT": -2, "ERR": -1, "WARN": 1, "NOTICE": 2, "INFO": 3, "DBG": 4,
+}  # fmt: skip
+"""The levels of ``xlog``, as OpenSIPS numbers them (dprint.h)."""
+
+
+class Threshold:
+    """Which messages of ``xlog`` are logged (OpenSIPS ``xlog_level``)."""
+
+    level = LEVELS["DBG"]
+    """The highest level that is logged. Default: all are."""
+
+
+xlog_threshold: Final = Threshold()
+"""That of this process."""
 
 
 def decide_by_route(script: Script, route: str, own: Collection[Address | Socket] = ()) -> Decide:
@@ -24,7 +41,8 @@ def decide_by_route(script: Script, route: str, own: Collection[Address | Socket
     def decide(connection: Connection) -> Verdict:
         outcome = script.evaluate(route, subject_of(connection), listeners)
         for message in outcome.messages:
-            log.info("xlog: %s", message.rstrip())
+            if LEVELS.get(message.partition(":")[0], 0) <= xlog_threshold.level:
+                log.info("xlog: %s", message.rstrip())
         return Verdict(outcome.traced, outcome.stopped or "")
 
     return decide

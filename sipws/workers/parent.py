@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from hep.cli.usage import FAILED, WRONG_INPUT
 from sipws.address import Listener
@@ -18,7 +18,12 @@ from sipws.control.server import families as control_families
 from sipws.metrics import prometheus_text
 from sipws.service import serving
 from sipws.service.http_pages import Shown, page_table
-from sipws.service.process_commands import uptime_since
+from sipws.service.process_commands import (
+    log_level_method,
+    log_level_of_process,
+    start_commands,
+    uptime_since,
+)
 from sipws.service.serving import Totals
 from sipws.service.statistics import SUSPENDED
 from sipws.service.systemd import Assigned, Notifier
@@ -27,6 +32,10 @@ from sipws.workers.worker_process import WorkerEndedError
 from sipws.workers.worker_results import by_worker
 
 logger = logging.getLogger(__name__)
+
+PARENT: Final = "sipws parent"
+WORKER: Final = "sipws worker"
+"""The types of processes in the answers of MI methods."""
 
 
 class SeveralProcesses:
@@ -152,7 +161,24 @@ async def reply(supervisor: Supervisor, body: bytes) -> bytes:
     own = _methods_of(supervisor)
     if isinstance(request, mi.BadRequest) or request.method in own:
         return mi.reply(request, own)
-    return mi.written(request, await supervisor.call(request.method, request.params))
+    content = await supervisor.call(request.method, request.params)
+    if request.method == "log_level":
+        content = _with_own_log_level(request, content)
+    return mi.written(request, content)
+
+
+def _with_own_log_level(request: mi.Request, content: mi.Content) -> mi.Content:
+    """Do in the parent what ``log_level`` has done in the workers."""
+    if "error" in content:
+        # Of this process, perhaps.
+        return mi.content(request, {"log_level": log_level_method()})
+    result = content["result"]
+    if "Processes" in result:
+        workers = [{**each, "Type": WORKER} for each in result["Processes"]]
+        return {"result": {"Processes": [log_level_of_process(PARENT), *workers]}}
+    if "New global log level" in result:
+        mi.content(request, {"log_level": log_level_method()})
+    return content
 
 
 def _methods_of(supervisor: Supervisor) -> mi.Methods:
@@ -162,12 +188,16 @@ def _methods_of(supervisor: Supervisor) -> mi.Methods:
         return uptime_since(supervisor.started, supervisor.started_monotonic)
 
     def ps() -> dict[str, list[dict[str, Any]]]:
-        rows = [(0, os.getpid(), "sipws parent")]
+        rows = [(0, os.getpid(), PARENT)]
         workers = sorted(supervisor.workers.items())
-        rows += [(number, x.process.pid, "sipws worker") for number, x in workers]
+        rows += [(number, x.process.pid, WORKER) for number, x in workers]
         return {"Processes": [dict(zip(("ID", "PID", "Type"), row, strict=True)) for row in rows]}
 
-    return {"uptime": uptime, "ps": ps}
+    return {
+        "uptime": mi.Method(uptime, ((),)),
+        "ps": mi.Method(ps, ((),)),
+        **start_commands(),
+    }
 
 
 def pages_of(

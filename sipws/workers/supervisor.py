@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final, Self
 
 from sipws.config.resolved import ResolvedConfig
-from sipws.control.mi import FAILED, NOT_FOUND, Content
+from sipws.control.mi import BAD_VALUE, FAILED, Content
 from sipws.metrics.prometheus_text import Family
 from sipws.service.statistics import process_families
 from sipws.service.systemd import Assigned
@@ -187,7 +187,7 @@ class Supervisor:
 
     async def _switch(self, method: str, params: Any) -> Content:
         """As `call`; the caller holds `switching`."""
-        workers = list(self.workers.values())
+        workers = [each for _, each in sorted(self.workers.items())]
         if not workers:
             return _failed("no worker serves")
         named = params_by_name(method, params)
@@ -210,7 +210,7 @@ class Supervisor:
         match method:
             case "trace_start" if "error" in content:
                 return self._undone(named.get("id"), content, contents)
-            case "trace_stop" if is_done or content["error"]["code"] == NOT_FOUND:
+            case "trace_stop" if is_done or content["error"]["code"] == BAD_VALUE:
                 # The trace may have ended by itself in all workers.
                 self.relays.close(named["id"])
                 is_done = True
@@ -230,7 +230,10 @@ class Supervisor:
             worker.link.notify("trace_stop", trace_id)
         if not any("result" in each for each in contents):
             return content
-        return _failed(f"{content['error']['message']}; trace {trace_id!r} is started in no worker")
+        error = content["error"]
+        told = "data" if "data" in error else "message"
+        why = f"{error[told]}; trace {trace_id!r} is started in no worker"
+        return {"error": {**error, told: why}}
 
     async def families(self) -> list[Family]:
         """Read the metrics of all workers; those of this process are worker 0."""
@@ -300,7 +303,8 @@ class Supervisor:
         async with self.switching:
             for method, params in self.switches.calls:
                 if "error" in (content := await worker.call(method, params)):
-                    why = content["error"]["message"]
+                    error = content["error"]
+                    why = error.get("data", error["message"])
                     log.error("worker %d cannot do %s as the others did: %s", number, method, why)
             if self._reloads != reloads:
                 # It may have read the files as they were before.

@@ -7,11 +7,12 @@ all workers, and all give the same result.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sipws.address import Proto
-from sipws.control.mi import NOT_FOUND, Content
+from sipws.address import PROTOCOLS, Proto
+from sipws.control.mi import BAD_VALUE, NOT_FOUND, Content, MiError, text_of
 from sipws.metrics.prometheus_text import Family, Histogram
 
 
@@ -30,6 +31,12 @@ def _connections(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"Connections": [each for result in results for each in result["Connections"]]}
 
 
+def _processes(results: Sequence[Mapping[str, Any]]) -> Any:
+    if "Processes" not in results[0]:
+        return results[0]
+    return {"Processes": [each for result in results for each in result["Processes"]]}
+
+
 def _traces(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     traces: dict[str, dict[str, Any]] = {}
     for result in results:
@@ -43,8 +50,8 @@ def _traces(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"Traces": list(traces.values())}
 
 
-_SWITCHES: Final = frozenset({"trace:on"})
-"""Statistics that are not numbers of a worker but switches, 0 or 1."""
+_SWITCHES: Final = frozenset({"trace:on", "core:timestamp"})
+"""Statistics that are not added up: a switch, and the age of the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +73,15 @@ RULES: Final[Mapping[str, Rule]] = {
     "list_tcp_conns": _CONNECTIONS,
     "tcp:list": _CONNECTIONS,
     "tcp:close": Rule(one_is_enough=True),
+    "log_level": Rule(_processes, one_is_enough=True),
     "trace_list": Rule(_traces),
     # A trace ends by itself in the worker that finds its destination gone.
     "trace_stop": Rule(one_is_enough=True),
 }
+
+
+MISSING: Final = frozenset({NOT_FOUND, BAD_VALUE})
+"""The codes of errors about what does not exist; OpenSIPS' tracer has one of its own."""
 
 
 def combined(method: str, contents: Sequence[Content]) -> Content:
@@ -87,7 +99,7 @@ def combined(method: str, contents: Sequence[Content]) -> Content:
     errors = [content for content in contents if "error" in content]
     if errors and not (rule.one_is_enough and results):
         # Any other error says more than "not found".
-        return next((x for x in errors if x["error"]["code"] != NOT_FOUND), errors[0])
+        return next((x for x in errors if x["error"]["code"] not in MISSING), errors[0])
     return {"result": rule.combine(results)}
 
 
@@ -97,6 +109,10 @@ class Switches:
     def __init__(self) -> None:
         self.trace_on: dict[Proto, bool] = {}
         """How tracing was switched, by protocol; as configured for one that is not here."""
+        self.traces_on: dict[str, bool] = {}
+        """How traces of the configuration were switched by themselves, by name."""
+        self.levels: dict[str, dict[str, Any]] = {}
+        """The parameters of the methods that set a log level, by method."""
         self._traces: dict[str, dict[str, Any]] = {}
 
     def note(self, method: str, params: Any) -> None:
@@ -108,9 +124,15 @@ class Switches:
         """
         match method.replace(":", "_"), params_by_name(method, params):
             case "ws_trace", {"trace_mode": mode}:
-                self.trace_on["ws"] = mode == "on"
+                self.trace_on["ws"] = _is_on(mode)
             case "wss_trace", {"trace_mode": mode}:
-                self.trace_on["wss"] = mode == "on"
+                self.trace_on["wss"] = _is_on(mode)
+            case "trace", {"id": name, "mode": mode}:
+                self.traces_on[str(name)] = _is_on(mode)
+            case "trace", {"mode": mode}:
+                self.trace_on = dict.fromkeys(sorted(PROTOCOLS), _is_on(mode))
+            case ("log_level" | "xlog_level") as name, {"level": level, **rest} if not rest:
+                self.levels[name] = {"level": level}
             case "trace_start", {"id": name, **rest}:
                 self._traces[name] = {"id": name, **rest}
             case "trace_stop", {"id": name}:
@@ -127,7 +149,14 @@ class Switches:
         calls = [("trace_start", params) for params in self._traces.values()]
         for proto, on in self.trace_on.items():
             calls.append((f"{proto}_trace", {"trace_mode": "on" if on else "off"}))
-        return calls
+        for name, on in self.traces_on.items():
+            calls.append(("trace", {"id": name, "mode": "on" if on else "off"}))
+        return [*calls, *self.levels.items()]
+
+
+def _is_on(mode: object) -> bool:
+    """Whether a mode that a method took is ``on``; case is ignored."""
+    return str(mode).lower().startswith("on")
 
 
 _PARAMETERS: Final = {
@@ -135,6 +164,8 @@ _PARAMETERS: Final = {
     "ws:trace": ("trace_mode",),
     "wss_trace": ("trace_mode",),
     "wss:trace": ("trace_mode",),
+    "log_level": ("level", "pid"),
+    "xlog_level": ("level",),
     "trace_start": ("id", "uri", "filter"),
     "trace_stop": ("id",),
 }
@@ -148,9 +179,16 @@ def params_by_name(method: str, params: Any) -> dict[str, Any]:
         method: its name.
         params: its parameters, in order or by name.
     """
-    if isinstance(params, dict):
-        return params
-    return dict(zip(_PARAMETERS.get(method, ()), params or (), strict=False))
+    named: dict[str, Any] = (
+        params
+        if isinstance(params, dict)
+        else dict(zip(_PARAMETERS.get(method, ()), params or (), strict=False))
+    )
+    if isinstance(named.get("id"), int | float):
+        with suppress(MiError):
+            # A number stands for its digits.
+            named = {**named, "id": text_of(named["id"], "id")}
+    return named
 
 
 def families_as_json(families: Iterable[Family]) -> list[Any]:

@@ -54,6 +54,48 @@ async def test_opensips_cli_reads_lists_and_closes() -> None:
                 await phone.recv()
 
 
+OK = "OK"
+
+ASKED: list[tuple[tuple[str, ...], object]] = [
+    (("wss_trace",), {"WSS tracing": "off"}),
+    (("wss_trace", "ON"), OK),
+    (("ws_trace", "on"), OK),
+    (("trace",), {"global": "on", "trace destinations": []}),
+    (("trace", "mode=off"), OK),
+    (("ws_trace",), {"WS tracing": "off"}),
+    (("get_statistics", "nosuch"), {}),
+    (("get_statistics", "net:"), {f"net:waiting_{each}": 0 for each in ("udp", "tcp", "tls")}),
+    (("list_statistics", "accepted"), {"accepted": "incremental"}),
+    (("reset_statistics", "accepted"), OK),
+    (("xlog_level",), {"xLog Level": 4}),
+    (("tls_list",), {"Domains": []}),
+    (("help",), "Usage: help mi_cmd - returns information about 'mi_cmd'"),
+    (("which", "wss_trace"), [[], ["trace_mode"]]),
+]
+
+REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("wss_trace", "sideways"), ("500", "Bad parameter value", "trace_mode should be 'on' or")),
+    (("trace", "id=nosuch"), ("400", "Bad trace id value")),
+    (("trace", "id=nosuch", "mode=on"), ("400", "Bad parameter value")),
+    (("trace_stop", "nosuch"), ("400", "Bad parameter value")),
+    (("reset_statistics", "nosuch"), ("404", "Statistics Not Found")),
+    (("log_level", "level=3", "pid=1"), ("-32602", "Invalid params", "Bad PID")),
+    (("uptime", "x"), ("-32602", "Invalid params", "Too few or too many parameters")),
+    (("help", "nosuch"), ("404", "unknown MI command")),
+]
+
+
+async def test_opensips_cli_gets_opensips_answers() -> None:
+    table = {"transport": {"listen": "ws:127.0.0.1:0"}, "control": {"listen": "127.0.0.1:0"}}
+    async with Application(ResolvedConfig.of(Config.of(table, "test"))) as running:
+        for words, answer in ASKED:
+            out, err = await opensips_cli(running, *words)
+            assert json.loads(out) == answer, (words, err)
+        for words, texts in REFUSED:
+            out, err = await opensips_cli(running, *words)
+            assert [each for each in texts if each not in out + err] == [], (words, out, err)
+
+
 def options(user: str) -> str:
     return (
         "OPTIONS sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bK1\r\n"

@@ -1,6 +1,7 @@
 """The management interface: JSON-RPC 2.0 as OpenSIPS' mi_http answers it."""
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -24,7 +25,18 @@ def fail() -> None:
     raise ZeroDivisionError
 
 
-METHODS = {"greet": greet, "refuse": refuse, "fail": fail}
+def echo(**params: object) -> object:
+    return params
+
+
+METHODS = {
+    "greet": greet,
+    "refuse": refuse,
+    "fail": fail,
+    "one": mi.Method(echo, (("a",), ("a", "b"))),
+    "two": mi.Method(echo, ((), ("a",), ("b",)), named_only=False),
+    "named": mi.Method(echo, ((), ("a",)), named_only=True),
+}
 
 
 def ask(**request: Any) -> Any:
@@ -47,9 +59,6 @@ def test_parameters_may_be_left_out() -> None:
     ("request_", "code", "message"),
     [
         ({"method": "nope"}, -32601, "Method not found"),
-        ({"method": "greet", "params": {"nome": "a"}}, -32602, "Invalid params"),
-        ({"method": "greet", "params": ["a", "b"]}, -32602, "Invalid params"),
-        ({"method": "greet", "params": {"name": None}}, -32602, "Invalid params"),
         ({"method": "greet", "params": "a"}, -32600, "Invalid Request"),
         ({"method": "greet", "params": 0}, -32600, "Invalid Request"),
         ({"method": "greet", "params": None}, -32600, "Invalid Request"),
@@ -57,11 +66,97 @@ def test_parameters_may_be_left_out() -> None:
         ({"method": "greet", "jsonrpc": 2.0}, -32600, "Invalid Request"),
         ({"method": 1}, -32600, "Invalid Request"),
         ({"method": "refuse"}, 500, "Bad parameter value"),
-        ({"method": "fail"}, -32603, "Internal error"),
     ],
 )
 def test_errors_have_their_codes(request_: dict[str, Any], code: int, message: str) -> None:
     assert ask(**request_)["error"] == {"code": code, "message": message}
+
+
+COUNT = "Too few or too many parameters"
+AMBIGUOUS = "Ambiguous call, use named parameters instead"
+NAMES = "Named parameters do not match"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "data"),
+    [
+        ("greet", {"nome": "a"}, NAMES),
+        ("greet", ["a", "b"], COUNT),
+        ("greet", {"name": None}, "Bad type for parameter 'name'"),
+        ("one", None, COUNT),
+        ("one", [], COUNT),
+        ("one", {}, COUNT),
+        ("one", ["a", "b", "c"], COUNT),
+        ("one", {"b": 1}, NAMES),
+        ("one", {"a": 1, "c": 1}, NAMES),
+        ("one", {"a": 1, "b": 1, "c": 1}, COUNT),
+        ("one", {"a": 1, "b": None}, "Bad type for parameter 'b'"),
+        ("two", ["x"], AMBIGUOUS),
+        ("named", ["x"], "Command only supports named parameters"),
+        ("named", ["x", "y", "z"], "Command only supports named parameters"),
+    ],
+)
+def test_wrong_parameters_have_opensips_details(method: str, params: Any, data: str) -> None:
+    call = {"method": method} if params is None else {"method": method, "params": params}
+    assert ask(**call)["error"] == {"code": -32602, "message": "Invalid params", "data": data}
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "result"),
+    [
+        ("one", ["x"], {"a": "x"}),
+        ("one", {"b": 2, "a": 1}, {"a": 1, "b": 2}),
+        ("two", [], {}),
+        ("two", {"b": 1}, {"b": 1}),
+        ("named", [], {}),
+        ("named", {"a": 1}, {"a": 1}),
+    ],
+)
+def test_one_parameter_set_has_to_match(method: str, params: Any, result: object) -> None:
+    assert ask(method=method, params=params)["result"] == result
+
+
+def test_a_method_that_fails_by_itself_is_a_server_error() -> None:
+    data = "Command handler returned null"
+    assert ask(method="fail")["error"] == {"code": -32000, "message": "Server error", "data": data}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("a", "a"), ("", ""), (7, "7"), (-1, "-1"), (1.9, "1"), (2**63, str(2**63))]
+)
+def test_a_number_stands_for_its_digits(value: object, text: str) -> None:
+    assert mi.text_of(value, "x") == text
+
+
+@pytest.mark.parametrize("value", [True, None, [], ["a"], {}, 2**64, 10**400, math.inf, math.nan])
+def test_nothing_else_is_a_text(value: object) -> None:
+    with pytest.raises(MiError) as refused:
+        mi.text_of(value, "x")
+    assert (refused.value.code, refused.value.data) == (-32602, "Bad type for parameter 'x'")
+
+
+@pytest.mark.parametrize("value", ["", "a", "1.5", "1 ", "9" * 5000, "²", True, []])
+def test_only_digits_are_an_integer(value: object) -> None:
+    assert (mi.integer_of("-3", "x"), mi.integer_of("+4", "x"), mi.integer_of(5, "x")) == (-3, 4, 5)
+    with pytest.raises(MiError):
+        mi.integer_of(value, "x")
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        ("all", "Bad type for parameter 'x'"),
+        ({}, "Bad type for parameter 'x'"),
+        ([], "Empty array in parameter 'x'"),
+        ([[]], "Bad type for array item in parameter 'x'"),
+        (["a", None], "Bad type for array item in parameter 'x'"),
+    ],
+)
+def test_a_list_has_an_item_and_only_texts(value: object, data: str) -> None:
+    assert mi.texts_of(["a", 1], "x") == ["a", "1"]
+    with pytest.raises(MiError) as refused:
+        mi.texts_of(value, "x")
+    assert refused.value.data == data
 
 
 @pytest.mark.parametrize(

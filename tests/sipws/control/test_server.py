@@ -117,7 +117,9 @@ async def test_tracing_is_switched_while_it_runs(start, capsys: Any) -> None:
     assert await ctl(application, "trace", "off") == 0
     await come_and_go(application)
     assert len(packets) == 2
-    assert capsys.readouterr().out == "WS tracing: off\nOK\nWS tracing: on\nOK\n"
+    assert capsys.readouterr().out == (
+        "WS tracing: off\nWSS tracing: off\nOK\nWS tracing: on\nWSS tracing: on\nOK\n"
+    )
 
 
 async def test_opensips_names_and_answers_are_kept(start) -> None:
@@ -134,7 +136,9 @@ async def test_opensips_names_and_answers_are_kept(start) -> None:
     assert await ask("ws:trace") == {"WS tracing": "on"}
     assert await ask("ws_trace", "off") == "OK"
     assert await ask("ws_trace") == {"WS tracing": "off"}
-    assert await ask("ws_trace", "maybe") == {"code": 500, "message": "Bad parameter value"}
+    data = "trace_mode should be 'on' or 'off'"
+    refused = {"code": 500, "message": "Bad parameter value", "data": data}
+    assert await ask("ws_trace", "maybe") == refused
     assert {"ws_trace", "ws:trace", "reload_routes"} <= set(await ask("which"))
 
 

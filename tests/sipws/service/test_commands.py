@@ -1,9 +1,11 @@
 """MI methods under OpenSIPS' names."""
 
 import json
+import logging
 import os
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +17,10 @@ from sipws import __version__
 from sipws.config.resolved import NOWHERE, ResolvedConfig
 from sipws.config.settings import Config
 from sipws.control import mi
+from sipws.log import PACKAGES
 from sipws.service.app import Application
 from sipws.service.commands import methods_of
+from sipws.tracing.routes import xlog_threshold
 
 SIP = [Subprotocol("sip")]
 PAGE = Origin("https://phone.example.com")
@@ -170,7 +174,9 @@ def test_statistics_are_asked_for_by_group_and_by_name(
 ) -> None:
     everything = ask(running, "get_statistics", statistics=["all"])
     assert everything["ws:connections"] == everything["ws:accepted"] == 1
-    assert {name.partition(":")[0] for name in everything} == {"ws", "trace", "hep"}
+    assert {name.partition(":")[0] for name in everything} == {
+        "core", "net", "ws", "trace", "hep",
+    }  # fmt: skip
     group = ask(running, "get_statistics", ["ws:"])
     assert {name.partition(":")[0] for name in group} == {"ws"}
     some = ask(running, "statistics:get", statistics=["ws:accepted", "queued", "unknown"])
@@ -180,16 +186,59 @@ def test_statistics_are_asked_for_by_group_and_by_name(
 @pytest.mark.parametrize(
     ("statistics", "error"),
     [
-        (["unknown"], {"code": 404, "message": "Statistics Not Found"}),
-        ([], {"code": 404, "message": "Statistics Not Found"}),
-        ("all", {"code": -32602, "message": "Invalid params"}),
-        ([1], {"code": -32602, "message": "Invalid params"}),
+        ([], "Empty array in parameter 'statistics'"),
+        ("all", "Bad type for parameter 'statistics'"),
+        ([["ws:"]], "Bad type for array item in parameter 'statistics'"),
     ],
 )
-def test_statistics_that_do_not_exist_are_404(
-    running: Application, statistics: object, error: object
+@pytest.mark.parametrize("method", ["get_statistics", "list_statistics", "reset_statistics"])
+def test_statistics_are_a_list_of_names(
+    running: Application, method: str, statistics: object, error: str
 ) -> None:
-    assert ask(running, "get_statistics", statistics=statistics) == error
+    refused = {"code": -32602, "message": "Invalid params", "data": error}
+    assert ask(running, method, statistics=statistics) == refused
+
+
+@pytest.mark.parametrize("method", ["get_statistics", "list_statistics"])
+def test_statistics_that_do_not_exist_are_left_out(running: Application, method: str) -> None:
+    assert ask(running, method, ["unknown", "none:", 1]) == {}
+
+
+def test_only_reset_says_that_a_statistic_does_not_exist(running: Application) -> None:
+    refused = {"code": 404, "message": "Statistics Not Found"}
+    assert ask(running, "reset_statistics", ["unknown"]) == refused
+    # OpenSIPS resets by name alone.
+    assert ask(running, "reset_statistics", ["ws:"]) == refused
+    assert ask(running, "reset_statistics", ["all"]) == refused
+
+
+def test_statistics_are_listed_with_how_they_change(running: Application) -> None:
+    everything = ask(running, "list_statistics")
+    assert everything.keys() == ask(running, "get_statistics", ["all"]).keys()
+    assert set(everything.values()) == {"incremental", "non-incremental"}
+    assert everything["ws:accepted"] == "incremental"
+    assert everything["ws:connections"] == "non-incremental"
+    assert ask(running, "list_statistics", ["net:"]) == {
+        f"net:waiting_{proto}": "non-incremental" for proto in ("udp", "tcp", "tls")
+    }
+    # OpenSIPS lists a single one without its group.
+    assert ask(running, "list_statistics", ["Accepted"]) == {"accepted": "incremental"}
+
+
+def test_what_is_reset_counts_from_zero_again(
+    running: Application, phone: ClientConnection
+) -> None:
+    assert ask(running, "get_statistics", ["accepted"]) == {"ws:accepted": 1}
+    assert ask(running, "reset_statistics", ["accepted", "ws:connections"]) == "OK"
+    # What is not counted is not reset.
+    assert ask(running, "get_statistics", ["accepted", "connections"]) == {
+        "ws:accepted": 0,
+        "ws:connections": 1,
+    }
+    assert running.counts.handshakes["peer", "accepted"] == 1
+    assert ask(running, "get_statistics", ["bytes_in"])["ws:bytes_in"] > 0
+    assert ask(running, "reset_all_statistics") == "OK"
+    assert ask(running, "get_statistics", ["bytes_in"]) == {"ws:bytes_in": 0}
 
 
 def test_the_program_tells_of_itself(running: Application) -> None:
@@ -208,7 +257,79 @@ def test_which_lists_methods_and_the_parameters_of_one(running: Application) -> 
     assert ask(running, "which", "get_statistics") == [["statistics"]]
     assert ask(running, "which", "tcp:list") == [[], ["proto"]]
     assert ask(running, "which", "nope") == {"code": 404, "message": "unknown MI command"}
-    assert ask(running, "which", {}) == {"code": -32602, "message": "Invalid params"}
+    assert ask(running, "which", {})["data"] == "Bad type for parameter 'command'"
+    assert ask(running, "which", "trace") == [[], ["id"], ["mode"], ["id", "mode"]]
+    assert ask(running, "which", "log_level") == [[], ["level"], ["level", "pid"]]
+
+
+def test_help_says_what_a_method_does_and_whose_it_is(running: Application) -> None:
+    assert ask(running, "help") == "Usage: help mi_cmd - returns information about 'mi_cmd'"
+    for method in ask(running, "which"):
+        about = ask(running, "help", method)
+        assert list(about) == ["Help", "Exported by"]
+        assert about["Help"]
+    assert ask(running, "help", "wss_trace")["Exported by"] == "proto_wss"
+    assert ask(running, "help", "tcp:close")["Exported by"] == "sipws"
+    assert ask(running, "help", "nope") == {"code": 404, "message": "unknown MI command"}
+
+
+def test_the_start_of_the_program_is_told(running: Application) -> None:
+    assert ask(running, "pwd") == {"WD": os.getcwd()}
+    assert ask(running, "arg") == sys.argv
+    assert ask(running, "version", revision="")["release"] == __version__
+
+
+@pytest.fixture
+def levels() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, before, strict=True):
+        each.setLevel(level)
+    xlog_threshold.level = 4
+
+
+@pytest.mark.usefixtures("levels")
+def test_the_log_level_is_shown_and_set(running: Application) -> None:
+    pid = os.getpid()
+    for level in (-3, -2, -1, 0, 1, 2, 3, 4):
+        assert ask(running, "log_level", level) == {"New global log level": level}
+        shown = {"PID": pid, "Log level": level, "Type": "sipws"}
+        assert ask(running, "log_level") == {"Processes": [shown]}
+        is_written = [logging.getLogger("hep").isEnabledFor(each) for each in (10, 20, 30, 40, 50)]
+        assert is_written == [level >= each for each in (4, 3, 1, -1, -2)]
+    assert ask(running, "log_level", level="1", pid=pid) == {"Log level": 1}
+    refused = {"code": -32602, "message": "Invalid params", "data": "Bad PID"}
+    assert ask(running, "log_level", level=3, pid=1) == refused
+    assert ask(running, "log_level")["Processes"][0]["Log level"] == 1
+    assert ask(running, "log_level", "debug")["data"] == "Bad type for parameter 'level'"
+
+
+@pytest.mark.usefixtures("levels")
+def test_the_level_of_xlog_is_shown_and_set(running: Application) -> None:
+    assert ask(running, "xlog_level") == {"xLog Level": 4}
+    assert ask(running, "xlog_level", -1) == {"New xLog level": -1}
+    assert ask(running, "xlog_level") == {"xLog Level": -1}
+
+
+def test_without_certificates_there_are_no_domains(running: Application) -> None:
+    assert ask(running, "tls_list") == {"Domains": []}
+
+
+@pytest.mark.parametrize("proto", ["ws", "wss"])
+def test_each_protocol_is_switched_by_its_own_method(running: Application, proto: str) -> None:
+    other = "wss" if proto == "ws" else "ws"
+    shown = f"{proto.upper()} tracing"
+    assert ask(running, f"{proto}_trace", "ON") == "OK"
+    assert ask(running, f"{proto}_trace") == {shown: "on"}
+    assert ask(running, f"{other}_trace") == {f"{other.upper()} tracing": "off"}
+    assert ask(running, f"{proto}_trace", trace_mode="Off") == "OK"
+    assert ask(running, f"{proto}_trace") == {shown: "off"}
+    data = "trace_mode should be 'on' or 'off'"
+    refused = {"code": 500, "message": "Bad parameter value", "data": data}
+    for wrong in ("", "o", 1, "true"):
+        assert ask(running, f"{proto}_trace", wrong) == refused
+    assert ask(running, f"{proto}_trace", [True])["data"] == "Bad type for parameter 'trace_mode'"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +337,7 @@ def test_which_lists_methods_and_the_parameters_of_one(running: Application) -> 
     [
         ("trace_stop", {"id": ["a"]}),
         ("trace_stop", {"id": {}}),
-        ("trace_start", {"id": 1, "uri": "hep:127.0.0.1"}),
+        ("trace_start", {"id": True, "uri": "hep:127.0.0.1"}),
         ("trace_start", {"id": "a\nb", "uri": "hep:127.0.0.1"}),
         ("trace_start", {"id": "a\x1b[31m", "uri": "hep:127.0.0.1"}),
         ("trace_start", {"id": "a" * 256, "uri": "hep:127.0.0.1"}),
@@ -234,7 +355,8 @@ def test_parameters_of_a_wrong_kind_are_32602_and_change_nothing(
     running: Application, method: str, params: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = ask(running, "trace_list")
-    assert ask(running, method, **params) == {"code": -32602, "message": "Invalid params"}
+    answer = ask(running, method, **params)
+    assert (answer["code"], answer["message"]) == (-32602, "Invalid params")
     assert ask(running, "trace_list") == before
     assert "Traceback" not in caplog.text
 
@@ -245,7 +367,8 @@ def test_a_port_of_200_digits_is_no_destination(
     uri = "hep:127.0.0.1:" + "9" * 200
     answer = ask(running, "trace_start", id="a", uri=uri)
     assert answer["code"] == 500
-    assert "is not in 1 to 65535" in answer["message"]
+    assert answer["message"] == "Bad parameter value"
+    assert "is not in 1 to 65535" in answer["data"]
     assert "Traceback" not in caplog.text
 
 
@@ -258,7 +381,7 @@ def test_statistics_are_read_once_however_many_are_asked_for(
         read.append(application)
         return {"ws:a": 1, "ws:b": 2}
 
-    monkeypatch.setattr("sipws.service.process_commands.read_statistics", reading)
+    monkeypatch.setattr("sipws.service.statistics_commands.read_statistics", reading)
     assert ask(running, "get_statistics", ["b", "a"] * 1000) == {"ws:b": 2, "ws:a": 1}
     assert len(read) == 1
 

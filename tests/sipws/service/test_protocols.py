@@ -326,3 +326,33 @@ async def test_a_protocol_without_a_listener_does_not_count(inboxes: list[Inbox]
     async with Application(resolved) as application:
         application.traces.switch(on=False, proto="ws")
         assert not application.traces.on
+
+
+async def test_certificates_are_listed_as_the_domains_of_opensips(tls: Tls) -> None:
+    names = {"server_names": ["a.example", "*.b.example"], "certificate": tls.certificate}
+    transport = {"tls": [names], "tls_verify_client": "optional", "tls_client_ca": tls.certificate}
+    config = Config.of(table(tls, transport=transport), "test")
+    async with Application(ResolvedConfig.of(config)) as application:
+        first, second = methods_of(application)["tls_list"]()["Domains"]
+    assert first == {
+        "name": "default",
+        "type": "TLS_DOMAIN_SRV",
+        "IP ADDRESS FILTERS": ["*"],
+        "SIP DOMAIN FILTERS": ["*"],
+        "METHOD": "TLSv1_2-TLSv1_3",
+        "VERIFY_CERT": True,
+        "REQ_CLI_CERT": False,
+        "CRL_CHECKALL": False,
+        "CERT_FILE": str(tls.certificate),
+        "CRL_DIR": "",
+        "CA_FILE": str(tls.certificate),
+        "CA_DIR": "",
+        "PKEY_FILE": str(tls.certificate),
+        "CIPHER_LIST": "",
+        "DH_PARAMS_FILE": "",
+        "EC_CURVE": "",
+    }
+    assert (second["name"], second["SIP DOMAIN FILTERS"]) == (
+        "a.example",
+        ["a.example", "*.b.example"],
+    )

@@ -37,6 +37,26 @@ def trace(name: str, sent: int) -> dict[str, Any]:
         ("statistics:get", {"trace:on": 1}, {"trace:on": 1}, {"trace:on": 1}),
         ("ws_trace", "OK", "OK", "OK"),
         ("which", ["a"], ["a"], ["a"]),
+        ("get_statistics", {"core:timestamp": 9}, {"core:timestamp": 7}, {"core:timestamp": 9}),
+        ("get_statistics", {}, {}, {}),
+        (
+            "list_statistics",
+            {"ws:a": "incremental"},
+            {"ws:a": "incremental"},
+            {"ws:a": "incremental"},
+        ),
+        (
+            "log_level",
+            {"Processes": [{"PID": 1}]},
+            {"Processes": [{"PID": 2}]},
+            {"Processes": [{"PID": 1}, {"PID": 2}]},
+        ),
+        (
+            "log_level",
+            {"New global log level": 4},
+            {"New global log level": 4},
+            {"New global log level": 4},
+        ),
         (
             "list_tcp_conns",
             {"Connections": [{"ID": 1}]},
@@ -63,9 +83,10 @@ def test_what_all_say_becomes_one_answer(
     assert combined(method, [result(first), result(second)]) == result(expected)
 
 
-@pytest.mark.parametrize("method", ["tcp:close", "trace_stop"])
+@pytest.mark.parametrize("method", ["tcp:close", "trace_stop", "log_level"])
 def test_what_one_worker_has_is_found(method: str) -> None:
-    assert combined(method, [NOT_HERE, result("OK")]) == result("OK")
+    answer = result({"Log level": 3} if method == "log_level" else "OK")
+    assert combined(method, [NOT_HERE, answer]) == answer
     assert combined(method, [NOT_HERE, NOT_HERE]) == NOT_HERE
     assert combined(method, [NOT_HERE, WRONG]) == WRONG
 
@@ -93,8 +114,22 @@ def test_a_worker_that_comes_later_is_told_what_was_switched() -> None:
         ("ws_trace", {"trace_mode": "off"}),
         ("wss_trace", {"trace_mode": "on"}),
     ]
+    switched.note("trace", {"id": "homer", "mode": "OFF"})
+    switched.note("trace", {"id": "homer"})
+    switched.note("log_level", {"level": 1, "pid": 7})
+    switched.note("log_level", [4])
+    switched.note("xlog_level", {"level": "2"})
+    switched.note("trace_start", {"id": 7, "uri": "hep:192.0.2.1:9061"})
+    switched.note("trace_stop", ["7"])
+    assert switched.calls[3:] == [
+        ("trace", {"id": "homer", "mode": "off"}),
+        ("log_level", {"level": 4}),
+        ("xlog_level", {"level": "2"}),
+    ]
     assert list(switched.traces) == ["a"]
     assert switched.trace_on == {"ws": False, "wss": True}
+    switched.note("trace", {"mode": "ON"})
+    assert switched.trace_on == {"ws": True, "wss": True}
 
 
 def test_metrics_keep_apart_whose_they_are() -> None:

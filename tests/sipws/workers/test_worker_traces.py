@@ -62,14 +62,16 @@ async def test_a_trace_that_one_worker_cannot_start_is_started_in_none(
     running = await start()
     await running.workers[2].call("trace_start", ["live", UDP])
     refused = await running.call("trace_start", ["live", uri])
-    assert refused["error"]["message"] == (
-        "trace id 'live' is taken; stop it first; trace 'live' is started in no worker"
-    )
+    assert refused["error"] == {
+        "code": 500,
+        "message": "Bad parameter value",
+        "data": "dynamic trace id already used; trace 'live' is started in no worker",
+    }
     assert await traces(running) == [[], []]
     assert await running.call("trace_start", ["live", UDP]) == {"result": "OK"}
     # Asked for once more it is refused, and goes on.
     refused = await running.call("trace_start", ["live", uri])
-    assert refused["error"]["message"] == "trace id 'live' is taken; stop it first"
+    assert refused["error"]["data"] == "dynamic trace id already used"
     assert await traces(running) == [["live"], ["live"]]
     assert not glob(f"{running.relays.paths}*"), "nothing is left of what was refused"
 
@@ -85,7 +87,7 @@ async def test_a_trace_that_has_ended_by_itself_in_all_workers_is_forgotten(
         for number in running.numbers:
             await running.workers[number].call("trace_stop", ["live"])
         gone = await running.call("trace_stop", ["live"])
-        assert gone["error"]["message"] == "there is no trace 'live'"
+        assert gone["error"] == {"code": 400, "message": "Bad parameter value"}
         assert not glob(f"{running.relays.paths}*")
         # The next worker is not to start it again.
         assert not running.switches.calls

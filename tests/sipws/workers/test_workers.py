@@ -246,7 +246,15 @@ def test_several_workers_are_one_program(start: Start, collector: socket.socket)
     assert program.mi("ws_trace") == {"WS tracing": "on"}
     assert program.mi("ws_trace", trace_mode="off") == "OK"
     assert program.mi("get_statistics", ["trace:on"]) == {"trace:on": 0}
+    assert program.mi("trace", mode="on") == "OK"
+    assert program.mi("get_statistics", ["trace:on"]) == {"trace:on": 1}
+    assert program.mi("trace", mode="off") == "OK"
+    assert program.mi("get_statistics", ["trace:on"]) == {"trace:on": 0}
     assert program.mi("ws:trace", "sideways")["code"] == 500
+    assert program.mi("get_statistics", ["core:timestamp"])["core:timestamp"] < 600
+    assert program.mi("reset_statistics", ["messages_in"]) == "OK"
+    assert program.mi("get_statistics", ["messages_in"]) == {"ws:messages_in": 0}
+    assert program.mi("get_statistics", ["nosuch"]) == {}
 
     for client, peer in zip((first, second), peers, strict=True):
         assert program.mi("tcp:close", ipport=peer, code=1000) == "OK"
@@ -259,6 +267,9 @@ def test_several_workers_are_one_program(start: Start, collector: socket.socket)
     assert pids[0] == program.process.pid
     assert len(set(pids.values())) == 3
     assert program.mi("uptime")["Up time"].endswith("[sec]")
+    assert program.mi("pwd") == {"WD": os.readlink(f"/proc/{pids[0]}/cwd")}
+    assert "run" in program.mi("arg")
+    assert program.mi("which", "arg") == [[]]
     assert "ws_trace" in program.mi("which")
     assert program.get("/healthz") == (200, "ok\n")
     assert program.get("/readyz") == (200, "ready\n")
@@ -273,6 +284,7 @@ def test_a_worker_that_dies_is_started_again_and_the_others_go_on(
     program = start("--trace-destination", destination(collector), "--no-trace-on").serves()
     client, other = program.one_on(1), program.one_on(2)
     assert program.mi("ws_trace", trace_mode="on") == "OK"
+    assert program.mi("log_level", 4) == {"New global log level": 4}
     traces = f"hep:{destination(another)}"
     assert program.mi("trace_start", "by-hand", traces, ["ip=192.0.2.1"]) == "OK"
     files = f"/proc/{program.process.pid}/fd"
@@ -285,6 +297,11 @@ def test_a_worker_that_dies_is_started_again_and_the_others_go_on(
         # What was switched is switched in the new one too.
         assert program.mi("get_statistics", ["trace:on"]) == {"trace:on": 1}
         assert [x["ID"] for x in program.mi("trace_list")["Traces"]][1:] == ["by-hand"]
+        processes = program.mi("log_level")["Processes"]
+        assert [(x["PID"], x["Log level"]) for x in processes] == [
+            (pid, 4) for _, pid in sorted(program.pids.items())
+        ]
+        assert [x["Type"] for x in processes] == ["sipws parent", *["sipws worker"] * 2]
         assert is_served(program.one_on(1))
 
     die_and_come_back(1)
@@ -293,8 +310,12 @@ def test_a_worker_that_dies_is_started_again_and_the_others_go_on(
     die_and_come_back(2)
     assert len(os.listdir(files)) == opened
     assert "worker 1 ended with signal 9 and is started again" in program.said
+    for pid in program.pids.values():
+        assert program.mi("log_level", 3, pid) == {"Log level": 3}
+    assert {x["Log level"] for x in program.mi("log_level")["Processes"]} == {3}
+    assert program.mi("log_level", 3, os.getpid())["data"] == "Bad PID"
     assert program.mi("trace_stop", "by-hand") == "OK"
-    assert program.mi("trace_stop", "by-hand")["code"] == 404
+    assert program.mi("trace_stop", "by-hand")["code"] == 400
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -479,7 +500,7 @@ def test_who_asks_for_a_trace_gets_that_of_all_workers_on_one_connection(start: 
         assert program.mi("trace_start", "live", uri, ["ip=127.0.0.1"]) == "OK"
         assert program.mi("trace_start", "live", uri)["code"] == 500
         assert program.mi("trace_start", "other", "hep:nonsense;transport=x")["code"] == 500
-        assert program.mi("trace_start", 1, uri)["code"] == -32602
+        assert program.mi("trace_start", True, uri)["code"] == -32602
         assert program.mi("trace_start", "more", uri, [], "too much")["code"] == -32602
         connected, _ = listening.accept()
         connected.settimeout(PATIENCE)
