@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import logging
+import os
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +15,16 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
-from sipws.cli.ctl import TOKEN, age
+from sipws.cli.ctl import TOKEN, URL, age
 from sipws.cli.main import main
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 from sipws.control import client as ctl_client
 from sipws.control.mi import MiError
+from sipws.log import PACKAGES
 from sipws.service.app import Application
+from sipws.service.commands import methods_of
+from sipws.tracing.routes import xlog_threshold
 
 SIP = [Subprotocol("sip")]
 PAGE = Origin("https://phone.example.com")
@@ -96,9 +102,9 @@ async def test_a_connection_is_closed(
 
 async def test_what_is_not_there_is_status_1(running: Application, capsys: Any) -> None:
     assert await ctl(running, "close", "7") == 1
-    assert await ctl(running, "stats", "nope") == 1
+    assert await ctl(running, "reset-stats", "nope") == 1
     assert capsys.readouterr().err == (
-        "sipws: tcp:close: Connection not found\nsipws: get_statistics: Statistics Not Found\n"
+        "sipws: tcp:close: Connection not found\nsipws: reset_statistics: Statistics Not Found\n"
     )
 
 
@@ -223,3 +229,176 @@ def test_what_the_answer_says_acts_on_no_terminal(
     said = "".join(capsys.readouterr())
     assert "31m" in said
     assert said.replace("\n", "").isprintable()
+
+
+@pytest.fixture
+def own_levels() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, before, strict=True):
+        each.setLevel(level)
+    xlog_threshold.level = 4
+
+
+ORDERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("ws_trace", ("trace", "--only", "ws")),
+    ("wss_trace", ("trace", "on")),
+    ("trace", ("trace", "--id", "homer")),
+    ("trace_list", ("traces",)),
+    ("trace_start", ("trace-start", "live", "hep:127.0.0.1:9;transport=udp", "ip=192.0.2.1")),
+    ("trace_stop", ("trace-stop", "live")),
+    ("list_tcp_conns", ("connections", "--only", "ws")),
+    ("tcp:close", ("close", "7")),
+    ("get_statistics", ("stats",)),
+    ("list_statistics", ("stats", "--kinds")),
+    ("reset_statistics", ("reset-stats", "accepted")),
+    ("reset_all_statistics", ("reset-stats",)),
+    ("reload", ("reload",)),
+    ("reload_routes", ("reload", "filter")),
+    ("tls_reload", ("reload", "certificates")),
+    ("tls_list", ("certificates",)),
+    ("log_level", ("log-level", "debug")),
+    ("xlog_level", ("xlog-level",)),
+    ("version", ("version",)),
+    ("uptime", ("uptime",)),
+    ("ps", ("processes",)),
+    ("arg", ("arguments",)),
+    ("pwd", ("directory",)),
+    ("which", ("methods",)),
+    ("help", ("methods", "uptime")),
+)
+"""An order for each MI method."""
+
+
+@pytest.mark.usefixtures("own_levels")
+@pytest.mark.parametrize(("method", "words"), ORDERS, ids=[method for method, _ in ORDERS])
+async def test_there_is_an_order_for_each_method(
+    running: Application, method: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:  # fmt: skip
+    asked = []
+    ask = ctl_client.ask
+
+    def asking(url: str, method: str, *args: Any) -> Any:
+        asked.append(method)
+        return ask(url, method, *args)
+
+    monkeypatch.setattr(ctl_client, "ask", asking)
+    status = await ctl(running, *words)
+    assert method in asked
+    traces = "; 'sipws ctl traces' lists the traces"
+    refused = {
+        "tcp:close": "Connection not found",
+        "trace_stop": f"Bad parameter value{traces}",
+        "trace": f"Bad trace id value{traces}",
+    }
+    printed = capsys.readouterr()
+    if method in refused:
+        assert (status, printed.out) == (1, "")
+        assert printed.err == f"sipws: {method}: {refused[method]}\n"
+    else:
+        assert (status, printed.err) == (0, "")
+        assert printed.out
+
+
+def test_no_method_is_without_an_order(running: Application) -> None:
+    methods = methods_of(running)
+    functions = {methods[method] for method, _ in ORDERS}
+    assert [name for name, method in methods.items() if method not in functions] == []
+
+
+async def test_any_method_can_be_called(running: Application, capsys: Any) -> None:
+    async def mi(*words: str) -> Any:
+        assert await ctl(running, "mi", *words) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert await mi("ws_trace") == {"WS tracing": "off"}
+    assert await mi("ws_trace", "on") == "OK"
+    assert await mi("ws_trace", "trace_mode=off") == "OK"
+    assert await mi("get_statistics", "net:", "accepted") == await mi(
+        "get_statistics", "statistics=net:", "statistics=accepted"
+    )
+    assert await mi("get_statistics", "statistics=nosuch") == {}
+    assert await mi("trace_start", "id=a", "uri=hep:127.0.0.1:9;transport=udp") == "OK"
+    assert await mi("trace_stop", "a") == "OK"
+    assert await ctl(running, "mi", "get_statistics") == 1
+    assert await ctl(running, "mi", "nosuch") == 1
+    assert await ctl(running, "mi", "tcp:close", "id=1", "1000") == 2
+    assert capsys.readouterr().err == (
+        "sipws: get_statistics: Invalid params: Too few or too many parameters\n"
+        "sipws: nosuch: Method not found\n"
+        "sipws: tcp:close: some parameters have names and some have none; name all or none\n"
+    )
+
+
+async def test_levels_are_words(running: Application, own_levels: None, capsys: Any) -> None:
+    assert await ctl(running, "log-level", "warning") == 0
+    assert await ctl(running, "log-level") == 0
+    assert await ctl(running, "xlog-level", "error") == 0
+    assert await ctl(running, "xlog-level") == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0] == "OK"
+    assert rows[1].split() == ["PID", "TYPE", "LOG", "LEVEL"]
+    assert rows[2].split() == [str(os.getpid()), "sipws", "warning"]
+    assert rows[3:] == ["OK", "error"]
+
+
+async def test_the_address_and_the_token_come_from_the_configuration(
+    running: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    assert running.control is not None
+    monkeypatch.setenv(TOKEN, "of another server")
+    path = tmp_path / "sipws.toml"
+    port = running.control.address.port
+    # What the other sections name need not be there.
+    path.write_text(
+        f'[control]\nlisten = "0.0.0.0:{port}"\ntoken = "{SECRET}"\n'
+        '[transport]\nlisten = ["wss:*:443"]\ntls_certificate = "/nowhere.pem"\n'
+    )
+    assert await asyncio.to_thread(main, ["ctl", "-c", str(path), "version"]) == 0
+    path.write_text(f'[control]\nlisten = "127.0.0.1:{port}"\n')
+    monkeypatch.setenv(TOKEN, SECRET)
+    assert await asyncio.to_thread(main, ["ctl", "-c", str(path), "version"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "control.listen is not set; set it, or give the address with --control"),
+        ('[control]\nlisten = "8888"\n', "listen = '8888': the port is missing"),
+        ('[control]\ntokn = "x"\n', "control.tokn"),
+        ("control = 5\n", "control"),
+        ("[control\n", "sipws.toml"),
+    ],
+)
+def test_a_configuration_without_an_address_is_one_message(
+    tmp_path: Path, text: str, message: str, capsys: Any
+) -> None:
+    path = tmp_path / "sipws.toml"
+    path.write_text(text)
+    assert main(["ctl", "-c", str(path), "version"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert main(["ctl", "-c", str(tmp_path / "none.toml"), "version"]) == 2
+    assert "none.toml" in capsys.readouterr().err
+
+
+async def test_the_url_may_be_in_the_environment(
+    running: Application, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    assert running.control is not None
+    monkeypatch.setenv(URL, f"http://{running.control.address}")
+    assert await asyncio.to_thread(main, ["ctl", "version"]) == 0
+    monkeypatch.setenv(URL, "http://127.0.0.1:1")
+    assert await asyncio.to_thread(main, ["ctl", "version"]) == 2
+    assert "http://127.0.0.1:1: no answer" in capsys.readouterr().err
+    # What is given goes over it.
+    assert await ctl(running, "version") == 0
+
+
+async def test_certificates_are_a_table(running: Application, capsys: Any) -> None:
+    assert await ctl(running, "certificates") == 0
+    assert capsys.readouterr().out == "no certificates\n"
