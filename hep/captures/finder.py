@@ -202,7 +202,9 @@ class Finder:
     def _give_up_waiting(self) -> list[Message]:
         """Go on in streams that have waited for a segment for too long."""
         found: list[_Content] = []
-        for key, since in list(self._late.items()):
+        while self._late:
+            # Oldest first. Most frames look at one stream, however many wait.
+            key, since = next(iter(self._late.items()))
             if abs(self._frame.seconds - since) < LONGEST_DELAY:
                 break
             del self._late[key]

@@ -96,6 +96,28 @@ def test_a_segment_that_comes_late_completes_its_message() -> None:
     assert [(each.data, each.frame, each.seconds) for each in found] == [(sip(1), 3, 3)]
 
 
+def test_a_frame_costs_the_same_however_many_streams_wait_for_a_segment() -> None:
+    class Watched(dict):
+        seen = 0
+
+        def items(self):
+            for each in super().items():
+                self.seen += 1
+                yield each
+
+    finder = Finder()
+    finder._late = late = Watched()
+    frames = [
+        bytes(IP(src="192.0.2.5", dst="192.0.2.1") / TCP(sport=port, seq=seq, flags="A") / b"x")
+        for port in range(200)
+        for seq in (1, 9)
+    ]
+    for frame in frames:
+        finder.add(Frame(101, 0, 0, frame))
+    assert len(late) == 200
+    assert late.seen <= len(frames)
+
+
 def test_at_the_end_messages_behind_a_gap_have_their_own_time() -> None:
     stream = tcp(sip(1) + sip(2) + sip(3), len(sip(1)))
     finder = Finder()
