@@ -21,6 +21,7 @@ from hep.cli import display
 from hep.codec import framing, v3
 from hep.codec.correlation import identifier
 from hep.errors import HepDecodeError
+from hep.sending import records
 
 SMALL = 1_200
 TIMES = 4
@@ -186,6 +187,15 @@ def test_splitting_a_stream_is_linear(
             splitter.feed(bytes(data[start : start + step]))
 
     assert_linear(parse, STREAMS[name])
+
+
+@pytest.mark.parametrize("part", [b"HEP3", b"EEP1", b"HEP3EEP1", b"\0", b"\0\0\0\1"])
+def test_reading_a_damaged_segment_of_an_earlier_version_is_linear(
+    part: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = Pattern(re.compile(b"HEP3|EEP1")).search
+    monkeypatch.setattr(records, "_find_start", find)
+    assert_linear(records.read_unmarked, filled(part))
 
 
 def packet(part: bytes, before: bytes = b"") -> Callable[[int], bytes]:
