@@ -202,7 +202,7 @@ class Sender:
 
     def _encode(self, packet: Packet) -> bytes | None:
         """Encode a packet; None if it is too long."""
-        if len(packet.payload) > self._longest:
+        if len(packet.payload) > self._longest and packet.compressed is None:
             return None
         try:
             encoded = encode(self._adapted(packet))

@@ -44,6 +44,15 @@ async def test_a_relayed_packet_keeps_its_chunks_and_gets_the_key(packet, collec
     assert received.auth_key == b"secret"
 
 
+async def test_a_compressed_packet_is_as_long_as_its_bytes(packet, collect, inbox) -> None:
+    collector = await collect(tcp="127.0.0.1:0")
+    relayed = hep.compress(replace(packet, payload=b"x" * 100_000))
+    async with hep.open_sender(hep.HepId(*collector.tcp_address)) as sender:
+        sender.send(relayed)
+        [received] = await inbox.wait_for(1)
+    assert received.payload == relayed.payload
+
+
 @pytest.mark.parametrize("size", [64_600, 65_000, 65_507, 65_600, 200_000])
 @pytest.mark.parametrize("rule", ["drop", "truncate"])
 async def test_a_payload_near_the_maximum_length_follows_when_too_long(
