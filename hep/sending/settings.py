@@ -79,6 +79,9 @@ class SenderSettings:
             _check_type("auth_key", self.auth_key, bytes, "bytes")
         if self.spool is not None:
             _check_type("spool", self.spool, (str, PathLike), "a path")
+            if not self.spool:
+                # As a path it is the working directory.
+                raise ValueError("spool is ''; name a directory, or None for no spool")
 
 
 def _check_type(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:

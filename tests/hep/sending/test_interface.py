@@ -90,6 +90,11 @@ def test_a_setting_of_another_type_raises_and_is_named(name: str, value: Any) ->
         hep.SenderSettings(**{name: value})
 
 
+def test_an_empty_spool_is_not_the_working_directory() -> None:
+    with pytest.raises(ValueError, match="spool is ''; name a directory"):
+        hep.SenderSettings(spool="")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
