@@ -11,6 +11,16 @@ from hep.receiving.collector import RUBBISH_LIMIT, Collector, Source
 LIMIT: Final = 10_000
 """Default limit of packets queued for a slow consumer."""
 
+LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""Default limit of the memory of these packets in bytes. The number alone limits little: a payload
+of 1 MiB fits into a packet of 1 KiB if it is compressed."""
+
+_PACKET_BYTES: Final = 1000
+"""About the memory of a packet without its values."""
+
+_CHUNK_BYTES: Final = 300
+"""About the memory of a chunk in `Packet.extra` without its value."""
+
 DROPPED: Final = "dropped"
 """Counter: packets dropped because the consumer was too slow."""
 
@@ -22,23 +32,34 @@ class Receiver:
 
     Args:
         limit: maximum number of packets queued for the consumer, from 1.
+        limit_bytes: maximum memory of these packets in bytes, about. One packet always fits.
         where: keyword arguments of `hep.Collector`.
     """
 
-    def __init__(self, limit: int, **where: Any) -> None:
+    def __init__(self, limit: int, limit_bytes: int = LIMIT_BYTES, **where: Any) -> None:
         self.collector = Collector(self._put, **where)
         """The collector with its addresses and ``counters``, which include `DROPPED`."""
         self._limit = limit
-        self._waiting: deque[tuple[Packet, Source]] = deque()
+        self._limit_bytes = limit_bytes
+        self._waiting: deque[tuple[Packet, Source, int]] = deque()
+        self._bytes = 0
         self._arrived = asyncio.Event()
 
     def _put(self, packet: Packet, source: Source) -> None:
-        if len(self._waiting) >= self._limit:
+        size = _memory_of(packet)
+        waiting = self._waiting
+        while waiting and (len(waiting) >= self._limit or self._bytes + size > self._limit_bytes):
             # The collector keeps reading: a slow consumer must not delay the senders.
-            self._waiting.popleft()
+            self._take()
             self.collector.counters[DROPPED] += 1
-        self._waiting.append((packet, source))
+        waiting.append((packet, source, size))
+        self._bytes += size
         self._arrived.set()
+
+    def _take(self) -> tuple[Packet, Source]:
+        packet, source, size = self._waiting.popleft()
+        self._bytes -= size
+        return packet, source
 
     async def __aenter__(self) -> Self:
         await self.collector.start()
@@ -54,7 +75,14 @@ class Receiver:
         while not self._waiting:
             self._arrived.clear()
             await self._arrived.wait()
-        return self._waiting.popleft()
+        return self._take()
+
+
+def _memory_of(packet: Packet) -> int:
+    """About the memory that a received packet takes, in bytes."""
+    texts = (packet.compressed, packet.correlation_id, packet.auth_key, packet.node_name)
+    size = _PACKET_BYTES + len(packet.payload) + sum(len(each) for each in texts if each)
+    return size + sum(_CHUNK_BYTES + len(chunk.data) for chunk in packet.extra)
 
 
 def receive(
@@ -66,6 +94,7 @@ def receive(
     auth_key: bytes | None = None,
     rubbish_limit: int | None = RUBBISH_LIMIT,
     limit: int = LIMIT,
+    limit_bytes: int = LIMIT_BYTES,
 ) -> Receiver:
     """Listen for HEP and iterate over the received packets.
 
@@ -85,6 +114,8 @@ def receive(
             `hep.Collector`.
         limit: maximum number of packets queued for the consumer, from 1. Beyond it, the oldest are
             dropped and counted. Default: 10000.
+        limit_bytes: maximum memory of these packets in bytes, about; as ``limit``. One packet
+            always fits. Default: 64 MiB.
 
     Returns:
         a receiver. It listens inside ``async with``.
@@ -94,6 +125,7 @@ def receive(
     """
     return Receiver(
         limit,
+        limit_bytes,
         udp=udp,
         tcp=tcp,
         tls=tls,
