@@ -80,6 +80,11 @@ class Outbox:
         self._is_fair = False
         self._taken: list[bytes] = []
 
+    def __repr__(self) -> str:
+        names = ("offered", "sent", "dropped", "bounced", "handed_over", "queued", "spooled")
+        values = (dict(v) if isinstance(v := getattr(self, n), Counter) else v for n in names)
+        return f"Outbox({', '.join(f'{n}={v!r}' for n, v in zip(names, values, strict=True))})"
+
     @property
     def queued(self) -> int:
         """Packets neither sent nor dropped, in memory and on disk."""

@@ -151,3 +151,13 @@ class Ledger(RuleBasedStateMachine):
 
 
 TestLedger = Ledger.TestCase
+
+
+def test_counters_can_be_printed() -> None:
+    outbox = Outbox(limit=1, when_full="drop-newest")
+    outbox.put(b"first")
+    outbox.put(b"second")
+    assert repr(outbox) == (
+        "Outbox(offered=2, sent=0, dropped={'queue-full': 1}, bounced=0, handed_over=0, queued=1,"
+        " spooled=0)"
+    )
