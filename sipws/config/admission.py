@@ -32,13 +32,16 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse ``true`` as a number, which pydantic reads as 1, and NUL, which no path has."""
+        """Refuse what pydantic would convert: ``true`` to 1, NUL, and an empty path."""
         if isinstance(value, str | Path) and "\0" in str(value):
             raise ValueError("a NUL character is not allowed")
         wanted = cls.model_fields[info.field_name or ""].annotation
         kinds = get_args(wanted) or (wanted,)
         if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
             raise ValueError("a number is wanted")
+        if value == "" and Path in kinds:
+            # As a path it would be the working directory.
+            raise ValueError("a path is wanted; leave the setting out for none")
         return value
 
 

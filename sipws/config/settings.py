@@ -320,8 +320,8 @@ class Config(Section):
         """
         table = load_toml(path)
         for settings, key in _paths_in(table):
-            if isinstance(settings, dict) and isinstance(settings.get(key), str):
-                settings[key] = path.parent / settings[key]
+            if isinstance(settings, dict) and isinstance(name := settings.get(key), str) and name:
+                settings[key] = path.parent / name
         control = table.get("control")
         if isinstance(control, dict) and isinstance(listen := control.get("listen"), str):
             control["listen"] = relative_to(path.parent, listen)

@@ -327,6 +327,9 @@ def test_all_mistakes_are_told_at_once_with_place_and_value(file: Path) -> None:
         ("[transport]\nworkers = " + "9" * 5000, "a number has too many digits"),
         ("[transport]\nworkers = inf", "transport.workers = inf: "),
         ('[transport]\nlisten = "ws:127.0.0.1:' + "9" * 5000 + '"', "is not a port"),
+        ('[hep]\nhep_spool = ""', "hep_spool = '': a path is wanted; leave the setting out"),
+        ('[tracing]\nscript = ""', "script = '': a path is wanted"),
+        ('[hep]\nhep_tls_ca = ""', "hep_tls_ca = '': a path is wanted"),
         ('[tracing]\nscript = "a\\u0000b"', "a NUL character is not allowed"),
         (
             '[transport]\nlisten = "wss:*"\ntls_certificate = "a\\u0000b"',
