@@ -37,6 +37,9 @@ CALL_METHODS = frozenset(
 LONGEST = 65_507
 """Bytes of a packet over TCP; a longer one closes the connection."""
 
+TURNS = 10
+"""Turns of the loop in which connections that came last are served and closed."""
+
 SHORTEST_SIP = 33
 """Bytes; what is shorter is a keep-alive."""
 
@@ -177,8 +180,12 @@ class Heplify:
     async def __aexit__(self, *exc: object) -> None:
         self._udp.close()
         self._tcp.close()
-        for writer in self._clients:
-            writer.transport.abort()
+        # What was accepted last is served some turns of the loop later, and what is aborted is
+        # closed in the next: a transport that is still open when the loop ends is a warning.
+        for _ in range(TURNS):
+            for writer in list(self._clients):
+                writer.transport.abort()
+            await asyncio.sleep(0)
         if not self._worker.done():
             await self.flush()
         self._worker.cancel()
