@@ -40,6 +40,16 @@ _NOT_TAKEN: Final = {
 _OF_CLIENTS: Final = "it is about connections that OpenSIPS opens; see [upstream]"
 _OF_DATABASES: Final = "sipws reads no domains from a database; write them into transport.tls"
 
+_NO_NAME: Final = (
+    "sipws has one certificate for clients that ask for no name of transport.tls, and it is that of"
+    " another domain; add an entry with server_names to transport.tls"
+)
+
+_ONE_LIST: Final = (
+    "sipws has one file of authorities for all domains, that of the first domain with the strictest"
+    " rule; set transport.tls_client_ca to a file with all of them"
+)
+
 _STRICT: Final[tuple[VerifyClient, ...]] = ("off", "optional", "required")
 """From the least strict on."""
 
@@ -144,11 +154,17 @@ class Certificates:
         settings: dict[str, Any] = {}
         entries = []
         for domain in chosen.values():
+            names = self._server_names(domain)
             if ANY in domain.names("match_sip_domain") and "tls_certificate" not in settings:
                 settings["tls_certificate"] = self._path(domain, "certificate")
                 if "private_key" in domain.values:
                     settings["tls_key"] = self._path(domain, "private_key")
-            if names := self._server_names(domain):
+            elif not names:
+                # Its rule about certificates of clients still counts.
+                for each in ("certificate", "private_key"):
+                    if (line := domain.lines.get(each)) is not None:
+                        line.drop(_NO_NAME)
+            if names:
                 entry = {"server_names": names, "certificate": self._path(domain, "certificate")}
                 if "private_key" in domain.values:
                     entry["key"] = self._path(domain, "private_key")
@@ -202,12 +218,18 @@ class Certificates:
                 for name in ("verify_cert", "require_cert"):
                     if (line := domain.lines.get(name)) is not None:
                         line.change(f"sipws has one rule for all domains: {strictest!r}")
+        lists = [domain for domain in domains if "ca_list" in domain.values]
+        used = [] if strictest == "off" else [x for x in lists if x.verify == strictest][:1]
+        for domain in lists:
+            if strictest == "off":
+                domain.lines["ca_list"].drop("clients need no certificate")
+            elif domain not in used:
+                domain.lines["ca_list"].drop(_ONE_LIST)
         if strictest == "off":
             return {"tls_verify_client": strictest}
-        for domain in domains:
-            if domain.verify == strictest and "ca_list" in domain.values:
-                path = self._path(domain, "ca_list")
-                return {"tls_verify_client": strictest, "tls_client_ca": path}
+        if used:
+            path = self._path(used[0], "ca_list")
+            return {"tls_verify_client": strictest, "tls_client_ca": path}
         remark = (
             "clients need a certificate, as in OpenSIPS where verify_cert and require_cert are not"
             " 0; without ca_list none is trusted there, and here those of the system"

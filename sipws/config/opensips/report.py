@@ -42,13 +42,18 @@ class Line:
         """Note that it is taken with a change."""
         if self.outcome != "not taken":
             self.outcome = "changed"
-        self.remarks.append(remark)
+        self._note(remark)
 
     def drop(self, remark: str, *, is_usual: bool = False) -> None:
         """Note that it is not taken."""
         self.outcome = "not taken"
         self.is_usual = is_usual
-        self.remarks.append(remark)
+        self._note(remark)
+
+    def _note(self, remark: str) -> None:
+        """Add a remark once, although a line may set the parameter of two modules."""
+        if remark not in self.remarks:
+            self.remarks.append(remark)
 
     def __str__(self) -> str:
         remarks = f": {'; '.join(self.remarks)}" if self.remarks else ""

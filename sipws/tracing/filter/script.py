@@ -439,9 +439,14 @@ def _read(path: Path) -> str:
             data = file.read(_MAX_FILE + 1)
         if len(data) <= _MAX_FILE:
             return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = getattr(exc, "strerror", exc)
-        raise ConfigurationError(f"script {path}: cannot be read: {reason}") from exc
+    except OSError as exc:
+        raise ConfigurationError(f"script {path}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        raise ConfigurationError(
+            f"{path}:{line}: error: byte 0x{exc.object[exc.start]:02x} is not UTF-8; write the file"
+            f" in UTF-8, for example with: iconv -f latin1 -t utf-8 {path}"
+        ) from exc
     raise ConfigurationError(
         f"script {path}: it has more than {_MAX_FILE} bytes; a script has at most {MAX_SCRIPT}"
         " characters"

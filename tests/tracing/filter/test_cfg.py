@@ -214,3 +214,10 @@ def test_a_large_file_is_scanned_and_not_parsed(cfg: Path) -> None:
     script = Script.load(cfg)
     assert len(script.routes) == 2_004
     assert len(script.trees) == 2
+
+
+def test_a_byte_that_is_not_utf_8_has_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "latin1.cfg"
+    file.write_bytes(b"# routes\n# M\xfcller\nroute { exit; }\n")
+    with pytest.raises(ConfigurationError, match=r"latin1\.cfg:2: error: byte 0xfc is not UTF-8"):
+        Script.load(file)

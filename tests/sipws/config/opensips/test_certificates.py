@@ -163,3 +163,31 @@ def test_what_opensips_refuses_is_refused(opensips: Read, lines: list[str], prob
         opensips(*(f'modparam("tls_mgm", {line})' for line in lines))
     assert f"opensips.cfg:{1 + len(lines)}:" in str(refused.value)
     assert problem in str(refused.value)
+
+
+def test_a_second_certificate_for_any_name_is_told(opensips: Read) -> None:
+    first = domain("a", match_ip_address="10.0.0.1:443")
+    second = domain("b", match_ip_address="10.0.0.2:443", private_key="/b.key")
+    cfg = opensips(WSS, "socket=wss:10.0.0.2:443", *first, *second)
+    assert tls(cfg)["tls_certificate"] == Path("/a.pem")
+    assert outcomes(cfg, "/a.pem") == {"taken"}
+    assert outcomes(cfg, "/b.pem") == outcomes(cfg, "/b.key") == {"not taken"}
+
+
+def test_authorities_that_no_client_is_checked_with_are_told(opensips: Read) -> None:
+    cfg = opensips(WSS, *domain("a", ca_list="/ca.pem"))
+    assert "tls_client_ca" not in tls(cfg)
+    assert outcomes(cfg, "/ca.pem") == {"not taken"}
+
+
+def test_authorities_of_further_domains_are_told(opensips: Read) -> None:
+    names = {"a": "a.example.com", "b": "b.example.com"}
+    lines = [
+        line
+        for name, host in names.items()
+        for line in domain(name, match_sip_domain=host, verify_cert="1", ca_list=f"/{name}.ca")
+    ]
+    cfg = opensips(WSS, *lines)
+    assert tls(cfg)["tls_client_ca"] == Path("/a.ca")
+    assert outcomes(cfg, "/a.ca") == {"taken"}
+    assert outcomes(cfg, "/b.ca") == {"not taken"}

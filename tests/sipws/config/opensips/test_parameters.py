@@ -221,3 +221,10 @@ def test_files_that_are_included_have_places_of_their_own(tmp_path: Path, opensi
     (tmp_path / "ws.cfg").write_text("\n" + param("proto_ws", "ws_resource", '"/a"') + "\n")
     [line] = opensips('include_file "ws.cfg"').lines
     assert line.place == f"{tmp_path / 'ws.cfg'}:2"
+
+
+def test_a_remark_about_two_modules_is_written_once(opensips: Read) -> None:
+    cfg = opensips('modparam("proto_ws|proto_wss", "trace_destination", "nowhere")')
+    (line,) = cfg.lines
+    assert line.outcome == "not taken"
+    assert line.remarks == ["there is no hep_id 'nowhere', and OpenSIPS traces nothing to it"]
