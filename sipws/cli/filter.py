@@ -244,12 +244,11 @@ def _count(number: int, word: str) -> str:
 def _evaluate(args: argparse.Namespace) -> int:
     connections = [Connection.parse(text) for text in args.conn]
     script = Script.load(args.script)
-    route = _route_of(script, args.route, f"script {args.script}", "--route")
-    missing = script.missing(route)
-    if missing is not None:
-        _say(str(missing), sys.stderr)
+    routes = _routes_of(script, args.route, connections, f"script {args.script}", "--route")
+    _say_missing(script, routes)
     own = _own(connections)
     for connection in connections:
+        route = routes[connection.subject.proto]
         explanation = explain(script, route, connection.at(args.time), own)
         if args.json:
             _say(_as_json(connection, explanation))
@@ -259,6 +258,35 @@ def _evaluate(args: argparse.Namespace) -> int:
             if args.explain:
                 _say("\n".join(_path(explanation)))
     return DONE
+
+
+def _routes_of(
+    script: Script, named: str | None, connections: Iterable[Connection], source: str, option: str
+) -> dict[str, str]:
+    """The filter route of each protocol; a file may name one for ws and another for wss.
+
+    Args:
+        script: the script.
+        named: the route that is asked for, if any.
+        connections: those to decide on; only their protocols need a route.
+        source: the file, for the error.
+        option: where a route can be named, for the error.
+
+    Raises:
+        ConfigurationError: no route is asked for, and the file leaves it open.
+    """
+    several = named is None and len(script.filters) > 1
+    return {
+        proto: (several and script.filter_of(f"proto_{proto}"))
+        or _route_of(script, named, source, option)
+        for proto in {connection.subject.proto for connection in connections}
+    }
+
+
+def _say_missing(script: Script, routes: dict[str, str]) -> None:
+    for route in sorted(set(routes.values())):
+        if (missing := script.missing(route)) is not None:
+            _say(str(missing), sys.stderr)
 
 
 def _route_of(script: Script, named: str | None, source: str, option: str) -> str:
@@ -333,12 +361,12 @@ class _Case:
 
 def run_cases(args: argparse.Namespace) -> int:
     """Run a table of cases; returns the exit status."""
-    script, route, cases = _table(args.cases, args.time)
-    if (missing := script.missing(route)) is not None:
-        _say(str(missing), sys.stderr)
+    script, routes, cases = _table(args.cases, args.time)
+    _say_missing(script, routes)
     own = _own(case.connection for case in cases)
     wrong = 0
     for case in cases:
+        route = routes[case.connection.subject.proto]
         explanation = explain(script, route, case.connection.at(case.time), own)
         decision = _word(explanation)
         wrong += decision != case.expected
@@ -363,7 +391,7 @@ def run_cases(args: argparse.Namespace) -> int:
     return FAILED if wrong else DONE
 
 
-def _table(path: Path, now: float | None) -> tuple[Script, str, list[_Case]]:
+def _table(path: Path, now: float | None) -> tuple[Script, dict[str, str], list[_Case]]:
     """Read a table of cases.
 
     Args:
@@ -381,14 +409,15 @@ def _table(path: Path, now: float | None) -> tuple[Script, str, list[_Case]]:
     if unknown := set(table) - {"script", "route", "time", "case"}:
         raise ConfigurationError(f"cases {path}: unknown {sorted(unknown)}")
     script = Script.load(path.parent / table["script"])
-    route = _route_of(script, table.get("route"), f"cases {path}: 'route' is missing", "'route'")
     time_there = _time_of(path, table)
     now = time_there if now is None else now
     written = table.get("case")
     if not isinstance(written, list) or not written:
         raise ConfigurationError(f"cases {path}: there is no [[case]]")
     cases = [_case(path, number, case, now) for number, case in enumerate(written, start=1)]
-    return script, route, cases
+    source = f"cases {path}: 'route' is missing"
+    connections = [case.connection for case in cases]
+    return script, _routes_of(script, table.get("route"), connections, source, "'route'"), cases
 
 
 def _time_of(path: Path, table: dict[str, Any], where: str = "") -> float | None:

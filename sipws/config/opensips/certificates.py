@@ -162,8 +162,8 @@ class Certificates:
             elif not names:
                 # Its rule about certificates of clients still counts.
                 for each in ("certificate", "private_key"):
-                    if (line := domain.lines.get(each)) is not None:
-                        line.drop(_NO_NAME)
+                    if each in domain.lines:
+                        domain.lines[each].drop(_NO_NAME)
             if names:
                 entry = {"server_names": names, "certificate": self._path(domain, "certificate")}
                 if "private_key" in domain.values:

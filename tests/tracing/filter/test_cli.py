@@ -243,7 +243,11 @@ def test_cases_are_json_for_programs(sipws: Run) -> None:
     ("table", "problem"),
     [
         ("", "'script' is missing"),
-        ('script = "filter.cfg"', "'route' is missing"),
+        (
+            f'script = "filter.cfg"\n[[case]]\nconn = "{CONN}"\nexpect = "traced"',
+            "'route' is missing",
+        ),
+        ('script = "filter.cfg"', "no [[case]]"),
         ('script = "filter.cfg"\nroute = "f"', "no [[case]]"),
         ("= 1", "not TOML"),
         (CASES + "[[case]]\n", "case 3 has no 'conn'"),
@@ -336,10 +340,8 @@ def test_the_filter_route_of_a_cfg_is_the_one_it_names(sipws: Run) -> None:
     [
         SCRIPT,
         f"debug_mode=no\n{SCRIPT}",
-        'modparam("proto_ws", "trace_filter_route", "ws_filter")\n'
-        f'modparam("proto_wss", "trace_filter_route", "is_monitor")\n{SCRIPT}',
     ],
-    ids=["two routes", "a cfg without a filter", "a cfg with two filters"],
+    ids=["two routes", "a cfg without a filter"],
 )
 def test_a_filter_route_that_is_not_clear_has_to_be_named(sipws: Run, text: str) -> None:
     Path("o.cfg").write_text(text)
@@ -352,6 +354,24 @@ def test_a_filter_route_that_is_not_clear_has_to_be_named(sipws: Run, text: str)
     Path("cases.toml").write_text(f'script = "o.cfg"\n[[case]]\nconn = "{CONN}"\nexpect = "traced"')
     with pytest.raises(ConfigurationError, match="'route' is missing: which route"):
         sipws("test", "cases.toml")
+
+
+def test_a_connection_has_the_filter_route_of_its_protocol(sipws: Run) -> None:
+    Path("o.cfg").write_text(
+        'modparam("proto_ws", "trace_filter_route", "a")\n'
+        'modparam("proto_wss", "trace_filter_route", "b")\n'
+        "route[a] { drop; }\nroute[b] { exit; }\n"
+    )
+    ws, wss = "192.0.2.5:80@ws:10.0.0.1:80", "192.0.2.5:80@wss:10.0.0.1:443"
+    status, out = sipws("eval", "o.cfg", "--conn", ws, "--conn", wss)
+    assert (status, [line.split()[0] for line in out]) == (0, ["dropped", "traced"])
+    status, out = sipws("eval", "o.cfg", "--route", "b", "--conn", ws)
+    assert out[0].split()[0] == "traced"
+    Path("cases.toml").write_text(
+        f'script = "o.cfg"\n[[case]]\nconn = "{ws}"\nexpect = "dropped"\n'
+        f'[[case]]\nconn = "{wss}"\nexpect = "traced"\n'
+    )
+    assert sipws("test", "cases.toml")[0] == 0
 
 
 @pytest.mark.parametrize(
