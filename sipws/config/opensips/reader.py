@@ -178,6 +178,6 @@ def _trace_sip(
         if not events[proto]:
             line = parameters.line_of(_SECTIONS[proto], "trace_destination")
             if line is not None and settings.get("trace_destination"):
-                line.drop(_NO_EVENTS.format(proto))
+                (line.drop if line.modules == 1 else line.change)(_NO_EVENTS.format(proto))
             settings |= {"trace_on": True, "trace_destination": ()}
     return ({**sip, "trace_events": False},)

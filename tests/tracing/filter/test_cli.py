@@ -27,6 +27,8 @@ route[is_monitor] {
 }
 """
 
+CONN = "192.0.2.5:8000@ws:10.0.0.1:80"
+
 Run = Callable[..., tuple[int, list[str]]]
 
 
@@ -317,7 +319,6 @@ def test_a_long_statement_is_cut_in_an_explanation(sipws: Run) -> None:
 
 
 ONE_ROUTE = 'route[only] { if ($time(%H) < "09") drop; exit; }\n'
-CONN = "192.0.2.5:8000@ws:10.0.0.1:80"
 
 
 def test_the_only_route_of_a_script_is_the_filter(sipws: Run) -> None:

@@ -122,3 +122,17 @@ def test_in_json_where_homer5_is_off(opensips: Read, more: tuple[str, ...]) -> N
     assert written() == ["raw"]
     assert written('modparam("proto_hep", "homer5_on", 1)') == ["raw"]
     assert written('modparam("proto_hep", "homer5_on", 0)') == ["json"]
+
+
+def test_a_destination_of_both_that_only_one_uses_is_changed(opensips: Read) -> None:
+    both = 'modparam("proto_ws|proto_wss", "trace_destination", "homer")'
+    cfg = opensips(BOTH, *IDS, both, 'modparam("proto_ws", "trace_on", 1)', CALL)
+    (line,) = (line for line in cfg.lines if "trace_destination" in line.text)
+    assert line.outcome == "changed"
+    assert line.remarks[0].startswith("events of wss are not traced")
+    (alone,) = (
+        line
+        for line in opensips(BOTH, *IDS, *events(), *events("proto_wss")[1:], CALL).lines
+        if "proto_wss" in line.text
+    )
+    assert alone.outcome == "not taken"
