@@ -87,8 +87,8 @@ def add_parser(subparsers: Any) -> None:
 
     written = actions.add_parser(
         "files",
-        help="write the files out, to load them by hand",
-        description="Write mapping, dashboard and lookups into a directory, to load them by hand."
+        help="write the files out, to load them manually",
+        description="Write mapping, dashboard and lookups into a directory, to load them manually."
         " Existing files of the same names are replaced.",
     )
     written.add_argument("directory", type=Path, metavar="DIRECTORY")
@@ -145,7 +145,7 @@ def _plan(homer: api.HomerApp, args: argparse.Namespace) -> Plan:
 
 
 def _carry_out(homer: api.HomerApp, plan: Plan) -> bool:
-    """Do all steps of a plan until one fails, and say so; return whether all were done."""
+    """Do all steps of a plan until one fails, and report it; return whether all were done."""
     done: list[Step] = []
     for step in plan.steps:
         if step.action != "unchanged":
@@ -165,7 +165,7 @@ def _carry_out(homer: api.HomerApp, plan: Plan) -> bool:
 
 
 def _verify(homer: api.HomerApp, args: argparse.Namespace, plan: Plan) -> bool:
-    """Whether homer-app has what was sent; if not, say so."""
+    """Whether homer-app has what was sent; if not, report it."""
     if not plan.changes:
         return True
     try:

@@ -19,7 +19,7 @@ _ENTRY: Final = 500
 
 
 def difference(step: Step) -> Iterator[str]:
-    """Yield the lines of the difference between what there is and what is to be.
+    """Yield the lines of the difference between the state now and the wanted one.
 
     A list has a line for each of its entries, because entries are what is added and removed.
 

@@ -84,7 +84,7 @@ def with_added(value: Any, new: Iterable[Json]) -> Any:
 def with_lookups(value: Any, ours: MappingLookups) -> Any:
     """Add the lookups of sipws to those of a mapping.
 
-    Lookups that are there without a mark, such as those loaded by hand, are not added again.
+    Lookups that are there without a mark, such as those loaded manually, are not added again.
 
     Args:
         value: ``correlation_mapping`` without lookups of sipws.

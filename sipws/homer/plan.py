@@ -55,11 +55,11 @@ class Step:
     before: Json | None
     """What homer-app has; None if it does not exist."""
     after: Json | None
-    """What it is to have; None if it is to be deleted."""
+    """The wanted contents; None to delete it."""
 
     @property
     def action(self) -> Action:
-        """What is to be done."""
+        """The action."""
         if self.before is None:
             return "create" if self.after is not None else "unchanged"
         if self.after is None:
@@ -83,7 +83,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, in this order."""
+    """The actions, in this order."""
 
     steps: tuple[Step, ...]
     """All objects that concern sipws, unchanged ones included."""
@@ -154,7 +154,7 @@ def is_ours(mapping: Json) -> bool:
     """Whether a mapping of network events is from sipws.
 
     Its field ``sid`` is marked; a foreign mapping has its own. Mappings of earlier
-    versions, which were loaded by hand, have no mark.
+    versions, which were loaded manually, have no mark.
     """
     fields = {each["id"]: each for each in entries(mapping.get(_FIELDS)) if has_text(each, "id")}
     sid = fields.get("sid", {})
@@ -249,7 +249,7 @@ def _users_part(mapping: Json, wanted: Wanted) -> int:
 
 
 def _refreshed(mapping: Json, wanted: Wanted) -> Json:
-    """Our mapping as it is to be: with our fields and lookups, and those of the user."""
+    """The wanted mapping: with our fields and lookups, and those of the user."""
     fields, lookups = _users_lists(mapping, wanted)
     return mapping | {
         _FIELDS: with_added([], _fields(wanted)) + fields,

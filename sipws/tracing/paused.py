@@ -25,7 +25,7 @@ class Paused(Generic[State]):
         """The ids of those over ``wss``, among both."""
 
     def divide(self, on: Collection[Proto]) -> None:
-        """Divide the connections anew.
+        """Divide the connections again.
 
         Args:
             on: the protocols that are on from now on.

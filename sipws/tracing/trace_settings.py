@@ -35,6 +35,6 @@ class TraceSettings:
     call_logs: int = CALL_LOGS
     """How many of the latest calls on a connection get a log line about its errors and its end.
     Homer 7 shows the line in the call. Needs ``trace_sip`` and HEP version 3: nothing in the others
-    tells a line from SIP. 0 for none."""
+    distinguishes a line from SIP. 0 for none."""
     keys: Keys = "underscore"
     """How the names of JSON members are written that OpenSIPS does not send."""

@@ -231,9 +231,9 @@ class Supervisor:
         if not any("result" in each for each in contents):
             return content
         error = content["error"]
-        told = "data" if "data" in error else "message"
-        why = f"{error[told]}; trace {trace_id!r} is started in no worker"
-        return {"error": {**error, told: why}}
+        named = "data" if "data" in error else "message"
+        why = f"{error[named]}; trace {trace_id!r} is started in no worker"
+        return {"error": {**error, named: why}}
 
     async def families(self) -> list[Family]:
         """Read the metrics of all workers; those of this process are worker 0."""
