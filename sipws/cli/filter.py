@@ -273,14 +273,22 @@ def _routes_of(
         option: where a route can be named, for the error.
 
     Raises:
-        ConfigurationError: no route is asked for, and the file leaves it open.
+        ConfigurationError: no route is asked for, and the file leaves it open, or names none for
+            the protocol of a connection.
     """
-    several = named is None and len(script.filters) > 1
-    return {
-        proto: (several and script.filter_of(f"proto_{proto}"))
-        or _route_of(script, named, source, option)
-        for proto in {connection.subject.proto for connection in connections}
-    }
+    protocols = sorted({connection.subject.proto for connection in connections})
+    if named is not None or not script.filters:
+        return dict.fromkeys(protocols, _route_of(script, named, source, option))
+    routes: dict[str, str] = {}
+    for proto in protocols:
+        route = script.filter_of(f"proto_{proto}")
+        if route is None:
+            raise ConfigurationError(
+                f"{source}: it names no filter route for {proto}, so every {proto} connection is"
+                f" traced. Name a route with {option} to try it"
+            )
+        routes[proto] = route
+    return routes
 
 
 def _say_missing(script: Script, routes: dict[str, str]) -> None:

@@ -375,6 +375,20 @@ def test_a_connection_has_the_filter_route_of_its_protocol(sipws: Run) -> None:
     assert sipws("test", "cases.toml")[0] == 0
 
 
+def test_a_protocol_for_which_the_file_names_no_filter_has_none(sipws: Run) -> None:
+    Path("o.cfg").write_text(
+        'modparam("proto_ws", "trace_filter_route", "a")\nroute[a] { drop; }\n'
+    )
+    wss = "192.0.2.5:80@wss:10.0.0.1:443"
+    with pytest.raises(ConfigurationError) as refused:
+        sipws("eval", "o.cfg", "--conn", wss)
+    assert str(refused.value) == (
+        "script o.cfg: it names no filter route for wss, so every wss connection is traced."
+        " Name a route with --route to try it"
+    )
+    assert sipws("eval", "o.cfg", "--route", "a", "--conn", wss)[1][0].split()[0] == "dropped"
+
+
 @pytest.mark.parametrize(
     ("time", "decision"),
     [
