@@ -97,7 +97,7 @@ def fate(
     packet = decode(data, transport)
     if isinstance(packet, Reason):
         return Fate(None, (packet,))
-    payload = cleaned(packet.payload)
+    payload = sip_rules.cleaned(packet.payload)
     kind, time = packet.protocol_type, _time(packet, now)
     changes = _alterations(packet, payload)
     if kind == SIP:
@@ -121,11 +121,6 @@ def fate(
     if not start <= time - now < end:
         lost.append(_outside(packet, time - now, (start, end), now))
     return Fate(row, tuple(lost), bool(lost), altered, kind)
-
-
-def cleaned(payload: bytes) -> bytes:
-    """A payload as heplify-server stores it: without NUL and without bytes that are not UTF-8."""
-    return payload.decode(errors="ignore").replace("\0", "").encode()
 
 
 _ISUP_TEXT: Final = Reason(

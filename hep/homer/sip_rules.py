@@ -62,11 +62,16 @@ class Sip:
         return TABLES.get(self.cseq_method, OTHER_TABLE)
 
 
+def cleaned(payload: bytes) -> bytes:
+    """A payload as heplify-server stores it: without NUL and without bytes that are not UTF-8."""
+    return payload.decode(errors="ignore").replace("\0", "").encode()
+
+
 def read(payload: bytes) -> Sip | Reason:
     """Read a SIP message as heplify-server does.
 
     Args:
-        payload: valid UTF-8 without NUL, `SHORTEST` bytes or more.
+        payload: what `cleaned` returns, `SHORTEST` bytes or more.
 
     Returns:
         what heplify-server takes from it, or why it is refused.
@@ -90,7 +95,7 @@ def too_long_for_index(payload: bytes, longest: int) -> tuple[str, int] | None:
     with ``SIPHeader`` or before that setting those of P-Asserted-Identity and Authorization.
 
     Args:
-        payload: valid UTF-8 without NUL.
+        payload: what `cleaned` returns.
         longest: bytes that a line may have.
 
     Returns:

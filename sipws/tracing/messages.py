@@ -8,7 +8,6 @@ from zlib import crc32
 
 from hep.codec.correlation import call_of, identifier
 from hep.homer import sip_rules
-from hep.homer.fate import cleaned
 from hep.homer.reasons import Reason
 from hep.sip import COMPACT_FORMS, LINE_ENDS, end_of_head, first, is_sip
 
@@ -67,9 +66,6 @@ usual: Final = re.compile(
     % ((rb"(?:C[sS]eq|CSEQ|cseq)[ \t]*+:[ \t]*+[0-9]+[ \t]++[A-Z]{3,}+(?=\r\n)",) * 2)
 ).search
 """Finds Call-ID and CSeq of a message at one look; see `has_second` for what it does not see."""
-
-SHORTEST: Final = 33
-"""Bytes of a message that heplify-server takes: it counts a shorter one as a keep-alive."""
 
 LONGEST_INDEXED: Final = 2_600
 """Bytes of a value by which Homer 7 finds a message. An index (B-tree) of PostgreSQL takes rows of
@@ -141,8 +137,8 @@ def what_is_broken(sip: bytes) -> str:
         sip: a message that begins with its start line.
     """
     found = []
-    if len(sip) < SHORTEST:
-        found.append(f"it has {len(sip)} bytes, and at least {SHORTEST} are needed")
+    if len(sip) < sip_rules.SHORTEST:
+        found.append(f"it has {len(sip)} bytes, and at least {sip_rules.SHORTEST} are needed")
     head = sip[: end_of_head(sip) + 2]
     call_ids, problem = _values("Call-ID", _CALL_IDS, head)
     if problem:
@@ -157,7 +153,7 @@ def what_is_broken(sip: bytes) -> str:
         found.append(f"CSeq {_quoted(cseqs[0])} is not a number with a method of 3 letters or more")
     if found and head.count(b"\n") != head.count(b"\r\n"):
         found = ["lines end in LF alone"]
-    if not found and isinstance(reason := sip_rules.read(sip), Reason):
+    if not found and isinstance(reason := sip_rules.read(sip_rules.cleaned(sip)), Reason):
         found.append(reason.what)
     return "; ".join(found)
 
@@ -168,7 +164,7 @@ def what_loses_others(sip: bytes) -> str:
     Args:
         sip: a message that begins with its start line.
     """
-    found = sip_rules.too_long_for_index(cleaned(sip), LONGEST_INDEXED)
+    found = sip_rules.too_long_for_index(sip_rules.cleaned(sip), LONGEST_INDEXED)
     if found is None:
         return ""
     what, size = found
