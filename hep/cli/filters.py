@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
-from hep.cli.usage import WrongInputError
+from hep.cli.usage import WrongInputError, protocol_type
 from hep.codec.chunks import ProtocolType
 from hep.codec.packet import Packet
 from hep.sip import call_id, first, is_sip, start_line
@@ -139,15 +139,8 @@ def _encoded(text: str) -> bytes:
 
 
 def _type(text: str) -> int:
-    try:
-        return ProtocolType[text.upper().replace("-", "_")]
-    except KeyError:
-        pass
-    try:
-        number = int(text, 0)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 255:
+    number = protocol_type(text)
+    if number is None:
         names = ", ".join(each.name.lower() for each in ProtocolType)
         raise WrongInputError(f"--type {text}: give a number from 0 to 255, or one of {names}")
     return number

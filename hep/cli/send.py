@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hep.cli.probes import PATIENCE, POLL, was_tried
-from hep.cli.usage import DONE, FAILED, WrongInputError, destination
+from hep.cli.usage import DONE, FAILED, WrongInputError, destination, protocol_type
 from hep.codec.chunks import ProtocolType
 from hep.codec.correlation import call_of
 from hep.codec.packet import Packet
@@ -174,15 +174,8 @@ def _address(option: str, text: str) -> tuple[str, int]:
 
 
 def _protocol_type(text: str) -> int:
-    try:
-        return ProtocolType[text.upper().replace("-", "_")]
-    except KeyError:
-        pass
-    try:
-        number = int(text, 0)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 0xFF:
+    number = protocol_type(text)
+    if number is None:
         names = ", ".join(kind.name for kind in ProtocolType)
         raise WrongInputError(
             f"--proto {text!r} is not a number from 0 to 255 and not one of {names}"

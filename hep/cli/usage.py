@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
 
+from hep.codec.chunks import ProtocolType
 from hep.codec.framing import Splitter
 from hep.errors import HepIdError
 from hep.hep_id import HepId
@@ -208,6 +209,23 @@ def server_tls(option: str, certificate: str | None, key: str | None) -> ssl.SSL
             f"{files}: not a certificate with its private key: {exc.strerror or exc}"
         ) from exc
     return context
+
+
+def protocol_type(text: str) -> int | None:
+    """Read a HEP protocol type from an argument: a name in any case, or a number.
+
+    Returns:
+        the number, 0 to 255; None if the argument is neither.
+    """
+    try:
+        return ProtocolType[text.upper().replace("-", "_")]
+    except KeyError:
+        pass
+    try:
+        number = int(text, 0)
+    except ValueError:
+        return None
+    return number if 0 <= number <= 0xFF else None
 
 
 def destination(text: str) -> HepId:
