@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hep import HepId
-from sipws.config.tracing import AlsoSettings, Hep, TraceSection
+from sipws.config.tracing import Hep, TraceSection
 
 _ESCAPED: Final = frozenset({'"', "\\", *map(chr, range(0x20))})
 """Characters that JSON text has only as escapes. Homer 7 writes the key without escapes."""
@@ -42,7 +42,7 @@ def collector_warnings(
                 f"trace_sip_format is 'json' for trace_destination {names}: Homer 7 stores no SIP"
                 " message in JSON; set trace_sip_format = 'raw'"
             )
-        if section.trace_events and _is_text(section, hep):
+        if section.trace_events and section.writes_text(hep):
             names = ", ".join(map(repr, section.trace_destination))
             yield (
                 f"homer5_on is true for trace_destination {names}: Homer 7 stores events as text,"
@@ -73,11 +73,6 @@ def _version_warnings(section: TraceSection, collector: HepId) -> Iterator[str]:
             " collectors take events for SIP, and Homer stores none of them; use"
             " version=3, or set trace_events = false"
         )
-
-
-def _is_text(section: TraceSection, hep: Hep) -> bool:
-    own = section.homer5_on if isinstance(section, AlsoSettings) else None
-    return hep.homer5_on if own is None else own
 
 
 def _named(character: str) -> str:

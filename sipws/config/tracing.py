@@ -275,6 +275,14 @@ class TraceSection(Section):
             )
         return self
 
+    def writes_text(self, hep: Hep) -> bool:
+        """Whether its events are OpenSIPS' delimited text.
+
+        Args:
+            hep: the section ``[hep]``.
+        """
+        return hep.homer5_on
+
 
 class AlsoSettings(TraceSection):
     """``[[tracing.also]]``: a further destination, with its own filter and format."""
@@ -284,6 +292,10 @@ class AlsoSettings(TraceSection):
 
     homer5_on: bool | None = None
     """As in ``[hep]``, for this destination. Default: that of ``[hep]``."""
+
+    def writes_text(self, hep: Hep) -> bool:
+        """Whether its events are OpenSIPS' delimited text; its own ``homer5_on`` comes first."""
+        return super().writes_text(hep) if self.homer5_on is None else self.homer5_on
 
 
 class WssTracing(Section):
@@ -377,7 +389,6 @@ class Tracing(TraceSection):
             hep: the section ``[hep]``.
             version: of HEP, 1 to 3.
         """
-        homer5 = section.homer5_on if isinstance(section, AlsoSettings) else None
         return TraceSettings(
             packets=PacketSettings(
                 version=version,
@@ -386,7 +397,7 @@ class Tracing(TraceSection):
                 auth_key=hep.auth_key,
                 sip_format=section.trace_sip_format,
             ),
-            homer5=hep.homer5_on if homer5 is None else homer5,
+            homer5=section.writes_text(hep),
             homer5_delimiter=hep.homer5_delim,
             masking=self.masking,
             mask_sip=self.trace_mask_sip,
