@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-COMMANDS: Final = ("sipws", "hep")
-"""The programs of sipws: they end with the message alone."""
+PROGRAM: Final = "sipws"
+"""The program that ends with the message alone. The program ``hep`` checks in `hep.cli`."""
 
 REMEDY: Final = (
     "remove the other one and install sipws again: pip uninstall hep; pip install"
@@ -23,14 +23,13 @@ def check() -> None:
 
     Raises:
         ImportError: it is another package, or there is none.
-        SystemExit: so in a program of sipws, with status 2 after a message.
+        SystemExit: so in the program ``sipws``, with status 2 after a message.
     """
     problem = _problem()
     if problem is None:
         return
-    program = Path(sys.argv[0]).name if sys.argv else ""
-    if program in COMMANDS:
-        print(f"{program}: {problem}", file=sys.stderr)
+    if sys.argv and Path(sys.argv[0]).name == PROGRAM:
+        print(f"{PROGRAM}: {problem}", file=sys.stderr)
         raise SystemExit(2)
     raise ImportError(problem)
 

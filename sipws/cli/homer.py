@@ -25,8 +25,8 @@ _INSTALL: Final = """\
 Put the mapping of network events, a dashboard and the lookups between calls, registrations and
 connections into Homer 7, through the API of homer-app 1.5. What is there already is compared
 first: a second run changes nothing. Only fields, lookups and widgets of sipws are changed; they
-have the key "sipws". Mappings need a user who is an administrator of Homer. The dashboard belongs
-to that user.
+have the key "sipws". Only an administrator of Homer can change mappings. The dashboard belongs to
+the user.
 
 The password is read from --password-file, from the environment variable SIPWS_HOMER_PASSWORD, or
 is asked for on a terminal."""
