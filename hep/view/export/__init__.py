@@ -1,0 +1,1 @@
+"""A call as text, JSON, Mermaid, HTML or capture, with credentials masked. Pure."""

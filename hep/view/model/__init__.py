@@ -1,0 +1,1 @@
+"""What packets mean: SIP messages, calls, connections, ladders and verdicts. Pure."""

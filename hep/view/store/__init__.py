@@ -1,0 +1,1 @@
+"""Packets, calls and connections in SQLite, in segments by time. Imports the model."""
