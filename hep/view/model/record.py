@@ -1,6 +1,7 @@
 """A received packet as the viewer keeps it, and the reader of its SIP message. Pure."""
 
 import re
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -70,9 +71,9 @@ class Sip:
         return self.status == 0
 
 
-@value
+@dataclass(slots=True)
 class Record:
-    """A packet as the viewer keeps it."""
+    """A packet as the viewer keeps it. The store sets its connection and its id."""
 
     at: int
     """Capture time in microseconds since the epoch."""
@@ -204,13 +205,17 @@ def record_of(packet: Packet, now: float) -> Record:
         packet.ip_protocol,
         packet.capture_id,
         text_of(node) if node else "",
-        text_of(identifier(correlation), LONGEST_ID) if correlation else "",
+        _one_line(text_of(identifier(correlation), LONGEST_ID)) if correlation else "",
         "",
         sip,
     )
 
 
 _KINDS: Final = {int(ProtocolType.NET): Kind.EVENT, int(ProtocolType.LOG): Kind.LOG}
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ") if "\n" in text else text
 
 
 def _address(ip: str | None, port: int) -> str:
