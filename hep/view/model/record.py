@@ -3,12 +3,13 @@
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from hep.codec.chunks import ProtocolType
 from hep.codec.correlation import LONGEST_ID, identifier
 from hep.codec.packet import Packet, value
-from hep.sip import finder, is_sip
+from hep.sip import finder
 
 LONGEST_TEXT: Final = 256
 """Characters of a text that a list shows, such as a user or a User-Agent. Longer ones are cut. The
@@ -105,7 +106,9 @@ class Record:
 
 _find: Final = finder("call-id", "cseq", "from", "to", "via", "contact", "user-agent", "server")
 _read_start: Final = re.compile(
-    rb"[\r\n]*+(?:SIP/2\.0 +([1-6][0-9]{2})(?: +([^\r\n]*+))?|([!-~]{1,64}) +([^ \r\n]*+))",
+    # As `hep.sip.is_sip`, with the parts.
+    rb"[\r\n]*+(?:SIP/2\.0 ([1-6][0-9]{2})(?: ([^\r\n]*+)|(?=[\r\n]))"
+    rb"|([A-Za-z0-9.!%*_+`'~-]{1,64}) ([^\s\x00-\x1f]{1,4096}) SIP/2\.0)",
     re.IGNORECASE,
 ).match
 _read_party: Final = re.compile(
@@ -137,8 +140,6 @@ def read_sip(message: bytes) -> Sip | None:
     Returns:
         what it says; None if it does not begin as a SIP message does.
     """
-    if not is_sip(message):
-        return None
     start = _read_start(message)
     if start is None:
         return None
@@ -146,37 +147,55 @@ def read_sip(message: bytes) -> Sip | None:
     if found is None:
         return None
     call_id, cseq, from_, to, via, contact, user_agent, server = found
+    status, reason, method, target = start.groups()
     number = _read_cseq(cseq)
-    caller, callee = _read_party(from_[:_LONGEST_PARTY]), _read_party(to[:_LONGEST_PARTY])
-    branch = _read_branch(via[:_LONGEST_PARTY])
-    method = start[3] or (number[2] if number else b"")
+    if method is None and number is not None:
+        method = number[2]
+    branch = _read_branch(via, 0, LONGEST_PARTY)
+    from_user, from_host, from_tag = _party(from_[:LONGEST_PARTY])
+    to_user, to_host, to_tag = _party(to[:LONGEST_PARTY])
     return Sip(
-        call_id=text_of(identifier(call_id), LONGEST_ID),
-        method=text_of(method).upper() if method[:1].islower() else text_of(method),
-        status=int(start[1] or 0),
-        reason=text_of(start[2] or b""),
-        target=text_of(start[4] or b""),
-        cseq=int(number[1]) if number else -1,
-        from_user=text_of((caller and caller[1]) or b""),
-        from_host=text_of((caller and caller[2]) or b""),
-        from_tag=_tag(from_),
-        to_user=text_of((callee and callee[1]) or b""),
-        to_host=text_of((callee and callee[2]) or b""),
-        to_tag=_tag(to),
-        branch=text_of(branch[1]) if branch else "",
-        user_agent=text_of(user_agent or server),
-        contact=text_of(contact),
+        _id(call_id) if call_id else "",
+        _short(method).upper() if method else "",
+        int(status) if status else 0,
+        _short(reason[:LONGEST_TEXT]) if reason else "",
+        text_of(target) if target else "",
+        int(number[1]) if number else -1,
+        from_user,
+        from_host,
+        from_tag,
+        to_user,
+        to_host,
+        to_tag,
+        text_of(branch[1]) if branch else "",
+        _short((user_agent or server)[:LONGEST_TEXT]) if user_agent or server else "",
+        text_of(contact) if contact else "",
     )
 
 
-_LONGEST_PARTY: Final = 4096
+LONGEST_PARTY: Final = 1024
 """Bytes of From, To and Via that are read."""
 
+# The messages of a call, and the calls of a phone, say the same.
+_short: Final = lru_cache(2048)(text_of)
 
-def _tag(party: bytes) -> str:
+
+@lru_cache(4096)
+def _id(raw: bytes) -> str:
+    return _one_line(text_of(identifier(raw), LONGEST_ID))
+
+
+@lru_cache(4096)
+def _party(raw: bytes) -> tuple[str, str, str]:
+    """User, host and tag of From or To; empty if it has none."""
     # A URI in angle brackets may have a parameter of that name too.
-    found = _read_tag(party, party.rfind(b">") + 1, _LONGEST_PARTY)
-    return text_of(found[1]) if found else ""
+    tag = _read_tag(raw, raw.rfind(b">") + 1)
+    tag_text = text_of(tag[1]) if tag else ""
+    party = _read_party(raw)
+    if party is None:
+        return "", "", tag_text
+    user, host = party.groups(b"")
+    return text_of(user), text_of(host), tag_text
 
 
 def record_of(packet: Packet, now: float) -> Record:
@@ -205,7 +224,7 @@ def record_of(packet: Packet, now: float) -> Record:
         packet.ip_protocol,
         packet.capture_id,
         text_of(node) if node else "",
-        _one_line(text_of(identifier(correlation), LONGEST_ID)) if correlation else "",
+        _id(correlation) if correlation else "",
         "",
         sip,
     )
