@@ -45,7 +45,7 @@ def refusals(segments: Segments, since: int, until: int) -> Refusals:
                 continue
             seen.add(key)
             reason = error or (f"HTTP {status}" if status else "unknown")
-            ip = ip_of(peer)
+            ip = ip_of(peer) or "unknown"
             reasons_of[ip][reason] += 1
             for groups, name in ((by_reason, reason), (by_address, ip)):
                 group = groups.get(name)

@@ -1,5 +1,6 @@
 """One file of a store, or its part in memory: a SQLite database of some hours."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -62,6 +63,9 @@ class Segment:
         self.is_removed = False
         self._lock = threading.RLock()
         self._lookup: sqlite3.Connection | None = None
+        if path is not None:
+            # For the owner alone; SQLite gives the files beside it the same mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self.writer: sqlite3.Connection | None = self._connect()
         try:
             self._set_up(self.writer)

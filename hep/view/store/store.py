@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import logging
+import os
 import re
 import sqlite3
 import threading
@@ -85,14 +86,17 @@ class Store:
         self._has_failed = False
         self._lost_until = 0
         self._size_of_first = 0
-        if path is not None:
-            self._lock = _locked(path)
-            self._segments = tuple(self._found(path))
         try:
+            if path is not None:
+                self._lock = _locked(path)
+                self._segments = tuple(self._found(path))
             self._segment()
         except (sqlite3.Error, OSError) as exc:
             self.close()
             raise StoreError(f"{path}: no store can be opened: {exc}") from exc
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(cls, path: Path | None, keep: Keep) -> Self:
@@ -366,7 +370,7 @@ def _locked(path: Path) -> IO[bytes]:
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (path / "lock").open("wb")
+        lock = os.fdopen(os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600), "wb")
     except FileExistsError as exc:
         raise StoreError(f"{path} is a file: name a folder for the store") from exc
     except OSError as exc:
