@@ -41,7 +41,8 @@ LAYERS: Final[dict[str, str]] = {
     "hep.view.export": "errors sip codec captures view.model",
     "hep.view.store": "errors codec view.model",
     "hep.view.web": "errors sip codec view.model view.export view.store",
-    "hep.view": "errors sip hep_id codec captures receiving view.model view.export view.store view.web",
+    "hep.view": "errors sip hep_id codec captures receiving view.model view.export view.store"
+    " view.web",
     "hep.cli": "errors sip hep_id codec captures sending receiving homer view view.model"
     " view.export view.store",
     "hep": "errors hep_id codec sending receiving",
