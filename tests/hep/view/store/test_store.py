@@ -159,7 +159,8 @@ def test_refusals_are_grouped(store: Store) -> None:
         store.add(
             [
                 event(f"{number}", "ACCEPTED", at=NOW + number,
-                      src=f"10.1.0.{number % 2}:{number + 1}", Status="FAILURE", Error="origin" if number < 4 else "path", Reply_Code=403,
+                      src=f"10.1.0.{number % 2}:{number + 1}", Status="FAILURE",
+                      Error="origin" if number < 4 else "path", Reply_Code=403,
                       Error_Detail=f"no {number}")
             ]
         )  # fmt: skip
