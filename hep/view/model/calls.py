@@ -224,6 +224,11 @@ class Call:
         """Branch of that attempt between the caller and its first hop; empty if it is unknown."""
         return self._branch
 
+    @property
+    def sent(self) -> int:
+        """How often the caller sent the request of that attempt."""
+        return self._sent
+
     def lose(self, at: int) -> None:
         """Take the end of a connection that the call needs. A later message takes it back.
 

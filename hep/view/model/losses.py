@@ -1,0 +1,143 @@
+"""Connections that ended while a call needed them. Pure."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from hep.view.model.calls import Call
+from hep.view.model.durations import spoken
+from hep.view.model.record import Kind, Record, text_of
+from hep.view.model.sides import Side, Sides
+from hep.view.model.summary import ConnectionSummary
+
+LONGEST_EVENT: Final = 65_536
+"""Bytes of an event that is read. A handshake, which it may hold, has a few thousand."""
+
+LONGEST_REPORT: Final = 200
+"""Characters of a line of a log in a note."""
+
+_closed: Final = re.compile(r"\bclosed ([0-9]{4}) by (the peer|us)\b").search
+_prefix: Final = re.compile(r".*?\(Call-ID [^)]*\) ").match
+
+
+@dataclass(slots=True)
+class Loss:
+    """The end of a connection that a call used."""
+
+    connection: ConnectionSummary
+    """The connection."""
+    side: Side
+    """Whose it was."""
+    last: int
+    """Time of the last message of its peer in the call; 0 if there is none."""
+    again: int
+    """Time at which the same user connected again; 0 if the user did not."""
+
+    def text(self, owner: str) -> str:
+        """Say how it ended: ``the phone's connection closed with 1006, 41 s after …``.
+
+        Args:
+            owner: whose it was, such as ``the phone``.
+        """
+        end = self.connection
+        how = f"closed with {end.code}" if end.code else "ended"
+        if end.closed_by == "local":
+            how = f"was closed by the server with {end.code}" if end.code else "was closed"
+        why = f" ({end.error.replace('-', ' ')})" if end.error else ""
+        said = f"{owner}'s connection {how}{why}"
+        if self.last:
+            said += f", {spoken(end.until - self.last)} after its last message"
+        if self.again:
+            said += f"; it registered again {spoken(self.again - end.until)} later"
+        return said
+
+
+def losses(sides: Sides, messages: Sequence[Record], connections: Iterable[ConnectionSummary],
+           call: Call) -> list[Loss]:  # fmt: skip
+    """The connections that ended while a call was going on, or that were its last sign.
+
+    Args:
+        sides: who is who in the call.
+        messages: its SIP records in the order of their times.
+        connections: those of its users, later ones too.
+        call: the call.
+    """
+    found = []
+    end = call.summary.ended_at or None
+    rest = list(connections)
+    for each in sides.connections:
+        side = sides.side(each)
+        if not each.until or not side or (end is not None and each.until > end):
+            continue
+        sent = [record.at for record in messages if record.src == each.peer]
+        if any(at > each.until for at in sent):
+            continue  # the address was used again
+        later = [
+            other.since for other in rest
+            if other.aor and other.aor == each.aor and other.id != each.id
+            and other.leg == "client" and other.since >= each.until
+            and other.state in ("open", "closed")
+        ]  # fmt: skip
+        found.append(Loss(each, side, sent[-1] if sent else 0, min(later, default=0)))
+    return sorted(found, key=lambda loss: loss.connection.until)
+
+
+def ends_in(records: Iterable[Record]) -> Iterator[ConnectionSummary]:
+    """The connections whose end is in events and log lines among the records of a call."""
+    for record in records:
+        if record.kind is Kind.EVENT:
+            event = _event(record.payload)
+            if event.get("Event") != "CLOSED":
+                continue
+            code = str(event.get("Close_Code", event.get("Close-Code", "")))
+            by = event.get("Closed_By", event.get("Closed-By", ""))
+        elif record.kind is Kind.LOG:
+            closed = _closed(text_of(record.payload, 1024))
+            if closed is None:
+                continue
+            code, by = closed[1], "peer" if closed[2] == "the peer" else "local"
+        else:
+            continue
+        yield ConnectionSummary(
+            id=record.connection or f"{record.src} {record.dst}",
+            peer=record.src,
+            local=record.dst,
+            until=record.at,
+            last=record.at,
+            state="closed",
+            code=int(code) if code.isdecimal() and len(code) < 6 else 0,
+            closed_by=_SIDES.get(str(by), ""),
+        )
+
+
+_SIDES: Final[dict[str, Literal["peer", "local"]]] = {"peer": "peer", "local": "local"}
+
+
+def reports_in(records: Iterable[Record]) -> Iterator[tuple[int, str]]:
+    """What events of faults and log lines say, with their times; ends are no reports."""
+    for record in records:
+        text = ""
+        if record.kind is Kind.EVENT:
+            event = _event(record.payload)
+            if event.get("Status") == "FAILURE" and event.get("Event") != "CLOSED":
+                kind, text = event.get("Error", ""), str(event.get("Message", ""))
+                text = f"{kind}: {text}" if kind and kind not in text else text
+        elif record.kind is Kind.LOG:
+            text = text_of(record.payload, 1024)
+            prefix = _prefix(text)
+            text = text[prefix.end() :] if prefix else text
+            if _closed(text):
+                text = ""
+        text = " ".join(text.split())
+        if text:
+            yield record.at, text[:LONGEST_REPORT]
+
+
+def _event(payload: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(payload[:LONGEST_EVENT])
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
