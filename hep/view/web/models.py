@@ -169,14 +169,14 @@ class ConnectionView(Answer):
 
 
 class Problem(Answer):
-    """The body of each error: 400, 401, 403, 404, 413, 503."""
+    """The body of each error: 400, 401, 403, 404, 413, 421, 429, 503."""
 
     error: str
     """What is wrong, with the name, the value and the remedy."""
 
 
 class Login(BaseModel):
-    """``POST /api/v1/login``: sets a cookie (HttpOnly, SameSite=Strict).
+    """``POST /api/v1/login``: sets a cookie (HttpOnly, SameSite=Strict); 204.
 
     ``POST /api/v1/logout`` removes it.
     """
@@ -211,11 +211,13 @@ class Control(Answer):
     """Whether traces are on, by protocol: ``ws``, ``wss``."""
     destinations: list[Destination] = []
     connections: list[dict[str, Any]] = []
-    """Its open connections, as its method ``tcp_list`` lists them."""
+    """Its open connections, as its method ``tcp:list`` lists them; at most 1,000."""
+    connections_total: int = 0
+    """All of its open connections."""
 
 
 class Switch(BaseModel):
-    """``POST /api/v1/control/trace``: switch tracing on or off."""
+    """``POST /api/v1/control/trace``: switch tracing on or off; 204."""
 
     model_config = ConfigDict(extra="forbid")
     on: bool
@@ -223,7 +225,7 @@ class Switch(BaseModel):
 
 
 class CloseConnection(BaseModel):
-    """``POST /api/v1/control/close``: close a connection."""
+    """``POST /api/v1/control/close``: close a connection; 204."""
 
     model_config = ConfigDict(extra="forbid")
     id: Annotated[str, Field(max_length=256)]
