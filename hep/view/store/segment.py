@@ -1,6 +1,7 @@
 """One file of a store, or its part in memory: a SQLite database of some hours."""
 
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -35,13 +36,14 @@ class Segment:
     Args:
         number: its number, from 1.
         path: its file; None for one in memory.
+        read_only: whether nothing is written to it.
 
     Raises:
         sqlite3.Error: it cannot be opened or created.
         StoreError: the file is no segment, or one of a newer version.
     """
 
-    def __init__(self, number: int, path: Path | None) -> None:
+    def __init__(self, number: int, path: Path | None, *, read_only: bool = False) -> None:
         self.number = number
         self.path = path
         self.packets = 0
@@ -63,10 +65,17 @@ class Segment:
         self.is_removed = False
         self._lock = threading.RLock()
         self._lookup: sqlite3.Connection | None = None
+        self.writer: sqlite3.Connection | None = None
+        """The connection that writes; None if nothing is written any more."""
+        if read_only:
+            with self.reading() as database:
+                self._check(database)
+                self._read_facts(database)
+            return
         if path is not None:
             # For the owner alone; SQLite gives the files beside it the same mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        self.writer: sqlite3.Connection | None = self._connect()
+        self.writer = self._connect()
         try:
             self._set_up(self.writer)
         except BaseException:
@@ -88,12 +97,16 @@ class Segment:
             one("PRAGMA wal_autocheckpoint = 4000")
             one("PRAGMA journal_size_limit = 67108864")
         one(f"PRAGMA cache_size = {WRITER_CACHE}")
-        (application,) = one("PRAGMA application_id").fetchone()
-        (version,) = one("PRAGMA user_version").fetchone()
         (tables,) = one("SELECT count(*) FROM sqlite_master").fetchone()
         if not tables:
             database.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
             return
+        self._check(database)
+        self._read_facts(database)
+
+    def _check(self, database: sqlite3.Connection) -> None:
+        (application,) = database.execute("PRAGMA application_id").fetchone()
+        (version,) = database.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION:
             raise StoreError(f"{self.path} is not a file of hep view: name another folder")
         if version != VERSION:
@@ -101,7 +114,6 @@ class Segment:
                 f"{self.path} has version {version} of the store, and this is version {VERSION}:"
                 " name another folder, or use the version that wrote it"
             )
-        self._read_facts(database)
 
     def recount(self) -> None:
         """Read the numbers again, after a batch that was not written."""
@@ -235,6 +247,19 @@ class Segment:
         self.close()
         for path in self.files:
             path.unlink(missing_ok=True)
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """The numbers of the segments in a folder, the latest first.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    found = (_is_segment(each.name) for each in folder.iterdir())
+    return sorted((int(match[1]) for match in found if match), reverse=True)
+
+
+_is_segment: Final = re.compile(r"([0-9]{8})" + re.escape(SUFFIX)).fullmatch
 
 
 @contextmanager

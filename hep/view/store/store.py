@@ -4,7 +4,6 @@ import errno
 import fcntl
 import logging
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -16,20 +15,11 @@ from typing import IO, Final, Self
 
 from hep.view.model.record import MICROSECONDS, Record
 from hep.view.model.summary import CallSummary, ConnectionSummary
-from hep.view.store import groups, reader, search
+from hep.view.store import reader
 from hep.view.store.keep import MOST_PACKETS, Keep
-from hep.view.store.query import (
-    CallFilter,
-    CallPage,
-    Closes,
-    ConnectionFilter,
-    ConnectionPage,
-    Cursor,
-    Found,
-    Refusals,
-    StoreStatus,
-)
-from hep.view.store.segment import SUFFIX, Segment, StoreError
+from hep.view.store.query import StoreStatus
+from hep.view.store.segment import SUFFIX, Segment, StoreError, numbers_in
+from hep.view.store.store_reader import StoreReader
 from hep.view.store.writer import MOST_READ, Batch, Writer
 
 log = logging.getLogger(__name__)
@@ -46,11 +36,10 @@ MOST_TOLD: Final = 200
 Changes = Callable[[list[CallSummary], list[ConnectionSummary]], object]
 """Called in the writing thread with copies of what a batch has changed."""
 
-_is_segment: Final = re.compile(r"([0-9]{8})" + re.escape(SUFFIX)).fullmatch
 _FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
 
 
-class Store:
+class Store(StoreReader):
     """Packets, calls and connections.
 
     One thread calls `add`; any thread calls the others.
@@ -64,6 +53,7 @@ class Store:
     """
 
     def __init__(self, path: Path | None, keep: Keep) -> None:
+        super().__init__()
         self.path = path
         self.keep = keep
         self.on_change: Changes | None = None
@@ -78,8 +68,6 @@ class Store:
         self._keep_at = 0.0
         self._size = 0
         self._lock: IO[bytes] | None = None
-        # Replaced whole, so that readers need no lock.
-        self._segments: tuple[Segment, ...] = ()
         self._writer = Writer(self._find_call, self._find_connection)
         self._preparing = threading.Lock()
         self._writing = threading.Lock()
@@ -219,12 +207,20 @@ class Store:
         segments = self._segments
         if segments and segments[0].writer is not None and not self._is_full(segments[0]):
             return segments[0]
-        number = segments[0].number + 1 if segments else 1
+        number = segments[0].number + 1 if segments else self._next_number()
         path = None if self.path is None else self.path / f"{number:08}{SUFFIX}"
         segment = Segment(number, path)
         self._size_of_first = 0
         self._segments = (segment, *segments)
         return segment
+
+    def _next_number(self) -> int:
+        """The number behind that of any file that is there, damaged ones too."""
+        if self.path is None:
+            return 1
+        return (
+            max((int(each.name[:8]) for each in self.path.glob("[0-9]" * 8 + ".*")), default=0) + 1
+        )
 
     def _trim(self) -> None:
         """Remove the oldest segments that are beyond what is kept."""
@@ -247,12 +243,8 @@ class Store:
 
     def _found(self, path: Path) -> list[Segment]:
         """The segments of a folder, the newest first. Only the newest one is written to."""
-        numbers = sorted(
-            (int(match[1]) for each in path.iterdir() if (match := _is_segment(each.name))),
-            reverse=True,
-        )
         segments: list[Segment] = []
-        for number in numbers:
+        for number in numbers_in(path):
             file = path / f"{number:08}{SUFFIX}"
             try:
                 segment = Segment(number, file)
@@ -287,48 +279,6 @@ class Store:
             if (number := segment.number_of(table.name, table.key, key)) is not None:
                 return segment.number, number
         return None
-
-    def calls(self, wanted: CallFilter, limit: int, before: Cursor | None = None) -> CallPage:
-        """A part of the list of calls; see `hep.view.store.reader.calls`."""
-        return reader.calls(self._segments, wanted, limit, before)
-
-    def call(self, call_id: str) -> CallSummary | None:
-        """A call by its Call-ID; None if there is none."""
-        return reader.call(self._segments, call_id)
-
-    def records_of_call(self, call_id: str, limit: int = 2000) -> list[Record]:
-        """The packets of a call in the order of their times."""
-        return reader.records_of_call(self._segments, call_id, limit)
-
-    def record(self, packet: int) -> Record | None:
-        """A packet by its id; None if there is none."""
-        return reader.record(self._segments, packet)
-
-    def connections(
-        self, wanted: ConnectionFilter, limit: int, before: Cursor | None = None
-    ) -> ConnectionPage:
-        """A part of the list of connections."""
-        return reader.connections(self._segments, wanted, limit, before)
-
-    def connection(self, key: str) -> ConnectionSummary | None:
-        """A connection by its id; None if there is none."""
-        return reader.connection(self._segments, key)
-
-    def records_of_connection(self, key: str, limit: int = 2000) -> list[Record]:
-        """The packets of a connection in the order of their times."""
-        return reader.records_of_connection(self._segments, key, limit)
-
-    def refusals(self, since: int, until: int) -> Refusals:
-        """Refused handshakes of a time in groups."""
-        return groups.refusals(self._segments, since, until)
-
-    def closes(self, since: int, until: int, buckets: int = 60) -> Closes:
-        """Ended connections of a time by code."""
-        return groups.closes(self._segments, since, until, buckets)
-
-    def search(self, text: str, limit: int = 100) -> Found:
-        """Find calls and connections; see `hep.view.store.search.search`."""
-        return search.search(self._segments, text, limit)
 
     def counts(self) -> tuple[int, int, int]:
         """Calls, calls that go on, and open connections."""
