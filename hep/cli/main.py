@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from hep.cli import decode, doctor, listen, replay, send
+from hep.cli import decode, doctor, listen, replay, send, view
 from hep.cli.usage import CommandParser, WrongInputError, run_command
 
 
@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     send.add_parser(commands)
     replay.add_parser(commands)
     doctor.add_parser(commands)
+    view.add_parser(commands, _version())
     return parser
 
 

@@ -50,8 +50,6 @@ class Intake:
     """
 
     def __init__(self, store: Store) -> None:
-        self.overflowed = 0
-        """Packets dropped because the queue was full."""
         self._store = store
         self._waiting: deque[Packet] = deque()
         self._bytes = 0
@@ -80,7 +78,7 @@ class Intake:
         """
         with self._lock:
             if len(self._waiting) >= MOST_WAITING or self._bytes >= MOST_BYTES:
-                self.overflowed += 1
+                self._store.overflowed += 1
                 return False
             self._waiting.append(packet)
             self._bytes += len(packet.payload)

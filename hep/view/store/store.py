@@ -61,7 +61,9 @@ class Store(StoreReader):
         self.stored = 0
         """Packets stored since the start."""
         self.dropped = 0
-        """Packets that were not stored since the start."""
+        """Packets that could not be written since the start."""
+        self.overflowed = 0
+        """Packets that never came here, because the queue before it was full."""
         self.problem = ""
         """Why nothing is stored; empty if all is well."""
         self._retry_at = 0.0
@@ -299,7 +301,7 @@ class Store(StoreReader):
             keep_seconds=self.keep.seconds,
             keep_bytes=self.keep.bytes,
             stored=self.stored,
-            dropped=self.dropped,
+            dropped=self.dropped + self.overflowed,
             problem=self.problem or "; ".join(problems[:1]),
         )
 
