@@ -52,12 +52,15 @@ def make_app(backend: Backend, settings: WebSettings) -> Starlette:
 
     routes = [_route(endpoint, getattr(api, endpoint.name)) for endpoint in ENDPOINTS]
     routes += [Route("/", index), Route("/static/{path:path}", file)]
-    return Starlette(
+    app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, access=access)],
         exception_handlers={ProblemError: _on_problem, HTTPException: _on_http_exception},
         lifespan=lifespan,
     )
+    # A redirect would name the host that the client has sent.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _route(endpoint: Endpoint, handler: Handler) -> Route:

@@ -212,7 +212,6 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         started = False
-        private = not is_public(scope["path"])
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started
@@ -221,8 +220,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, text in HEADERS.items():
                     headers[name] = text
-                if private:
-                    headers.setdefault("Cache-Control", "no-store")
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         answer: ASGIApp
