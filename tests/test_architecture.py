@@ -40,11 +40,12 @@ LAYERS: Final[dict[str, str]] = {
     "hep.view.model": "errors sip codec",
     "hep.view.export": "errors sip codec captures view.model",
     "hep.view.store": "errors codec view.model",
-    "hep.view.web": "errors sip codec view.model view.export view.store",
+    "hep.view.parts": "errors sip codec view.model view.store",
+    "hep.view.web": "errors sip codec view.model view.export view.store view.parts",
     "hep.view": "errors sip hep_id codec captures receiving view.model view.export view.store"
-    " view.web",
+    " view.parts view.web",
     "hep.cli": "errors sip hep_id codec captures sending receiving homer view view.model"
-    " view.export view.store",
+    " view.export view.store view.parts view.web",
     "hep": "errors hep_id codec sending receiving",
     "sipws.errors": "",
     "sipws.own_hep": "",

@@ -218,7 +218,8 @@ def _banner(viewer: "Viewer") -> str:
 
 def _announce(viewer: "Viewer") -> None:
     """Print where it is, as an object on one line."""
-    where = {"http": viewer.url, **dict(viewer.listening)}
+    where: dict[str, str] = {"http": viewer.url}
+    where.update(viewer.listening)
     print(json.dumps(where), flush=True)
 
 

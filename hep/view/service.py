@@ -18,7 +18,8 @@ import uvicorn
 from hep.codec.packet import Packet
 from hep.errors import HepError
 from hep.receiving.collector import BAD, UNAUTHENTICATED, Collector, Source
-from hep.view.export.export import export, masked
+from hep.view.export import export
+from hep.view.export.masks import without_credentials
 from hep.view.files import CaptureReading
 from hep.view.intake import Intake
 from hep.view.model.events import read_event
@@ -118,7 +119,7 @@ class Viewer:
         self.settings = settings
         self.live = LiveFeed()
         """Where changes are published."""
-        self.pictures = Pictures(verdict, ladder, export, read_event, masked)
+        self.pictures = Pictures(verdict, ladder, export, read_event, without_credentials)
         """The functions that make pictures."""
         self.control: ControlClient | None = None
         """The sipws that is controlled; None without one."""

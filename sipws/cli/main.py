@@ -23,6 +23,7 @@ from sipws.config.settings import DEFAULT_LISTENER, Config
 from sipws.errors import ConfigurationError, SipwsError
 from sipws.printable import lines
 from sipws.service import console, serving
+from sipws.service.viewer import EXTRA, Viewer
 from sipws.transport import descriptors
 from sipws.workers import parent
 
@@ -50,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="serve, as configured",
-        description="Serve, as configured. Without -c and without a trace destination, traces go"
-        " to a collector in this process that prints them.",
+        description="Serve, as configured. Without -c and without a trace destination, a person at"
+        " a terminal sees the traces in a browser; otherwise they are printed.",
     )
     run.add_argument("-c", "--config", type=Path, metavar="FILE.toml", help="configuration file")
     run.add_argument(
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DEF",
         help=f"listener (default: {DEFAULT_LISTENER}, or a free port where that is taken)",
     )
+    _add_view(demo, "on")
     demo.set_defaults(run=_demo)
 
     ctl_cli.add_parser(commands)
@@ -159,6 +161,15 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
         "--log-level", choices=get_args(log.Level), help="the least that is logged (default: info)"
     )
     parser.add_argument("--trace-sip", action=flag, help="trace SIP messages too (default: off)")
+    _add_view(parser, "on at a terminal, unless there is a configuration file or a destination")
+
+
+def _add_view(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--view",
+        action=argparse.BooleanOptionalAction,
+        help=f"show calls and connections in a browser (default: {default})",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -175,14 +186,32 @@ def _run(args: argparse.Namespace) -> int:
     # One worker is this process; several have it as their parent.
     is_alone = config.transport.workers == 1
     if _is_embedded(args):
-        # An embedded collector shows everything by default.
-        shown = {"trace_on": args.trace_on is not False, "trace_sip": args.trace_sip is not False}
-        return _loop((console if is_alone else parent).serve_embedded(config, **shown))
+        # A service opens no port unasked; a person at a terminal sees the viewer.
+        view = _view(args, default=sys.stdout.isatty())
+        shown = serving.Shown(
+            # All is shown by default.
+            trace_on=args.trace_on is not False,
+            trace_sip=args.trace_sip is not False,
+            lines=not view,
+            view=view,
+        )
+        return _loop((console if is_alone else parent).serve_embedded(config, shown))
     resolved = ResolvedConfig.of(config, source)
     sockets = serving.inherited(resolved)
     return _loop(
         console.serve(resolved, sockets) if is_alone else parent.serve(resolved, sockets, source)
     )
+
+
+def _view(args: argparse.Namespace, *, default: bool) -> bool:
+    """Whether the viewer is started.
+
+    Raises:
+        ConfigurationError: it was asked for, and is not installed.
+    """
+    if args.view and not Viewer.is_installed():
+        raise ConfigurationError(f"--view needs what is not installed: {EXTRA}")
+    return Viewer.is_installed() and (default if args.view is None else bool(args.view))
 
 
 def _is_embedded(args: argparse.Namespace) -> bool:
@@ -242,7 +271,8 @@ def _demo(args: argparse.Namespace) -> int:
     # The demo accepts native clients too.
     transport = {"listen": args.listen, "require_origin": False}
     config = Config().changed("--listen", transport=transport)
-    return _loop(console.serve_demo(config, may_move=args.listen is None))
+    view = _view(args, default=True)
+    return _loop(console.serve_demo(config, may_move=args.listen is None, view=view))
 
 
 def _config_check(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from sipws.service import serving
 from sipws.service.app import Application
 from sipws.service.embedded import EmbeddedCollector
 from sipws.service.event_log import log_connections
-from sipws.service.serving import Totals, say
+from sipws.service.serving import Shown, Totals, say
 from sipws.service.statistics import ledger_over
 from sipws.service.systemd import Assigned, Notifier
 from sipws.transport.server import reachable_address
@@ -112,30 +112,33 @@ async def serve(resolved: ResolvedConfig, sockets: Assigned | None = None) -> in
     return await serving.serve(resolved, make)
 
 
-async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> int:
-    """Run with an embedded collector; see `sipws.service.serving.serve_at_terminal`.
+async def serve_embedded(config: Config, shown: Shown) -> int:
+    """Run at a terminal; see `sipws.service.serving.serve_at_terminal`.
 
     Args:
         config: the configuration, without a trace destination.
-        trace_on: whether tracing is on at the start.
-        trace_sip: whether SIP messages are traced too.
+        shown: how the traces are shown.
 
     Returns:
         the exit status.
     """
 
     def make(resolved: ResolvedConfig) -> OneProcess:
-        return OneProcess(Application(resolved))
+        application = Application(resolved)
+        if resolved.config.log.connections:
+            log_connections(application.bus, resolved.config.tracing.masking)
+        return OneProcess(application)
 
-    return await serving.serve_at_terminal(config, make, trace_on=trace_on, trace_sip=trace_sip)
+    return await serving.serve_at_terminal(config, make, shown)
 
 
-async def serve_demo(config: Config, *, may_move: bool) -> int:
+async def serve_demo(config: Config, *, may_move: bool, view: bool) -> int:
     """Run ``sipws demo``: play the scenes, say what to try, and serve.
 
     Args:
         config: the configuration, with one listener.
         may_move: whether to listen on a free port if that of the listener is taken.
+        view: whether the viewer shows it in a browser too.
 
     Returns:
         the exit status.
@@ -157,7 +160,7 @@ async def serve_demo(config: Config, *, may_move: bool) -> int:
         await demo.play(application, collector, say)
         say(_what_to_try(application))
 
-    return await serving.serve_at_terminal(config, make, play=play)
+    return await serving.serve_at_terminal(config, make, Shown(view=view), play)
 
 
 def _what_to_try(application: Application) -> str:

@@ -19,6 +19,7 @@ from sipws.control.server import ControlServer
 from sipws.service import systemd
 from sipws.service.app import room_for_connections
 from sipws.service.embedded import EmbeddedCollector
+from sipws.service.viewer import EXTRA, Viewer
 from sipws.transport import descriptors
 
 logger = logging.getLogger(__name__)
@@ -106,21 +107,31 @@ async def serve(resolved: ResolvedConfig, make: Callable[[systemd.Notifier], Pro
     return DONE
 
 
+class Shown(NamedTuple):
+    """How a program at a terminal shows its traces."""
+
+    trace_on: bool = True
+    """Whether tracing is on at the start."""
+    trace_sip: bool = True
+    """Whether SIP messages are traced too."""
+    lines: bool = True
+    """Whether each packet is printed as a line."""
+    view: bool = False
+    """Whether the viewer shows them in a browser."""
+
+
 async def serve_at_terminal(
     config: Config,
     make: Callable[[ResolvedConfig], Program],
-    *,
-    trace_on: bool = True,
-    trace_sip: bool = True,
+    shown: Shown,
     play: Callable[[EmbeddedCollector], Coroutine[Any, Any, None]] | None = None,
 ) -> int:
-    """Run a program that prints its own traces, with an embedded collector.
+    """Run a program that shows its own traces: prints them, or has a viewer for them.
 
     Args:
-        config: the configuration; its traces are sent to that collector.
+        config: the configuration, without a trace destination.
         make: makes the program from the checked configuration.
-        trace_on: whether tracing is on at the start.
-        trace_sip: whether SIP messages are traced too.
+        shown: how the traces are shown.
         play: called between the first lines and the wait for a signal.
 
     Returns:
@@ -130,21 +141,31 @@ async def serve_at_terminal(
         TransportError: a listener cannot be opened.
     """
     stop = stop_on_signals()
-    async with EmbeddedCollector() as collector:
-        config = collector.traced_by(config, trace_on=trace_on, trace_sip=trace_sip)
+    async with EmbeddedCollector() as collector, Viewer() as viewer:
+        if shown.view:
+            config = viewer.controlling(config)
+            await viewer.start(config)
+        has_lines = shown.lines or not viewer.url
+        switches = {"trace_on": shown.trace_on, "trace_sip": shown.trace_sip}
+        if has_lines:
+            config = viewer.traced_too(collector.traced_by(config, **switches))
+        else:
+            config = viewer.traced_by(config, **switches)
+            # The terminal shows that somebody connects; the messages are in the browser.
+            config = config.changed("the terminal", log={"connections": True})
         resolved = ResolvedConfig.of(config)
         program = make(resolved)
         async with program:
             on_hangup(program.reload)
             log_warnings(resolved.warnings)
-            say(_banner(resolved, program, collector))
-            if play is None:
-                say("Ctrl-C ends it.\n")
-            else:
+            say(_banner(resolved, program, collector if has_lines else None, viewer))
+            if play is not None:
                 await play(collector)
+            say(_how_to_see(shown, viewer))
             await stop.wait()
         totals = program.totals
-        await collector.show(totals.packets if totals is not None else 0)
+        if has_lines:
+            await collector.show(totals.packets if totals is not None else 0)
     say(f"\nStopped: {summary(totals)}.")
     return DONE
 
@@ -241,11 +262,28 @@ def summary(totals: Totals | None) -> str:
     return f"{totals.connections} {noun} traced, {sent}, {totals.dropped} dropped"
 
 
-def _banner(resolved: ResolvedConfig, program: Program, collector: EmbeddedCollector) -> str:
+def _how_to_see(shown: Shown, viewer: Viewer) -> str:
+    """The last line before the program serves."""
+    if viewer.url:
+        return f"See it in a browser: {viewer.url}    Ctrl-C ends it.\n"
+    if shown.view or Viewer.is_installed():
+        return "Ctrl-C ends it.\n"
+    return f"To see it in a browser: {EXTRA}    Ctrl-C ends it.\n"
+
+
+def _banner(
+    resolved: ResolvedConfig,
+    program: Program,
+    collector: EmbeddedCollector | None,
+    viewer: Viewer,
+) -> str:
     upstream = resolved.config.upstream.destination
     does = "answers REGISTER and OPTIONS" if upstream is None else f"relays to {upstream.shown}"
     rows = [(str(listener), f"SIP over WebSocket; {does}") for listener in program.listeners]
-    rows.append((f"udp:{collector.address}", "HEP collector; prints every packet that it gets"))
+    if collector is not None:
+        rows.append((f"udp:{collector.address}", "HEP collector; prints every packet that it gets"))
+    if viewer.url:
+        rows.append((viewer.url, "the viewer: calls and connections in a browser"))
     width = max(len(where) for where, _ in rows)
     lines = (f"  {where:<{width}}  {what}" for where, what in rows)
     return f"sipws {__version__}: SIP over WebSocket, traced\n\n" + "\n".join(lines) + "\n"

@@ -126,13 +126,12 @@ async def serve(resolved: ResolvedConfig, sockets: Assigned, source: str) -> int
         return _status(exc)
 
 
-async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bool = True) -> int:
-    """Run with an embedded collector in the parent; see `sipws.service.serving`.
+async def serve_embedded(config: Config, shown: serving.Shown) -> int:
+    """Run at a terminal, with the collector in the parent; see `sipws.service.serving`.
 
     Args:
         config: the configuration, without a trace destination.
-        trace_on: whether tracing is on at the start.
-        trace_sip: whether SIP messages are traced too.
+        shown: how the traces are shown.
 
     Returns:
         the exit status.
@@ -142,7 +141,7 @@ async def serve_embedded(config: Config, *, trace_on: bool = True, trace_sip: bo
         return SeveralProcesses(Supervisor(resolved, "command line", is_service=False))
 
     try:
-        return await serving.serve_at_terminal(config, make, trace_on=trace_on, trace_sip=trace_sip)
+        return await serving.serve_at_terminal(config, make, shown)
     except WorkerEndedError as exc:
         return _status(exc)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from hep.view.model.picture import Ladder, Verdict
-from hep.view.model.record import Record
+from hep.view.model.record import Kind, Record
 from hep.view.model.summary import CallSummary, ConnectionSummary
 from hep.view.store.query import (
     CallFilter,
@@ -28,7 +28,7 @@ Format = Literal["pcap", "text", "json", "mermaid", "html"]
 class Store(Protocol):
     """The readers of a store. They block, and any thread may call them."""
 
-    def calls(self, filter: CallFilter, limit: int, before: Cursor | None) -> CallPage:  # noqa: A002
+    def calls(self, wanted: CallFilter, limit: int, before: Cursor | None) -> CallPage:
         """Return a part of the list of calls, the latest first."""
 
     def call(self, call_id: str) -> CallSummary | None:
@@ -37,21 +37,21 @@ class Store(Protocol):
     def records_of_call(self, call_id: str, limit: int = 2000) -> list[Record]:
         """Return the packets of a call in order of time."""
 
-    def record(self, id: int) -> Record | None:  # noqa: A002
+    def record(self, packet: int) -> Record | None:
         """Return a packet; None if there is none."""
 
     def connections(
         self,
-        filter: ConnectionFilter,  # noqa: A002
+        wanted: ConnectionFilter,
         limit: int,
         before: Cursor | None,
     ) -> ConnectionPage:
         """Return a part of the list of connections, the latest first."""
 
-    def connection(self, id: str) -> ConnectionSummary | None:  # noqa: A002
+    def connection(self, key: str) -> ConnectionSummary | None:
         """Return a connection; None if there is none."""
 
-    def records_of_connection(self, id: str, limit: int = 2000) -> list[Record]:  # noqa: A002
+    def records_of_connection(self, key: str, limit: int = 2000) -> list[Record]:
         """Return the packets of a connection in order of time."""
 
     def refusals(self, since: int, until: int) -> Refusals:
@@ -165,8 +165,8 @@ class Pictures:
     """Writes a call as a file."""
     event: Callable[[bytes], Any]
     """Reads an event; the result has ``request`` and ``reply``, or is None."""
-    masked: Callable[[bytes], bytes]
-    """Masks the credentials of a SIP message."""
+    masked: Callable[[bytes, Kind], bytes]
+    """Masks the credentials of a payload."""
 
 
 class Backend(Protocol):

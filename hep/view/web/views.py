@@ -173,7 +173,8 @@ def message(store: Store, pictures: Pictures, number: int, *, masked: bool) -> M
     record = store.record(number)
     if record is None:
         return None
-    return message_of(record, pictures.masked(record.payload) if masked else record.payload)
+    payload = pictures.masked(record.payload, record.kind) if masked else record.payload
+    return message_of(record, payload)
 
 
 def _handshake(pictures: Pictures, records: Sequence[Record]) -> tuple[str, str]:
