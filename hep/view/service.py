@@ -50,6 +50,9 @@ GRACE: Final = 2
 FOLLOWING: Final = 0.25
 """Seconds between two looks at what has changed."""
 
+POLL: Final = 0.01
+"""Seconds between two looks at whether the server has started."""
+
 MOST_CHANGES: Final = 64
 """Batches of changes that wait to be published. A browser reads its list again in time."""
 
@@ -246,6 +249,12 @@ class Viewer:
             await serving
 
         stack.push_async_callback(stop)
+        while not server.started:
+            if serving.done():
+                # Its own error comes out here.
+                await serving
+                raise ViewerError("the page is not served: the server ended at its start")
+            await asyncio.sleep(POLL)
 
     def _receive(self, packet: Packet, source: Source) -> None:
         self._received[source.transport] += 1
@@ -291,6 +300,7 @@ def _bound(host: str, port: int, *, may_move: bool) -> socket.socket:
             f"the page cannot be served on {_shown(host, port)}: {why}; choose another address with"
             " --http HOST:PORT"
         ) from exc
+    bound.listen(BACKLOG)
     bound.setblocking(False)
     return bound
 

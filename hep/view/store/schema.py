@@ -85,6 +85,18 @@ hashes of what one searches for; ``thing`` is twice the number of a call, or twi
 connection and 1."""
 
 
+def _most_values() -> int:
+    database = sqlite3.connect(":memory:")
+    try:
+        return database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    finally:
+        database.close()
+
+
+MOST_VALUES: Final = _most_values()
+"""Values that a statement may have: 32,766 unless SQLite was built otherwise."""
+
+
 class Rows:
     """A statement that writes many rows in one step.
 
@@ -94,7 +106,7 @@ class Rows:
     Args:
         table: where the rows go.
         columns: of a row.
-        at_once: rows of a step; SQLite takes 32,766 values.
+        at_once: rows of a step, fewer if SQLite takes fewer values.
         update: whether a row whose ``id`` is there replaces that one's other columns.
         ignore: whether a row that is there already is passed over.
     """
@@ -117,8 +129,8 @@ class Rows:
         if update:
             settings = ", ".join(f"{x} = excluded.{x}" for x in columns if x != "id")
             self._end = f" ON CONFLICT (id) DO UPDATE SET {settings}"
-        self._at_once = at_once
-        self._whole = self._sql(at_once)
+        self._at_once = min(at_once, MOST_VALUES // len(columns))
+        self._whole = self._sql(self._at_once)
 
     def _sql(self, rows: int) -> str:
         return f"{self._begin}{', '.join([self._row] * rows)}{self._end}"
@@ -141,10 +153,10 @@ _CONNECTION_FIELDS: Final = tuple(each.name for each in fields(ConnectionSummary
 CALL_COLUMNS: Final = _CALL_FIELDS
 CONNECTION_COLUMNS: Final = tuple("key" if name == "id" else name for name in _CONNECTION_FIELDS)
 
-PACKETS: Final = Rows("packets", ("id", *PACKET_COLUMNS), 256)
-CALLS: Final = Rows("calls", (*CALL_COLUMNS, "id", "carried"), 128, update=True)
-CONNECTIONS: Final = Rows("connections", (*CONNECTION_COLUMNS, "id", "carried"), 64, update=True)
-TERMS: Final = Rows("terms", ("hash", "thing"), 1024, ignore=True)
+PACKETS: Final = Rows("packets", ("id", *PACKET_COLUMNS), 2048)
+CALLS: Final = Rows("calls", (*CALL_COLUMNS, "id", "carried"), 1024, update=True)
+CONNECTIONS: Final = Rows("connections", (*CONNECTION_COLUMNS, "id", "carried"), 512, update=True)
+TERMS: Final = Rows("terms", ("hash", "thing"), 8192, ignore=True)
 
 SELECT_PACKET: Final = f"SELECT id, {', '.join(PACKET_COLUMNS)} FROM packets"  # noqa: S608
 SELECT_CALL: Final = f"SELECT id, {', '.join(CALL_COLUMNS)} FROM calls"  # noqa: S608
