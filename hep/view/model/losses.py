@@ -12,6 +12,9 @@ from hep.view.model.record import Kind, Record, text_of
 from hep.view.model.sides import Side, Sides
 from hep.view.model.summary import ConnectionSummary
 
+SLACK: Final = 100_000
+"""Microseconds by which clocks of capture agents differ before a message counts as later."""
+
 LONGEST_EVENT: Final = 65_536
 """Bytes of an event that is read. A handshake, which it may hold, has a few thousand."""
 
@@ -34,6 +37,11 @@ class Loss:
     """Time of the last message of its peer in the call; 0 if there is none."""
     again: int
     """Time at which the same user connected again; 0 if the user did not."""
+
+    @property
+    def client(self) -> str:
+        """Address of the phone that it cuts off; empty of an upstream that all phones need."""
+        return self.connection.client if self.side == "upstream" else self.connection.peer
 
     def text(self, owner: str) -> str:
         """Say how it ended: ``the phone's connection closed with 1006, 41 s after …``.
@@ -69,10 +77,12 @@ def losses(sides: Sides, messages: Sequence[Record], connections: Iterable[Conne
     rest = list(connections)
     for each in sides.connections:
         side = sides.side(each)
+        if side == "upstream" and each.closed_by == "local" and not each.error:
+            continue  # the consequence of a client's end, or of a shutdown
         if not each.until or not side or (end is not None and each.until > end):
             continue
         sent = [record.at for record in messages if record.src == each.peer]
-        if any(at > each.until for at in sent):
+        if any(at > each.until + SLACK for at in sent):
             continue  # the address was used again
         later = [
             other.since for other in rest
@@ -82,6 +92,26 @@ def losses(sides: Sides, messages: Sequence[Record], connections: Iterable[Conne
         ]  # fmt: skip
         found.append(Loss(each, side, sent[-1] if sent else 0, min(later, default=0)))
     return sorted(found, key=lambda loss: loss.connection.until)
+
+
+def absence(connections: Iterable[ConnectionSummary], aor: str, at: int) -> str:
+    """Say that a user was not connected at a time; empty unless that is certain.
+
+    Args:
+        connections: those of the user, earlier ones too.
+        aor: the user, as ``user@host``.
+        at: the time, microseconds since the epoch.
+    """
+    own = [each for each in connections if each.aor == aor and each.leg == "client"]
+    if any(each.since <= at and (not each.until or each.until >= at) for each in own):
+        return ""
+    before = [each for each in own if each.until and each.until < at]
+    if not before:
+        return ""
+    last = max(before, key=lambda each: each.until)
+    code = f" with {last.code}" if last.code else ""
+    span = spoken(at - last.until)
+    return f"{aor} was not connected: the connection had closed{code} {span} before."
 
 
 def ends_in(records: Iterable[Record]) -> Iterator[ConnectionSummary]:

@@ -7,7 +7,7 @@ from typing import Final
 from hep.sip import first
 from hep.view.model.calls import Call, said
 from hep.view.model.durations import spoken
-from hep.view.model.losses import Loss, reports_in
+from hep.view.model.losses import SLACK, Loss, absence, reports_in
 from hep.view.model.record import Record, Sip, text_of
 from hep.view.model.sides import Sides
 
@@ -37,6 +37,7 @@ def notes(
     call: Call,
     sides: Sides,
     lost: Sequence[Loss],
+    named: Loss | None = None,
 ) -> list[str]:
     """Sentences about a call, the most important ones first.
 
@@ -46,16 +47,19 @@ def notes(
         call: the call, fed with them.
         sides: who is who in it.
         lost: connections that ended during it, and that the verdict does not name.
+        named: the one that it names.
     """
     sentences = [
         *_missing(messages, call),
         *_of_connections(lost),
+        *_of_absence(call, sides),
         *_of_forks(call, sides),
         *_of_transfers(messages, call),
         *_of_requests_inside(call, sides),
         *_quoted(messages, call),
         *_repeated(messages, call),
-        *_reported(records, call),
+        *_of_refreshes(call, sides),
+        *_reported(records, call, [*lost, named] if named else lost),
     ]
     return list(dict.fromkeys(sentences))[:MOST_NOTES]
 
@@ -83,6 +87,27 @@ def _of_connections(lost: Sequence[Loss]) -> Iterator[str]:
     owners = {"caller": "The caller", "callee": "The phone", "upstream": "The upstream"}
     for loss in lost[:MOST_OF_A_KIND]:
         yield loss.text(owners.get(loss.side, "A phone")) + "."
+
+
+def _of_absence(call: Call, sides: Sides) -> Iterator[str]:
+    summary = call.summary
+    if (
+        set(sides.callees) - {sides.first_hop}
+        or summary.kind in ("registration", "subscription")
+        or summary.code < 300
+    ):
+        return
+    aor = f"{summary.to_user}@{summary.to_host}"
+    if text := absence(sides.all_connections, aor, summary.first):
+        yield text
+
+
+def _of_refreshes(call: Call, sides: Sides) -> Iterator[str]:
+    if call.summary.kind != "registration" or not call.summary.ended.startswith("registered"):
+        return
+    count = sum(key[0] == "REGISTER" and 200 <= key[1] < 300 for key in sides.first_sent) - 1
+    if count > 0:
+        yield "Refreshed once." if count == 1 else f"Refreshed {count} times."
 
 
 def _of_forks(call: Call, sides: Sides) -> Iterator[str]:
@@ -156,8 +181,21 @@ def _of_requests_inside(call: Call, sides: Sides) -> Iterator[str]:
             what = "re-INVITE" if method == "INVITE" else method
             if status not in (401, 407):
                 yield f"The {what}{by} was refused: {said(status, sip.reason)}."
-    for side in dict.fromkeys(held):
-        yield f"Put on hold by the {side}."
+    yield from _of_foreign_byes(sides, call)
+    for holder in dict.fromkeys(held):
+        yield f"Put on hold by the {holder}."
+
+
+def _of_foreign_byes(sides: Sides, call: Call) -> Iterator[str]:
+    """A BYE that a server sends in the name of a phone, such as one that has gone."""
+    for (method, status, _, from_tag, to_tag), record in sides.first_sent.items():
+        if method == "BYE" and not status:
+            side = call.side_of(from_tag, to_tag)
+            phones = [sides.caller] if side == "caller" else sides.callees if side else []
+            if phones and sides.is_server(record.src) and all(map(sides.is_phone, phones)):
+                who = sides.name(record).capitalize()
+                yield f"{who} sent the BYE, not the phone of the {side}."
+                return
 
 
 def _quoted(messages: Sequence[Record], call: Call) -> Iterator[str]:
@@ -202,9 +240,13 @@ def _repeated(messages: Sequence[Record], call: Call) -> Iterator[str]:
             yield f"{names[one]} was sent {counts[one]} times."
 
 
-def _reported(records: Sequence[Record], call: Call) -> Iterator[str]:
+def _reported(records: Sequence[Record], call: Call, lost: Sequence[Loss]) -> Iterator[str]:
     shown = 0
+    end = call.summary.ended_at
+    # The end of a connection that the verdict names comes with a report of the same.
+    named = {each.connection.until for each in lost if each.connection.error}
     for at, text in reports_in(records):
-        if shown < MOST_OF_A_KIND:
+        is_named = any(abs(at - each) <= SLACK for each in named)
+        if shown < MOST_OF_A_KIND and not is_named and not (end and at > end):
             shown += 1
             yield f"Reported after {spoken(at - call.summary.first)}: {text.rstrip('.')}."

@@ -11,9 +11,9 @@ from hep.view.model.summary import ConnectionSummary
 Side = Literal["caller", "callee", "upstream", ""]
 
 _server: Final = first("server")
-_NO_PLACE: Final = (".invalid", "transport=ws")
-"""What Contacts of WebSocket phones have: they have no address that one could send to (RFC 7118
-section 5)."""
+_NO_PLACE: Final = (".invalid", "transport=ws", ";gr=")
+"""What Contacts of phones have that one cannot send to: those of WebSocket (RFC 7118 section 5),
+and those that a registrar gave to a phone (RFC 5627)."""
 
 
 def one_message(sip: Sip) -> tuple[str, int, int, str, str]:
@@ -39,6 +39,8 @@ class Sides:
         method = call.summary.method
         self.caller = ""
         """Address that sent the first request."""
+        self.first_hop = ""
+        """Address that it sent it to."""
         self.callees: list[str] = []
         """Addresses that got it and did not pass it on, in order of appearance."""
         self.first_sent: dict[tuple[str, int, int, str, str], Record] = {}
@@ -48,17 +50,19 @@ class Sides:
         got: dict[str, None] = {}
         passed_on: set[str] = set()
         addresses: set[str] = set()
+        senders: set[str] = set()
         for record in messages:
             sip = record.sip
             if sip is None:
                 continue
             addresses |= {record.src, record.dst}
+            senders.add(record.src)
             self.first_sent.setdefault(one_message(sip), record)
             if sip.method != method:
                 continue
             if sip.is_request and not (sip.to_tag and method == "INVITE"):
                 if not self.caller:
-                    self.caller = record.src
+                    self.caller, self.first_hop = record.src, record.dst
                 got[record.dst] = None
                 passed_on.add(record.src)
             elif sip.status and not self.caller:
@@ -66,7 +70,9 @@ class Sides:
         self._passed_on = passed_on
         self._got = got
         ids = set(call.summary.connections)
-        for each in connections:
+        self.all_connections = list(connections)
+        """All connections that may matter."""
+        for each in self.all_connections:
             if each.leg == "upstream" or each.peer in addresses or each.id in ids:
                 is_over = bool(each.until) and each.until < call.summary.first
                 if not is_over and each.since <= call.summary.last and (
@@ -84,6 +90,10 @@ class Sides:
             and record.src not in passed_on - {self.caller}
         }
         inner = self._servers | self._upstreams | (passed_on & set(got)) | {self.caller}
+        # A server may send from another address than it receives at: it is nobody's first sender.
+        starters = {record.src for record in self.first_sent.values()}
+        silent = addresses - senders
+        inner |= addresses - starters - silent
         self.callees = [address for address in got if address and address not in inner]
 
     def first_sender(self, message: Record) -> Record:
@@ -99,7 +109,9 @@ class Sides:
             return "the server"
         is_caller = address == self.caller
         if address in self._phones or address in self._web_phones:
-            return "the phone of the caller" if is_caller else "the phone of the callee"
+            if is_caller:
+                return "the phone of the caller"
+            return f"{'a' if len(self.callees) > 1 else 'the'} phone of the callee"
         if is_caller:
             return "the caller"
         if address in self._got and address in self._passed_on:
@@ -107,6 +119,14 @@ class Sides:
         if len(self._got) == 1 and _server(record.payload):
             return "the server"
         return address or "an unknown address"
+
+    def is_phone(self, address: str) -> bool:
+        """Whether an address is certainly a phone's."""
+        return address in self._phones
+
+    def is_server(self, address: str) -> bool:
+        """Whether an address is certainly the server's or its upstream's."""
+        return address in self._servers or address in self._upstreams
 
     def side(self, connection: ConnectionSummary) -> Side:
         """Whose connection it is."""

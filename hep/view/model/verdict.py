@@ -11,7 +11,7 @@ from hep.sip import first
 from hep.view.model.calls import Call, said
 from hep.view.model.durations import SECOND, spoken
 from hep.view.model.losses import Loss, ends_in, losses
-from hep.view.model.notes import notes
+from hep.view.model.notes import MOST_NOTES, notes
 from hep.view.model.picture import Verdict
 from hep.view.model.record import Kind, Record
 from hep.view.model.sides import Sides
@@ -63,8 +63,12 @@ def verdict(
     outcome = call.summary.outcome
     if said_of.is_lost:
         outcome = "lost"
-    others = [each for each in lost if each is not loss or not said_of.is_lost]
-    return Verdict(text, outcome, notes(ordered, messages, call, sides, others))
+    named = loss if said_of.is_lost else None
+    if loss is not None and named is not None:
+        # What ends after it is a consequence.
+        lost = [each for each in lost if each.connection.until < loss.connection.until]
+    further = [*said_of.further, *notes(ordered, messages, call, sides, lost, named)]
+    return Verdict(text, outcome, further[:MOST_NOTES])
 
 
 def _time(record: Record) -> int:
@@ -87,12 +91,12 @@ def _decisive(lost: Sequence[Loss], sides: Sides, call: Call) -> Loss | None:
         needed = [{sides.caller}, {address for address in answered if address in sides.callees}]
     else:
         needed = [{sides.caller}, set(sides.callees)]
-    gone = {each.connection.peer for each in lost}
+    gone = {each.client for each in lost}
     for each in lost:
-        if each.side == "upstream":
-            return each
+        if not each.client:
+            return each  # an upstream without which no phone is reached
         for addresses in needed:
-            if each.connection.peer in addresses and addresses <= gone:
+            if each.client in addresses and addresses <= gone:
                 return each
     return None
 
@@ -111,6 +115,8 @@ class _Sentence:
         self._now = now
         self.is_lost = False
         """Whether it says that a lost connection is the cause."""
+        self.further: list[str] = []
+        """What belongs to it and is no part of it."""
 
     def text(self) -> str:
         summary = self._summary
@@ -131,6 +137,11 @@ class _Sentence:
         if not is_cause:
             return ""
         self.is_lost = True
+        packet = self._final_packet() if summary.code >= 300 else None
+        if packet is not None:
+            span = spoken(packet.at - loss.connection.until)
+            final = said(summary.code, summary.reason)
+            self.further.append(f"{final} from {self._sides.name(packet)} followed {span} later.")
         owners = {"caller": "the caller", "callee": "the phone", "upstream": "the upstream"}
         text = loss.text(owners.get(loss.side, "a phone"))
         if summary.answered_at:
@@ -189,17 +200,19 @@ class _Sentence:
         summary, silent = self._summary, self._now - self._summary.last
         if summary.state == "answered":
             since = summary.answered_at
-            span = f" for {spoken((self._now if silent <= UP_AT_MOST else summary.last) - since)}"
             if silent > UP_AT_MOST:
-                return "the capture ends while the call is up" + (span if since else "")
-            return "the call is up" + (span if since else "")
+                text = "the capture ends while the call is up"
+                span = summary.last - since
+                return (
+                    f"{text}, {spoken(span)} after the answer" if since and span >= SECOND else text
+                )
+            return "the call is up" + (f" for {spoken(self._now - since)}" if since else "")
         if summary.state == "ringing":
             ringing = self._first_of(range(101, 200))
-            span = spoken((self._now if silent <= RINGING_AT_MOST else summary.last)
-                          - (ringing.at if ringing is not None else summary.last))  # fmt: skip
+            since = ringing.at if ringing is not None else summary.last
             if silent > RINGING_AT_MOST:
-                return f"the capture ends while it rings, for {span}"
-            return f"ringing for {span}"
+                return "the capture ends while it rings"
+            return f"ringing for {spoken(self._now - since)}"
         if summary.state == "trying":
             return self._unanswered("INVITE")
         return "the capture has neither the start nor the end of the call"
@@ -233,8 +246,11 @@ class _Sentence:
             target = packet.sip.contact if packet.sip is not None else ""
             return f"redirected by {who}" + (f" to {_uri(target)}" if target else "") + f": {final}"
         if code == 408:
-            span = self._wait(packet)
-            return f"no answer: {final} from {who}{span}"
+            ringing = self._first_of(range(101, 200))
+            if ringing is not None:
+                span = spoken(packet.at - ringing.at)
+                return f"no answer after {span} of ringing: {final} from {who}"
+            return f"no answer: {final} from {who}{self._wait(packet)}"
         if summary.outcome == "failed":
             return f"failed: {final} from {who}"
         return f"rejected by {who}: {final}"
