@@ -1,13 +1,13 @@
 """Connections that ended while a call needed them. Pure."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from hep.view.model.calls import Call
 from hep.view.model.durations import spoken
+from hep.view.model.events import read_event
 from hep.view.model.record import Kind, Record, text_of
 from hep.view.model.sides import Side, Sides
 from hep.view.model.summary import ConnectionSummary
@@ -15,8 +15,8 @@ from hep.view.model.summary import ConnectionSummary
 SLACK: Final = 100_000
 """Microseconds by which clocks of capture agents differ before a message counts as later."""
 
-LONGEST_EVENT: Final = 65_536
-"""Bytes of an event that is read. A handshake, which it may hold, has a few thousand."""
+LONGEST_LINE: Final = 1_024
+"""Bytes of a line of a log that are read."""
 
 LONGEST_REPORT: Final = 200
 """Characters of a line of a log in a note."""
@@ -117,17 +117,17 @@ def absence(connections: Iterable[ConnectionSummary], aor: str, at: int) -> str:
 def ends_in(records: Iterable[Record]) -> Iterator[ConnectionSummary]:
     """The connections whose end is in events and log lines among the records of a call."""
     for record in records:
+        code: int
         if record.kind is Kind.EVENT:
-            event = _event(record.payload)
-            if event.get("Event") != "CLOSED":
+            event = read_event(record.payload)
+            if event is None or not event.closed:
                 continue
-            code = str(event.get("Close_Code", event.get("Close-Code", "")))
-            by = event.get("Closed_By", event.get("Closed-By", ""))
+            code, by = event.close_code, event.closed_by
         elif record.kind is Kind.LOG:
-            closed = _closed(text_of(record.payload, 1024))
+            closed = _closed(text_of(record.payload, LONGEST_LINE))
             if closed is None:
                 continue
-            code, by = closed[1], "peer" if closed[2] == "the peer" else "local"
+            code, by = int(closed[1]), "peer" if closed[2] == "the peer" else "local"
         else:
             continue
         yield ConnectionSummary(
@@ -137,8 +137,8 @@ def ends_in(records: Iterable[Record]) -> Iterator[ConnectionSummary]:
             until=record.at,
             last=record.at,
             state="closed",
-            code=int(code) if code.isdecimal() and len(code) < 6 else 0,
-            closed_by=_SIDES.get(str(by), ""),
+            code=code,
+            closed_by=_SIDES.get(by, ""),
         )
 
 
@@ -150,12 +150,12 @@ def reports_in(records: Iterable[Record]) -> Iterator[tuple[int, str]]:
     for record in records:
         text = ""
         if record.kind is Kind.EVENT:
-            event = _event(record.payload)
-            if event.get("Status") == "FAILURE" and event.get("Event") != "CLOSED":
-                kind, text = event.get("Error", ""), str(event.get("Message", ""))
+            event = read_event(record.payload)
+            if event is not None and event.failed and not event.closed:
+                kind, text = event.error, event.message
                 text = f"{kind}: {text}" if kind and kind not in text else text
         elif record.kind is Kind.LOG:
-            text = text_of(record.payload, 1024)
+            text = text_of(record.payload, LONGEST_LINE)
             prefix = _prefix(text)
             text = text[prefix.end() :] if prefix else text
             if _closed(text):
@@ -163,11 +163,3 @@ def reports_in(records: Iterable[Record]) -> Iterator[tuple[int, str]]:
         text = " ".join(text.split())
         if text:
             yield record.at, text[:LONGEST_REPORT]
-
-
-def _event(payload: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(payload[:LONGEST_EVENT])
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

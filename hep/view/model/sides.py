@@ -73,12 +73,12 @@ class Sides:
         self.all_connections = list(connections)
         """All connections that may matter."""
         for each in self.all_connections:
-            if each.leg == "upstream" or each.peer in addresses or each.id in ids:
-                is_over = bool(each.until) and each.until < call.summary.first
-                if not is_over and each.since <= call.summary.last and (
-                    each.peer in addresses or each.local in addresses or each.id in ids
-                ):  # fmt: skip
-                    self.connections.append(each)
+            # Clients share the address that they connect to, and connections to an upstream its.
+            own = each.local if each.leg == "upstream" and each.local else each.peer
+            is_over = bool(each.until) and each.until < call.summary.first
+            is_used = own in addresses or each.id in ids
+            if is_used and not is_over and each.since <= call.summary.last:
+                self.connections.append(each)
         self._upstreams = {each.peer for each in self.connections if each.leg == "upstream"}
         self._phones = {each.peer for each in self.connections if each.leg == "client"}
         self._servers = {each.local for each in self.connections} - self._upstreams - self._phones

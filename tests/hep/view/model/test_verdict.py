@@ -1,9 +1,7 @@
 """The sentence about a call: a table of calls, recorded and by hand, and what holds for all."""
 
 import random
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,9 +13,7 @@ from hep.view.model.record import Kind, Record, read_sip
 from hep.view.model.summary import ConnectionSummary
 from hep.view.model.verdict import verdict
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import case_files
+from . import case_files
 
 CASES = case_files.cases()
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
