@@ -136,7 +136,8 @@ def _of_forks(call: Call, sides: Sides) -> Iterator[str]:
 
 
 def _of_transfers(messages: Sequence[Record], call: Call) -> Iterator[str]:
-    refers: dict[tuple[int, str], str] = {}
+    refers: set[tuple[int, str]] = set()
+    is_open = False
     for record in messages:
         sip = record.sip
         if sip is None:
@@ -148,16 +149,21 @@ def _of_transfers(messages: Sequence[Record], call: Call) -> Iterator[str]:
             how = "Attended transfer" if b"replaces=" in value.lower() else "Transfer"
             side = call.side_of(sip.from_tag, sip.to_tag)
             by = f"the {side}" if side else sip.from_user or "a party"
-            refers[sip.cseq, sip.from_tag] = how
+            refers.add((sip.cseq, sip.from_tag))
             yield f"{how} to {target} by {by}."
+        elif sip.method == "REFER" and 200 <= sip.status < 300:
+            is_open = True
         elif sip.method == "REFER" and sip.status >= 300 and sip.status not in (401, 407):
             yield f"The transfer was refused: {said(sip.status, sip.reason)}."
         elif sip.method == "NOTIFY" and sip.is_request and refers:
             found = _fragment(record.payload)
             if found is not None and int(found[1]) >= 200:
+                is_open = False
                 result = "succeeded" if int(found[1]) < 300 else "failed"
                 status = said(int(found[1]), text_of(found[2] or b""))
                 yield f"The transfer {result}: {status}."
+    if is_open and call.summary.ended:
+        yield "The capture has no result of the transfer."
 
 
 def _of_requests_inside(call: Call, sides: Sides) -> Iterator[str]:
