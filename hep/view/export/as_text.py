@@ -84,7 +84,7 @@ def _heads(ladder: Ladder, at: list[int], apart: int, signs: str) -> list[str]:
     rows: list[list[str]] = [[], [], []]
     for party in ladder.parties:
         name = one_line(party.name)
-        address = party.addresses[0] if party.addresses else ""
+        address = one_line(party.addresses[0]) if party.addresses else ""
         rows[0].append(name)
         rows[1].append(address if address != name else "")
         rows[2].append(one_line(party.user_agent))
@@ -98,7 +98,7 @@ def _heads(ladder: Ladder, at: list[int], apart: int, signs: str) -> list[str]:
 
 def _listed(ladder: Ladder, number: int) -> str:
     party = ladder.parties[number]
-    words = [one_line(party.name), *party.addresses[:1], one_line(party.user_agent)]
+    words = map(one_line, [party.name, *party.addresses[:1], party.user_agent])
     return f"{number + 1:>3}  " + "  ".join(filter(None, dict.fromkeys(words)))
 
 

@@ -78,6 +78,9 @@ def text_without_credentials(text: str) -> str:
     text = _AUTHORIZATION.sub(_authorization, text)
     text = _SUBPROTOCOL.sub(_subprotocols, text)
     text = _SECRET_HEADER.sub(_secret, text)
+    if "\\n" in text:
+        # JSON that is quoted, or cut and so no JSON.
+        text = _ESCAPED_HEADER.sub(_escaped, text)
     text = _USER_PASSWORD.sub(rf"\1{MASK}@", text)
     text = _PARAMETER.sub(rf"\1{MASK}", text)
     if '"' in text:
@@ -151,7 +154,7 @@ def rewritten_event(payload: bytes, change: Callable[[str], str]) -> bytes:
     """
     text = decoded(payload)
     try:
-        read = json.loads(text, parse_int=str, parse_float=str, strict=False)
+        read = json.loads(text.strip("\0 \t\r\n"), parse_int=str, parse_float=str, strict=False)
         # What cannot be written again is as no JSON.
         if isinstance(read, dict):
             changed = _members(read, change)
@@ -160,7 +163,7 @@ def rewritten_event(payload: bytes, change: Callable[[str], str]) -> bytes:
             return json.dumps(changed, indent="\t").encode()
     except (ValueError, RecursionError):
         pass
-    return encoded(change(_ESCAPED_HEADER.sub(_escaped, text)))
+    return encoded(change(text))
 
 
 def _members(member: Any, change: Callable[[str], str], depth: int = 0) -> Any:

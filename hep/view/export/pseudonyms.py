@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 from hep.view.export.masks import MASK, decoded, encoded, rewritten, rewritten_event
 from hep.view.export.words import HEADERS, MEMBERS, WORDS
+from hep.view.model.events import read_event
 from hep.view.model.record import Kind, Record
 
 MOST_NAMES: Final = 4_000
@@ -250,7 +251,9 @@ class Pseudonyms:
             changed = rewritten_event(payload, message)
             if not final:
                 return changed
-            return _known_members(changed, message)
+            if read_event(changed) is None:
+                return f"({len(payload)} bytes left out)".encode()
+            return _known_members(changed)
         text = decoded(payload)
         if kind is Kind.LOG and (not final or _OWN_LOG.match(text)):
             return encoded(whole(text))
@@ -389,16 +392,14 @@ def _without_unknown(header: re.Match[str]) -> str:
     return header[1] + MASK
 
 
-def _known_members(payload: bytes, change: Callable[[str], str]) -> bytes:
-    try:
-        read = json.loads(payload)
-    except (ValueError, RecursionError):
-        return payload if not payload.lstrip().startswith(b"{") else b"{}"
-    if not isinstance(read, dict):
+def _known_members(payload: bytes) -> bytes:
+    """An event without the values of keys that are not known."""
+    text = decoded(payload).strip("\0 \t\r\n")
+    if not text.startswith("{"):
         return payload
     kept = {
         name: said if name.replace("_", "-").lower() in MEMBERS else MASK
-        for name, said in read.items()
+        for name, said in json.loads(text, strict=False).items()
     }
     return json.dumps(kept, indent="\t").encode()
 

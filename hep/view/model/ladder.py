@@ -198,7 +198,7 @@ def _event(record: Record, lookup: _Connections) -> _Row:
     event = read_event(record.payload)
     if event is None:
         row.label, row.tone = protocol_name(record.protocol_type), "quiet"
-        row.detail = text_of(record.payload)
+        row.detail = f"{len(record.payload)} bytes"
     else:
         row.label, row.detail, row.tone = _said(event)
     return row
