@@ -13,7 +13,7 @@ from hep.view.model.summary import CallSummary
 MOST_MESSAGES: Final = 2_000
 """Packets of an export."""
 
-MOST_BYTES: Final = 16 * 1024 * 1024
+MOST_BYTES: Final = 8 * 1024 * 1024
 """Bytes of all payloads of an export; a ticket takes no more."""
 
 
