@@ -46,6 +46,18 @@ export function pieces(text) {
   return marked(text).map((part, index) => (index % 2 ? h('span', { class: 'mark' }, part) : part));
 }
 
+/** Writes a text unless it stands there already; rows that are used again often keep a cell. */
+export function put(element, text) {
+  const node = element.firstChild;
+  if (!node) element.textContent = text;
+  else if (node.data !== text) node.data = text;
+}
+
+/** Sets the classes of a row, if they are others. */
+export function tint(element, classes) {
+  if (element.className !== classes) element.className = classes;
+}
+
 export function clear(element, ...children) {
   element.replaceChildren();
   append(element, children);

@@ -103,8 +103,8 @@ export class FilterBar {
     this.element = h('div', { class: 'filters', role: 'search', 'aria-label': 'Filters' },
       h('div', { class: 'filter-row' }, this.picker.root,
         h('div', { class: 'filter-box' }, this.field, this.input, h('kbd', { class: 'hint' }, '/')),
-        this.chips, this.extra),
-      h('div', { class: 'filter-row toggles' }, this.groups.map(({ root }) => root), this.count));
+        this.chips, this.count, this.extra),
+      h('div', { class: 'filter-row toggles' }, this.groups.map(({ root }) => root)));
     this.#fieldChosen(false);
   }
 

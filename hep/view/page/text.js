@@ -11,6 +11,7 @@ const HIDDEN = new RegExp('[\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad
   + '\\ufeff\\uffa0\\ufff0-\\ufffb]|[\\u{e0000}-\\u{e0fff}]'
   + '|[\\ud800-\\udbff](?![\\udc00-\\udfff])|(?<![\\ud800-\\udbff])[\\udc00-\\udfff]', 'gu');
 const ON_ONE_LINE = /[\t\n]/g;
+const PLAIN = /^[ -~]*$/; // what nearly all text is, and quick to find out
 
 const name = (character) =>
   `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}⟩`;
@@ -23,7 +24,7 @@ const name = (character) =>
 export function visible(value, longest = 512) {
   let text = value == null ? '' : String(value);
   if (text.length > longest) text = `${text.slice(0, longest)}…`;
-  return text.replace(HIDDEN, name).replace(ON_ONE_LINE, name);
+  return PLAIN.test(text) ? text : text.replace(HIDDEN, name).replace(ON_ONE_LINE, name);
 }
 
 /** Text of several lines: line feeds and tabs stay, CR before a line feed is dropped. */
@@ -36,8 +37,12 @@ export function marked(text) {
   return text.split(/(⟨U\+[0-9A-F]{4,6}⟩)/);
 }
 
-const plural = (count, word) => `${count.toLocaleString('en')} ${word}${count === 1 ? '' : 's'}`;
-export { plural };
+// One formatter for all: building one costs more than its use.
+const grouped = new Intl.NumberFormat('en');
+
+export const count = (number) => grouped.format(number ?? 0);
+
+export const plural = (number, word) => `${count(number)} ${word}${number === 1 ? '' : 's'}`;
 
 const twoDigits = (number) => String(number).padStart(2, '0');
 
@@ -51,12 +56,14 @@ export function clock(at, { date = false, parts = 3 } = {}) {
   return date ? `${day} ${text}` : text;
 }
 
+let midnight = 0; // start of today in microseconds, for a list asks for each of its rows
+
 /** Time in a list: of today the clock, else with month and day. */
 export function listTime(at, now) {
   if (!at) return '';
+  if (now < midnight || now >= midnight + 86_400e6) midnight = new Date(now / 1000).setHours(0, 0, 0, 0) * 1000;
+  if (at >= midnight && at < midnight + 86_400e6) return clock(at);
   const time = new Date(at / 1000);
-  const today = new Date(now / 1000);
-  if (time.toDateString() === today.toDateString()) return clock(at);
   return `${twoDigits(time.getMonth() + 1)}-${twoDigits(time.getDate())} ${clock(at, { parts: 0 })}`;
 }
 
@@ -75,6 +82,7 @@ export function duration(microseconds) {
 
 /** Time between two steps: 612 µs, 31.4 ms, 2.281 s, 3 min 2 s. */
 export function gap(microseconds) {
+  if (!microseconds) return '0';
   const size = Math.abs(microseconds);
   const sign = microseconds < 0 ? '−' : '';
   if (size < 1000) return `${sign}${Math.round(size)} µs`;
@@ -106,5 +114,3 @@ export function bytes(size) {
   }
   return `${unit && value < 100 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
-
-export const count = (number) => Number(number ?? 0).toLocaleString('en');

@@ -48,6 +48,7 @@ export class VirtualList {
   #frame = 0;
   #height = 30;
   #screen = 0;
+  #top = 0; // scrollTop as it was last seen
 
   /** Replaces or changes the items; the selected one and the place of the scroll stay. */
   update(items, { added = 0 } = {}) {
@@ -59,7 +60,8 @@ export class VirtualList {
     this.draw(true);
   }
 
-  get atTop() { return this.element.scrollTop < this.#height; }
+  // Asking the element after rows were written would lay them out at once.
+  get atTop() { return this.#top < this.#height; }
 
   get index() {
     return this.selected == null ? -1 : this.items.findIndex((item) => this.options.key(item) === this.selected);
@@ -120,6 +122,8 @@ export class VirtualList {
       this.element.scrollTop = first * height;
     }
     this.#screen = this.element.clientHeight;
+    // The head above the list leaves as much room for the scroll bar.
+    this.element.closest('.list-view')?.style.setProperty('--scrollbar', `${this.element.offsetWidth - this.element.clientWidth}px`);
     this.draw(true);
   }
 
@@ -140,7 +144,8 @@ export class VirtualList {
   /** Draws the rows of the screen. @param {boolean} all also those that show their item already. */
   draw(all) {
     if (!this.#screen) return;
-    const first = Math.max(0, Math.floor(this.element.scrollTop / this.#height) - BEYOND);
+    this.#top = this.element.scrollTop;
+    const first = Math.max(0, Math.floor(this.#top / this.#height) - BEYOND);
     const wanted = Math.ceil(this.#screen / this.#height) + 2 * BEYOND;
     while (this.#rows.length < wanted) this.#create();
     const length = this.#rows.length;

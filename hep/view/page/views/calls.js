@@ -1,6 +1,6 @@
 // The live list of calls.
 import { get } from '../api.js';
-import { clear, debounced, h, icon, iconButton, setIcon, toast } from '../dom.js';
+import { clear, debounced, h, icon, put, setIcon, tint, toast } from '../dom.js';
 import { FilterBar, timesOf } from '../filters.js';
 import { callLink, fragment, go, replace } from '../router.js';
 import { count, duration, listTime, visible } from '../text.js';
@@ -61,20 +61,20 @@ export function callRows(app) {
     const cells = element.children;
     const now = app.now();
     const state = stateOf(row);
-    element.className = `row call-row tone-${outcomeTone(row.outcome)}`;
-    cells[0].textContent = listTime(row.first, now);
-    cells[1].textContent = visible(row.method, 32);
+    tint(element, `row call-row tone-${outcomeTone(row.outcome)}`);
+    put(cells[0], listTime(row.first, now));
+    put(cells[1], visible(row.method, 32));
     party(cells[2], row.from_user, row.from_host);
     party(cells[3], row.to_user, row.to_host);
     setIcon(cells[4].firstChild.firstChild, row.outcome);
-    cells[4].firstChild.lastChild.textContent = visible(state, 16);
-    cells[5].textContent = row.code ? `${row.code} ${visible(row.reason, 40)}` : '';
-    cells[6].textContent = duration(lengthOf(row, now));
-    cells[7].textContent = count(row.messages);
+    put(cells[4].firstChild.lastChild, visible(state, 16));
+    put(cells[5], row.code ? `${row.code} ${visible(row.reason, 40)}` : '');
+    put(cells[6], duration(lengthOf(row, now)));
+    put(cells[7], count(row.messages));
     cells[7].title = row.retransmissions ? `${row.retransmissions} of them sent again` : '';
     cells[7].classList.toggle('again', row.retransmissions > 0);
-    cells[8].textContent = visible(row.user_agent, 80);
-    cells[9].textContent = visible(row.ended, 80);
+    put(cells[8], visible(row.user_agent, 80));
+    put(cells[9], visible(row.ended, 80));
     element.setAttribute('aria-label', `${cells[1].textContent} from ${cells[2].textContent} to ${cells[3].textContent}, `
       + `${state}, ${cells[5].textContent} ${cells[9].textContent}, ${cells[0].textContent}`);
   };
@@ -82,8 +82,8 @@ export function callRows(app) {
 }
 
 function party(cell, user, host) {
-  cell.firstChild.textContent = visible(user || host, 64);
-  cell.lastChild.textContent = user && host ? `@${visible(host, 64)}` : '';
+  put(cell.firstChild, visible(user || host, 64));
+  put(cell.lastChild, user && host ? `@${visible(host, 64)}` : '');
 }
 
 export const callHead = () => h('div', { class: 'row head call-row', 'aria-hidden': 'true' },

@@ -34,7 +34,10 @@ const HEIGHT = 220;
 const LEFT = 40;
 const BOTTOM = 24;
 const TOP = 10;
-const SERIES = 8; // colours; further codes share the last
+
+// A code has the same colour at each visit; those that are not here take what is left.
+const COLOURS = { 1000: 2, 1001: 0, 1005: 7, 1006: 3, 1002: 1, 1011: 4 };
+const FREE = [5, 6, 1, 4];
 
 /** The steps of an axis: 1, 2 or 5 times a power of ten, at most five of them. */
 function ticks(most) {
@@ -78,7 +81,10 @@ export class ClosesView extends OverTime {
       clear(this.body, h('div', { class: 'empty' }, h('div', { class: 'empty-small' }, h('h2', null, 'No connection has closed'), h('p', null, 'Connections that end appear here by their close code.'))));
       return;
     }
-    this.series = new Map(answer.codes.map((each, index) => [each.code, Math.min(index, SERIES - 1)]));
+    const taken = new Set(answer.codes.map(({ code }) => COLOURS[code]));
+    const free = FREE.filter((series) => !taken.has(series));
+    this.series = new Map(answer.codes.map(({ code }) => [code, COLOURS[code] ?? free.shift() ?? 6]));
+    this.sums = new Map(answer.codes.map((each) => [each.code, each.by_peer + each.by_local + each.other]));
     if (!this.chart.isConnected) {
       this.table = h('section', { class: 'card' });
       clear(this.body, h('div', { class: 'columns chart-columns' },
@@ -152,7 +158,7 @@ export class ClosesView extends OverTime {
     const bucket = this.answer?.buckets[index];
     const entries = [...(this.series ?? [])].map(([code, series]) => h('span', { class: 'legend' },
       h('span', { class: `swatch series-${series}`, 'aria-hidden': 'true' }), `${code || 'no code'} `,
-      h('strong', null, bucket ? count(bucket.counts[code] ?? 0) : '')));
+      h('strong', null, count(bucket ? bucket.counts[code] ?? 0 : this.sums.get(code)))));
     clear(this.readout, h('span', { class: 'legend-time' }, bucket ? `${clock(bucket.at, { parts: 0 })} + ${duration(this.answer.step)}` : 'All'), entries);
   }
 

@@ -1,6 +1,6 @@
 // The list of WebSocket connections.
 import { get } from '../api.js';
-import { clear, debounced, h, icon, setIcon } from '../dom.js';
+import { clear, debounced, h, icon, put, setIcon, tint } from '../dom.js';
 import { FilterBar, timesOf } from '../filters.js';
 import { connectionLink, fragment, go, replace } from '../router.js';
 import { count, duration, listTime, visible } from '../text.js';
@@ -37,19 +37,19 @@ export function connectionRows(app) {
   const fill = (element, row) => {
     const cells = element.children;
     const now = app.now();
-    element.className = `row connection-row tone-${connectionTone(row)}`;
-    cells[0].textContent = listTime(row.since, now);
-    cells[1].textContent = `${row.leg === 'upstream' ? '→ ' : ''}${visible(row.peer, 60)}`;
+    tint(element, `row connection-row tone-${connectionTone(row)}`);
+    put(cells[0], listTime(row.since, now));
+    put(cells[1], `${row.leg === 'upstream' ? '→ ' : ''}${visible(row.peer, 60)}`);
     cells[1].title = row.leg === 'upstream' ? 'A connection that the server opened to an upstream' : '';
-    cells[2].textContent = visible(row.aor, 80);
+    put(cells[2], visible(row.aor, 80));
     setIcon(cells[3].firstChild.firstChild, connectionIcon(row));
-    cells[3].firstChild.lastChild.textContent = visible(row.state, 16);
-    cells[4].textContent = visible(endOf(row), 120);
-    cells[5].textContent = duration((row.until || now) - row.since);
-    cells[6].textContent = count(row.messages_in + row.messages_out);
+    put(cells[3].firstChild.lastChild, visible(row.state, 16));
+    put(cells[4], visible(endOf(row), 120));
+    put(cells[5], duration((row.until || now) - row.since));
+    put(cells[6], count(row.messages_in + row.messages_out));
     cells[6].title = `${count(row.messages_in)} from the peer, ${count(row.messages_out)} to it`;
-    cells[7].textContent = visible(row.origin, 80);
-    cells[8].textContent = visible(row.user_agent, 100);
+    put(cells[7], visible(row.origin, 80));
+    put(cells[8], visible(row.user_agent, 100));
     element.setAttribute('aria-label', `${cells[1].textContent} ${cells[2].textContent}, ${row.state} ${cells[4].textContent}, since ${cells[0].textContent}`);
   };
   return { create, fill };

@@ -65,7 +65,7 @@ export class ControlView {
 
   #destinations(rows) {
     if (!rows.length) return h('p', { class: 'muted' }, 'It has none.');
-    return h('table', { class: 'groups' }, h('thead', null, h('tr', null, ['Name', 'State', 'Sent', 'Dropped', 'Queued', 'Detail'].map((name) => h('th', { scope: 'col' }, name)))),
+    return h('table', { class: 'groups' }, h('thead', null, h('tr', null, ['Name', 'State', 'Sent', 'Dropped', 'Queued', 'Detail'].map((name, index) => h('th', { scope: 'col', class: index > 1 && index < 5 ? 'number' : null }, name)))),
       h('tbody', null, rows.map((row) => h('tr', null,
         h('td', null, data(row.name, { longest: 80 })), h('td', null, data(row.state, { longest: 40 })), h('td', { class: 'number' }, count(row.sent)),
         h('td', { class: `number${row.dropped ? ' bad' : ''}` }, count(row.dropped)), h('td', { class: 'number' }, count(row.queued)), h('td', { class: 'g-detail' }, data(row.detail, { longest: 300, title: true }))))));

@@ -7,8 +7,8 @@ import { clock, gap, plural, visible } from '../text.js';
 
 const ROW = 38;
 const EVENT_ROW = 30;
-const TIMES = 132; // the gutter on the left
-const TIMES_NARROW = 58;
+const TIMES = 152; // the gutter on the left
+const TIMES_NARROW = 64;
 const COLUMN = 190; // least width of a column
 const COLUMN_NARROW = 84;
 const LETTER = 6.7; // width of a letter of the labels at 11.5 px
@@ -37,6 +37,14 @@ export function rowsOf(steps) {
 }
 
 const cut = (text, letters) => (text.length <= letters ? text : `${text.slice(0, Math.max(1, letters - 1))}…`);
+
+// As many parts of a detail as there is room for; half a word helps nobody.
+function fitting(detail, room) {
+  const letters = Math.floor((room - 12) / SMALL_LETTER);
+  let text = visible(detail, 80);
+  while (text.length > letters && text.includes(', ')) text = text.slice(0, text.lastIndexOf(', '));
+  return text.length <= letters ? text : '';
+}
 
 export class LadderPicture {
   /**
@@ -118,7 +126,7 @@ export class LadderPicture {
     this.gutter = this.narrow ? TIMES_NARROW : TIMES;
     const least = this.narrow ? COLUMN_NARROW : COLUMN * 0.62;
     const room = (this.width - this.gutter - 8) / count;
-    this.column = Math.max(least, Math.min(room, 330));
+    this.column = Math.max(least, Math.min(room, 400));
     this.full = Math.max(this.width, this.gutter + this.column * count + 8);
     this.x = (party) => this.gutter + this.column * (party + 0.5);
   }
@@ -131,7 +139,7 @@ export class LadderPicture {
     this.box.style.width = `${shown}px`;
     this.head.style.gridTemplateColumns = `${this.gutter}px repeat(${parties.length}, ${this.column}px)`;
     this.head.replaceChildren(
-      h('div', { class: 'times-head' }, this.narrow ? 'Time' : this.absolute ? ['Time', h('span', null, '+ previous')] : ['Since first', h('span', null, '+ previous')]),
+      h('div', { class: 'times-head' }, this.narrow ? (this.absolute ? 'Time' : 'previous') : this.absolute ? [h('span', null, 'Time'), h('span', null, 'previous')] : [h('span', null, 'Since first'), h('span', null, 'previous')]),
       ...parties.map((party) => this.#party(party)));
     let y = 10;
     this.tops = this.rows.map((row) => {
@@ -176,7 +184,7 @@ export class LadderPicture {
       return [s('text', { class: 'time', x: this.gutter - 8, y: middle, 'text-anchor': 'end' }, this.absolute ? main : since || main)];
     }
     return [
-      s('text', { class: 'time', x: 66, y: middle + 1, 'text-anchor': 'end' }, main),
+      s('text', { class: 'time', x: 74, y: middle + 1, 'text-anchor': 'end' }, main),
       s('text', { class: `since${step.at - previous > 1e6 && previous ? ' long' : ''}`, x: this.gutter - 10, y: middle + 1, 'text-anchor': 'end' }, since),
     ];
   }
@@ -221,16 +229,14 @@ export class LadderPicture {
     const sign = again ? '↻ ' : SIGNS[step.tone] && step.status ? `${SIGNS[step.tone]} ` : '';
     const label = cut(`${sign}${visible(step.label, 120)}`, Math.floor(room / LETTER));
     // The detail stands at the leg where the message came from; a copy says the same.
-    const wide = room > (label.length * LETTER) + 40 && step.detail && !(step.copy_of != null && row.steps[0] !== this.#indexOf(step));
-    const detail = wide ? cut(visible(step.detail, 80), Math.floor((room - label.length * LETTER - 10) / SMALL_LETTER)) : '';
+    const detail = step.copy_of != null && this.picture.steps[row.steps[0]] !== step ? ''
+      : fitting(step.detail, room - label.length * LETTER);
     nodes.push(s('text', { class: 'label', x: middle, y: y - 6, 'text-anchor': 'middle' }, label,
-      detail.length > 2 ? s('tspan', { class: 'detail', dx: 7 }, detail) : null));
+      detail ? s('tspan', { class: 'detail', dx: 7 }, detail) : null));
     if (step.out_of_order) nodes.push(s('text', { class: 'late', x: middle, y: y + 11, 'text-anchor': 'middle' }, 'came late'));
     nodes.push(this.#title(step, again));
     return nodes;
   }
-
-  #indexOf(step) { return this.picture.steps.indexOf(step); }
 
   #bar(step, number) {
     const left = Math.min(this.x(step.source), this.x(step.destination));
@@ -240,12 +246,11 @@ export class LadderPicture {
     const y = this.tops[number] + 4;
     const text = [SIGNS[step.tone], visible(step.label, 160)].filter(Boolean).join(' ');
     const label = cut(text, Math.floor((width - 14) / LETTER));
-    const room = width - 14 - label.length * LETTER;
-    const detail = step.detail && room > 40 ? cut(visible(step.detail, 80), Math.floor((room - 10) / SMALL_LETTER)) : '';
+    const detail = fitting(step.detail, width - 14 - label.length * LETTER);
     return [
       s('rect', { class: 'event-bar', x: from, y, width, height: EVENT_ROW - 8, rx: 4 }),
       s('text', { class: 'label', x: from + width / 2, y: y + 15, 'text-anchor': 'middle' }, label,
-        detail.length > 2 ? s('tspan', { class: 'detail', dx: 7 }, detail) : null),
+        detail ? s('tspan', { class: 'detail', dx: 7 }, detail) : null),
       this.#title(step, false),
     ];
   }

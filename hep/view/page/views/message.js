@@ -2,7 +2,7 @@
 import { get } from '../api.js';
 import { clear, copy, data, h, iconButton, pieces } from '../dom.js';
 import { differences } from '../diff.js';
-import { bytes, clock, visible, visibleLines } from '../text.js';
+import { bytes, clock, count, visible, visibleLines } from '../text.js';
 import { connectionLink } from '../router.js';
 
 const FOLD = 2000; // characters of a header or line that are shown at once
@@ -27,7 +27,7 @@ function folded(text, longest, show) {
   if (text.length <= longest) return show(text);
   const box = h('span', null, show(text.slice(0, longest)), h('button', {
     type: 'button', class: 'more', onclick: () => clear(box, show(text)),
-  }, `… show all ${text.length.toLocaleString('en')} characters`));
+  }, `… show all ${count(text.length)} characters`));
   return box;
 }
 

@@ -22,7 +22,8 @@ export function connectionTone(row) {
   return (STATES[row.state] ?? STATES.failed)[1];
 }
 
-export const connectionIcon = (row) => (STATES[row.state] ?? STATES.failed)[0];
+export const connectionIcon = (row) =>
+  (connectionTone(row) === 'warn' ? 'lost' : (STATES[row.state] ?? STATES.failed)[0]);
 
 /** A coloured chip that says its state in words, with a drawing. */
 export const chip = (tone, drawing, text) =>
