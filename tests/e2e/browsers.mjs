@@ -1,5 +1,6 @@
-// Chromium and Firefox, driven alike: goto(URL), evaluate(FUNCTION), reload(), kill(), close().
-// Both take any certificate.
+// Chromium and Firefox, driven alike: goto(URL), evaluate(FUNCTION, ARGUMENT), reload(), kill(),
+// close(). For pages: press(KEY, …), type(TEXT), size(WIDTH, HEIGHT), scheme('light' or 'dark'),
+// screenshot(PATH), and problems, what the console of Chromium said. Both take any certificate.
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, connect } from 'node:net';
@@ -15,9 +16,21 @@ async function chromium(executablePath) {
   const server = await playwright.launchServer({ executablePath, args });
   const browser = await playwright.connect(server.wsEndpoint());
   const page = await browser.newPage();
+  const problems = [];
+  page.on('pageerror', (error) => problems.push(String(error)));
+  page.on('dialog', (dialog) => problems.push(`dialog: ${dialog.message()}`));
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) problems.push(message.text());
+  });
   return {
+    problems,
     goto: (url) => page.goto(url),
-    evaluate: (what) => page.evaluate(what),
+    evaluate: (what, argument) => page.evaluate(what, argument),
+    press: async (...keys) => { for (const key of keys) await page.keyboard.press(key); },
+    type: (text) => page.keyboard.type(text),
+    size: (width, height) => page.setViewportSize({ width, height }),
+    scheme: (colorScheme) => page.emulateMedia({ colorScheme }),
+    screenshot: (path) => page.screenshot({ path }),
     reload: () => page.reload(),
     kill: () => server.kill(),
     close: () => server.close(),
@@ -72,6 +85,11 @@ const reach = (port) => new Promise((resolve, reject) => {
   const socket = connect(port, '127.0.0.1', () => resolve(socket)).on('error', reject);
 });
 
+// WebDriver's codes of keys that are no character.
+const KEYS = { Enter: '\uE007', Escape: '\uE00C', Tab: '\uE004', ArrowDown: '\uE015', ArrowUp: '\uE013',
+  ArrowLeft: '\uE012', ArrowRight: '\uE014', PageDown: '\uE00F', PageUp: '\uE00E', Home: '\uE011',
+  End: '\uE010', Backspace: '\uE003' };
+
 async function firefox(path) {
   const profile = await mkdtemp(join(tmpdir(), 'firefox-'));
   const port = await freePort();
@@ -82,7 +100,7 @@ async function firefox(path) {
     ([name, value]) => `user_pref(${JSON.stringify(name)}, ${JSON.stringify(value)});\n`);
   await writeFile(join(profile, 'user.js'), lines.join(''));
   const process_ = spawn(
-    path, ['--headless', '--no-remote', '--marionette', '--profile', profile],
+    path, ['--headless', '--no-remote', '--marionette', '--remote-allow-system-access', '--profile', profile],
     { detached: true, stdio: 'ignore',
       env: { ...process.env, HOME: profile, MOZ_DISABLE_CONTENT_SANDBOX: '1' } });
   const gone = new Promise((resolve) => { process_.once('exit', resolve); });
@@ -101,10 +119,32 @@ async function firefox(path) {
     }
     const remote = new Marionette(socket);
     await remote.send('WebDriver:NewSession', { acceptInsecureCerts: true });
+    // Runs in the browser itself: a window of it is never as narrow as a phone, but a tab may be.
+    const inBrowser = async (script, args) => {
+      await remote.send('Marionette:SetContext', { value: 'chrome' });
+      try { return await remote.send('WebDriver:ExecuteScript', { script, args }); } finally {
+        await remote.send('Marionette:SetContext', { value: 'content' });
+      }
+    };
+    const type = (keys) => remote.send('WebDriver:PerformActions', { actions: [{ type: 'key', id: 'keys',
+      actions: keys.flatMap((value) => [{ type: 'keyDown', value }, { type: 'keyUp', value }]) }] });
     return {
+      problems: [],
       goto: (url) => remote.send('WebDriver:Navigate', { url }),
-      evaluate: async (what) => (await remote.send(
-        'WebDriver:ExecuteScript', { script: `return (${what})();`, args: [] })).value,
+      evaluate: async (what, argument = null) => (await remote.send(
+        'WebDriver:ExecuteScript', { script: `return (${what})(arguments[0]);`, args: [argument] })).value,
+      press: (...keys) => type(keys.map((key) => KEYS[key] ?? key)),
+      type: (text) => type([...text]),
+      size: async (width, height) => {
+        await remote.send('WebDriver:SetWindowRect', { width: Math.max(width, 500), height: height + 200 });
+        await inBrowser(`const { style } = gBrowser.selectedBrowser;
+          [style.maxWidth, style.maxHeight] = [arguments[0] + 'px', arguments[1] + 'px'];`, [width, height]);
+      },
+      scheme: (name) => inBrowser(
+        "Services.prefs.setIntPref('layout.css.prefers-color-scheme.content-override', arguments[0]);",
+        [name === 'dark' ? 0 : 1]),
+      screenshot: async (path_) => writeFile(path_, Buffer.from((await remote.send(
+        'WebDriver:TakeScreenshot', { full: false })).value, 'base64')),
       reload: () => remote.send('WebDriver:Refresh'),
       kill,
       close: kill,

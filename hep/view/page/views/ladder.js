@@ -11,8 +11,6 @@ const TIMES = 152; // the gutter on the left
 const TIMES_NARROW = 64;
 const COLUMN = 190; // least width of a column
 const COLUMN_NARROW = 84;
-const LETTER = 6.7; // width of a letter of the labels at 11.5 px
-const SMALL_LETTER = 6; // and of the details
 
 const ROLES = { phone: 'phone', server: 'tracing server', upstream: 'upstream', unknown: '' };
 const SIGNS = { good: '✓', bad: '✕', warn: '!', info: '', quiet: '' };
@@ -36,14 +34,32 @@ export function rowsOf(steps) {
   return rows;
 }
 
-const cut = (text, letters) => (text.length <= letters ? text : `${text.slice(0, Math.max(1, letters - 1))}…`);
+// Widths are measured on a canvas: asking SVG texts would lay out the picture for each of them.
+const pen = document.createElement('canvas').getContext('2d');
+const fonts = { label: '', detail: '' };
 
-// As many parts of a detail as there is room for; half a word helps nobody.
-function fitting(detail, room) {
-  const letters = Math.floor((room - 12) / SMALL_LETTER);
-  let text = visible(detail, 80);
-  while (text.length > letters && text.includes(', ')) text = text.slice(0, text.lastIndexOf(', '));
-  return text.length <= letters ? text : '';
+function width(text, kind) {
+  if (!fonts.label) {
+    const family = getComputedStyle(document.body).fontFamily;
+    fonts.label = `600 11.5px ${family}`;
+    fonts.detail = `10.5px ${family}`;
+  }
+  pen.font = fonts[kind];
+  return pen.measureText(text).width;
+}
+
+/** As much of a label as fits. */
+function cut(text, room) {
+  const size = width(text, 'label');
+  if (size <= room) return text;
+  let letters = Math.max(1, Math.floor((text.length * room) / size));
+  while (letters > 1 && width(`${text.slice(0, letters)}…`, 'label') > room) letters -= 1;
+  return `${text.slice(0, letters)}…`;
+}
+
+// The detail, or that there is SDP, or nothing: half a word helps nobody.
+function fitting(step, room) {
+  return [visible(step.detail, 80), step.has_sdp ? 'SDP' : ''].find((text) => width(text, 'detail') <= room - 9) ?? '';
 }
 
 export class LadderPicture {
@@ -227,10 +243,10 @@ export class LadderPicture {
     const room = right - left - 14;
     const middle = (left + right) / 2;
     const sign = again ? '↻ ' : SIGNS[step.tone] && step.status ? `${SIGNS[step.tone]} ` : '';
-    const label = cut(`${sign}${visible(step.label, 120)}`, Math.floor(room / LETTER));
+    const label = cut(`${sign}${visible(step.label, 120)}`, room);
     // The detail stands at the leg where the message came from; a copy says the same.
     const detail = step.copy_of != null && this.picture.steps[row.steps[0]] !== step ? ''
-      : fitting(step.detail, room - label.length * LETTER);
+      : fitting(step, room - width(label, 'label'));
     nodes.push(s('text', { class: 'label', x: middle, y: y - 6, 'text-anchor': 'middle' }, label,
       detail ? s('tspan', { class: 'detail', dx: 7 }, detail) : null));
     if (step.out_of_order) nodes.push(s('text', { class: 'late', x: middle, y: y + 11, 'text-anchor': 'middle' }, 'came late'));
@@ -242,14 +258,14 @@ export class LadderPicture {
     const left = Math.min(this.x(step.source), this.x(step.destination));
     const right = Math.max(this.x(step.source), this.x(step.destination));
     const reach = Math.min(28, this.column / 4);
-    const [from, width] = [left - reach, right - left + 2 * reach];
+    const [from, across] = [left - reach, right - left + 2 * reach];
     const y = this.tops[number] + 4;
     const text = [SIGNS[step.tone], visible(step.label, 160)].filter(Boolean).join(' ');
-    const label = cut(text, Math.floor((width - 14) / LETTER));
-    const detail = fitting(step.detail, width - 14 - label.length * LETTER);
+    const label = cut(text, across - 14);
+    const detail = fitting(step, across - 14 - width(label, 'label'));
     return [
-      s('rect', { class: 'event-bar', x: from, y, width, height: EVENT_ROW - 8, rx: 4 }),
-      s('text', { class: 'label', x: from + width / 2, y: y + 15, 'text-anchor': 'middle' }, label,
+      s('rect', { class: 'event-bar', x: from, y, width: across, height: EVENT_ROW - 8, rx: 4 }),
+      s('text', { class: 'label', x: from + across / 2, y: y + 15, 'text-anchor': 'middle' }, label,
         detail ? s('tspan', { class: 'detail', dx: 7 }, detail) : null),
       this.#title(step, false),
     ];
