@@ -51,7 +51,7 @@ SLOW = [
     "sipws/transport/test_half_open", "sipws/transport/test_lifecycle",
     "sipws/transport/test_hostile",
     "sipws/transport/test_write_timeout", "sipws/transport/test_server",
-    "sipws/control/test_hostile",
+    "sipws/control/test_hostile", "hep/view/web/test_control",
     "sipws/transport/test_tls_handshakes", "sipws/transport/test_client_failures",
     "sipws/relay/test_relay_failures", "sipws/control/test_server", "hep/sending/test_tls",
     "hep/sending/test_sender_faults", "hep/sending/test_fair_queue", "hep/sending/test_outbox",

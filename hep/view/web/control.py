@@ -154,9 +154,10 @@ class ControlClient:
         except (TimeoutError, httpx.TimeoutException):
             raise ControlError(503, f"{self.url}: no answer within {TIMEOUT:g} s") from None
         except (httpx.TransportError, httpx.InvalidURL, OSError) as exc:
+            said = str(exc) or type(exc).__name__
             raise ControlError(
                 503,
-                f"{self.url}: no answer ({exc}); is sipws running, with --control or [control]"
+                f"{self.url}: no answer ({said}); is sipws running, with --control or [control]"
                 " listen?",
             ) from exc
         if status != HTTPStatus.OK:

@@ -196,8 +196,9 @@ async def test_a_browser_that_reads_nothing_does_not_stop_the_end(
     feed = service.backend.live
     async with opened(url) as stream:
         await stream.until(b"status")
-        long = "x" * 200_000
-        for number in range(100):
+        # More than the system's buffers hold.
+        long = "x" * 2_000_000
+        for number in range(live.MOST_BATCHES):
             feed.publish([call(f"{number}{long}")])
             feed.flush()
             await asyncio.sleep(0)
