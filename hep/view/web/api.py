@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hep.view.store.query import Closes, Found, Refusals
+from hep.view.store.segment import StoreError
 from hep.view.web import models, queries, views
 from hep.view.web.backend import Backend, ControlError, Controlling
 from hep.view.web.live import EventStream, FeedClosedError
@@ -245,14 +246,8 @@ def _with_cursor(
     """Read a part of a list; a cursor that the store cannot read is the client's mistake."""
     try:
         return read(wanted, limit, before)
-    except ValueError as exc:
-        if before is None:
-            raise
-        raise ProblemError(
-            400,
-            f"'before': {shown(before)} is not valid; take what an answer calls 'next', or leave it"
-            " out",
-        ) from exc
+    except StoreError as exc:
+        raise ProblemError(503 if before is None else 400, str(exc)) from exc
 
 
 def _found(value: T | None, missing: str) -> T:

@@ -28,39 +28,44 @@ Format = Literal["pcap", "text", "json", "mermaid", "html"]
 class Store(Protocol):
     """The readers of a store. They block, and any thread may call them."""
 
-    def calls(self, wanted: CallFilter, limit: int, before: Cursor | None) -> CallPage:
-        """Return a part of the list of calls, the latest first."""
+    def calls(self, wanted: CallFilter, limit: int, before: Cursor | None, /) -> CallPage:
+        """Return a part of the list of calls, the latest first.
 
-    def call(self, call_id: str) -> CallSummary | None:
+        Raises:
+            StoreError: ``before`` is not a cursor.
+        """
+
+    def call(self, call_id: str, /) -> CallSummary | None:
         """Return a call; None if there is none."""
 
-    def records_of_call(self, call_id: str, limit: int = 2000) -> list[Record]:
+    def records_of_call(self, call_id: str, limit: int = 2000, /) -> list[Record]:
         """Return the packets of a call in order of time."""
 
-    def record(self, packet: int) -> Record | None:
+    def record(self, number: int, /) -> Record | None:
         """Return a packet; None if there is none."""
 
     def connections(
-        self,
-        wanted: ConnectionFilter,
-        limit: int,
-        before: Cursor | None,
+        self, wanted: ConnectionFilter, limit: int, before: Cursor | None, /
     ) -> ConnectionPage:
-        """Return a part of the list of connections, the latest first."""
+        """Return a part of the list of connections, the latest first.
 
-    def connection(self, key: str) -> ConnectionSummary | None:
+        Raises:
+            StoreError: ``before`` is not a cursor.
+        """
+
+    def connection(self, name: str, /) -> ConnectionSummary | None:
         """Return a connection; None if there is none."""
 
-    def records_of_connection(self, key: str, limit: int = 2000) -> list[Record]:
+    def records_of_connection(self, name: str, limit: int = 2000, /) -> list[Record]:
         """Return the packets of a connection in order of time."""
 
-    def refusals(self, since: int, until: int) -> Refusals:
+    def refusals(self, since: int, until: int, /) -> Refusals:
         """Return the refused handshakes of a time."""
 
-    def closes(self, since: int, until: int, buckets: int = 60) -> Closes:
+    def closes(self, since: int, until: int, buckets: int = 60, /) -> Closes:
         """Return the ended connections of a time."""
 
-    def search(self, text: str, limit: int = 100) -> Found:
+    def search(self, text: str, limit: int = 100, /) -> Found:
         """Return what a text names."""
 
     def status(self) -> StoreStatus:

@@ -72,14 +72,11 @@ def parts_of_call(
     if call is None:
         return None
     records = store.records_of_call(call_id, MOST_RECORDS)
-    messages = sum(record.kind is Kind.SIP for record in records)
     own = _connections_of(store, call)
     verdict = pictures.verdict(records, [*own, *_siblings(store, own)], now())
     drawn = sorted(_merged(records, _events(store, call, own)), key=lambda record: record.at)
     ladder = pictures.ladder(drawn, own, keepalives=keepalives)
-    full = len(records) >= MOST_RECORDS
-    cut = max(0, call.messages - messages) if full else 0
-    return CallParts(call, records, own, verdict, ladder, cut)
+    return CallParts(call, records, own, verdict, ladder, _cut(call.messages, records, ladder))
 
 
 def call_view(
@@ -146,9 +143,7 @@ def connection_view(
     ladder = pictures.ladder(records, both, keepalives=keepalives)
     request, reply = _handshake(pictures, records)
     found = (store.call(call_id) for call_id in reversed(connection.calls))
-    held = connection.messages_in + connection.messages_out
-    messages = sum(record.kind is Kind.SIP for record in records)
-    full = len(records) >= MOST_RECORDS
+    messages = connection.messages_in + connection.messages_out
     return ConnectionView(
         connection=connection,
         other=other,
@@ -156,7 +151,7 @@ def connection_view(
         reply=reply,
         parties=ladder.parties,
         steps=ladder.steps,
-        cut=max(0, held - messages) if full else 0,
+        cut=_cut(messages, records, ladder),
         calls=[call for call in found if call is not None],
     )
 
@@ -175,6 +170,14 @@ def message(store: Store, pictures: Pictures, number: int, *, masked: bool) -> M
         return None
     payload = pictures.masked(record.payload, record.kind) if masked else record.payload
     return message_of(record, payload)
+
+
+def _cut(messages: int, records: Sequence[Record], ladder: Ladder) -> int:
+    """Messages that are neither drawn nor left out as keep-alives, because there are too many."""
+    if max(len(records), len(ladder.steps)) < MOST_RECORDS:
+        return 0
+    drawn = sum(step.kind == "sip" for step in ladder.steps)
+    return max(0, messages - drawn - ladder.left_out)
 
 
 def _handshake(pictures: Pictures, records: Sequence[Record]) -> tuple[str, str]:

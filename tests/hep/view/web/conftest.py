@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from hep.view.model.picture import Ladder, Party, Step, Verdict
+from hep.view.model.picture import Ladder, Party, Step, StepKind, Verdict
 from hep.view.model.record import Kind, Record, read_sip
 from hep.view.model.summary import CallSummary, ConnectionSummary
 from hep.view.store.query import (
@@ -32,6 +32,7 @@ from hep.view.store.query import (
     Refusals,
     StoreStatus,
 )
+from hep.view.store.segment import StoreError
 from hep.view.web.app import make_app
 from hep.view.web.backend import Controlling, Facts, Pictures
 from hep.view.web.live import LiveFeed
@@ -93,7 +94,7 @@ class FakeStore:
     def calls(self, filter: CallFilter, limit: int, before: str | None) -> CallPage:
         self._note("calls", filter, limit, before)
         if before == "broken":
-            raise ValueError(before)
+            raise StoreError(f"before={before!r} is no place in a list: use an answer's 'next'")
         rows = [*self.summaries.values()]
         return CallPage(rows[:limit], "next" if len(rows) > limit else None, None)
 
@@ -144,9 +145,16 @@ def fake_verdict(records: Sequence[Record], connections: Any, now: int) -> Verdi
     return Verdict(f"{len(records)} records, connections {names}", "ok")
 
 
+KINDS: dict[Kind, StepKind] = {
+    Kind.SIP: "sip", Kind.EVENT: "event", Kind.LOG: "log", Kind.OTHER: "other",
+}  # fmt: skip
+
+
 def fake_ladder(records: Sequence[Record], connections: Any, *, keepalives: bool = False) -> Ladder:
     steps = [
-        Step(record.id, record.at, "sip", 0, 1, record.src, record.dst, record.kind.name)
+        Step(
+            record.id, record.at, KINDS[record.kind], 0, 1, record.src, record.dst, record.kind.name
+        )
         for record in records
     ]
     return Ladder([Party("alice", "phone"), Party("sipws", "server")], steps, int(not keepalives))
