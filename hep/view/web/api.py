@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hep.view.export import MEDIA_TYPES
 from hep.view.store.query import Closes, Found, Refusals
 from hep.view.store.segment import StoreError
 from hep.view.web import models, queries, views
@@ -16,7 +17,6 @@ from hep.view.web.live import EventStream, FeedClosedError
 from hep.view.web.metrics import CONTENT_TYPE, render
 from hep.view.web.openapi import description
 from hep.view.web.problems import ProblemError, shown
-from hep.view.web.routes import EXPORTS
 from hep.view.web.security import Access
 from hep.view.web.settings import WebSettings
 from hep.view.web.status import StatusReader, now
@@ -89,7 +89,7 @@ class Api:
             anonymous=query.anonymous,
         )
         content = _found(content, f"there is no call with the Call-ID {shown(query.id)}")
-        media_type, suffix = EXPORTS[query.format]
+        media_type, suffix = MEDIA_TYPES[query.format]
         # An anonymous file names no host, and a Call-ID may.
         name = file_name("anonymous" if query.anonymous else query.id, suffix)
         headers = {

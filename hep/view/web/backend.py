@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from hep.view.export import Format
 from hep.view.model.picture import Ladder, Verdict
 from hep.view.model.record import Kind, Record
 from hep.view.model.summary import CallSummary, ConnectionSummary
@@ -20,9 +21,6 @@ from hep.view.store.query import (
 )
 from hep.view.web.live import LiveFeed
 from hep.view.web.models import Control, FileStatus, Listening
-
-Format = Literal["pcap", "text", "json", "mermaid", "html"]
-"""What a call can be exported as."""
 
 
 class Store(Protocol):

@@ -6,9 +6,9 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hep.view.export import Format
 from hep.view.model.summary import CallKind, ConnectionState, Outcome
 from hep.view.store.query import CallFilter, ConnectionFilter
-from hep.view.web.backend import Format
 from hep.view.web.problems import ProblemError, shown
 
 LONGEST_QUERY: Final = 8 * 1024

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from hep.view.export import MEDIA_TYPES
 from hep.view.store.query import Closes, Found, Refusals
 from hep.view.web import models, queries
 
@@ -46,15 +47,6 @@ class Endpoint:
         return self.path.strip("/").replace("/", "_").replace(".", "_")
 
 
-EXPORTS: Final = {
-    "pcap": ("application/vnd.tcpdump.pcap", "pcap"),
-    "text": ("text/plain; charset=utf-8", "txt"),
-    "json": ("application/json", "json"),
-    "mermaid": ("text/vnd.mermaid; charset=utf-8", "mmd"),
-    "html": ("text/html; charset=utf-8", "html"),
-}
-"""Media type and suffix of an exported call, by format."""
-
 _ONE: Final = (400, 401, 403, 404, 503)
 _POST: Final = (400, 401, 403, 404, 413, 503)
 
@@ -64,7 +56,7 @@ ENDPOINTS: Final = (
              queries.CallsQuery),
     Endpoint("call", "A call as a picture.", models.CallView, queries.CallQuery, problems=_ONE),
     Endpoint("call/export", "A call as a file.", query=queries.ExportQuery, problems=_ONE,
-             media_types=tuple(media_type for media_type, _ in EXPORTS.values())),
+             media_types=tuple({media_type: None for media_type, _ in MEDIA_TYPES.values()})),
     Endpoint("message", "A packet as text.", models.Message, queries.MessageQuery, problems=_ONE),
     Endpoint("connections", "A part of the list of connections, the latest first.",
              models.Connections, queries.ConnectionsQuery),

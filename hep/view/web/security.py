@@ -103,7 +103,7 @@ class Access:
             raise ProblemError(
                 421,
                 f"{host!r} is not a name of this viewer; use localhost or its address, or start it"
-                " with --host and this name",
+                " with --name and this name",
             )
         if method in _SAFE and is_public(path):
             return

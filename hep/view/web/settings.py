@@ -46,7 +46,7 @@ class WebSettings:
             if not is_loopback(self.host):
                 raise WebSettingsError(
                     f"other machines can reach {self.host!r}:{self.port} and there is no token;"
-                    " set a token, or listen on 127.0.0.1"
+                    " set a token with --token-file, or listen on 127.0.0.1"
                 )
         elif not (
             self.token.isascii()

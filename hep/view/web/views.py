@@ -6,11 +6,12 @@ from typing import Final
 from urllib.parse import unquote
 
 from hep.sip import finder
+from hep.view.export import Format
 from hep.view.model.picture import Ladder, Verdict
 from hep.view.model.record import Kind, Record, text_of
 from hep.view.model.summary import CallSummary, ConnectionSummary
 from hep.view.store.query import ConnectionFilter
-from hep.view.web.backend import Format, Pictures, Store
+from hep.view.web.backend import Pictures, Store
 from hep.view.web.messages import message_of
 from hep.view.web.models import CallView, ConnectionView, Message, Related
 from hep.view.web.status import now

@@ -183,9 +183,11 @@ def fake_event(payload: bytes) -> Handshake | None:
     return Handshake(read.get("Ws-Request", ""), read.get("Ws-Reply", ""))
 
 
-PICTURES = Pictures(
-    fake_verdict, fake_ladder, fake_export, fake_event, lambda raw: raw.replace(b"alice", b"***")
-)
+def fake_masked(payload: bytes, kind: Kind) -> bytes:
+    return payload.replace(b"alice", b"***")
+
+
+PICTURES = Pictures(fake_verdict, fake_ladder, fake_export, fake_event, fake_masked)
 
 
 @dataclass

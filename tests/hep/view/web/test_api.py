@@ -194,7 +194,7 @@ async def test_search_says_why(client: httpx.AsyncClient) -> None:
         ("pcap", "application/vnd.tcpdump.pcap", "pcap"),
         ("text", "text/plain; charset=utf-8", "txt"),
         ("json", "application/json", "json"),
-        ("mermaid", "text/vnd.mermaid; charset=utf-8", "mmd"),
+        ("mermaid", "text/plain; charset=utf-8", "mmd"),
         ("html", "text/html; charset=utf-8", "html"),
     ],
 )

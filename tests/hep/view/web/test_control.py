@@ -148,7 +148,8 @@ async def test_all_workers_are_listed_switched_and_closed(sipws: Sipws, make_ser
             assert answer.status_code == 204, answer.text
         for each in clients:
             with pytest.raises(ConnectionClosed) as closed:
-                await asyncio.wait_for(each.recv(), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    await each.recv()
             assert closed.value.rcvd is not None
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4000, "bye")
         answer = await client.post("/api/v1/control/close", json={"id": "1"})

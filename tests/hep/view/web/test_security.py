@@ -37,7 +37,9 @@ async def log_in(client: httpx.AsyncClient, token: str = TOKEN) -> httpx.Respons
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "view.example.com", "", "*"])
 def test_other_machines_need_a_token(host: str) -> None:
-    with pytest.raises(WebSettingsError, match=r"set a token, or listen on 127\.0\.0\.1"):
+    with pytest.raises(
+        WebSettingsError, match=r"set a token with --token-file, or listen on 127\.0\.0\.1"
+    ):
         WebSettings(host)
     WebSettings(host, token=TOKEN)
 

@@ -1,5 +1,6 @@
 """The service over a real store, with real pictures: a phone that is lost and comes back."""
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,12 +9,15 @@ from typing import Any
 import pytest
 
 import hep
+from hep.view.export import export
+from hep.view.export.masks import without_credentials
 from hep.view.model.events import read_event
 from hep.view.model.ladder import ladder
 from hep.view.model.record import Record, record_of
 from hep.view.model.verdict import verdict
 from hep.view.store.keep import Keep
 from hep.view.store.store import Store
+from hep.view.web.backend import Pictures
 
 NOW = 1_764_500_000
 PHONE, AGAIN, SERVER = ("10.1.0.7", 50123), ("10.1.0.7", 50999), ("10.0.0.1", 8080)
@@ -81,9 +85,7 @@ def store() -> Iterator[Store]:
 def service(make_service: Any, store: Store) -> Any:
     service = make_service()
     service.backend.store = store
-    service.backend.pictures = replace(
-        service.backend.pictures, verdict=verdict, ladder=ladder, event=read_event
-    )
+    service.backend.pictures = Pictures(verdict, ladder, export, read_event, without_credentials)
     return service
 
 
@@ -111,6 +113,27 @@ async def test_a_step_leads_to_its_message(client: Any) -> None:
     assert number < 2**53
     message = await get(client, "message", id=number)
     assert message["start_line"] == "INVITE sip:bob@example.com SIP/2.0"
+
+
+async def test_a_call_is_exported(client: Any) -> None:
+    for format_ in ("pcap", "text", "json", "mermaid", "html"):
+        for anonymous in ("", "1"):
+            params = {"id": "call", "format": format_, "anonymous": anonymous}
+            answer = await client.get("/api/v1/call/export", params=params)
+            assert answer.status_code == 200, answer.text
+            assert (b"alice" in answer.content) is not bool(anonymous)
+
+
+async def test_credentials_are_masked_on_request(client: Any, store: Store) -> None:
+    secret = 'Authorization: Digest username="alice", response="0123456789abcdef"\r\n'
+    assert store.add([sip(2, "secret", "REGISTER", more=secret)])
+    view = await get(client, "call", id="secret")
+    [number] = [step["record"] for step in view["steps"] if step["kind"] == "sip"]
+    for masked in (0, 1):
+        message = await get(client, "message", id=number, masked=masked)
+        raw = base64.b64decode(message["raw"])
+        assert (b"0123456789abcdef" in raw) is not bool(masked)
+        assert ("0123456789abcdef" in str(message["headers"])) is not bool(masked)
 
 
 async def test_the_other_leg_is_related(client: Any) -> None:
