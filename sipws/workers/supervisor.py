@@ -22,7 +22,7 @@ from sipws.transport.listening import fresh, open_sockets
 from sipws.workers.trace_relay import TraceRelays
 from sipws.workers.worker_config import Start, config_of_worker
 from sipws.workers.worker_link import LinkError
-from sipws.workers.worker_process import WorkerEndedError, WorkerProcess, how_ended
+from sipws.workers.worker_process import WorkerEndedError, WorkerProcess, how_ended, is_orderly
 from sipws.workers.worker_results import (
     Switches,
     by_worker,
@@ -324,7 +324,10 @@ class Supervisor:
                 if self.stopping.is_set():
                     return
                 pause = pause_before(pause, loop.time() - started_at)
-                log.error(
+                # A service manager may send SIGTERM to all processes of the program, and an
+                # operator to one.
+                log.log(
+                    logging.INFO if is_orderly(status) else logging.ERROR,
                     "worker %d ended with %s and is started again in %g s",
                     number, how_ended(status), pause,
                 )  # fmt: skip

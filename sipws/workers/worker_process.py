@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import pickle
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable
@@ -41,6 +42,14 @@ class WorkerEndedError(SipwsError):
 def how_ended(status: int) -> str:
     """Describe how a process ended, by its return code: ``status 2``, ``signal 9``."""
     return f"status {status}" if status >= 0 else f"signal {-status}"
+
+
+def is_orderly(status: int) -> bool:
+    """Whether a process with this return code has ended because a signal asked it to.
+
+    A worker returns 0 only then. Before it has its handlers, the signal itself ends it.
+    """
+    return status in (0, -signal.SIGTERM, -signal.SIGINT)
 
 
 OnNotice = Callable[["WorkerProcess", str, Any], object]

@@ -20,7 +20,7 @@ from sipws.metrics.prometheus_text import Family
 from sipws.service.statistics import SUSPENDED
 from sipws.workers import parent, supervisor, worker_process
 from sipws.workers.supervisor import LONGEST_PAUSE, SETTLED, Supervisor, pause_before
-from sipws.workers.worker_process import WorkerEndedError, WorkerProcess
+from sipws.workers.worker_process import WorkerEndedError, WorkerProcess, is_orderly
 
 PAGE = Origin("https://phone.example.com")
 
@@ -122,6 +122,30 @@ async def test_a_worker_that_hangs_is_killed_and_started_again(
     assert await first.ended == -signal.SIGKILL
     await until(lambda: health()[0] == 200)
     assert running.restarts == {1: 1, 2: 0}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+async def test_only_an_end_that_nobody_asked_for_is_an_error(
+    start: Start, number: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", supervisor.__name__)
+    running = await start()
+    os.kill(running.workers[1].process.pid, number)
+    await until(lambda: running.restarts[1] == 1)
+    [record] = [each for each in caplog.records if "is started again" in each.getMessage()]
+    status = "signal 9" if number is signal.SIGKILL else "status 0"
+    assert record.getMessage() == f"worker 1 ended with {status} and is started again in 0.1 s"
+    assert record.levelname == ("ERROR" if number is signal.SIGKILL else "INFO")
+
+
+@pytest.mark.parametrize(
+    ("status", "orderly"),
+    [(0, True), (-signal.SIGTERM, True), (-signal.SIGINT, True), (1, False), (-9, False)],
+)
+def test_a_signal_that_comes_before_its_handler_is_an_orderly_end_too(
+    status: int, orderly: bool
+) -> None:
+    assert is_orderly(status) is orderly
 
 
 async def test_nobody_waits_for_a_hung_worker_after_the_first(
