@@ -105,8 +105,10 @@ async def serve(resolved: ResolvedConfig, sockets: Assigned | None = None) -> in
 
     def make(notifier: Notifier) -> OneProcess:
         application = Application(resolved, sockets=sockets)
-        if resolved.config.log.connections:
-            log_connections(application.bus, resolved.config.tracing.masking)
+        config = resolved.config
+        if config.log.connections:
+            all_sent = not config.upstream.upstream_trace_sip
+            log_connections(application.bus, config.tracing.masking, all_sent=all_sent)
         return OneProcess(application)
 
     return await serving.serve(resolved, make)

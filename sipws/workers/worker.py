@@ -90,7 +90,8 @@ class _Worker:
             sockets=Assigned(dict(zip(listeners, sockets, strict=True))),
         )
         if start.is_service and start.config.log.connections:
-            log_connections(self._application.bus, start.config.tracing.masking)
+            all_sent = not start.config.upstream.upstream_trace_sip
+            log_connections(self._application.bus, start.config.tracing.masking, all_sent=all_sent)
         self._application.traces.way_to = partial(relay_destination, start.relays)
         self._methods = methods_of(self._application)
 

@@ -193,7 +193,7 @@ async def test_the_log_masks_what_the_configuration_says(monkeypatch: pytest.Mon
     class ToldError(Exception):
         pass
 
-    def told(bus: Bus, masking: Masking) -> None:
+    def told(bus: Bus, masking: Masking, **_: bool) -> None:
         raise ToldError(masking.text("/?door=5&token=6"))
 
     monkeypatch.setattr(console, "log_connections", told)

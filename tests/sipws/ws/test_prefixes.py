@@ -7,10 +7,10 @@ from websockets.frames import Frame, Opcode
 
 from hep.codec.correlation import call_of
 from sipws import Address
+from sipws.bus import Bus
 from sipws.events import ErrorKind, ErrorOccurred
-from sipws.masking.handshakes import USUAL
 from sipws.request import UpgradeRequest
-from sipws.service.event_log import _error_occurred
+from sipws.service.event_log import log_connections
 from sipws.service.responder import respond
 from sipws.sip import Message, call_id, flow_timer
 from sipws.transport.registrations import Registrations
@@ -141,7 +141,9 @@ def test_an_error_is_logged_on_one_line_and_masked(connection, caplog) -> None:
         connection, 1.0, ErrorKind.BAD_UTF8, "bad", b"BYE sip:topsecret SIP/2.0\r\nX: \xff", b"c1"
     )
     with caplog.at_level("INFO", "sipws.connections"):
-        _error_occurred(USUAL.event(event))
+        bus = Bus()
+        assert log_connections(bus)
+        bus.publish(event)
     [record] = caplog.records
     text = record.getMessage()
     assert text.endswith(
