@@ -132,7 +132,6 @@ class _Sentence:
             and summary.code in _IN_WANT_OF_A_PHONE
             and loss.side == "callee"
             and not summary.answered_at
-            and self._final_sender_address() not in self._sides.callees
         )
         if not is_cause:
             return ""
@@ -274,10 +273,6 @@ class _Sentence:
             ):
                 return record
         return None
-
-    def _final_sender_address(self) -> str:
-        packet = self._final_packet()
-        return packet.src if packet is not None else ""
 
     def _has_credentials(self) -> bool:
         return any(

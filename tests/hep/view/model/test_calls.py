@@ -190,6 +190,7 @@ def test_invite_that_nothing_answers(message) -> None:
     assert row(fed(*sent[:6])) == ("trying", "open", 0, "")
     assert row(fed(*sent)) == ("ended", "failed", 0, "no answer")
     assert row(fed(message(100), *sent)) == ("trying", "open", 0, "")
+    assert row(fed(*sent, message(180, callee="b"))) == ("ringing", "open", 0, "")
 
 
 def test_start_is_missing(message) -> None:
@@ -240,6 +241,12 @@ def test_registration(message) -> None:
     call.feed(message(403, "REGISTER", cseq=3))
     assert row(call) == ("ended", "rejected", 403, "403 Reason")
     assert call.summary.kind == "registration"
+
+
+def test_registration_whose_contact_has_no_expires_of_its_own(message) -> None:
+    contacts = f"{CONTACT}, <sip:alice@10.0.0.7>;expires=5\r\nExpires: 300\r\n"
+    call = fed(message("REGISTER", more=f"{CONTACT}\r\n"), message(200, "REGISTER", more=contacts))
+    assert call.summary.ended == "registered for 300 s"
 
 
 @pytest.mark.parametrize(
@@ -311,3 +318,19 @@ def test_memory_of_a_call_is_bounded(message, method) -> None:
     tracemalloc.stop()
     assert grown < 20_000
     assert len(call.summary.addresses) <= 32
+
+
+def test_memory_of_a_forked_call_is_bounded(message) -> None:
+    tags = [str(number) for number in range(2000)]
+    records = [
+        *(message(200, callee=tag) for tag in tags),
+        *(message("BYE", cseq=2, callee=tag) for tag in tags),
+        *(message(180, callee=tag) for tag in tags),
+    ]
+    call = fed(message("INVITE"))
+    tracemalloc.start()
+    for record in records:
+        call.feed(record)
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert grown < 40_000

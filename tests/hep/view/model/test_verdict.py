@@ -150,6 +150,34 @@ def test_phone_of_several_that_is_lost_loses_no_call() -> None:
     assert found.outcome == "open"
 
 
+def test_lost_caller_is_not_why_the_phone_did_not_answer() -> None:
+    case = named("phone-lost-then-408")
+    lost = replace(case.connections[0], peer="198.51.100.1:5060")
+    found = verdict(case.records[:-1], [lost], case.now)
+    assert found.text.startswith("No answer after 1 min 9 s of ringing: 408 Request Timeout ")
+    assert found.outcome == "failed"
+    assert found.notes[0].startswith("The caller's connection was closed ")
+
+
+def test_connection_that_ended_before_a_later_message_of_its_address_loses_nothing() -> None:
+    case = named("up")
+    until = case_files.microseconds(2)
+    ended = ConnectionSummary(
+        "1", peer="198.51.100.2:5060", local="192.0.2.1:5060", until=until, code=1006
+    )
+    assert verdict(case.records, [ended], case.now).text == case.text
+    assert verdict(case.records[:4], [ended], case.now).outcome == "lost"
+
+
+def test_older_connection_of_the_user_is_no_new_registration() -> None:
+    case = named("phone-lost")
+    lost, later = case.connections
+    older = replace(later, since=lost.since - 1)
+    text = "No answer: the phone's connection closed with 1006, 41 s after its last message."
+    assert verdict(case.records, [older, lost], case.now).text == text
+    assert verdict(case.records, [older, later, lost], case.now).text == case.text
+
+
 def test_upstream_is_lost() -> None:
     case = named("upstream-503")
     gone = [
