@@ -3,9 +3,9 @@
 A `Call` keeps facts with their times, and works out state and outcome from them. Nearly all facts
 hold in any order of arrival: packets come over UDP, and from several agents.
 
-The call is told by its first request: an INVITE without a tag in To, from its first hop. A repeated
-attempt (after 401, 407, 3xx) has a higher CSeq and replaces it. Messages that a proxy forwards have
-other branches. Their final responses end nothing: a proxy may try another phone.
+A call is recognized by its first request: an INVITE without a tag in To, from its first hop. A
+repeated attempt (after 401, 407, 3xx) has a higher CSeq and replaces it. Messages that a proxy
+forwards have other branches. Their final responses end nothing: a proxy may try another phone.
 
 Nothing here grows with the number of messages.
 """
@@ -18,7 +18,7 @@ from hep.view.model.record import Record, Sip
 from hep.view.model.summary import MOST_ADDRESSES, CallKind, CallSummary, Outcome
 
 MOST_TAGS: Final = 32
-"""Phones that answer, or hang up, of a forked call, that are told apart."""
+"""Phones that answer, or hang up, of a forked call, that are distinguished."""
 
 MOST_RECENT: Final = 64
 """Messages, at least, among which a retransmission is recognized. The timers of RFC 3261 end

@@ -67,7 +67,7 @@ def losses(sides: Sides, messages: Sequence[Record], connections: Iterable[Conne
     """The connections that ended while a call was going on, or that were its last sign.
 
     Args:
-        sides: who is who in the call.
+        sides: the addresses of the call.
         messages: its SIP records in the order of their times.
         connections: those of its users, later ones too.
         call: the call.

@@ -45,7 +45,7 @@ def notes(
         records: all its packets in the order of their times.
         messages: those of them that are SIP.
         call: the call, fed with them.
-        sides: who is who in it.
+        sides: its addresses.
         lost: connections that ended during it, and that the verdict does not name.
         named: the one that it names.
     """

@@ -1,4 +1,4 @@
-"""Who is who in a call: which address is a phone, the server that traces, or its upstream. Pure."""
+"""The addresses of a call: phones, the server that traces, and its upstream. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
@@ -90,15 +90,11 @@ class Sides:
             and record.src not in passed_on - {self.caller}
         }
         inner = self._servers | self._upstreams | (passed_on & set(got)) | {self.caller}
-        # A server may send from another address than it receives at: it is nobody's first sender.
+        # A server may receive at an address from which it only passes messages on.
         starters = {record.src for record in self.first_sent.values()}
         silent = addresses - senders
         inner |= addresses - starters - silent
         self.callees = [address for address in got if address and address not in inner]
-
-    def first_sender(self, message: Record) -> Record:
-        """The packet in which somebody sent a message first, before others passed it on."""
-        return self.first_sent.get(one_message(message.sip), message) if message.sip else message
 
     def name(self, record: Record) -> str:
         """Who sent a packet, as a part of a sentence; an address where that is not certain."""

@@ -178,6 +178,44 @@ def test_older_connection_of_the_user_is_no_new_registration() -> None:
     assert verdict(case.records, [older, later, lost], case.now).text == case.text
 
 
+def test_phone_that_still_sends_has_not_lost_its_connection() -> None:
+    case = named("phone-lost-then-408")
+    ringing = next(each for each in case.records if each.payload.startswith(b"SIP/2.0 180"))
+    later = replace(ringing, at=case_files.microseconds(60))
+    found = verdict([*case.records, later], case.connections, case.now)
+    assert found.outcome == "failed"
+
+
+def test_other_connection_of_the_user_loses_no_call() -> None:
+    case = named("phone-lost")
+    other = ConnectionSummary(
+        "7", peer="192.0.2.9:5060", local="192.0.2.1:40000", leg="upstream", closed_by="peer",
+        since=1, until=case_files.microseconds(30), code=1006,
+    )  # fmt: skip
+    assert verdict(case.records, [other], case.now).text == "Ringing for 59 s."
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("jssip-busy", "Rejected by the phone of the callee: 486 Busy Here."),
+        ("jssip-not-registered", "Rejected by 192.0.2.9:5060: 404 Not Found."),
+        ("upstream-503", "Failed: 503 Service Unavailable from 192.0.2.9:5060."),
+    ],
+)
+def test_without_connections_only_what_is_certain_is_said(name, text) -> None:
+    case = named(name)
+    messages = [record for record in case.records if record.kind is Kind.SIP]
+    assert verdict(messages, [], case.now).text == text
+
+
+def test_message_that_was_sent_twice() -> None:
+    case = named("bye-with-reason")
+    again = replace(case.records[0], at=case.records[0].at + 500_000)
+    note = "The INVITE was sent 2 times."
+    assert verdict([*case.records, again], [], case.now).notes == [*case.notes, note]
+
+
 def test_upstream_is_lost() -> None:
     case = named("upstream-503")
     gone = [
