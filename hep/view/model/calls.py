@@ -95,10 +95,10 @@ class Call:
     """
 
     __slots__ = (
-        "_answers", "_branch", "_byes", "_cancelled_at", "_contact", "_cseq", "_dead", "_expires",
-        "_final", "_final_at", "_final_reason", "_has_answer", "_key", "_lost_at", "_older",
-        "_rank", "_rank_at", "_recent", "_ringing", "_sent", "_tag", "_terminated", "_up",
-        "summary",
+        "_answers", "_branch", "_byes", "_callee", "_caller", "_cancelled_at", "_contact", "_cseq",
+        "_dead", "_expires", "_final", "_final_at", "_final_reason", "_has_answer",
+        "_key", "_lost_at", "_older", "_rank", "_rank_at", "_recent", "_ringing", "_sent",
+        "_tag", "_terminated", "_up", "summary",
     )  # fmt: skip
 
     summary: CallSummary
@@ -113,6 +113,7 @@ class Call:
         self._up = False
         # Of the current attempt: the request with the highest CSeq, and what came back.
         self._tag = ""
+        self._caller = self._callee = ""
         self._cseq = _UNKNOWN
         self._branch = ""
         self._key = 0
@@ -182,7 +183,7 @@ class Call:
                 changed = (
                     self._take_response(sip, record)
                     if sip.status
-                    else self._take_invite(sip, at, key)
+                    else self._take_invite(sip, record, key)
                 )
             elif method == "BYE":
                 changed = not sip.status and self._take_bye(sip, at)
@@ -229,10 +230,21 @@ class Call:
         """How often the caller sent the request of that attempt."""
         return self._sent
 
+    def needs(self, address: str) -> bool:
+        """Whether the call cannot go on without the connection of a phone.
+
+        Args:
+            address: ``IP:PORT`` of the phone. That of the caller is needed, and that of the callee
+                who answered. A phone that only rings is not: another one may ring too.
+        """
+        if not address:
+            return False
+        return address == self._caller or (bool(self._answers) and address == self._callee)
+
     def lose(self, at: int) -> None:
         """Take the end of a connection that the call needs. A later message takes it back.
 
-        The call is lost unless it has ended. Forked calls go on while one phone of several rings.
+        The call is lost unless it has ended. Ask `needs` first.
 
         Args:
             at: time of the end, microseconds since the epoch.
@@ -282,7 +294,7 @@ class Call:
 
     # Requests
 
-    def _take_invite(self, sip: Sip, at: int, key: int) -> bool:
+    def _take_invite(self, sip: Sip, record: Record, key: int) -> bool:
         if sip.to_tag:
             # A re-INVITE, which changes nothing but shows that there is a call.
             changed = not self._up and self._cseq == _UNKNOWN
@@ -290,14 +302,14 @@ class Call:
             return changed
         if self._answers and (self._key or sip.cseq != self._cseq):
             ended_at = self.summary.ended_at
-            if not ended_at or at <= ended_at:
+            if not ended_at or record.at <= ended_at:
                 return False  # of another leg, with a tag or CSeq of its own
             # Another call with the same Call-ID.
             self._byes, self._dead, self._up = {}, None, False
-        return self._attempt(sip, at, key)
+        return self._attempt(sip, record.src, key)
 
     def _take_request(self, sip: Sip, record: Record, key: int) -> bool:
-        if not self._attempt(sip, record.at, key):
+        if not self._attempt(sip, record.src, key):
             return False
         if sip.method in ("REGISTER", "SUBSCRIBE", "PUBLISH"):
             self._terminated = None
@@ -308,14 +320,14 @@ class Call:
             self._expires = _number(seconds)
         return True
 
-    def _attempt(self, sip: Sip, at: int, key: int) -> bool:
+    def _attempt(self, sip: Sip, src: str, key: int) -> bool:
         """Whether a request that opens a transaction is the current one."""
         if sip.cseq == self._cseq and (not self._tag or sip.from_tag == self._tag):
             # A response came before it, or a proxy forwards it.
             if self._key:
                 return False
             self._tag = sip.from_tag
-            self._branch, self._key, self._sent = sip.branch, key, 1
+            self._branch, self._key, self._sent, self._caller = sip.branch, key, 1, src
             return True
         is_later = sip.cseq > self._cseq and sip.from_tag == self._tag
         if not is_later and self._cseq != _UNKNOWN and not (self._final or self._answers):
@@ -324,7 +336,7 @@ class Call:
             return False  # late
         self._forget_answers()
         self._tag, self._cseq = sip.from_tag, sip.cseq
-        self._branch, self._key, self._sent = sip.branch, key, 1
+        self._branch, self._key, self._sent, self._caller = sip.branch, key, 1, src
         return True
 
     def _take_bye(self, sip: Sip, at: int) -> bool:
@@ -396,7 +408,7 @@ class Call:
                 return False
             if before is not None and before <= at:
                 return False
-            self._answers[sip.to_tag] = at
+            self._answers[sip.to_tag], self._callee = at, record.src
             if self._final >= 300 or not self._final or at < self._final_at:
                 self._final, self._final_reason, self._final_at = status, sip.reason, at
             if sip.method == "REGISTER" and self._expires:

@@ -217,6 +217,20 @@ def test_connection_is_lost_until_another_message(message) -> None:
     assert row(call) == ("ended", "ok", 200, "BYE of the caller")
 
 
+def test_connections_that_a_call_needs(message) -> None:
+    invite = message("INVITE")
+    call = fed(
+        invite,
+        replace(invite, src=PROXY, dst=BOB),
+        message(180, src=PROXY, dst=BOB, callee="b"),
+    )
+    assert [call.needs(each) for each in (ALICE, BOB, CAROL, "")] == [True, False, False, False]
+    answer = message(200, src=PROXY, dst=BOB, callee="b")
+    copy = replace(answer, src=PROXY, dst=ALICE, at=answer.at + 1)
+    call = fed(invite, copy, answer)
+    assert [call.needs(each) for each in (ALICE, BOB, PROXY)] == [True, True, False]
+
+
 def test_second_call_with_the_same_call_id(message) -> None:
     call = fed(message("INVITE"), message(200, callee="b"), message("BYE", callee="b", cseq=2))
     call.feed(message("INVITE", cseq=3, branch="z9hG4bK-n", caller="n"))
