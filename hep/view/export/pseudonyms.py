@@ -57,6 +57,10 @@ _HOST_PARAMETER: Final = re.compile(
     r"(;[ \t]*+(?:received|maddr|sent-by|host|alias)[ \t]*+=[ \t]*+\"?)([A-Za-z0-9_.-]{1,255}+)",
     re.I,
 )
+_CONTEXT: Final = re.compile(
+    r"(;[ \t]*+(?:phone-context|isub|tgrp|trunk-context|otg)[ \t]*+=[ \t]*+)([^\s;>@\"<,?]{1,128})",
+    re.IGNORECASE,
+)
 _CALL_ID: Final = re.compile(
     r"((?:\A|[\r\n])[ \t]*+(?:call-id|i|in-reply-to|replaces|join)[ \t]*+:[^@\r\n]*+@)"
     r"([A-Za-z0-9_.-]{1,255}+)",
@@ -82,9 +86,15 @@ _HOST_HEADER: Final = re.compile(
     re.IGNORECASE,
 )
 _TARGET: Final = re.compile(r"((?:\A|[\r\n])[A-Z]{3,10} /[^\s?]*+)\?[^\s]++(?= HTTP/)")
-_IPV4: Final = re.compile(r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(?![\w]|\.\d)")
+_ESCAPE: Final = r"(?<=%[0-9A-Fa-f]{2})"
+"""A character that is written as ``%40`` ends before what follows it."""
+_IPV4: Final = re.compile(
+    r"(?:(?<![0-9.])|" + _ESCAPE + r")([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![0-9]|\.[0-9])"
+)
 _IPV6: Final = re.compile(
-    r"(?<![\w:.])([0-9A-Fa-f]{0,4}:(?:[0-9A-Fa-f]{0,4}:){1,7}[0-9A-Fa-f.]{0,15})(?![\w:])"
+    r"(?:(?<![\w:.])|"
+    + _ESCAPE
+    + r")([0-9A-Fa-f]{0,4}:(?:[0-9A-Fa-f]{0,4}:){1,7}[0-9A-Fa-f.]{0,15})(?![\w:])"
 )
 _UUID: Final = re.compile(
     r"(?<![0-9A-Za-z])([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})"
@@ -92,7 +102,9 @@ _UUID: Final = re.compile(
 )
 _IMEI: Final = re.compile(r"(\burn:(?:gsma:imei|imei|nena|esn|meid):)([^\s\">;,]++)", re.IGNORECASE)
 _DOMAIN: Final = re.compile(
-    r"(?<![\w./+@-])((?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24})(?![\w-])"
+    r"(?:(?<![\w./+@-])|"
+    + _ESCAPE
+    + r")((?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24})(?![\w-])"
 )
 _is_number: Final = re.compile(r"\+?[\d.()-]{6,}|\+\d+").fullmatch
 _ONLY_DIGITS: Final = re.compile(r"\d+").fullmatch
@@ -201,7 +213,7 @@ class Pseudonyms:
         short = [word for word in words if len(word) < _SHORTEST]
         either = [_trie(long)] if long else []
         if short:
-            either.append(rf"(?<![A-Za-z0-9])(?:{_trie(short)})(?![A-Za-z0-9])")
+            either.append(rf"(?:(?<![A-Za-z0-9])|{_ESCAPE})(?:{_trie(short)})(?![A-Za-z0-9])")
         self._anywhere = re.compile("|".join(either), re.IGNORECASE) if either else None
         digits = [name for name in self._sorts if _ONLY_DIGITS(name) and len(name) >= 3]
         self._numbers = re.compile(rf"(?<![\w.:])(?:{_trie(digits)})(?![\w.])") if digits else None
@@ -240,7 +252,8 @@ class Pseudonyms:
             return self._everywhere(text) if final else text
 
         def message(text: str) -> str:
-            return whole(_HEADER.sub(_without_unknown, text) if final else text)
+            # A text on one line is no head, though it may have a colon.
+            return whole(_HEADER.sub(_without_unknown, text) if final and "\n" in text else text)
 
         if kind is Kind.SIP:
             head, _, body = payload.partition(b"\r\n\r\n")
@@ -269,6 +282,7 @@ class Pseudonyms:
             text = _DISPLAY.sub(lambda found: self._display(found, change), text)
         text = _SIP_URI.sub(lambda found: self._uri(found, change), text)
         text = _TEL_URI.sub(second("number"), text)
+        text = _CONTEXT.sub(second("number"), text)
         text = _VIA.sub(second("host"), text)
         text = _CALL_ID.sub(second("host"), text)
         text = _HOST_PARAMETER.sub(second("host"), text)

@@ -325,6 +325,7 @@ def test_recorded_messages_lose_their_keys_alone(path: Path) -> None:
 NAMES = (
     *("alice", "carol.secret", "Wonder Land", "+4915112345678", "7001", "victor", "Elisabeth"),
     *("example.com", "pbx.corp.example.net", "10.1.2.3", "192.168.7.1", "172.16.9.9", "10.77.1.9"),
+    *("10.44.3.2", "10.44.3.3", "+4930", "zed", "2001:470:1:2::a"),
     *("fd00::dead:beef", "secrethost", "2001:470:1:2::9", "hunter.local", "gateway-7"),
     *("f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "hidden subject", "private text", "agentnode"),
 )
@@ -353,6 +354,10 @@ def named_talk() -> Talk:
             "P-Asserted-Identity: Elisabeth <tel:+4915112345678>, <sip:7001@example.com>",
             "Record-Route: <sip:pbx.corp.example.net;lr>, <sip:[2001:470:1:2::9]:5060;lr>",
             "Subject: hidden subject",
+            "Refer-To: <sip:bob@h.example.com?Replaces=q%4010.44.3.2%3Bto-tag%3Dzz10.44.3.3>",
+            "Referred-By: <sip:0301234567;phone-context=+4930@x.example.com>",
+            "Reply-To: <sip:zed@h.example.com>",
+            "Replaces: q%40zed;x=%5B2001:470:1:2::a%5D",
             "X-Extension: 7001 of victor",
             'WWW-Authenticate: Digest realm="pbx.corp.example.net", nonce="x"',
             'Warning: 392 10.77.1.9:5060 "at pbx.corp.example.net"',
@@ -430,6 +435,8 @@ def test_an_anonymous_message_is_sip_and_names_are_consistent(tmp_path: Path) ->
         assert f"Content-Length: {len(body)}".encode() in head
         assert b"User-Agent: JsSIP 3.10" in head or b"MESSAGE" in head
     assert b"Subject: ***" in messages[0]
+    events = json.loads(dict(anonymous_exports())["json"])["messages"]
+    assert '"Client": "192.0.2.' in events[2]["text"]
     assert b"m=audio 4000 RTP/AVP 0\r\n" in messages[0]
     assert b"12 bytes left out" in messages[1]
 
