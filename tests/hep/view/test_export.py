@@ -355,7 +355,7 @@ def named_talk() -> Talk:
             "Record-Route: <sip:pbx.corp.example.net;lr>, <sip:[2001:470:1:2::9]:5060;lr>",
             "Subject: hidden subject",
             "Refer-To: <sip:bob@h.example.com?Replaces=q%4010.44.3.2%3Bto-tag%3Dzz10.44.3.3>",
-            "Referred-By: <sip:0301234567;phone-context=+4930@x.example.com>",
+            "Referred-By: <tel:0301234567;phone-context=+4930>",
             "Reply-To: <sip:zed@h.example.com>",
             "Replaces: q%40zed;x=%5B2001:470:1:2::a%5D",
             "X-Extension: 7001 of victor",

@@ -82,6 +82,16 @@ def test_a_proxy_that_adds_a_via_is_one_party_with_two_addresses() -> None:
     assert [step.copy_of for step in picture.steps] == [None, None, 0, None, 3]
 
 
+def test_a_proxys_own_100_is_no_copy_of_the_next_hops() -> None:
+    talk = Talk()
+    first, second = "WSS a1.invalid;branch=z9a", "UDP 192.168.7.1:5060;branch=z9p"
+    talk.request(ALICE, SERVER, "INVITE", via=[first])
+    talk.request("192.168.7.1:5060", BOB, "INVITE", via=[second, first])
+    talk.answer(BOB, "192.168.7.1:5060", "100 Trying", via=[second, first], tags=("fa", ""))
+    talk.answer(SERVER, ALICE, "100 Trying", via=[first], tags=("fa", ""))
+    assert [step.copy_of for step in ladder(talk.records, []).steps] == [None, 0, None, None]
+
+
 def test_the_callee_stands_at_the_right_of_the_upstream() -> None:
     talk = Talk()
     first, second, leg = (
@@ -242,6 +252,31 @@ def test_alice_and_bob_on_one_host_with_the_same_product_are_two_parties() -> No
     assert len(ladder(talk.records, []).parties) == 3
 
 
+def test_two_windows_of_a_user_are_two_parties_while_both_send() -> None:
+    talk = Talk()
+    for number, port in enumerate((1, 2, 1, 2), 1):
+        talk.request(
+            f"10.1.2.3:{port}", SERVER, "REGISTER", number, to="alice", tags=(f"f{port}", ""),
+            via=[f"WSS x{port};branch=z9{number}"],
+        )  # fmt: skip
+    assert columns(ladder(talk.records, [])) == [["10.1.2.3:1"], [SERVER], ["10.1.2.3:2"]]
+
+
+def test_parties_that_talk_to_each_other_are_never_one() -> None:
+    talk = Talk()
+    talk.request("127.0.0.1:1", "127.0.0.1:2", "INVITE", via=["UDP 127.0.0.1:2;branch=z9a"])
+    assert len(ladder(talk.records, []).parties) == 2
+
+
+def test_a_request_comes_from_the_party_that_listens_where_its_via_says() -> None:
+    talk = Talk()
+    talk.request("127.0.0.1:1", "127.0.0.1:9", "INVITE", via=["TCP 127.0.0.1:5070;branch=z9a"])
+    talk.request(
+        "127.0.0.1:9", "127.0.0.1:5070", "BYE", 9, via=["TCP z;branch=z9b"], tags=("x", "fa")
+    )
+    assert ["127.0.0.1:1", "127.0.0.1:5070"] in columns(ladder(talk.records, []))
+
+
 def test_superseded_connections_are_one_phone() -> None:
     talk = Talk()
     talk.request(ALICE, SERVER, "OPTIONS", via=["WSS x1;branch=z9r"])
@@ -364,6 +399,17 @@ def test_the_end_of_a_connection_is_known_from_its_summary() -> None:
         f"alice > {SERVER}: INVITE",
         f"alice > {SERVER}: closed 1006 by the peer",
     ]
+
+
+def test_a_log_line_is_left_out_if_the_summary_says_it() -> None:
+    talk = Talk()
+    talk.request(ALICE, SERVER, "INVITE")
+    talk.log(f"{LOGGED} closed 1006 by the peer after 1.000 s")
+    known = ConnectionSummary(
+        "7", "WSS", ALICE, SERVER, since=1, until=START + 20_000, state="closed", code=1006
+    )
+    labels = [step.label for step in ladder(talk.records, [known]).steps]
+    assert labels == ["INVITE", "closed 1006"]
 
 
 def test_opensips_events_without_addresses_are_placed_by_their_connection() -> None:
