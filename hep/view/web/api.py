@@ -266,7 +266,7 @@ def file_name(call_id: str, suffix: str) -> str:
     """Name the file of a call: letters, digits and three signs that no system takes amiss.
 
     Args:
-        call_id: its Call-ID, which anybody may have chosen.
+        call_id: its Call-ID, chosen by a peer.
         suffix: of the file.
     """
     plain = unicodedata.normalize("NFKD", call_id)

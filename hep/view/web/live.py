@@ -62,7 +62,7 @@ class Subscriber:
         self._lost: dict[str, int] = {}
         self._came = asyncio.Event()
         self.ended = asyncio.Event()
-        """Set when the stream is to end."""
+        """Set when the stream ends."""
 
     def put(self, name: str, event: bytes, rows: int) -> None:
         """Add an event; the oldest one is dropped if too many wait.

@@ -39,7 +39,7 @@ CONTENT_SECURITY_POLICY: Final = (
     " connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self';"
     " frame-ancestors 'none'"
 )
-"""The page loads its own files alone, and runs no script that stands in a message."""
+"""The page loads its own files alone, and runs no script of a message."""
 
 HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,

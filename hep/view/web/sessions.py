@@ -1,4 +1,4 @@
-"""Who is logged in, and who has tried in vain. Pure: the time is an argument."""
+"""Sessions of browsers, and counts of wrong tokens. Pure: the time is an argument."""
 
 import hashlib
 import hmac

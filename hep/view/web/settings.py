@@ -35,7 +35,7 @@ class WebSettings:
     names: tuple[str, ...] = ()
     """Further names, ``NAME`` or ``NAME:PORT``, under which browsers reach it."""
     token: str | None = field(default=None, repr=False)
-    """What a client must know; None if everybody who reaches the address may read."""
+    """What a client must know; None if every client may read."""
     secure: bool = False
     """Whether browsers reach it over HTTPS although it is served over HTTP, by a proxy."""
     page: Traversable = field(default_factory=_page)

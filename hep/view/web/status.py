@@ -63,11 +63,10 @@ class StatusReader:
         """Return the status as an event, and send further ones to all browsers from now on."""
         status, _ = await self.read()
         if self._sending is None or self._sending.done():
-            self._sending = asyncio.ensure_future(self._send())
+            self._sending = asyncio.ensure_future(self._send(status))
         return status_event(status.model_dump_json().encode())
 
-    async def _send(self) -> None:
-        before: Status | None = None
+    async def _send(self, before: Status) -> None:
         unchanged = 0
         feed = self._backend.live
         while True:
@@ -80,7 +79,7 @@ class StatusReader:
                 # The store is busy; the next look may succeed.
                 continue
             unchanged += 1
-            same = before is not None and before == status.model_copy(update={"now": before.now})
+            same = before == status.model_copy(update={"now": before.now})
             if not same or unchanged >= UNCHANGED:
                 feed.status(status.model_dump_json().encode())
                 before, unchanged = status, 0
