@@ -160,10 +160,13 @@ class Writer:
             if connection is not None:
                 summary = connection.thing.summary
                 record.connection = summary.id
+                was_open = summary.state == "open"
                 connection.thing.feed(record)
                 connection_number = connection.number
                 if record.kind is Kind.EVENT:
                     self._learn(connection, batch)
+                    if was_open and summary.state == "closed":
+                        self._lose_calls(summary, batch, segment)
             if sip is not None and sip.call_id:
                 entry = self._call(sip.call_id, batch, segment)
                 entry.thing.feed(record)
@@ -243,6 +246,15 @@ class Writer:
             entry.batch = batch.number
             batch.connections.append(entry)
         return entry
+
+    def _lose_calls(self, connection: ConnectionSummary, batch: Batch, segment: Segment) -> None:
+        """Tell the calls that go on, and need a connection, that it has ended."""
+        for call_id in connection.calls:
+            entry = self._calls.get(call_id)
+            if entry is None or entry.thing.summary.outcome != "open":
+                continue
+            if entry.thing.needs(connection.peer):
+                self._call(call_id, batch, segment).thing.lose(connection.until)
 
     @staticmethod
     def _key_of_event(record: Record) -> str:

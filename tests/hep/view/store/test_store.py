@@ -85,6 +85,13 @@ def test_a_connection_is_found_by_the_correlation_id_of_its_sip(store: Store) ->
     assert store.connection("7").calls == ["one"]
 
 
+def test_a_call_is_lost_with_the_connection_that_it_needs(store: Store) -> None:
+    store.add([event("7", "ACCEPTED"), *call("one")[:2], *call("two")])
+    store.add([event("7", "CLOSED", at=NOW + 20, Close_Code=1006, Closed_By="peer")])
+    assert store.call("one").outcome == "lost"
+    assert store.call("two").outcome == "rejected"
+
+
 def test_calls_are_listed_the_latest_first_and_in_parts(store: Store) -> None:
     for number in range(25):
         store.add(call(f"{number}", NOW + number))
