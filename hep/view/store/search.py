@@ -116,6 +116,31 @@ def search(segments: Segments, text: str, limit: int) -> Found:
     return Found(latest_calls, latest_connections, matches, complete)
 
 
+def connections_of(segments: Segments, aor: str, limit: int) -> list[ConnectionSummary]:
+    """The latest connections that an address of record registered on.
+
+    Args:
+        segments: of the store, the newest first.
+        aor: ``user@host``.
+        limit: connections at most.
+    """
+    found: dict[str, ConnectionSummary] = {}
+    user = aor.partition("@")[0]
+    for _, ask in each(segments):
+        if not user or len(found) >= limit:
+            break
+        things = ask(
+            "SELECT thing FROM terms WHERE hash = ? AND thing & 1 ORDER BY thing DESC LIMIT ?",
+            term(user), limit,
+        )  # fmt: skip
+        numbers = [thing >> 1 for (thing,) in things]
+        for row in _by_numbers(ask, schema.SELECT_CONNECTION, numbers):
+            connection = schema.connection_of(row)
+            if connection.aor == aor:
+                found.setdefault(connection.id, connection)
+    return sorted(found.values(), key=lambda connection: -connection.since)[:limit]
+
+
 def _search_parts(
     segments: Segments, text: str, limit: int, add_call: Any, add_connection: Any
 ) -> bool:

@@ -82,6 +82,10 @@ class StoreReader:
         """A connection by its id; None if there is none."""
         return reader.connection(self._current(), key)
 
+    def connections_of(self, aor: str, limit: int = 20) -> list[ConnectionSummary]:
+        """The latest connections that an address of record, ``user@host``, registered on."""
+        return search.connections_of(self._current(), aor, limit)
+
     def records_of_connection(self, key: str, limit: int = 2000) -> list[Record]:
         """The packets of a connection in the order of their times."""
         return reader.records_of_connection(self._current(), key, limit)

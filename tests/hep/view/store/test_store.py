@@ -241,6 +241,22 @@ def test_search(
     assert found.complete
 
 
+def test_the_connections_of_a_user(store: Store) -> None:
+    register = {"caller": "alice", "callee": "alice", "method": "REGISTER"}
+    for number in range(4):
+        src = f"10.1.0.{number}:50123"
+        store.add([event(f"{number}", "ACCEPTED", src=src, at=NOW + number)])
+        store.add([sip(f"r{number}", src=src, **register)])
+        if number != 2:
+            back = {"src": "10.0.0.1:8080", "dst": src}
+            store.add([sip(f"r{number}", status=200, **register, **back)])
+        store.add([event(f"{number}", "CLOSED", src=src, at=NOW + 10 + number)])
+    assert [each.id for each in store.connections_of("alice@example.com")] == ["3", "1", "0"]
+    assert [each.id for each in store.connections_of("alice@example.com", 1)] == ["3"]
+    assert store.connections_of("alice@elsewhere.example") == []
+    assert store.connections_of("") == []
+
+
 def test_an_ipv6_address_is_found_with_and_without_brackets(store: Store) -> None:
     store.add([sip("one", src="2001:db8::1:50123")])
     for text in ("2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:50123"):
