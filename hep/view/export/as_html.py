@@ -97,7 +97,8 @@ def _svg(ladder: Ladder) -> list[str]:
     ]
     for number, party in enumerate(ladder.parties):
         x = _x(number)
-        texts = [("name", party.name), ("small", (party.addresses or [""])[0])]
+        address = party.addresses[0] if party.addresses else ""
+        texts = [("name", party.name), ("small", address if address != party.name else "")]
         texts.append(("small", party.user_agent))
         for row, (kind, text) in enumerate(texts):
             y = 16 + row * 15

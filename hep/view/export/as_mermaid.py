@@ -12,7 +12,7 @@ from hep.view.export.plain import one_line, since
 from hep.view.model.picture import Party, Step
 
 LONGEST_DIAGRAM: Final = 45_000
-"""Characters. Mermaid renders 50,000 unless it is told otherwise (``maxTextSize``)."""
+"""Characters. Mermaid renders 50,000 by default (``maxTextSize``)."""
 
 LONGEST_LABEL: Final = 100
 """Characters of a text in a diagram."""

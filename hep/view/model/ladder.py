@@ -128,11 +128,11 @@ def _rows(
     records: Sequence[Record], lookup: _Connections, keepalives: bool
 ) -> tuple[list[_Row], int]:
     is_call = any(each.sip is not None and each.sip.method == "INVITE" for each in records)
-    told: set[tuple[str, bool]] = set()
+    reported: set[tuple[str, bool]] = set()
     for record in records:
         if record.kind is Kind.EVENT:
             row = _event(record, lookup)
-            told.add((row.id, row.label.startswith("closed")))
+            reported.add((row.id, row.label.startswith("closed")))
     rows: list[_Row] = []
     seen: dict[tuple[str, str, bytes], Record] = {}
     left_out = 0
@@ -158,7 +158,7 @@ def _rows(
             row = _log(record, lookup)
             closed = row.label.startswith("closed")
             known = row.connection is not None and row.connection.until
-            if row.id and ((row.id, closed) in told or (closed and known)):
+            if row.id and ((row.id, closed) in reported or (closed and known)):
                 continue
         else:
             name = protocol_name(record.protocol_type)
@@ -275,7 +275,7 @@ def _log(record: Record, lookup: _Connections) -> _Row:
 def _from_summaries(rows: Sequence[_Row], connections: Iterable[ConnectionSummary]) -> list[_Row]:
     """The start and the end of connections of which no event is there."""
     first, last = rows[0].record.at - CLOSE_BY, rows[-1].record.at + CLOSE_BY
-    told = {(row.id, row.label[:6]) for row in rows if row.record.kind is Kind.EVENT}
+    reported = {(row.id, row.label[:6]) for row in rows if row.record.kind is Kind.EVENT}
     used = {row.id for row in rows}
     more: list[_Row] = []
     for each in connections:
@@ -290,7 +290,7 @@ def _from_summaries(rows: Sequence[_Row], connections: Iterable[ConnectionSummar
             label, tone = _closed(each.code, each.closed_by)
             ends.append((each.until, label, each.reason, tone))
         for at, label, detail, tone in ends:
-            if first <= at <= last and (each.id, label[:6]) not in told:
+            if first <= at <= last and (each.id, label[:6]) not in reported:
                 record = Record(at, Kind.EVENT, client, server, b"", connection=each.id)
                 row = _Row(record, None, -1, each, each.id, label, detail, tone)
                 row.client, row.server = client, server
@@ -320,7 +320,8 @@ def _step(row: _Row, drawn: Columns, late: set[int]) -> Step:
         detail=row.detail,
         tone=row.tone,
         connection=row.id,
-        out_of_order=id(record) in late,
+        # Events are sent when what they say is known, which may be later.
+        out_of_order=message is not None and id(record) in late,
     )
     if message is None:
         client, server = row.client or record.src, row.server or record.dst

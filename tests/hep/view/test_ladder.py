@@ -458,6 +458,18 @@ def test_rows_are_in_the_order_of_their_times_and_late_packets_are_marked() -> N
         ]
 
 
+def test_an_event_that_is_sent_late_is_not_out_of_order() -> None:
+    talk = Talk()
+    talk.request(ALICE, SERVER, "INVITE")
+    talk.event('{"Event":"CONNECTING"}')
+    late = dataclasses.replace(talk.records[1], at=START)
+    steps = ladder([talk.records[0], late], []).steps
+    assert [(step.label, step.out_of_order) for step in steps] == [
+        ("connecting", False),
+        ("INVITE", False),
+    ]
+
+
 def test_rows_are_bounded() -> None:
     talk = relayed()
     assert len(ladder(talk.records, [], most=3).steps) == 3
