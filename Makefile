@@ -7,12 +7,14 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# What `make run` needs, which is much less than the tests need.
+SHOWN  := $(VENV)/.shown
 OLDEST := .venv-oldest
 
 .PHONY: run test test-fast test-oldest lint types e2e record autobahn soak fuzz fuzz-recorded bench budget
 .PHONY: format clean
 
-run: $(READY)
+run: $(SHOWN)
 	$(BIN)/sipws demo
 
 test: $(READY)
@@ -86,8 +88,13 @@ clean:
 	rm -rf $(VENV) $(OLDEST) tests/e2e/node_modules
 
 $(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(SHOWN): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[view]'
 	touch $@
 
 # pip knows the newest versions only; uv asks for the lowest of what is named in pyproject.toml.
