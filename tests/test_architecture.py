@@ -24,7 +24,7 @@ MODULES = {
 LONGEST_FILE = 600
 """Lines. A longer file is two files."""
 
-ROOTS: Final = "address errors events limits liveness printable request sip"
+ROOTS: Final = "address errors events limits liveness printable request sip sip_counts"
 """Modules of `sipws` that are values and pure functions; every package may import them."""
 
 LAYERS: Final[dict[str, str]] = {
@@ -52,6 +52,7 @@ LAYERS: Final[dict[str, str]] = {
     "sipws.liveness": "",
     "sipws.printable": "",
     "sipws.flow_token": "",
+    "sipws.sip_counts": "",
     "sipws.request": "",
     "sipws.limits": "liveness",
     "sipws.address": "errors",

@@ -27,6 +27,7 @@ from sipws.registry import Registry
 from sipws.relay.relay import Relay
 from sipws.relay.relay_legs import ClientLeg, Pair, UpstreamLeg
 from sipws.service import responder
+from sipws.sip_counts import SipCounts
 from sipws.tracing.tracer import Tracer, TraceSettings
 from sipws.transport.flow import Flow
 from sipws.transport.flow_context import FlowContext
@@ -101,9 +102,15 @@ class Program:
             Limits(),
             Registry(),
             registrations=Registrations(),
+            # As where a control interface shows metrics.
+            sip_counts=SipCounts() if relayed else None,
         )
         self._to_upstream = replace(
-            self.shared, bus=_without_messages(self.bus), admission=Admission(), registrations=None
+            self.shared,
+            bus=_without_messages(self.bus),
+            admission=Admission(),
+            registrations=None,
+            sip_counts=SipCounts(),
         )
 
     def connect(self, upgrade: bytes) -> Flow:

@@ -6,7 +6,7 @@ connection; a reader adds the traffic of the open ones.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from sipws.bus import Bus
@@ -15,6 +15,7 @@ from sipws.events import (
     Closed,
     Connected,
     ConnectFailed,
+    Connection,
     ErrorOccurred,
     HandshakeFailed,
     Probe,
@@ -22,10 +23,18 @@ from sipws.events import (
     value,
 )
 from sipws.metrics.prometheus_text import Family, Histogram
+from sipws.sip_counts import SipCounts
 
 ACCEPTED: Final = "accepted"
 """The result of a handshake that succeeded; any other is the `ErrorKind` that it failed with."""
 
+CLIENT: Final = "client"
+"""The leg of connections that clients opened."""
+
+UPSTREAM: Final = "upstream"
+"""The leg of connections that the relay opened."""
+
+_LEG_OF: Final = {Side.PEER.value: CLIENT, Side.LOCAL.value: UPSTREAM}
 _BY_PEER: Final = (Side.PEER.value, ACCEPTED)
 _BY_US: Final = (Side.LOCAL.value, ACCEPTED)
 
@@ -64,15 +73,16 @@ class Counts:
         """Opening handshakes by the side that connected and by result."""
         self.failed_connects: Counter[str] = Counter()
         """Connects that failed, by kind of error."""
-        self.closes: Counter[tuple[str, str]] = Counter()
-        """Ended connections that were open, by `code_label` and by the side that ended them."""
-        self.errors: Counter[str] = Counter()
-        """Errors on open connections, by kind."""
+        self.closes: Counter[tuple[str, str, str]] = Counter()
+        """Ended connections that were open, by `code_label`, by the side that ended them and by
+        leg."""
+        self.errors: Counter[tuple[str, str]] = Counter()
+        """Errors on open connections, by kind and leg."""
         self.probes: Counter[str] = Counter()
         """Connections without an upgrade request, by `Probe`."""
-        self.seconds = 0.0
-        """Total duration of the connections in ``closes``."""
-        self._messages_in = self._messages_out = self._bytes_in = self._bytes_out = 0
+        self.seconds = {CLIENT: 0.0, UPSTREAM: 0.0}
+        """Total duration of the connections in ``closes``, by leg."""
+        self._ended = {CLIENT: [0, 0, 0, 0], UPSTREAM: [0, 0, 0, 0]}
         bus.accepted.subscribe(self._accepted)
         bus.connected.subscribe(self._connected)
         bus.connect_failed.subscribe(self._connect_failed)
@@ -93,39 +103,41 @@ class Counts:
         self.handshakes[event.connection.opened_by.value, event.kind.value] += 1
 
     def _error_occurred(self, event: ErrorOccurred) -> None:
-        self.errors[event.kind.value] += 1
+        self.errors[event.kind.value, leg_of(event.connection)] += 1
 
     def _closed(self, event: Closed) -> None:
+        leg = leg_of(event.connection)
         if event.accepted:
-            self.closes[code_label(event.code), event.closed_by.value] += 1
-            self.seconds += event.duration
+            self.closes[code_label(event.code), event.closed_by.value, leg] += 1
+            self.seconds[leg] += event.duration
         elif event.probe is not None:
             self.probes[event.probe.value] += 1
-        self._messages_in += event.messages_in
-        self._messages_out += event.messages_out
-        self._bytes_in += event.bytes_in
-        self._bytes_out += event.bytes_out
+        ended = self._ended[leg]
+        ended[0] += event.messages_in
+        ended[1] += event.messages_out
+        ended[2] += event.bytes_in
+        ended[3] += event.bytes_out
 
-    @property
-    def traffic(self) -> Traffic:
-        """The traffic of all ended connections, refused ones included."""
-        return Traffic(self._messages_in, self._messages_out, self._bytes_in, self._bytes_out)
+    def traffic(self, leg: str) -> Traffic:
+        """The traffic of all ended connections of a leg, refused ones included."""
+        return Traffic(*self._ended[leg])
 
-    def families(self, alive: Traffic) -> Iterator[Family]:
+    def families(self, alive: Mapping[str, Traffic]) -> Iterator[Family]:
         """The counts as metrics.
 
         Args:
-            alive: the traffic of the open connections.
+            alive: the traffic of the open connections, for each leg that the program has.
         """
         handshakes = Family(
             "sipws_handshakes_total",
             "counter",
-            "Opening handshakes by the side that connected (peer, or local: sipws) and by result:"
-            " accepted, or the kind of error.",
+            "Opening handshakes by the side that connected (peer, or local: sipws), by result:"
+            " accepted, or the kind of error, and by leg.",
         )
         # From the start at 0, or the first one would not show as a rise.
-        for (side, result), count in sorted(({_BY_PEER: 0} | self.handshakes).items()):
-            handshakes.add(count, opened_by=side, result=result)
+        zeros = {_BY_PEER: 0, _BY_US: 0} if UPSTREAM in alive else {_BY_PEER: 0}
+        for (side, result), count in sorted((zeros | self.handshakes).items()):
+            handshakes.add(count, opened_by=side, result=result, leg=_LEG_OF[side])
         yield handshakes
 
         probes = Family(
@@ -150,39 +162,78 @@ class Counts:
         closes = Family(
             "sipws_connection_closes_total",
             "counter",
-            "Ended connections, by close code and by the side that ended them.",
+            "Ended connections, by close code, by the side that ended them and by leg.",
         )
-        for (code, by), count in sorted(self.closes.items()):
-            closes.add(count, code=code, by=by)
+        for (code, by, leg), count in sorted(self.closes.items()):
+            closes.add(count, code=code, by=by, leg=leg)
         yield closes
 
         errors = Family(
-            "sipws_connection_errors_total", "counter", "Errors on open connections by kind."
+            "sipws_connection_errors_total",
+            "counter",
+            "Errors on open connections, by kind and leg.",
         )
-        for kind, count in sorted(self.errors.items()):
-            errors.add(count, kind=kind)
+        for (kind, leg), count in sorted(self.errors.items()):
+            errors.add(count, kind=kind, leg=leg)
         yield errors
 
-        yield Family(
+        duration = Family(
             "sipws_connection_duration_seconds_total",
             "counter",
-            "Total duration of ended connections.",
-        ).add(self.seconds)
-        total = self.traffic + alive
-        yield (
-            Family("sipws_messages_total", "counter", "WebSocket messages, keep-alives included.")
-            .add(total.messages_in, direction="in")
-            .add(total.messages_out, direction="out")
+            "Total duration of ended connections, by leg.",
         )
-        yield (
-            Family(
-                "sipws_bytes_total",
-                "counter",
-                "Bytes of connections before TLS, handshakes and frame headers included.",
-            )
-            .add(total.bytes_in, direction="in")
-            .add(total.bytes_out, direction="out")
+        messages = Family(
+            "sipws_messages_total",
+            "counter",
+            "WebSocket messages by leg, keep-alives included. A relayed message counts on both.",
         )
+        size = Family(
+            "sipws_bytes_total",
+            "counter",
+            "Bytes of connections by leg, before TLS, handshakes and frame headers included.",
+        )
+        for leg, living in alive.items():
+            total = self.traffic(leg) + living
+            duration.add(self.seconds[leg], leg=leg)
+            messages.add(total.messages_in, direction="in", leg=leg)
+            messages.add(total.messages_out, direction="out", leg=leg)
+            size.add(total.bytes_in, direction="in", leg=leg)
+            size.add(total.bytes_out, direction="out", leg=leg)
+        yield duration
+        yield messages
+        yield size
+
+
+def leg_of(connection: Connection) -> str:
+    """The leg that a connection belongs to."""
+    return CLIENT if connection.destination is None else UPSTREAM
+
+
+def sip_families(legs: Mapping[str, SipCounts]) -> Iterator[Family]:
+    """The SIP messages that arrived as metrics.
+
+    Args:
+        legs: their counts, for each leg that the program has; empty if nothing counts them.
+    """
+    requests = Family(
+        "sipws_sip_requests_total",
+        "counter",
+        "SIP requests by method and by the leg on which they arrived.",
+    )
+    responses = Family(
+        "sipws_sip_responses_total",
+        "counter",
+        "SIP responses by status code and by the leg on which they arrived.",
+    )
+    for leg, counts in legs.items():
+        for method, count in sorted(counts.requests.items()):
+            requests.add(count, method=method, leg=leg)
+        for status, count in sorted(counts.responses.items()):
+            # Of the 80 codes a program sees a few.
+            if count:
+                responses.add(count, status=status, leg=leg)
+    yield requests
+    yield responses
 
 
 def code_label(code: int) -> str:

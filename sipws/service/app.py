@@ -6,7 +6,7 @@ socket.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Self
@@ -16,7 +16,7 @@ from sipws.config.resolved import Filter, ResolvedConfig
 from sipws.control import mi
 from sipws.control.server import ControlServer
 from sipws.errors import ConfigurationError
-from sipws.metrics.counters import Counts, Lag
+from sipws.metrics.counters import CLIENT, UPSTREAM, Counts, Lag
 from sipws.metrics.lag_sampler import LagSampler
 from sipws.relay.relay import Relay
 from sipws.service import responder
@@ -24,6 +24,7 @@ from sipws.service.commands import methods_of
 from sipws.service.http_pages import pages_of
 from sipws.service.systemd import Assigned
 from sipws.service.traces import Traces
+from sipws.sip_counts import SipCounts
 from sipws.tracing.tracer import Tracer
 from sipws.transport import descriptors
 from sipws.transport.flow import Handler
@@ -39,6 +40,8 @@ class Application:
         resolved: a checked configuration.
         handler: answers SIP messages if there is no upstream; by default the built-in responder.
         sockets: sockets that are bound already, by listener. Other listeners open their own.
+        counts_sip: whether SIP messages are counted for metrics, also without a control interface
+            of its own.
     """
 
     def __init__(
@@ -47,12 +50,16 @@ class Application:
         handler: Handler = responder.answer,
         *,
         sockets: Assigned | None = None,
+        counts_sip: bool = False,
     ) -> None:
         transport = resolved.config.transport
         sockets = sockets or Assigned()
         self.resolved = resolved
         self.bus = Bus()
-        self.relay = _relay(resolved)
+        self.sip_counts: Mapping[str, SipCounts] = (
+            _sip_counts(resolved) if counts_sip or _is_controlled(resolved) else {}
+        )
+        self.relay = _relay(resolved, self.sip_counts.get(UPSTREAM))
         """Relays messages to the upstream; None without one."""
         self.server = Server(
             transport.listeners,
@@ -66,6 +73,7 @@ class Application:
             tls=resolved.certificates,
             compression=transport.permessage_deflate,
             health_path=transport.health_path,
+            sip_counts=self.sip_counts.get(CLIENT),
             inherited=sockets.listeners,
         )
         self._control_socket = sockets.control
@@ -226,8 +234,24 @@ def most_connections(resolved: ResolvedConfig) -> int:
     return resolved.config.transport.max_connections or room_for_connections(resolved)
 
 
-def _relay(resolved: ResolvedConfig) -> Relay | None:
+def _is_controlled(resolved: ResolvedConfig) -> bool:
+    """Whether there is a control interface, and with it a reader of metrics."""
+    return resolved.config.control.address is not None
+
+
+def _sip_counts(resolved: ResolvedConfig) -> dict[str, SipCounts]:
+    """A count of SIP messages for each leg."""
+    is_relayed = resolved.config.upstream.destination is not None
+    return {leg: SipCounts() for leg in ((CLIENT, UPSTREAM) if is_relayed else (CLIENT,))}
+
+
+def _relay(resolved: ResolvedConfig, sip_counts: SipCounts | None) -> Relay | None:
     settings = resolved.config.upstream
     if (destination := settings.destination) is None:
         return None
-    return Relay(destination, tls=resolved.upstream_tls, messages_told=settings.upstream_trace_sip)
+    return Relay(
+        destination,
+        tls=resolved.upstream_tls,
+        messages_told=settings.upstream_trace_sip,
+        sip_counts=sip_counts,
+    )

@@ -4,7 +4,7 @@
 only this, so that no two modules import each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from sipws.bus import Bus
@@ -13,6 +13,7 @@ from sipws.control.server import ControlServer
 from sipws.metrics.counters import Counts, Lag
 from sipws.relay.relay import Relay
 from sipws.service.traces import Traces
+from sipws.sip_counts import SipCounts
 from sipws.transport.server import Server
 
 
@@ -28,6 +29,8 @@ class Running(Protocol):
     control: ControlServer | None
     """The control interface; None without one."""
     counts: Counts
+    sip_counts: Mapping[str, SipCounts]
+    """Counts of the SIP messages that arrive, by leg; empty if nothing counts them."""
     lag: Lag
     started: float
     """When the program started, in seconds since the epoch."""

@@ -19,7 +19,7 @@ from sipws import __version__
 from sipws.address import Listener
 from sipws.control.server import families as control_families
 from sipws.events import Side
-from sipws.metrics.counters import ACCEPTED, Traffic
+from sipws.metrics.counters import ACCEPTED, CLIENT, UPSTREAM, Traffic, sip_families
 from sipws.metrics.prometheus_text import Family, Kind
 from sipws.relay.relay import Relay
 from sipws.service.running import Running
@@ -63,6 +63,7 @@ def families(application: Running) -> Iterator[Family]:
     yield _connections(flows)
     yield from _upstream(application.relay, flows)
     yield from application.counts.families(flows.traffic)
+    yield from sip_families(application.sip_counts)
     yield Family(
         "sipws_tracing_enabled",
         "gauge",
@@ -111,12 +112,14 @@ def statistics(application: Running) -> dict[str, int]:
     flows = _count_flows(application)
     counts = application.counts
     senders = application.traces.senders
-    traffic = counts.traffic + flows.traffic
+    traffic = Traffic()
+    for leg, alive in flows.traffic.items():
+        traffic += counts.traffic(leg) + alive
     traced: Counter[str] = Counter()
     for trace in application.traces.configured:
         traced += trace.tracer.counters
     return {
-        # OpenSIPS' names. sipws reads no SIP, so that it has nothing to count for the other names
+        # OpenSIPS' names. sipws routes no SIP, so that it has nothing to count for the other names
         # of this group; and it has no sockets of the protocols of the next one.
         "core:timestamp": int(time.monotonic() - application.started_monotonic),
         "net:waiting_udp": 0,
@@ -200,8 +203,8 @@ class _Flows(NamedTuple):
     """Those of peers, by listener and phase."""
     upstream: Counter[Phase]
     """Ours to the upstream, by phase."""
-    traffic: Traffic
-    """What all of them have carried."""
+    traffic: Mapping[str, Traffic]
+    """What they have carried, for each leg that the program has."""
 
 
 def _count_flows(application: Running) -> _Flows:
@@ -211,7 +214,7 @@ def _count_flows(application: Running) -> _Flows:
     """
     alive: dict[Phase, Counter[int]] = {phase: Counter() for phase in Phase}
     upstream: Counter[Phase] = Counter()
-    messages_in = messages_out = bytes_in = bytes_out = 0
+    of_clients, of_upstream = [0, 0, 0, 0], [0, 0, 0, 0]
     for flow in application.server.flows:
         if (phase := flow.phase) is Phase.CLOSED:
             continue
@@ -219,13 +222,15 @@ def _count_flows(application: Running) -> _Flows:
         if connection.destination is None:
             # By identity: all connections of a listener share its definition.
             alive[phase][id(connection.listener)] += 1
+            total = of_clients
         else:
             upstream[phase] += 1
+            total = of_upstream
         traffic = flow.traffic
-        messages_in += traffic[0]
-        messages_out += traffic[1]
-        bytes_in += traffic[2]
-        bytes_out += traffic[3]
+        total[0] += traffic[0]
+        total[1] += traffic[1]
+        total[2] += traffic[2]
+        total[3] += traffic[3]
     accepted = Counter(
         {
             (listener, phase): alive[phase][id(listener)]
@@ -233,15 +238,20 @@ def _count_flows(application: Running) -> _Flows:
             for phase in _ALIVE
         }
     )
-    return _Flows(accepted, upstream, Traffic(messages_in, messages_out, bytes_in, bytes_out))
+    carried = {CLIENT: Traffic(*of_clients)}
+    if application.relay is not None:
+        carried[UPSTREAM] = Traffic(*of_upstream)
+    return _Flows(accepted, upstream, carried)
 
 
 def _connections(flows: _Flows) -> Family:
     connections = Family(
-        "sipws_connections", "gauge", "Connections that are alive, by listener and state."
+        "sipws_connections",
+        "gauge",
+        "Connections of clients that are alive, by listener and state.",
     )
     for (listener, phase), count in flows.accepted.items():
-        connections.add(count, listener=str(listener), state=phase.name.lower())
+        connections.add(count, listener=str(listener), state=phase.name.lower(), leg=CLIENT)
     return connections
 
 
@@ -258,7 +268,7 @@ def _upstream(relay: Relay | None, flows: _Flows) -> Iterator[Family]:
     )
     if relay is not None:
         for phase in _ALIVE:
-            connections.add(flows.upstream[phase], state=phase.name.lower())
+            connections.add(flows.upstream[phase], state=phase.name.lower(), leg=UPSTREAM)
         if relay.reachable is not None:
             reachable.add(int(relay.reachable))
     yield connections

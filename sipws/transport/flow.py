@@ -38,6 +38,7 @@ from sipws.events import (
 from sipws.limits import LARGE_READ
 from sipws.liveness import Finding, Liveness
 from sipws.sip import LINE_ENDS, REGISTER
+from sipws.sip_counts import S
 from sipws.transport.deadlines import Line
 from sipws.transport.flow_context import AcceptedSocket, FlowContext
 from sipws.transport.write_timeout import SlowPeer, bound_waiting, is_reset
@@ -59,6 +60,7 @@ Handler = Callable[["Flow", bytes], object]
 """The application's function: called with the flow and the message, for each SIP message."""
 
 _R: Final = REGISTER[0]
+_LAST_LINE_END: Final = max(LINE_ENDS)
 
 _local_address: Final = lru_cache(64)(address_of_socket)
 """The local address of a socket. All connections share a few of them."""
@@ -243,8 +245,7 @@ class Flow(asyncio.Protocol):
 
     def turn_away(self, refusal: Refusal) -> None:
         """Refuse the upgrade request as soon as it arrives; no effect after the handshake."""
-        session = self._session
-        if isinstance(session, ServerSession) and session.turn_away(refusal):
+        if isinstance(session := self._session, ServerSession) and session.turn_away(refusal):
             self._context.admission.refused[refusal.kind] += 1
 
     # For asyncio.
@@ -347,8 +348,7 @@ class Flow(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session if it is not over, and remove the connection from the registry."""
-        if self._slow_peer is not None:
-            self._end_slow_peer()
+        self._end_slow_peer()
         if self._session.is_more:
             if exc is None:
                 # `_run_slice` calls this again after the backlog.
@@ -388,16 +388,27 @@ class Flow(asyncio.Protocol):
 
     def _deliver(self, event: MessageReceived) -> None:
         """Call the handler, or answer a keep-alive."""
-        message = event.data
+        message = sip = event.data
+        context = self._context
         try:
-            # Unlike a strip of both ends this copies nothing of a message that starts with text.
-            if sip := message.lstrip(LINE_ENDS):
-                # Comparing a byte takes a third of the time.
-                if sip[0] == _R and sip.startswith(REGISTER):
-                    self._note_registration(event)
-                self._context.handler(self, message)
-            elif message == KEEP_ALIVE:
-                self.send(KEEP_ALIVE_ANSWER)
+            # Looking at a byte takes a third of the time of a call that looks for several.
+            if not message or (first := message[0]) <= _LAST_LINE_END:
+                if not (sip := message.lstrip(LINE_ENDS)):
+                    if message == KEEP_ALIVE:
+                        self.send(KEEP_ALIVE_ANSWER)
+                    return
+                first = sip[0]
+            if (counts := context.sip_counts) is not None:
+                try:
+                    if first == S:
+                        counts.statuses[sip[8]][sip[9]][sip[10]] += 1
+                    else:
+                        counts.methods[sip[:8]][0] += 1
+                except LookupError:
+                    counts.count_odd(sip)
+            if first == _R and sip.startswith(REGISTER):
+                context.note_registration(event)
+            context.handler(self, message)
         except ConnectionClosedError as exc:
             # The peer closed right after its last message: an answer cannot be sent.
             log.debug("answer not sent: %s", exc)
@@ -406,13 +417,6 @@ class Flow(asyncio.Protocol):
             log.exception("the handler raised on a message from %s", self.connection.peer)
             kind, detail = ErrorKind.HANDLER_FAILED, f"{type(exc).__name__}: {exc}"
             self._context.bus.publish(ErrorOccurred(self.connection, event.time, kind, detail))
-
-    def _note_registration(self, event: MessageReceived) -> None:
-        """Ping the connection that a phone has left, if it registered on another one before."""
-        if (registrations := self._context.registrations) is None:
-            return
-        if (left := registrations.registered(self.connection.id, event.data)) is not None:
-            self._context.supersede(*left, event.time, self.connection.id)
 
     def _flush(self) -> None:
         """Write what the session has to send."""
@@ -461,11 +465,10 @@ class Flow(asyncio.Protocol):
     @property
     def _may_read(self) -> bool:
         """Whether neither the peer nor the partner is too slow for what would be read."""
-        if self._slow_peer is not None:
-            return False
         # Nothing of a closing connection is relayed.
         partner = self._partner
-        return partner is None or not partner.is_stalled or self._session.phase is not OPEN
+        takes = partner is None or not partner.is_stalled or self._session.phase is not OPEN
+        return takes and self._slow_peer is None
 
     def _schedule_slice(self) -> None:
         if not self._slice_scheduled:

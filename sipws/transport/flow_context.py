@@ -11,9 +11,10 @@ from websockets.typing import Subprotocol
 from sipws.address import Address
 from sipws.admission.admission import Admission, AdmissionSlot
 from sipws.bus import Bus
-from sipws.events import Superseded
+from sipws.events import MessageReceived, Superseded
 from sipws.limits import Limits
 from sipws.registry import Registered, Registry
+from sipws.sip_counts import SipCounts
 from sipws.transport.deadlines import Deadlines
 from sipws.transport.descriptors import Watch
 from sipws.transport.registrations import Registrations
@@ -76,12 +77,27 @@ class FlowContext(Generic[F]):
     registrations: Registrations | None = None
     """The connection that each phone registered on; None records none."""
 
+    sip_counts: SipCounts | None = None
+    """Counts the SIP messages that arrive; None counts none."""
+
     def __post_init__(self) -> None:
         if inspect.iscoroutinefunction(self.handler):
             raise TypeError(
                 f"{self.handler.__qualname__} is a coroutine function: a handler is called, not"
                 " awaited; let it start a task, or put the message into a queue"
             )
+
+    def note_registration(self, register: MessageReceived) -> None:
+        """Ping the connection that a phone has left, if it registered on another one before.
+
+        Args:
+            register: a REGISTER request.
+        """
+        if self.registrations is not None:
+            connection = register.connection.id
+            left = self.registrations.registered(connection, register.data)
+            if left is not None:
+                self.supersede(*left, register.time, connection)
 
     def supersede(self, left: int, instance: str, now: float, by: int) -> None:
         """Report that a phone registered on another connection, and ping the one that it left.

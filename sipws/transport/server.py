@@ -16,6 +16,7 @@ from sipws.bus import Bus
 from sipws.errors import ConfigurationError, ConnectionClosedError
 from sipws.limits import Limits
 from sipws.registry import Registry
+from sipws.sip_counts import SipCounts
 from sipws.transport.flow import Flow, Handler
 from sipws.transport.flow_context import AcceptedSocket, FlowContext
 from sipws.transport.listening import cannot_listen, open_sockets
@@ -91,6 +92,8 @@ class Server:
         health_path: the path for health checks of load balancers. A plain GET, HEAD or OPTIONS gets
             200, or 503 while the server shuts down. None answers none. Health checks are not
             published as handshakes (`sipws.events.Probe`).
+        sip_counts: counts the SIP messages of the clients. Default: nothing counts them, which
+            saves about 1,500 instructions a message.
         inherited: bound sockets by listener, each with its listener's port. A listener without any
             opens its own.
 
@@ -114,6 +117,7 @@ class Server:
         subprotocols: Sequence[str] = (SUBPROTOCOL,),
         compression: bool = False,
         health_path: str | None = None,
+        sip_counts: SipCounts | None = None,
         inherited: Mapping[Listener, Sequence[socket.socket]] | None = None,
     ) -> None:
         self.listeners = [
@@ -140,6 +144,7 @@ class Server:
             compression=compression,
             health_path=health_path,
             registrations=self.registrations,
+            sip_counts=sip_counts,
         )
         if wss_limits is None:
             self._wss_context = self._context

@@ -294,6 +294,7 @@ class Supervisor:
                 sockets=tuple(tuple(x.fileno() for x in of) for of in self._sockets[number]),
                 is_service=self._is_service,
                 is_restart=self.restarts[number] > 0,
+                counts_sip=config.control.address is not None,
                 relays=self.relays.paths,
             )
             worker = await WorkerProcess.spawn(start, self._forward)

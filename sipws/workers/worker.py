@@ -88,6 +88,7 @@ class _Worker:
         self._application = Application(
             ResolvedConfig.of(start.config, start.source),
             sockets=Assigned(dict(zip(listeners, sockets, strict=True))),
+            counts_sip=start.counts_sip,
         )
         if start.is_service and start.config.log.connections:
             all_sent = not start.config.upstream.upstream_trace_sip

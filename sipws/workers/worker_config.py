@@ -28,6 +28,10 @@ class Start:
     is_restart: bool
     """Whether it replaces a worker that ended. Its start logs errors rather than print them."""
 
+    counts_sip: bool
+    """Whether it counts SIP messages for the metrics of the control interface, which its parent
+    has."""
+
     relays: str
     """The prefix of the paths of the parent's relays; see `sipws.workers.trace_relay`."""
 

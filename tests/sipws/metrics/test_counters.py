@@ -17,7 +17,7 @@ from sipws.events import (
     HandshakeFailed,
     Side,
 )
-from sipws.metrics.counters import Counts, Lag, Traffic, code_label
+from sipws.metrics.counters import CLIENT, Counts, Lag, Traffic, code_label
 from sipws.metrics.lag_sampler import LagSampler
 from sipws.metrics.prometheus_text import Histogram
 
@@ -39,10 +39,10 @@ def closed(connection: Connection, code: int = 1000, *, accepted: bool = True) -
     )
 
 
-def samples(counts: Counts, alive: Traffic = Traffic()) -> dict[tuple[str, ...], object]:  # noqa: B008
+def samples(counts: Counts, **alive: Traffic) -> dict[tuple[str, ...], object]:
     return {
         (family.name, *labels.values()): number
-        for family in counts.families(alive)
+        for family in counts.families({CLIENT: Traffic()} | alive)
         for labels, number in family.samples
     }
 
@@ -55,19 +55,19 @@ def test_connections_are_counted_by_how_they_begin_and_end(connection: Connectio
     bus.publish(closed(connection, 1002))
     bus.publish(HandshakeFailed(connection, 1000.0, b"", b"", ErrorKind.NOT_HTTP, ""))
     bus.publish(closed(connection, 1006, accepted=False))
-    assert samples(counts, Traffic(1, 1, 10, 10)) == {
-        ("sipws_handshakes_total", "peer", "accepted"): 1,
-        ("sipws_handshakes_total", "peer", "not-http"): 1,
+    assert samples(counts, client=Traffic(1, 1, 10, 10)) == {
+        ("sipws_handshakes_total", "peer", "accepted", "client"): 1,
+        ("sipws_handshakes_total", "peer", "not-http", "client"): 1,
         ("sipws_probes_total", "tcp"): 0,
         ("sipws_probes_total", "tls"): 0,
         ("sipws_probes_total", "http"): 0,
-        ("sipws_connection_closes_total", "1002", "peer"): 1,
-        ("sipws_connection_errors_total", "protocol-error"): 1,
-        ("sipws_connection_duration_seconds_total",): 2.0,
-        ("sipws_messages_total", "in"): 7,
-        ("sipws_messages_total", "out"): 5,
-        ("sipws_bytes_total", "in"): 610,
-        ("sipws_bytes_total", "out"): 410,
+        ("sipws_connection_closes_total", "1002", "peer", "client"): 1,
+        ("sipws_connection_errors_total", "protocol-error", "client"): 1,
+        ("sipws_connection_duration_seconds_total", "client"): 2.0,
+        ("sipws_messages_total", "in", "client"): 7,
+        ("sipws_messages_total", "out", "client"): 5,
+        ("sipws_bytes_total", "in", "client"): 610,
+        ("sipws_bytes_total", "out", "client"): 410,
     }
 
 
@@ -80,9 +80,9 @@ def test_connections_that_we_open_are_counted_apart(connection: Connection) -> N
     bus.publish(HandshakeFailed(ours, 1000.0, b"", b"", ErrorKind.BAD_REPLY, ""))
     found = samples(counts)
     assert found["sipws_failed_connects_total", "connect-refused"] == 1
-    assert found["sipws_handshakes_total", "local", "accepted"] == 1
-    assert found["sipws_handshakes_total", "local", "bad-reply"] == 1
-    assert found["sipws_handshakes_total", "peer", "accepted"] == 0
+    assert found["sipws_handshakes_total", "local", "accepted", "upstream"] == 1
+    assert found["sipws_handshakes_total", "local", "bad-reply", "upstream"] == 1
+    assert found["sipws_handshakes_total", "peer", "accepted", "client"] == 0
 
 
 def test_messages_cost_nothing() -> None:

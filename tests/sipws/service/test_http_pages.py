@@ -75,17 +75,34 @@ async def test_traffic_is_counted_while_it_flows_and_stays_when_it_ends() -> Non
             during = await metrics(running)
         await running.server.flows.wait_empty()
         after = await metrics(running)
-    assert during["sipws_connections", listener, "open"] == 1
-    assert after["sipws_connections", listener, "open"] == 0
-    assert after["sipws_handshakes_total", "peer", "accepted"] == 1
-    assert after["sipws_connection_closes_total", "1000", "peer"] == 1
+    assert during["sipws_connections", listener, "open", "client"] == 1
+    assert after["sipws_connections", listener, "open", "client"] == 0
+    assert after["sipws_handshakes_total", "peer", "accepted", "client"] == 1
+    assert after["sipws_connection_closes_total", "1000", "peer", "client"] == 1
     for found in (during, after):
-        assert found["sipws_messages_total", "in"] == 1
-        assert found["sipws_messages_total", "out"] == 1
-    assert during["sipws_bytes_total", "in"] > len(OPTIONS)
+        assert found["sipws_messages_total", "in", "client"] == 1
+        assert found["sipws_messages_total", "out", "client"] == 1
+    assert during["sipws_bytes_total", "in", "client"] > len(OPTIONS)
     for name in during:
         if name[0].endswith("_total"):
             assert after[name] >= during[name], name
+
+
+async def test_a_program_without_an_upstream_has_one_leg() -> None:
+    async with application() as running:
+        url = f"ws://127.0.0.1:{running.server.listeners[0].port}/"
+        async with connect(url, subprotocols=SIP, origin=PAGE) as client:
+            await client.send(OPTIONS)
+            await client.recv()
+            found = await metrics(running)
+    assert not [key for key in found if "upstream" in key]
+    assert found["sipws_sip_requests_total", "OPTIONS", "client"] == 1
+    assert found["sipws_sip_requests_total", "INVITE", "client"] == 0
+
+
+async def test_sip_is_not_counted_where_nothing_reads_it() -> None:
+    table = {"transport": {"listen": "ws:127.0.0.1:0"}}
+    assert not Application(ResolvedConfig.of(Config.of(table, "test"))).sip_counts
 
 
 async def test_refusals_are_counted_by_kind() -> None:
@@ -96,7 +113,9 @@ async def test_refusals_are_counted_by_kind() -> None:
         await reader.read()
         writer.close()
         await running.server.flows.wait_empty()
-        assert (await metrics(running))["sipws_handshakes_total", "peer", "no-upgrade"] == 1
+        assert (await metrics(running))[
+            "sipws_handshakes_total", "peer", "no-upgrade", "client"
+        ] == 1
 
 
 async def test_hep_is_counted_by_destination_and_cause() -> None:

@@ -161,7 +161,9 @@ class Program:
     def connections(self) -> Counter[int]:
         """Open connections of each worker."""
         found = self.metrics("sipws_connections")
-        return Counter({int(n): count for (_, state, n), count in found.items() if state == "open"})
+        return Counter(
+            {int(n): count for (_, state, _, n), count in found.items() if state == "open"}
+        )
 
     @property
     def pids(self) -> dict[int, int]:
