@@ -245,6 +245,22 @@ def test_several_workers_are_one_program(start: Start, collector: socket.socket)
     assert statistics["ws:messages_in"] >= 2
     assert statistics["trace:on"] == 1
 
+    # Workers count SIP for the metrics, though the control interface is their parent's.
+    for method, clients in (("OPTIONS", [first, second]), ("INVITE", [second])):
+        for client in clients:
+            client.send(
+                f"{method} sip:b SIP/2.0\r\nVia: SIP/2.0/WS a.invalid\r\nFrom: <sip:a@b>;tag=1\r\n"
+                f"To: <sip:b>\r\nCall-ID: 1\r\nCSeq: 1 {method}\r\n\r\n"
+            )
+            assert client.recv(timeout=PATIENCE)
+    requests = program.metrics("sipws_sip_requests_total")
+    assert +requests == {
+        ("OPTIONS", "client", "1"): 1,
+        ("OPTIONS", "client", "2"): 1,
+        ("INVITE", "client", "2"): 1,
+    }
+    assert {worker for _, leg, worker in program.metrics("sipws_messages_total")} == {"1", "2"}
+
     assert program.mi("ws_trace") == {"WS tracing": "on"}
     assert program.mi("ws_trace", trace_mode="off") == "OK"
     assert program.mi("get_statistics", ["trace:on"]) == {"trace:on": 0}
