@@ -1,7 +1,7 @@
 # Everything a person needs: `make run` to see it, `make test` to trust it.
 # Needs Python 3.11 or later and a network that reaches the package index; the end-to-end tests
-# use Node, Chromium, sngrep and Kamailio where they are there and skip, saying so, where they are
-# not.
+# use Node, Chromium, sngrep, Kamailio and Prometheus where they are there and skip, saying so, where
+# they are not.
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 VENV   ?= .venv

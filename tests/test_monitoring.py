@@ -231,8 +231,8 @@ def test_the_page_has_every_metric(page: str) -> None:
     for row, labels in rows:
         for name in re.findall(r"`(\w+)`", row):
             if name.startswith("sipws_") and name in metrics:
-                told = set(re.findall(r"`(\w+)`(?: \(|,|$)", labels))
-                assert told | {"worker"} == set(metrics[name].labels) | {"worker"}, name
+                listed = set(re.findall(r"`(\w+)`(?: \(|,|$)", labels))
+                assert listed | {"worker"} == set(metrics[name].labels) | {"worker"}, name
 
 
 # The alert rules.

@@ -15,6 +15,7 @@ from sipws.registry import Registry
 from sipws.sip_counts import METHODS, OTHER, STATUSES, SipCounts
 from sipws.transport.flow import Flow
 from sipws.transport.flow_context import FlowContext
+from sipws.transport.registrations import Registrations
 
 CONNECTION = Connection(
     1, Listener.parse("ws:127.0.0.1:8080"), Address("127.0.0.1", 8080), Address("127.0.0.1", 1), 0.0
@@ -77,6 +78,25 @@ def test_a_response_counts_under_its_status(status: int) -> None:
 )
 def test_what_is_no_sip_is_not_counted(message: bytes) -> None:
     assert counted(message) == ({}, {})
+
+
+def test_a_registration_is_noted_also_behind_line_ends() -> None:
+    """A flow looks at the first byte of a message once, for counting and for registrations."""
+    noted: list[bytes] = []
+
+    class Noting(Registrations):
+        def registered(self, connection_id: int, message: bytes) -> None:
+            noted.append(message)
+
+    context = FlowContext(
+        Bus(), lambda flow, message: None, Limits(), Registry(), registrations=Noting()
+    )
+    flow = Flow(CONNECTION.listener, context)
+    registers = [lead + b"REGISTER sip:b SIP/2.0\r\n\r\n" for lead in (b"", b"\r\n", b"\n\n")]
+    others = [b"REGISTERS sip:b SIP/2.0\r\n\r\n", b"REFER sip:b SIP/2.0\r\n\r\n"]
+    for message in (*registers, *others):
+        flow._deliver(MessageReceived(CONNECTION, 0.0, message, True))
+    assert noted == registers
 
 
 @given(st.lists(st.binary(max_size=40) | st.builds(

@@ -15,7 +15,7 @@ from sipws import Server
 from sipws.admission.admission import Rules
 from sipws.admission.proxy_headers import SIGNATURE_V2, Networks
 from sipws.events import Closed, ConnectionOpened, ErrorKind, HandshakeFailed, Probe
-from sipws.metrics.counters import Counts, Traffic
+from sipws.metrics.counters import CLIENT, Counts, Traffic
 from sipws.tracing.tracer import Tracer, TraceSettings
 from sipws.transport.tls import Certificate, Certificates
 from sipws.ws.health_check import HealthCheck, health_check
@@ -238,7 +238,7 @@ async def test_probes_are_counted_apart_and_not_traced(serve: Serve) -> None:
     Tracer(server.bus, sent.append, TraceSettings())
     await look(server, b"", reset=False)
     await probe_of(events)
-    text = {family.name: family for family in counts.families(Traffic())}
+    text = {family.name: family for family in counts.families({CLIENT: Traffic()})}
     assert counts.probes == {"tcp": 1}
     assert not counts.handshakes
     assert "sipws_probes_total" in text
