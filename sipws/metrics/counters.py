@@ -80,8 +80,8 @@ class Counts:
         """Errors on open connections, by kind and leg."""
         self.probes: Counter[str] = Counter()
         """Connections without an upgrade request, by `Probe`."""
-        self.seconds = {CLIENT: 0.0, UPSTREAM: 0.0}
-        """Total duration of the connections in ``closes``, by leg."""
+        self.seconds = 0.0
+        """Total duration of the connections in ``closes``."""
         self._ended = {CLIENT: [0, 0, 0, 0], UPSTREAM: [0, 0, 0, 0]}
         bus.accepted.subscribe(self._accepted)
         bus.connected.subscribe(self._connected)
@@ -109,7 +109,7 @@ class Counts:
         leg = leg_of(event.connection)
         if event.accepted:
             self.closes[code_label(event.code), event.closed_by.value, leg] += 1
-            self.seconds[leg] += event.duration
+            self.seconds += event.duration
         elif event.probe is not None:
             self.probes[event.probe.value] += 1
         ended = self._ended[leg]
@@ -177,11 +177,11 @@ class Counts:
             errors.add(count, kind=kind, leg=leg)
         yield errors
 
-        duration = Family(
+        yield Family(
             "sipws_connection_duration_seconds_total",
             "counter",
-            "Total duration of ended connections, by leg.",
-        )
+            "Total duration of ended connections, of both legs.",
+        ).add(self.seconds)
         messages = Family(
             "sipws_messages_total",
             "counter",
@@ -194,12 +194,10 @@ class Counts:
         )
         for leg, living in alive.items():
             total = self.traffic(leg) + living
-            duration.add(self.seconds[leg], leg=leg)
             messages.add(total.messages_in, direction="in", leg=leg)
             messages.add(total.messages_out, direction="out", leg=leg)
             size.add(total.bytes_in, direction="in", leg=leg)
             size.add(total.bytes_out, direction="out", leg=leg)
-        yield duration
         yield messages
         yield size
 

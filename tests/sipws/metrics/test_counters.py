@@ -63,7 +63,7 @@ def test_connections_are_counted_by_how_they_begin_and_end(connection: Connectio
         ("sipws_probes_total", "http"): 0,
         ("sipws_connection_closes_total", "1002", "peer", "client"): 1,
         ("sipws_connection_errors_total", "protocol-error", "client"): 1,
-        ("sipws_connection_duration_seconds_total", "client"): 2.0,
+        ("sipws_connection_duration_seconds_total",): 2.0,
         ("sipws_messages_total", "in", "client"): 7,
         ("sipws_messages_total", "out", "client"): 5,
         ("sipws_bytes_total", "in", "client"): 610,

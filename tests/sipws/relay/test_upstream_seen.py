@@ -168,4 +168,4 @@ async def test_metrics_name_the_leg(messages_told: bool) -> None:
     assert after["sipws_connection_closes_total", "1000", "peer", "client"] == 1
     assert after["sipws_connection_closes_total", "1000", "local", "upstream"] == 1
     assert after["sipws_bytes_total", "in", "upstream"] > 0
-    assert after["sipws_connection_duration_seconds_total", "upstream"] > 0
+    assert after["sipws_connection_duration_seconds_total",] > 0
