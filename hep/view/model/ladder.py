@@ -85,10 +85,15 @@ def ladder(
         for each, event in events
         if (product := _product(event.reply))
     }
+    # Only sipws writes the label of an event, and it does so of its own side of a connection.
+    products.update((each.local, _SIPWS) for each, event in events if event.label)
     drawn = columns(classes, read, copies, connections, products)
     steps = [_step(row, drawn, late) for row in rows]
     _relate(rows, steps)
     return Ladder(drawn.parties or [Party("?", "unknown")] if steps else [], steps, left_out)
+
+
+_SIPWS: Final = "sipws"
 
 
 class _Connections:
