@@ -78,17 +78,17 @@ def trace_commands(application: Running) -> dict[str, Method]:
             scope: ignored; all messages of a call are traced.
             type: ignored; all is traced.
         """
-        name = text_of(id, "id")
+        name, where = text_of(id, "id"), text_of(uri, "uri")
         filters = [filter] if isinstance(filter, str) else filter
         if not isinstance(filters, list | tuple):
             raise bad_type("filter")
-        if not all(map(_is_text, (name, text_of(uri, "uri"), *filters))):
+        if not all(map(_is_text, (name, where, *filters))):
             raise MiError("Invalid params", INVALID_PARAMS)
         if name in traces.names:
             kind = "dynamic trace" if name in traces.started else "trace"
             raise MiError(BAD_PARAMETER, data=f"{kind} id already used")
         try:
-            application.start_trace(name, uri, filters)
+            application.start_trace(name, where, filters)
         except TraceError as exc:
             raise MiError(BAD_PARAMETER, data=str(exc)) from exc
         return "OK"
