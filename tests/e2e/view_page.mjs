@@ -212,7 +212,9 @@ const scenarios = {
     await shown('.ladder .step');
     assert.equal(await theme(), chosen, 'the theme is kept');
     // Tab shows where it is.
+    await page.evaluate(() => document.querySelector('.brand').focus());
     await page.press('Tab');
+    assert.equal(await page.evaluate(() => document.activeElement.dataset.view), 'calls');
     assert.notEqual(await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle), 'none');
     await page.evaluate(() => localStorage.clear());
   },

@@ -3,7 +3,7 @@ import { get, Live, post, whenLoginIsNeeded } from './api.js';
 import { clear, h, icon, iconButton, setIcon } from './dom.js';
 import { keys } from './keys.js';
 import { closeMenu } from './menu.js';
-import { fragment, go, parse } from './router.js';
+import { fragment, go, parse, replace } from './router.js';
 import { bytes, clock, count, visible } from './text.js';
 import { CallsView } from './views/calls.js';
 import { loginForm } from './views/login.js';
@@ -32,7 +32,6 @@ class App {
   #offset = 0;
   #views = new Map();
   #asked = 0;
-  #received = 0;
 
   /** Time of the service in microseconds; clocks of browsers are often wrong. */
   now() { return (Date.now() + this.#offset) * 1000; }
@@ -60,6 +59,7 @@ class App {
 
   /** Shows what the fragment asks for. */
   async route() {
+    if (!window.location.hash) replace(fragment('calls'));
     const route = parse(window.location.hash);
     const asked = this.#asked += 1;
     const name = route.view === 'calls' || VIEWS[route.view] ? route.view : 'calls';
@@ -145,19 +145,22 @@ class App {
       open: cell('open', 'Calls and connections that are open'), listening: cell('listening', 'Where packets are received'),
       version: cell('version', 'Version'),
     };
-    document.getElementById('bottom').append(...Object.values(this.cells));
+    this.logout = h('button', { type: 'button', class: 'link', hidden: true, onclick: async () => {
+      try { await post('logout'); } catch { /* the cookie is of no use then */ }
+      window.location.reload(); // forgets all that was shown
+    } }, 'Log out');
+    document.getElementById('bottom').append(...Object.values(this.cells), this.logout);
   }
 
   #take(status) {
     this.status = status;
     this.#offset = status.now / 1000 - Date.now();
-    this.#received = Date.now();
     const { store } = status;
     const c = this.cells;
     c.packets.textContent = `${count(store.packets)} packets`;
     c.rate.textContent = `${count(Math.round(status.rate))}/s`;
     c.size.textContent = bytes(store.bytes) + (store.keep_bytes ? ` of ${bytes(store.keep_bytes)}` : '');
-    c.dropped.textContent = `${count(store.dropped)} dropped`;
+    c.dropped.textContent = `${count(store.dropped)} dropped${status.bad ? `, ${count(status.bad)} not HEP` : ''}`;
     c.dropped.classList.toggle('bad', store.dropped > 0);
     c.open.textContent = `${count(status.calls_open)} calls, ${count(status.connections_open)} connections open`;
     const reading = status.files.filter((file) => !file.done).map((file) => file.name);
@@ -165,6 +168,7 @@ class App {
       : status.listening.map(({ transport, address }) => `${transport} ${address}`).join(' · '));
     c.version.textContent = visible(status.version, 40);
     this.tabs.at(-1).hidden = !status.control;
+    this.logout.hidden = !status.login;
     this.#banner();
     this.view?.statusChanged?.(status);
   }
@@ -205,13 +209,13 @@ class App {
     this.view?.hide?.();
     this.view = null;
     this.#asked += 1;
-    this.#views.clear();
     this.setTitle('Log in');
     this.main.replaceChildren(loginForm(async (token) => {
       await post('login', { token });
       document.body.classList.remove('logged-out');
       this.linked = null;
       this.main.replaceChildren();
+      for (const view of this.#views.values()) view.again();
       this.route();
       this.#take(await get('status'));
       this.live.start();

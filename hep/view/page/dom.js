@@ -120,10 +120,29 @@ export async function copy(text, what = 'Copied') {
   toast(what);
 }
 
+/** Gives the focus to the main part of a view, unless something is being typed. */
+export function settle(element) {
+  if (!document.activeElement?.matches('input, select, textarea')) element.focus({ preventScroll: true });
+}
+
 /** A button with a drawing; its label is read out and shown on hover. */
 export const iconButton = (name, label, run, attributes = {}) =>
   h('button', { type: 'button', class: 'icon-button', 'aria-label': label, title: label, onclick: run, ...attributes },
     icon(name));
+
+/**
+ * Runs a function when an element has another size. Not within the notification: what it changes
+ * may change the size again, which browsers report as an error.
+ */
+export function whenResized(element, run) {
+  let frame = 0;
+  const observer = new ResizeObserver(() => {
+    cancelAnimationFrame(frame);
+    frame = requestAnimationFrame(run);
+  });
+  observer.observe(element);
+  return observer;
+}
 
 /** Runs a function once after the last of several calls. */
 export function debounced(run, milliseconds) {

@@ -1,6 +1,8 @@
 // A list of any length with the elements of one screen. Elements are used again while scrolling,
 // and each has its place by a transform, so that nothing is laid out anew.
 
+import { whenResized } from './dom.js';
+
 const BEYOND = 6; // rows drawn above and below the screen, so that a scroll step finds them there
 
 /**
@@ -38,8 +40,7 @@ export class VirtualList {
     this.element.addEventListener('scroll', () => this.#later(), { passive: true });
     this.element.addEventListener('click', (event) => this.#clicked(event));
     this.element.addEventListener('focus', () => { if (this.selected == null) this.select(0, false); });
-    this.observer = new ResizeObserver(() => this.#measure());
-    this.observer.observe(this.element);
+    this.observer = whenResized(this.element, () => this.#measure());
   }
 
   static #lists = 0;
@@ -143,7 +144,11 @@ export class VirtualList {
 
   /** Draws the rows of the screen. @param {boolean} all also those that show their item already. */
   draw(all) {
-    if (!this.#screen) return;
+    if (!this.#screen) {
+      // It was just put into the page, or is not in it.
+      if (this.element.clientHeight) this.#measure();
+      return;
+    }
     this.#top = this.element.scrollTop;
     const first = Math.max(0, Math.floor(this.#top / this.#height) - BEYOND);
     const wanted = Math.ceil(this.#screen / this.#height) + 2 * BEYOND;

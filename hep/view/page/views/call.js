@@ -1,6 +1,6 @@
 // A call: its verdict, and the ladder with the message beside it.
 import { exportAddress, get } from '../api.js';
-import { clear, copy, data, debounced, h, icon, iconButton, pieces } from '../dom.js';
+import { clear, copy, data, debounced, h, icon, iconButton, pieces, settle } from '../dom.js';
 import { menu } from '../menu.js';
 import { callLink, fragment, replace } from '../router.js';
 import { clock, duration, plural, visible } from '../text.js';
@@ -33,7 +33,7 @@ export class CallView {
       this.picture.ladder.cursor = 0;
     }
     await this.load();
-    this.picture.ladder.element.focus({ preventScroll: true });
+    settle(this.picture.ladder.element);
   }
 
   async load() {

@@ -1,6 +1,6 @@
 // The live list of calls.
 import { get } from '../api.js';
-import { clear, debounced, h, icon, put, setIcon, tint, toast } from '../dom.js';
+import { clear, debounced, h, icon, put, setIcon, settle, tint, toast } from '../dom.js';
 import { FilterBar, timesOf } from '../filters.js';
 import { callLink, fragment, go, replace } from '../router.js';
 import { count, duration, listTime, visible } from '../text.js';
@@ -126,7 +126,7 @@ export class CallsView {
     this.element = h('section', { class: 'view list-view', 'aria-label': 'Calls' },
       this.bar.element, callHead(),
       h('div', { class: 'list-box' }, this.list.element, this.pill, this.empty), this.note);
-    this.reload = debounced(() => this.load(), 1500);
+    this.reload = debounced(() => this.again(), 1500);
     app.live.addEventListener('calls', ({ detail }) => this.#live(detail));
     setInterval(() => this.#tick(), 1000);
   }
@@ -142,7 +142,7 @@ export class CallsView {
       this.bar.read(route.parameters);
       this.load();
     }
-    this.list.element.focus({ preventScroll: true });
+    settle(this.list.element);
   }
 
   hide() {
@@ -151,6 +151,12 @@ export class CallsView {
   }
 
   focusFilter() { this.bar.focus(); }
+
+  /** Asks again for what may have been missed; a list that is being read waits until its top is seen. */
+  again() {
+    this.stale = this.loaded && (this.paused || !this.list.atTop);
+    if (!this.stale) this.load();
+  }
 
   key(event) {
     if (event.key === 'p') this.pause();
@@ -195,6 +201,7 @@ export class CallsView {
       this.missed.clear();
       this.unseen.clear();
       this.loaded = true;
+      this.stale = false;
       this.loading = null;
       this.list.update(this.sorted);
       this.list.element.scrollTop = 0;
@@ -274,7 +281,7 @@ export class CallsView {
     this.pauseButton.setAttribute('aria-pressed', this.paused);
     this.pauseButton.lastChild.textContent = this.paused ? 'Resume' : 'Pause';
     setIcon(this.pauseButton.firstChild, this.paused ? 'play' : 'pause');
-    if (!this.paused && this.missed.size) this.load();
+    if (!this.paused && (this.missed.size || this.stale)) this.load();
     else this.#counts();
   }
 
@@ -303,6 +310,7 @@ export class CallsView {
     // list that is being read stays as it is.
     if (more || this.filter.text) {
       if (this.list.atTop) this.reload();
+      else this.stale = true;
       if (this.filter.text) return;
     }
     const before = this.list.element.scrollTop > 0;
@@ -346,13 +354,24 @@ export class CallsView {
   }
 
   #seen() {
+    if (this.stale && !this.paused) this.load();
     if (!this.unseen.size) return;
     this.unseen.clear();
     this.#counts();
   }
 
-  // Durations of calls that go on.
+  // Durations of calls that go on, and rows that leave the last minutes or hours.
   #tick() {
+    if (this.loaded && this.bar.filters.last && !this.paused) {
+      this.filter.since = timesOf(this.bar.filters, this.app.now()).since;
+      const old = this.sorted.filter((row) => row.last < this.filter.since);
+      for (const row of old) this.rows.delete(row.call_id);
+      if (old.length) {
+        this.sorted = this.sorted.filter((row) => this.rows.has(row.call_id));
+        this.list.update(this.sorted);
+        this.#counts();
+      }
+    }
     if (this.shown && !document.hidden && this.sorted?.some((row, index) => index < 500 && row.outcome === 'open')) this.list.draw(true);
   }
 

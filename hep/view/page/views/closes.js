@@ -1,5 +1,5 @@
 // Closed connections by code: a chart over time, and what each code means.
-import { clear, h, s } from '../dom.js';
+import { clear, h, s, whenResized } from '../dom.js';
 import { clock, count, duration, plural } from '../text.js';
 import { OverTime } from './refusals.js';
 import { fragment } from '../router.js';
@@ -67,8 +67,7 @@ export class ClosesView extends OverTime {
     });
     this.chart.addEventListener('pointermove', (event) => this.#hover(event));
     this.chart.addEventListener('pointerleave', () => this.#point(-1));
-    this.observer = new ResizeObserver(() => { if (this.answer?.codes.length) this.#paint(); });
-    this.observer.observe(this.chart);
+    this.observer = whenResized(this.chart, () => { if (this.answer?.codes.length) this.#paint(); });
   }
 
   more() { return { buckets: 60 }; }

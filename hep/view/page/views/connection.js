@@ -1,6 +1,6 @@
 // A connection: facts, the handshake as it was sent, its timeline, the calls on it.
 import { get } from '../api.js';
-import { clear, data, debounced, h, icon, pieces } from '../dom.js';
+import { clear, data, debounced, h, icon, pieces, settle } from '../dom.js';
 import { callLink, connectionLink, fragment, replace } from '../router.js';
 import { bytes, clock, count, duration, plural, visible, visibleLines } from '../text.js';
 import { endOf } from './connections.js';
@@ -33,7 +33,7 @@ export class ConnectionView {
       this.picture.ladder.cursor = 0;
     }
     await this.load();
-    this.picture.ladder.element.focus({ preventScroll: true });
+    settle(this.picture.ladder.element);
   }
 
   async load() {

@@ -2,7 +2,7 @@
 //
 // A message that a relay passed on stands in the row of the one it is a copy of, as long as their
 // arrows do not cross: both legs of a relayed message read as one line.
-import { data, h, s } from '../dom.js';
+import { data, h, s, whenResized } from '../dom.js';
 import { clock, gap, plural, visible } from '../text.js';
 
 const ROW = 38;
@@ -74,8 +74,7 @@ export class LadderPicture {
     this.svg = s('svg', { class: 'ladder', role: 'presentation' });
     this.box = h('div', { class: 'ladder-box', role: 'presentation' }, this.head, this.svg);
     this.element = h('div', { class: 'ladder-scroll', tabindex: 0, role: 'listbox', 'aria-label': 'Messages and events in order of time' }, this.box);
-    this.observer = new ResizeObserver(() => this.#resized());
-    this.observer.observe(this.element);
+    this.observer = whenResized(this.element, () => this.#resized());
     this.svg.addEventListener('click', (event) => {
       const group = event.target.closest('[data-step]');
       if (group) this.choose(Number(group.getAttribute('data-step')));

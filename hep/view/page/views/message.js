@@ -11,15 +11,17 @@ const MOST_KEPT = 200; // messages in memory; a step back and forth asks the ser
 
 const kept = new Map();
 
-async function message(number) {
-  if (!kept.has(number)) {
-    kept.set(number, get('message', { id: number }).catch((failure) => {
-      kept.delete(number);
+function message({ record, at }) {
+  // A store in memory counts from 1 again after a restart.
+  const key = `${record} ${at}`;
+  if (!kept.has(key)) {
+    kept.set(key, get('message', { id: record }).catch((failure) => {
+      kept.delete(key);
       throw failure;
     }));
     if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);
   }
-  return kept.get(number);
+  return kept.get(key);
 }
 
 /** Text that is cut with a button that shows the rest. */
@@ -212,6 +214,15 @@ export class MessagePane {
     await this.#fill();
   }
 
+  /** Follows a picture that was drawn again: the same message may be another step. */
+  follow(steps, index) {
+    if (this.against != null) this.against = Math.min(this.against, steps.length - 1);
+    this.steps = steps;
+    this.index = index;
+  }
+
+  get record() { return this.isOpen ? this.steps[this.index].record : null; }
+
   hide() { this.element.hidden = true; }
 
   choose(tab) {
@@ -221,7 +232,7 @@ export class MessagePane {
 
   async copy() {
     try {
-      const found = await message(this.steps[this.index].record);
+      const found = await message(this.steps[this.index]);
       const raw = Uint8Array.from(atob(found.raw), (character) => character.charCodeAt(0));
       await copy(new TextDecoder().decode(raw), 'Message copied');
     } catch { /* the pane says why it did not come */ }
@@ -243,7 +254,7 @@ export class MessagePane {
     this.body.setAttribute('aria-labelledby', `tab-${this.tab}`);
     const { index, tab } = this;
     try {
-      const found = await message(this.steps[index].record);
+      const found = await message(this.steps[index]);
       const shown = tab === 'raw' ? dump(found) : tab === 'difference' ? await this.#difference(found) : this.#message(found);
       // Another message may have been chosen while this one came.
       if (index !== this.index || tab !== this.tab) return;
@@ -268,7 +279,7 @@ export class MessagePane {
     const others = comparable(this.steps, this.index);
     if (!others.length) return h('p', { class: 'muted pad' }, 'There is no earlier message of its kind to compare with.');
     this.against ??= others[0].index;
-    const other = await message(this.steps[this.against].record);
+    const other = await message(this.steps[this.against]);
     const choice = h('select', { 'aria-label': 'Compare with', onchange: (event) => {
       this.against = Number(event.target.value);
       this.#fill();

@@ -20,8 +20,13 @@ export class PicturePart {
     const index = record == null ? -1 : view.steps.findIndex((step) => step.record === record);
     if (index >= 0) this.ladder.cursor = index;
     this.ladder.show(view);
-    if (index >= 0) this.open(index, false);
-    else this.closePane(false);
+    if (index < 0) this.closePane(false);
+    else if (this.pane.record === record) {
+      // It is being read: its place and its tab stay.
+      this.pane.follow(view.steps, index);
+      this.ladder.chosen = index;
+      this.ladder.mark();
+    } else this.open(index, false);
   }
 
   open(index, tell = true) {

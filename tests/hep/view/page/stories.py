@@ -159,7 +159,9 @@ class Story:
         row.outcome = verdict.outcome
         if row not in self.world.rows:
             self.world.rows.append(row)
-        known = [self.world.connections[c].connection for c in connections if c in self.world.connections]
+        known = [
+            self.world.connections[c].connection for c in connections if c in self.world.connections
+        ]
         self.world.calls[row.call_id] = CallView(
             call=row, verdict=verdict, parties=self.parties, steps=self.steps,
             connections=known, related=list(related), left_out=3 if row.kind == "call" else 0,
@@ -260,7 +262,9 @@ def _registration(world: World) -> None:
     assert b
     c = story.message(2, 1, "SIP/2.0 200 OK", after=9_900, tone="good")
     story.message(1, 0, "SIP/2.0 200 OK", after=390, tone="good", copy=c)
-    story.finish(Verdict("Registered for 600 s.", "ok", ["Challenged with 401 and answered."]), ["ws-71c2"])
+    story.finish(
+        Verdict("Registered for 600 s.", "ok", ["Challenged with 401 and answered."]), ["ws-71c2"]
+    )
 
 
 def _two_legs(world: World) -> None:
@@ -268,26 +272,57 @@ def _two_legs(world: World) -> None:
     row = _row("call-two-legs@192.0.2.17", "call", "INVITE", "alice", "bob", state="ended", code=200,
         reason="OK", ended="BYE of the callee", answered_at=start + 4 * SECOND,
         ended_at=start + 186 * SECOND)  # fmt: skip
-    story = Story(world, start, row, [*three_columns(), Party("bob", "phone", ["203.0.113.80:60112"], "SIP.js/0.21.2")])
+    story = Story(
+        world,
+        start,
+        row,
+        [*three_columns(), Party("bob", "phone", ["203.0.113.80:60112"], "SIP.js/0.21.2")],
+    )
 
-    def relayed(path: list[int], line: str, body: str = "", after: int = 0, cseq: str = "", tone: Any = "info") -> int:
-        previous = first = story.message(path[0], path[1], line, body, after=after, cseq=cseq, tone=tone)
+    def relayed(
+        path: list[int],
+        line: str,
+        body: str = "",
+        after: int = 0,
+        cseq: str = "",
+        tone: Any = "info",
+    ) -> int:
+        previous = first = story.message(
+            path[0], path[1], line, body, after=after, cseq=cseq, tone=tone
+        )
         for a, b in zip(path[1:], path[2:], strict=False):
-            previous = story.message(a, b, line, body, after=700, copy=previous, cseq=cseq, tone=tone)
+            previous = story.message(
+                a, b, line, body, after=700, copy=previous, cseq=cseq, tone=tone
+            )
         return first
 
     there, back = [0, 1, 2, 3], [3, 2, 1, 0]
     first = relayed(there, "INVITE sip:bob@example.com SIP/2.0", SDP)
     story.message(1, 0, "SIP/2.0 100 Trying", after=900, tone="quiet")
-    story.message(2, 3, "INVITE sip:bob@example.com SIP/2.0", SDP, after=500_000, again=first + 2, tone="warn")
-    story.message(2, 3, "INVITE sip:bob@example.com SIP/2.0", SDP, after=1_000_000, again=first + 2, tone="warn")
+    story.message(
+        2, 3, "INVITE sip:bob@example.com SIP/2.0", SDP, after=500_000, again=first + 2, tone="warn"
+    )
+    story.message(
+        2,
+        3,
+        "INVITE sip:bob@example.com SIP/2.0",
+        SDP,
+        after=1_000_000,
+        again=first + 2,
+        tone="warn",
+    )
     relayed(back, "SIP/2.0 180 Ringing", after=212_000)
     relayed(back, "SIP/2.0 200 OK", SDP, after=2_280_000, tone="good")
     relayed(there, "ACK sip:bob@203.0.113.80 SIP/2.0", after=12_000, cseq="1 ACK", tone="quiet")
     story.event("ping timeout", {"Event": "PING", "Message": "no pong for 30 s, answered late"},
         after=31 * SECOND, tone="warn")  # fmt: skip
     story.cseq = 2
-    relayed(there, "INVITE sip:bob@203.0.113.80 SIP/2.0", SDP.replace("sendrecv", "sendonly"), after=20 * SECOND)
+    relayed(
+        there,
+        "INVITE sip:bob@203.0.113.80 SIP/2.0",
+        SDP.replace("sendrecv", "sendonly"),
+        after=20 * SECOND,
+    )
     relayed(back, "SIP/2.0 200 OK", SDP.replace("sendrecv", "recvonly"), after=80_000, tone="good")
     relayed(there, "ACK sip:bob@203.0.113.80 SIP/2.0", after=12_000, cseq="2 ACK", tone="quiet")
     story.cseq = 3
@@ -310,16 +345,31 @@ def _refused_and_lost(world: World) -> None:
     story.message(1, 2, "INVITE sip:carol@example.com SIP/2.0", SDP, after=800, copy=first)
     busy = story.message(2, 1, "SIP/2.0 486 Busy Here", after=91_000, tone="bad")
     story.message(1, 0, "SIP/2.0 486 Busy Here", after=420, tone="bad", copy=busy)
-    first = story.message(0, 1, "ACK sip:carol@example.com SIP/2.0", after=5_000, cseq="1 ACK", tone="quiet")
-    story.message(1, 2, "ACK sip:carol@example.com SIP/2.0", after=500, cseq="1 ACK", tone="quiet", copy=first)
+    first = story.message(
+        0, 1, "ACK sip:carol@example.com SIP/2.0", after=5_000, cseq="1 ACK", tone="quiet"
+    )
+    story.message(
+        1, 2, "ACK sip:carol@example.com SIP/2.0", after=500, cseq="1 ACK", tone="quiet", copy=first
+    )
     story.finish(Verdict("Rejected by the upstream: 486 Busy Here.", "rejected"), ["ws-71c2"])
 
     row = _row("call-lost@203.0.113.80", "call", "INVITE", "dave", "bob", state="ended", ended="closed 1006",
         user_agent="Acrobits/7.1")  # fmt: skip
     story = Story(world, world.now - 341 * SECOND, row, three_columns())
     story.message(2, 1, "INVITE sip:bob@example.com SIP/2.0", SDP)
-    story.message(1, 0, "INVITE sip:bob@example.com SIP/2.0", SDP, after=600, copy=0, connection="ws-9d04")
-    story.message(2, 1, "INVITE sip:bob@example.com SIP/2.0", SDP, after=500_000, again=0, tone="warn", late=True)
+    story.message(
+        1, 0, "INVITE sip:bob@example.com SIP/2.0", SDP, after=600, copy=0, connection="ws-9d04"
+    )
+    story.message(
+        2,
+        1,
+        "INVITE sip:bob@example.com SIP/2.0",
+        SDP,
+        after=500_000,
+        again=0,
+        tone="warn",
+        late=True,
+    )
     story.event("closed 1006 by the peer", {"Event": "CLOSED", "Close_Code": "1006",
         "Error": "connection-lost", "Error_Detail": "[Errno 104] Connection reset by peer"},
         after=41 * SECOND, tone="bad", connection="ws-9d04", detail="connection reset")  # fmt: skip
@@ -336,21 +386,56 @@ def _hostile(world: World) -> None:
         to_user=TRICKS, to_host=HOSTILE, user_agent=HOSTILE + TRICKS, state="ended", code=666,
         reason=HOSTILE, ended=TRICKS,
     )  # fmt: skip
-    parties = [Party(HOSTILE, "phone", [HOSTILE], TRICKS), Party(TRICKS, "server", [SERVER], HOSTILE)]
+    parties = [
+        Party(HOSTILE, "phone", [HOSTILE], TRICKS),
+        Party(TRICKS, "server", [SERVER], HOSTILE),
+    ]
     story = Story(world, world.now - 100 * SECOND, row, parties)
     many = [("X-Long", "A" * 65_536), ("X-Script", HOSTILE), ("X-Tricks", TRICKS), ("X-Folded", "a\r\n b\r\n\tc"),
             ("X-Right", "\u05d0\u05d1\u05d2 \u0627\u0628 left")]  # fmt: skip
-    story.message(0, 1, f"INVITE sip:{HOSTILE} SIP/2.0", SDP + f"a={HOSTILE}\r\na={TRICKS}\r\n", more=many)
+    story.message(
+        0, 1, f"INVITE sip:{HOSTILE} SIP/2.0", SDP + f"a={HOSTILE}\r\na={TRICKS}\r\n", more=many
+    )
     story.steps[0].label, story.steps[0].detail = HOSTILE, TRICKS
     story.message(1, 0, f"SIP/2.0 603 {TRICKS}", after=1000, tone="bad", more=many)
-    story.event(HOSTILE, {"Event": HOSTILE, "Error_Detail": TRICKS, "Ws-Request": HOSTILE * 300}, after=10)
-    story.finish(Verdict(f"Rejected: {HOSTILE} {TRICKS}", "rejected", [HOSTILE, TRICKS]), ["ws-evil"])
+    story.event(
+        HOSTILE, {"Event": HOSTILE, "Error_Detail": TRICKS, "Ws-Request": HOSTILE * 300}, after=10
+    )
+    story.finish(
+        Verdict(f"Rejected: {HOSTILE} {TRICKS}", "rejected", [HOSTILE, TRICKS]), ["ws-evil"]
+    )
     row.addresses = [HOSTILE, TRICKS]
 
 
-NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "4930123456", "100", "mallory")
-AGENTS = (JSSIP, "SIP.js/0.21.2", "Linphone-Desktop/5.2", "baresip v3.14", "Zoiper v5", "Acrobits/7.1", "snomD865/10.1")
-CODES = {486: "Busy Here", 404: "Not Found", 603: "Decline", 408: "Request Timeout", 503: "Service Unavailable"}
+NAMES = (
+    "alice",
+    "bob",
+    "carol",
+    "dave",
+    "erin",
+    "frank",
+    "grace",
+    "heidi",
+    "4930123456",
+    "100",
+    "mallory",
+)
+AGENTS = (
+    JSSIP,
+    "SIP.js/0.21.2",
+    "Linphone-Desktop/5.2",
+    "baresip v3.14",
+    "Zoiper v5",
+    "Acrobits/7.1",
+    "snomD865/10.1",
+)
+CODES = {
+    486: "Busy Here",
+    404: "Not Found",
+    603: "Decline",
+    408: "Request Timeout",
+    503: "Service Unavailable",
+}
 
 
 def random_row(rng: random.Random, at: int, number: int) -> CallSummary:
@@ -368,7 +453,12 @@ def random_row(rng: random.Random, at: int, number: int) -> CallSummary:
     row.state, row.outcome, row.code, row.reason, row.ended = "ended", "ok", 200, "OK", "200 OK"
     if kind != "call":
         if rng.random() < 0.06:
-            row.outcome, row.code, row.reason, row.ended = "rejected", 403, "Forbidden", "403 of the upstream"
+            row.outcome, row.code, row.reason, row.ended = (
+                "rejected",
+                403,
+                "Forbidden",
+                "403 of the upstream",
+            )
         return row
     dice = rng.random()
     row.last = at + rng.randint(1, 900) * SECOND
@@ -377,7 +467,12 @@ def random_row(rng: random.Random, at: int, number: int) -> CallSummary:
         row.answered_at = at + rng.randint(1, 9) * 300_000
         row.ended = rng.choice(["BYE of the caller", "BYE of the callee"])
     elif dice < 0.72:
-        row.outcome, row.code, row.reason, row.ended = "cancelled", 487, "Request Terminated", "CANCEL of the caller"
+        row.outcome, row.code, row.reason, row.ended = (
+            "cancelled",
+            487,
+            "Request Terminated",
+            "CANCEL of the caller",
+        )
     elif dice < 0.93:
         row.code = rng.choice(list(CODES))
         row.reason = CODES[row.code]
