@@ -64,6 +64,11 @@ export class VirtualList {
   // Asking the element after rows were written would lay them out at once.
   get atTop() { return this.#top < this.#height; }
 
+  get isScrolled() { return this.#top > 0; }
+
+  /** The item at the upper edge. */
+  get topItem() { return this.items[Math.floor(this.#top / this.#height)]; }
+
   get index() {
     return this.selected == null ? -1 : this.items.findIndex((item) => this.options.key(item) === this.selected);
   }

@@ -313,7 +313,7 @@ export class CallsView {
       else this.stale = true;
       if (this.filter.text) return;
     }
-    const before = this.list.element.scrollTop > 0;
+    const before = this.list.isScrolled;
     let added = 0;
     const fresh = [];
     const gone = new Set();
@@ -326,7 +326,7 @@ export class CallsView {
     }
     for (const id of gone) this.rows.delete(id);
     if (gone.size) this.sorted = this.sorted.filter((row) => this.rows.has(row.call_id));
-    const top = this.sorted[this.list.element.scrollTop ? Math.floor(this.list.element.scrollTop / 30) : 0]?.first ?? 0;
+    const top = this.list.topItem?.first ?? 0;
     for (const row of fresh) {
       this.rows.set(row.call_id, row);
       this.#insert(row);

@@ -73,10 +73,10 @@ export class ControlView {
 
   #connections(rows) {
     if (!rows.length) return h('p', { class: 'muted' }, 'It has none.');
-    return h('table', { class: 'groups' }, h('thead', null, h('tr', null, ['Id', 'Type', 'State', 'Remote', ''].map((name) => h('th', { scope: 'col' }, name)))),
+    return h('table', { class: 'groups' }, h('thead', null, h('tr', null, ['Id', 'Type', 'State', 'Remote', ''].map((name) => h('th', { scope: 'col', class: ['Type', 'State'].includes(name) ? 'wide-only' : null }, name)))),
       h('tbody', null, rows.slice(0, 500).map((row) => {
         const id = String(pick(row, 'id', 'conn_id'));
-        return h('tr', null, h('td', null, data(id, { class: 'mono', longest: 60, title: true })), h('td', null, data(pick(row, 'type', 'proto'), { longest: 20 })), h('td', null, data(pick(row, 'state'), { longest: 30 })),
+        return h('tr', null, h('td', null, data(id, { class: 'mono', longest: 60, title: true })), h('td', { class: 'wide-only' }, data(pick(row, 'type', 'proto'), { longest: 20 })), h('td', { class: 'wide-only' }, data(pick(row, 'state'), { longest: 30 })),
           h('td', null, data(pick(row, 'remote', 'peer', 'source'), { class: 'mono', longest: 60 })),
           h('td', { class: 'number' }, h('button', { type: 'button', class: 'button danger', 'data-key': `close ${id}`, 'aria-label': `Close connection ${visible(id, 60)}`, onclick: () => this.#close(id, row) }, 'Close…')));
       })));

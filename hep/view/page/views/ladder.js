@@ -35,11 +35,12 @@ export function rowsOf(steps) {
 }
 
 // Widths are measured on a canvas: asking SVG texts would lay out the picture for each of them.
-const pen = document.createElement('canvas').getContext('2d');
+let pen = null;
 const fonts = { label: '', detail: '' };
 
 function width(text, kind) {
-  if (!fonts.label) {
+  if (!pen) {
+    pen = document.createElement('canvas').getContext('2d');
     const family = getComputedStyle(document.body).fontFamily;
     fonts.label = `600 11.5px ${family}`;
     fonts.detail = `10.5px ${family}`;

@@ -24,7 +24,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from stories import SECOND, World, build, random_row
+from stories import build, random_row
+from story import SECOND, World
 
 import hep.view
 from hep.view.model.picture import Verdict
@@ -81,18 +82,35 @@ class Fake:
         """What the viewer does."""
         packets = len(self.world.rows) * 7
         return models.Status(
-            version="0.9.0", now=time.time_ns() // 1000, started=self.now - 3600 * SECOND,
+            version="0.9.0",
+            now=time.time_ns() // 1000,
+            started=self.now - 3600 * SECOND,
             store=StoreStatus(
-                packets, packets * 900, self.now - 86_000 * SECOND, self.now, 3, None, 86_400,
-                2_000_000_000, packets, 1234 if self.problem else 0, self.problem,
+                packets,
+                packets * 900,
+                self.now - 86_000 * SECOND,
+                self.now,
+                3,
+                None,
+                86_400,
+                2_000_000_000,
+                packets,
+                1234 if self.problem else 0,
+                self.problem,
             ),
-            calls=len(self.world.rows), calls_open=2, connections_open=3, rate=128.4,
+            calls=len(self.world.rows),
+            calls_open=2,
+            connections_open=3,
+            rate=128.4,
             listening=[
                 models.Listening(transport="udp", address="127.0.0.1:9060", received=packets),
                 models.Listening(transport="tcp", address="127.0.0.1:9060", received=0),
             ],
-            files=[], bad=0, control=self.options.control, login=bool(self.token),
-        )  # fmt: skip
+            files=[],
+            bad=0,
+            control=self.options.control,
+            login=bool(self.token),
+        )
 
     async def get_status(self, request: Request) -> Response:
         return answer(self.status())
@@ -126,7 +144,11 @@ class Fake:
 
     async def call(self, request: Request) -> Response:
         found = self.world.of_call(request.query_params["id"])
-        return answer(found) if found else problem(404, "no call has this Call-ID; it may be older than what is kept")  # fmt: skip
+        return (
+            answer(found)
+            if found
+            else problem(404, "no call has this Call-ID; it may be older than what is kept")
+        )
 
     async def message(self, request: Request) -> Response:
         found = self.world.messages.get(int(request.query_params["id"]))
@@ -137,12 +159,13 @@ class Fake:
         states, text = q.getlist("state"), q.get("text", "").lower()
         rows = [view.connection for view in self.world.connections.values()]
         rows = [
-            row for row in rows
+            row
+            for row in rows
             if (not states or row.state in states)
             and row.peer.startswith(q.get("address", ""))
             and text in f"{row.id} {row.aor} {row.user_agent} {row.error} {row.origin}".lower()
             and (not q.get("since") or (row.until or self.now * 2) >= int(q["since"]))
-        ]  # fmt: skip
+        ]
         rows.sort(key=lambda row: row.since, reverse=True)
         return answer(models.Connections(connections=rows))
 
@@ -177,12 +200,19 @@ class Fake:
         step = max((until - since) // count, 1)
         buckets, totals = [], Counter[int]()
         for i in range(count if self.world.rows else 0):
-            counts = {1000: rng.randint(0, 9), 1001: rng.randint(0, 6), 1005: rng.randint(0, 3),
-                      1006: rng.randint(0, 14 if 30 < i < 38 else 2), 4000: rng.randint(0, 1)}  # fmt: skip
+            counts = {
+                1000: rng.randint(0, 9),
+                1001: rng.randint(0, 6),
+                1005: rng.randint(0, 3),
+                1006: rng.randint(0, 14 if 30 < i < 38 else 2),
+                4000: rng.randint(0, 1),
+            }
             counts = {code: n for code, n in counts.items() if n}
             totals.update(counts)
             buckets.append(CloseBucket(since + i * step, counts))
-        codes = [CloseCode(code, n - n // 4, n // 5, n // 4 - n // 5) for code, n in totals.most_common()]  # fmt: skip
+        codes = [
+            CloseCode(code, n - n // 4, n // 5, n // 4 - n // 5) for code, n in totals.most_common()
+        ]
         return answer(Dump(Closes(codes, buckets, step)))
 
     async def search(self, request: Request) -> Response:
@@ -190,20 +220,28 @@ class Fake:
         calls, connections, matches = [], [], []
         for row in self.world.rows:
             why = (
-                "Call-ID" if text == row.call_id.lower() else
-                "user" if text in (row.from_user.lower(), row.to_user.lower()) else
-                "address" if any(a.startswith(text) for a in row.addresses) else ""
-            )  # fmt: skip
+                "Call-ID"
+                if text == row.call_id.lower()
+                else "user"
+                if text in (row.from_user.lower(), row.to_user.lower())
+                else "address"
+                if any(a.startswith(text) for a in row.addresses)
+                else ""
+            )
             if why and len(calls) < 100:
                 calls.append(row)
                 matches.append(Match("call", row.call_id, why))
         for view in self.world.connections.values():
             row_ = view.connection
             why = (
-                "connection" if text == row_.id.lower() else
-                "address" if row_.peer.startswith(text) else
-                "user" if row_.aor.lower().startswith(f"{text}@") else ""
-            )  # fmt: skip
+                "connection"
+                if text == row_.id.lower()
+                else "address"
+                if row_.peer.startswith(text)
+                else "user"
+                if row_.aor.lower().startswith(f"{text}@")
+                else ""
+            )
             if why:
                 connections.append(row_)
                 matches.append(Match("connection", row_.id, why))
@@ -236,29 +274,46 @@ class Fake:
         if not self.reachable:
             return answer(
                 models.Control(
-                    reachable=False, url="http://127.0.0.1:8090/mi",
+                    reachable=False,
+                    url="http://127.0.0.1:8090/mi",
                     problem="connection refused; is sipws running with control.http set?",
                 )
-            )  # fmt: skip
-        rows = [v.connection for v in self.world.connections.values() if v.connection.state == "open"]  # fmt: skip
+            )
+        rows = [
+            v.connection for v in self.world.connections.values() if v.connection.state == "open"
+        ]
         return answer(
             models.Control(
-                reachable=True, url="http://127.0.0.1:8090/mi", version="sipws 0.9.0",
-                uptime="3 days 4 h", trace=self.trace,
+                reachable=True,
+                url="http://127.0.0.1:8090/mi",
+                version="sipws 0.9.0",
+                uptime="3 days 4 h",
+                trace=self.trace,
                 destinations=[
                     models.Destination(name="homer", state="up", sent=120_331, dropped=0, queued=0),
                     models.Destination(
-                        name="view", state="down", sent=9_120, dropped=311, queued=4_096,
+                        name="view",
+                        state="down",
+                        sent=9_120,
+                        dropped=311,
+                        queued=4_096,
                         detail="queue full: 311; connect: connection refused",
                     ),
                 ],
                 connections=[
-                    {"ID": row.id, "Type": row.protocol.lower(), "State": "established",
-                     "Remote": row.peer, "Local": row.local, "Lifetime": "2026-01-02 03:04:05"}
-                    for row in rows if row.id not in {each["id"] for each in self.closed}
+                    {
+                        "ID": row.id,
+                        "Type": row.protocol.lower(),
+                        "State": "established",
+                        "Remote": row.peer,
+                        "Local": row.local,
+                        "Lifetime": "2026-01-02 03:04:05",
+                    }
+                    for row in rows
+                    if row.id not in {each["id"] for each in self.closed}
                 ],
             )
-        )  # fmt: skip
+        )
 
     async def control_trace(self, request: Request) -> Response:
         switch = models.Switch.model_validate(await request.json())
@@ -299,7 +354,15 @@ class Fake:
 
     def changed(self, rows: list[CallSummary]) -> None:
         """Send rows to all pages."""
-        self.tell("calls", json.dumps({"calls": json.loads(models.Calls(calls=rows).model_dump_json())["calls"], "more": 0}))  # fmt: skip
+        self.tell(
+            "calls",
+            json.dumps(
+                {
+                    "calls": json.loads(models.Calls(calls=rows).model_dump_json())["calls"],
+                    "more": 0,
+                }
+            ),
+        )
 
     # What tests ask for.
 
@@ -311,7 +374,12 @@ class Fake:
                 self.added += 1
                 row = random_row(self.rng, time.time_ns() // 1000, 900_000 + self.added)
                 row.kind, row.method, row.state, row.outcome = "call", "INVITE", "ringing", "open"
-                row.code, row.reason, row.ended, row.from_user = 0, "", "", q.get("user", "newcomer")  # fmt: skip
+                row.code, row.reason, row.ended, row.from_user = (
+                    0,
+                    "",
+                    "",
+                    q.get("user", "newcomer"),
+                )
                 rows.append(row)
             self.world.rows[:0] = rows[::-1]
             self.changed(rows)
@@ -339,16 +407,25 @@ class Fake:
     def application(self) -> Starlette:
         """The service as an ASGI application."""
         api = {
-            "status": self.get_status, "calls": self.calls, "call": self.call,
-            "message": self.message, "connections": self.connections,
-            "connection": self.connection, "refusals": self.refusals, "closes": self.closes,
-            "search": self.search, "call/export": self.export, "live": self.live,
+            "status": self.get_status,
+            "calls": self.calls,
+            "call": self.call,
+            "message": self.message,
+            "connections": self.connections,
+            "connection": self.connection,
+            "refusals": self.refusals,
+            "closes": self.closes,
+            "search": self.search,
+            "call/export": self.export,
+            "live": self.live,
             "control": self.control,
-        }  # fmt: skip
+        }
         posts = {
-            "login": self.login, "logout": self.logout, "control/trace": self.control_trace,
+            "login": self.login,
+            "logout": self.logout,
+            "control/trace": self.control_trace,
             "control/close": self.control_close,
-        }  # fmt: skip
+        }
         return Starlette(
             routes=[
                 Route("/", lambda request: FileResponse(PAGE / "index.html")),
