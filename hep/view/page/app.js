@@ -4,7 +4,7 @@ import { clear, h, icon, iconButton, setIcon } from './dom.js';
 import { keys } from './keys.js';
 import { closeMenu } from './menu.js';
 import { fragment, go, parse, replace } from './router.js';
-import { bytes, clock, count, visible } from './text.js';
+import { bytes, clock, count, plural, visible } from './text.js';
 import { CallsView } from './views/calls.js';
 import { loginForm } from './views/login.js';
 
@@ -162,7 +162,7 @@ class App {
     c.size.textContent = bytes(store.bytes) + (store.keep_bytes ? ` of ${bytes(store.keep_bytes)}` : '');
     c.dropped.textContent = `${count(store.dropped)} dropped${status.bad ? `, ${count(status.bad)} not HEP` : ''}`;
     c.dropped.classList.toggle('bad', store.dropped > 0);
-    c.open.textContent = `${count(status.calls_open)} calls, ${count(status.connections_open)} connections open`;
+    c.open.textContent = `${plural(status.calls_open, 'call')}, ${plural(status.connections_open, 'connection')} open`;
     const reading = status.files.filter((file) => !file.done).map((file) => file.name);
     c.listening.textContent = visible(reading.length ? `reading ${reading.join(', ')}`
       : status.listening.map(({ transport, address }) => `${transport} ${address}`).join(' · '));

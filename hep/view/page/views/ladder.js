@@ -187,8 +187,8 @@ export class LadderPicture {
     return h('div', { class: `party role-${party.role}`, title: [visible(party.name, 120), ...addresses, visible(party.user_agent, 200)].filter(Boolean).join('\n') },
       data(party.name, { class: 'party-name', longest: 60 }),
       h('span', { class: 'party-role' }, ROLES[party.role] ?? ''),
-      data(party.addresses[0] ?? '', { class: 'mono party-address', longest: 60 }),
-      addresses.length > 1 ? h('span', { class: 'party-more' }, `+${addresses.length - 1}`) : null,
+      h('span', { class: 'party-addresses' }, data(party.addresses[0] ?? '', { class: 'mono', longest: 60 }),
+        addresses.length > 1 ? h('span', { class: 'party-more' }, ` +${addresses.length - 1}`) : null),
       data(party.user_agent, { class: 'party-agent', longest: 60 }));
   }
 
