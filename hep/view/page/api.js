@@ -12,7 +12,7 @@ let onLogin = () => {};
 /** @param {Function} run called when an answer asks for a login. */
 export const whenLoginIsNeeded = (run) => { onLogin = run; };
 
-/** Parameters as they stand in a URL; a list is repeated, what is empty is left out. */
+/** Parameters for a URL; a list is repeated, what is empty is left out. */
 export function query(parameters = {}) {
   const pairs = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
@@ -64,13 +64,13 @@ export class Live extends EventTarget {
     this.#source = source;
     source.addEventListener('open', () => {
       this.#wait = 1000;
-      this.#tell('link', true);
+      this.#send('link', true);
     });
     for (const name of ['calls', 'connections', 'status']) {
-      source.addEventListener(name, (event) => this.#tell(name, JSON.parse(event.data)));
+      source.addEventListener(name, (event) => this.#send(name, JSON.parse(event.data)));
     }
     source.addEventListener('error', () => {
-      this.#tell('link', false);
+      this.#send('link', false);
       // A browser reconnects by itself unless the answer was an error, such as 401 or 502 of a proxy.
       if (source.readyState !== EventSource.CLOSED) return;
       this.#timer = setTimeout(() => this.#check(), this.#wait);
@@ -92,7 +92,7 @@ export class Live extends EventTarget {
     this.start();
   }
 
-  #tell(name, detail) {
+  #send(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }

@@ -1,4 +1,4 @@
-// The filter bar of a list. Its state is an object of strings and lists, as it stands in the URL.
+// The filter bar of a list. Its state is an object of strings and lists, as in the URL.
 import { data, debounced, h, icon, iconButton } from './dom.js';
 import { closeMenu, menu } from './menu.js';
 import { clock } from './text.js';

@@ -1,7 +1,7 @@
 // Makes content of the network safe to look at.
 //
 // Everything shown comes from strangers. Text nodes keep it from being markup; what is left are
-// characters that nobody sees or that reorder their neighbours (a right-to-left override in a user
+// invisible characters, and those that reorder their neighbours (a right-to-left override in a user
 // name makes `exe.gnp` of `png.exe`). They are shown as ⟨U+202E⟩.
 
 // Controls but tab and line feed, soft hyphen, bidi marks, zero-width characters, line and

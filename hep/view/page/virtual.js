@@ -1,5 +1,5 @@
 // A list of any length with the elements of one screen. Elements are used again while scrolling,
-// and each has its place by a transform, so that nothing is laid out anew.
+// and each has its place by a transform, so that nothing is laid out again.
 
 import { whenResized } from './dom.js';
 

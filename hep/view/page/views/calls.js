@@ -205,7 +205,7 @@ export class CallsView {
       this.loading = null;
       this.list.update(this.sorted);
       this.list.element.scrollTop = 0;
-      this.#told(answer);
+      this.#report(answer);
     } catch (failure) {
       if (failure.name === 'AbortError') return;
       this.loading = null;
@@ -231,7 +231,7 @@ export class CallsView {
       this.next = answer.next;
       this.loading = null;
       this.list.update(this.sorted);
-      this.#told(answer);
+      this.#report(answer);
     } catch (failure) {
       if (failure.name === 'AbortError') return;
       this.loading = null;
@@ -240,7 +240,7 @@ export class CallsView {
     }
   }
 
-  #told(answer) {
+  #report(answer) {
     if (answer.searched_to) this.#say(`Searched back to ${listTime(answer.searched_to, this.app.now())}. Narrow the time to search further.`);
     else this.note.hidden = true;
     this.#counts();

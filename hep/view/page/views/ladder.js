@@ -1,6 +1,6 @@
 // The ladder: a column for each party, a row for each message or event, drawn in SVG.
 //
-// A message that a relay passed on stands in the row of the one it is a copy of, as long as their
+// A message that a relay passed on is drawn in the row of the one it is a copy of, as long as their
 // arrows do not cross: both legs of a relayed message read as one line.
 import { data, h, s, whenResized } from '../dom.js';
 import { clock, gap, plural, visible } from '../text.js';
@@ -58,7 +58,7 @@ function cut(text, room) {
   return `${text.slice(0, letters)}…`;
 }
 
-// The detail, or that there is SDP, or nothing: half a word helps nobody.
+// The detail, or that there is SDP, or nothing: a cut word is of no use.
 function fitting(step, room) {
   return [visible(step.detail, 80), step.has_sdp ? 'SDP' : ''].find((text) => width(text, 'detail') <= room - 9) ?? '';
 }

@@ -67,7 +67,7 @@ function sdpLine(line) {
     attribute ? [h('span', { class: 'k-parameter' }, attribute), h('bdi', null, text(value ?? ''))] : h('bdi', null, text(rest)));
 }
 
-/** SDP by its media: what each is stands in one line, its lines are folded. */
+/** SDP by its media: what each is fits on one line, its lines are folded. */
 function sdp(body) {
   const parts = [[]];
   for (const line of visibleLines(body).split('\n')) {

@@ -36,7 +36,7 @@ export const connectionBadge = (row) => h('a', { class: 'badge', href: connectio
   connectionChip(row), data(row.peer || row.id, { class: 'mono', longest: 60 }),
   row.code ? h('span', { class: 'muted' }, String(row.code)) : null);
 
-/** What stands in place of a view that did not come. */
+/** What replaces a view that did not come. */
 export function problem(failure, again) {
   return h('div', { class: 'empty' }, h('div', { class: 'empty-small' },
     h('h2', null, failure.status === 404 ? 'Not found' : 'This did not come'),

@@ -29,20 +29,20 @@ export class PicturePart {
     } else this.open(index, false);
   }
 
-  open(index, tell = true) {
+  open(index, notify = true) {
     this.ladder.cursor = index;
     this.ladder.chosen = index;
     this.pane.show(this.steps, index);
     this.element.classList.add('with-pane');
-    if (tell) this.opened(this.steps[index].record);
+    if (notify) this.opened(this.steps[index].record);
     this.ladder.mark();
   }
 
-  closePane(tell = true) {
+  closePane(notify = true) {
     this.pane.hide();
     this.element.classList.remove('with-pane');
     this.ladder.unchoose();
-    if (!tell) return;
+    if (!notify) return;
     this.opened(null);
     this.ladder.element.focus({ preventScroll: true });
   }

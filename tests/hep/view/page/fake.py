@@ -347,14 +347,14 @@ class Fake:
     def _event(self, name: str, data: str) -> str:
         return f"event: {name}\ndata: {data}\n\n"
 
-    def tell(self, name: str, data: str) -> None:
+    def broadcast(self, name: str, data: str) -> None:
         """Send an event to all pages."""
         for queue in self.listeners:
             queue.put_nowait(self._event(name, data))
 
     def changed(self, rows: list[CallSummary]) -> None:
         """Send rows to all pages."""
-        self.tell(
+        self.broadcast(
             "calls",
             json.dumps(
                 {
@@ -392,7 +392,7 @@ class Fake:
             self.changed([row])
         elif what == "problem":
             self.problem = q.get("text", "")
-            self.tell("status", self.status().model_dump_json())
+            self.broadcast("status", self.status().model_dump_json())
         elif what == "drop":
             for queue in self.listeners:
                 queue.put_nowait("")
