@@ -325,6 +325,11 @@ const scenarios = {
     await shown('.verdict');
     await fake(`end?id=${encodeURIComponent(first)}`);
     await says('Changed while it was open.');
+    // It follows also while changes come faster than it draws.
+    await fake(`busy?id=${encodeURIComponent(first)}`);
+    const messages = () => Number(/(\d+) messages?$/.exec(document.querySelector('.call-facts').textContent)[1]);
+    const had = await page.evaluate(messages);
+    await until((before) => Number(/(\d+) messages?$/.exec(document.querySelector('.call-facts').textContent)[1]) > before + 8, had);
     // The stream breaks and comes back.
     await fake('drop');
     await shown('.link-state.down');

@@ -154,3 +154,23 @@ export function debounced(run, milliseconds) {
   later.cancel = () => clearTimeout(timer);
   return later;
 }
+
+/**
+ * Runs a function some time after the first of several calls, and again for calls after that. Live
+ * changes may come faster than any pause, for which `debounced` would wait for ever.
+ * @param {number | (() => number)} milliseconds
+ */
+export function throttled(run, milliseconds) {
+  let timer = 0;
+  const later = () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      run();
+    }, typeof milliseconds === 'function' ? milliseconds() : milliseconds);
+  };
+  later.cancel = () => {
+    clearTimeout(timer);
+    timer = 0;
+  };
+  return later;
+}

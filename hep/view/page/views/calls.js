@@ -1,6 +1,6 @@
 // The live list of calls.
 import { get } from '../api.js';
-import { clear, debounced, h, icon, put, setIcon, settle, tint, toast } from '../dom.js';
+import { clear, h, icon, put, setIcon, settle, throttled, tint, toast } from '../dom.js';
 import { FilterBar, timesOf } from '../filters.js';
 import { callLink, fragment, go, replace } from '../router.js';
 import { count, duration, listTime, visible } from '../text.js';
@@ -126,7 +126,7 @@ export class CallsView {
     this.element = h('section', { class: 'view list-view', 'aria-label': 'Calls' },
       this.bar.element, callHead(),
       h('div', { class: 'list-box' }, this.list.element, this.pill, this.empty), this.note);
-    this.reload = debounced(() => this.again(), 1500);
+    this.reload = throttled(() => this.again(), 1500);
     app.live.addEventListener('calls', ({ detail }) => this.#live(detail));
     setInterval(() => this.#tick(), 1000);
   }

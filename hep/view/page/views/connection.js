@@ -1,6 +1,6 @@
 // A connection: facts, the handshake as it was sent, its timeline, the calls on it.
 import { get } from '../api.js';
-import { clear, data, debounced, h, icon, pieces, settle } from '../dom.js';
+import { clear, data, h, icon, pieces, settle, throttled } from '../dom.js';
 import { callLink, connectionLink, fragment, replace } from '../router.js';
 import { bytes, clock, count, duration, plural, visible, visibleLines } from '../text.js';
 import { endOf } from './connections.js';
@@ -20,7 +20,7 @@ export class ConnectionView {
       replace(fragment('connection', this.id, record ? [['m', record]] : []));
     });
     this.element = h('section', { class: 'view call-view', 'aria-label': 'Connection' }, this.head, this.picture.element);
-    this.reload = debounced(() => this.load(), 400);
+    this.reload = throttled(() => this.load(), () => 400 + 2 * (this.shown?.steps.length ?? 0));
     this.onlive = ({ detail }) => { if (detail.connections.some((row) => row.id === this.id)) this.reload(); };
     app.live.addEventListener('connections', this.onlive);
   }

@@ -1,6 +1,6 @@
 // The list of WebSocket connections.
 import { get } from '../api.js';
-import { clear, debounced, h, icon, put, setIcon, settle, tint } from '../dom.js';
+import { clear, h, icon, put, setIcon, settle, throttled, tint } from '../dom.js';
 import { FilterBar, timesOf } from '../filters.js';
 import { connectionLink, fragment, go, replace } from '../router.js';
 import { count, duration, listTime, visible } from '../text.js';
@@ -75,7 +75,7 @@ export class ConnectionsView {
     this.empty = h('div', { class: 'empty', hidden: true });
     this.element = h('section', { class: 'view list-view', 'aria-label': 'Connections' }, this.bar.element, connectionHead(),
       h('div', { class: 'list-box' }, this.list.element, this.empty));
-    this.reload = debounced(() => { if (this.list.atTop) this.load(true); }, 1000);
+    this.reload = throttled(() => { if (this.list.atTop) this.load(true); }, 1000);
     app.live.addEventListener('connections', ({ detail }) => this.#live(detail));
     setInterval(() => { if (this.shown && !document.hidden) this.list.draw(true); }, 1000);
   }

@@ -1,6 +1,6 @@
 // Refused handshakes, grouped by reason and by address.
 import { get } from '../api.js';
-import { clear, data, debounced, h } from '../dom.js';
+import { clear, data, h, throttled } from '../dom.js';
 import { timePicker, timesOf } from '../filters.js';
 import { fragment, replace } from '../router.js';
 import { ago, count, listTime, plural, visible } from '../text.js';
@@ -23,7 +23,7 @@ export class OverTime {
     this.count = h('span', { class: 'count', 'aria-live': 'polite' });
     this.body = h('div', { class: 'scroll' });
     this.element = h('section', { class: 'view over-time' }, h('div', { class: 'filters' }, h('div', { class: 'filter-row' }, this.picker.root, this.count)), this.body);
-    this.reload = debounced(() => this.load(), 2000);
+    this.reload = throttled(() => this.load(), 2000);
     this.onlive = () => this.reload();
     app.live.addEventListener('connections', this.onlive);
   }

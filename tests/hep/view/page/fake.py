@@ -364,6 +364,13 @@ class Fake:
             ),
         )
 
+    async def _busy(self, row: CallSummary) -> None:
+        """Change a call as often as a busy service reports it, for longer than a test waits."""
+        for _ in range(200):
+            row.messages += 1
+            self.changed([row])
+            await asyncio.sleep(0.1)
+
     # What tests ask for.
 
     async def fake(self, request: Request) -> Response:
@@ -390,6 +397,9 @@ class Fake:
             if view := self.world.calls.get(row.call_id):
                 view.verdict = Verdict("Changed while it was open.", "rejected")
             self.changed([row])
+        elif what == "busy":
+            row = next(row for row in self.world.rows if row.call_id == q["id"])
+            self.task = asyncio.create_task(self._busy(row))
         elif what == "problem":
             self.problem = q.get("text", "")
             self.broadcast("status", self.status().model_dump_json())
