@@ -82,7 +82,7 @@ class Fake:
         """What the viewer does."""
         packets = len(self.world.rows) * 7
         return models.Status(
-            version="0.9.0",
+            version="0.1.0",
             now=time.time_ns() // 1000,
             started=self.now - 3600 * SECOND,
             store=StoreStatus(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,11 +97,9 @@ class Story:
         method = start.split(" ")[0] if request else (cseq.split(" ")[-1] or self.row.method)
         cseq = cseq or f"{self.cseq} {method}"
         call_id = self.row.call_id
+        branch = zlib.crc32(f"{cseq} {copy}".encode())
         headers = [
-            (
-                "Via",
-                f"SIP/2.0/WSS df7jal23ls0d.invalid;branch=z9hG4bK{abs(hash((cseq, copy))):x}"[:90],
-            ),
+            ("Via", f"SIP/2.0/WSS df7jal23ls0d.invalid;branch=z9hG4bK{branch:x}"),
             ("Max-Forwards", "70" if copy is None else "69"),
             (
                 "From",
