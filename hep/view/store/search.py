@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from hep.view.model.summary import CallSummary, ConnectionSummary
-from hep.view.store import schema
+from hep.view.store import reader, schema
 from hep.view.store.asking import Ask, Segments, each, places
 from hep.view.store.conditions import any_contains, of_connections
 from hep.view.store.query import ConnectionFilter, Found, Match
-from hep.view.store.reader import CALLS, CONNECTIONS, rows_of
+from hep.view.store.reader import CALLS, CONNECTIONS, LATEST, rows_of
 from hep.view.store.schema import Row
 from hep.view.store.terms import digits_of, ip_of, number_term, same_number, term
 
@@ -116,28 +116,44 @@ def search(segments: Segments, text: str, limit: int) -> Found:
     return Found(latest_calls, latest_connections, matches, complete)
 
 
-def connections_of(segments: Segments, aor: str, limit: int) -> list[ConnectionSummary]:
+def connections_of(
+    segments: Segments, aor: str, limit: int, since: int | None = None, until: int | None = None
+) -> list[ConnectionSummary]:
     """The latest connections that an address of record registered on.
 
     Args:
         segments: of the store, the newest first.
         aor: ``user@host``.
         limit: connections at most.
+        since: only those that have not ended before this time, microseconds since the epoch.
+        until: only those that have not begun after this time.
     """
-    found: dict[str, ConnectionSummary] = {}
     user = aor.partition("@")[0]
+    if not user:
+        return []
+    earliest = -LATEST if since is None else since
+    latest = LATEST if until is None else until
+    found: dict[str, ConnectionSummary] = {}
+    # Segments of other times too: the end of a connection says when it began.
     for _, ask in each(segments):
-        if not user or len(found) >= limit:
+        if len(found) >= limit:
             break
-        things = ask(
-            "SELECT thing FROM terms WHERE hash = ? AND thing & 1 ORDER BY thing DESC LIMIT ?",
-            term(user), limit,
-        )  # fmt: skip
-        numbers = [thing >> 1 for (thing,) in things]
-        for row in _by_numbers(ask, schema.SELECT_CONNECTION, numbers):
+        for row in ask(
+            f"{schema.SELECT_CONNECTION} WHERE id IN"  # noqa: S608 - constants
+            " (SELECT thing >> 1 FROM terms WHERE hash = ? AND thing & 1)"
+            " AND aor = ? AND since <= ? AND (until = 0 OR until >= ?)"
+            " ORDER BY since DESC, id DESC LIMIT ?",
+            term(user), aor, latest, earliest, limit,
+        ):  # fmt: skip
             connection = schema.connection_of(row)
-            if connection.aor == aor:
-                found.setdefault(connection.id, connection)
+            if connection.id in found:
+                continue
+            if not connection.until:
+                # It may have ended since, which a later segment says.
+                connection = reader.connection(segments, connection.id) or connection
+                if connection.until and connection.until < earliest:
+                    continue
+            found[connection.id] = connection
     return sorted(found.values(), key=lambda connection: -connection.since)[:limit]
 
 

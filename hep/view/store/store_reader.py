@@ -82,9 +82,11 @@ class StoreReader:
         """A connection by its id; None if there is none."""
         return reader.connection(self._current(), key)
 
-    def connections_of(self, aor: str, limit: int = 20) -> list[ConnectionSummary]:
-        """The latest connections that an address of record, ``user@host``, registered on."""
-        return search.connections_of(self._current(), aor, limit)
+    def connections_of(
+        self, aor: str, limit: int = 20, since: int | None = None, until: int | None = None
+    ) -> list[ConnectionSummary]:
+        """The latest connections of a user; see `hep.view.store.search.connections_of`."""
+        return search.connections_of(self._current(), aor, limit, since, until)
 
     def records_of_connection(self, key: str, limit: int = 2000) -> list[Record]:
         """The packets of a connection in the order of their times."""

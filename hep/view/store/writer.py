@@ -167,6 +167,9 @@ class Writer:
                     self._learn(connection, batch)
                     if was_open and summary.state == "closed":
                         self._lose_calls(summary, batch, segment)
+                elif not connection.terms or (sip is not None and sip.method == "REGISTER"):
+                    # Found by its user while it is open, and in the next segment.
+                    self._connection_terms(connection, batch)
             if sip is not None and sip.call_id:
                 entry = self._call(sip.call_id, batch, segment)
                 entry.thing.feed(record)
@@ -270,6 +273,11 @@ class Writer:
             for pair in ((peer, local), (local, peer)):
                 self._pairs.pop(pair, None)
                 self._pairs[pair] = summary.id
+        self._connection_terms(entry, batch)
+
+    def _connection_terms(self, entry: _Entry[Connection], batch: Batch) -> None:
+        summary = entry.thing.summary
+        peer = summary.peer
         thing = 2 * entry.number + 1
         if peer:
             self._address_terms(entry, peer, thing, batch)

@@ -15,6 +15,7 @@ from hep.view.store.keep import Keep
 from hep.view.store.query import CallFilter, ConnectionFilter
 from hep.view.store.segment import StoreError
 from hep.view.store.store import Store
+from hep.view.store.store_reader import StoreReader
 
 from .conftest import NOW, event, sip
 
@@ -255,6 +256,67 @@ def test_the_connections_of_a_user(store: Store) -> None:
     assert [each.id for each in store.connections_of("alice@example.com", 1)] == ["3"]
     assert store.connections_of("alice@elsewhere.example") == []
     assert store.connections_of("") == []
+
+
+def registered(connection: str, at: float) -> list:
+    """A phone of alice that connects and registers."""
+    register = {"caller": "alice", "callee": "alice", "method": "REGISTER"}
+    src, server = f"10.1.0.7:{connection}", "10.0.0.1:8080"
+    return [
+        event(connection, "ACCEPTED", at=at, src=src),
+        sip(f"r{connection}", at=at + 0.1, src=src, **register),
+        sip(f"r{connection}", at=at + 0.2, src=server, dst=src, status=200, **register),
+    ]
+
+
+def test_a_user_is_found_on_a_connection_that_is_open(store: Store) -> None:
+    store.add(registered("50123", NOW))
+    assert [each.id for each in store.connections_of("alice@example.com")] == ["50123"]
+    assert [each.id for each in store.search("alice").connections] == ["50123"]
+
+
+def test_the_connections_of_a_user_within_a_time(store: Store) -> None:
+    for number in range(3):
+        store.add(registered(f"5{number}", NOW + 100 * number))
+        closed = NOW + 100 * number + 50
+        store.add([event(f"5{number}", "CLOSED", src=f"10.1.0.7:5{number}", at=closed)])
+    store.add(registered("53", NOW + 300))
+
+    def within(since: float | None, until: float | None, limit: int = 20) -> list[str]:
+        times = [None if at is None else round((NOW + at) * MICRO) for at in (since, until)]
+        found = store.connections_of("alice@example.com", limit, *times)
+        return [each.id for each in found]
+
+    assert within(None, None) == ["53", "52", "51", "50"]
+    assert within(120, 130) == ["51"]
+    assert within(150, 200) == ["52", "51"]
+    assert within(151, 199) == []
+    assert within(151, 9_000) == ["53", "52"]
+    assert within(None, 199, 1) == ["51"]
+
+
+def test_a_connection_that_ends_in_a_later_segment_is_not_open(
+    opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PACKETS", 3)
+    store = opened()
+    store.add(registered("50123", NOW))
+    store.add([event("50123", "CLOSED", at=NOW + 50)])
+    assert store.status().segments == 2
+    (found,) = store.connections_of("alice@example.com")
+    assert found.until == (NOW + 50) * MICRO
+    assert store.connections_of("alice@example.com", since=(NOW + 51) * MICRO) == []
+
+
+def test_a_connection_without_events_is_found_by_its_user_in_each_segment(
+    opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PACKETS", 3)
+    store = opened()
+    store.add(registered("50123", NOW))
+    store.add([sip("later", at=NOW + 60)])
+    newest = StoreReader(store._segments[:1])
+    assert [each.id for each in newest.connections_of("alice@example.com")] == ["50123"]
 
 
 def test_an_ipv6_address_is_found_with_and_without_brackets(store: Store) -> None:
