@@ -6,31 +6,35 @@ from typing import Final
 
 from hep.view.model.ladder import ladder
 from hep.view.model.picture import Ladder, Verdict
-from hep.view.model.record import Kind, Record
+from hep.view.model.record import MICROSECONDS, Kind, Record
 from hep.view.model.summary import CallSummary, ConnectionSummary
 from hep.view.model.verdict import verdict
-from hep.view.store.query import ConnectionFilter
-from hep.view.store.store_reader import StoreReader as Store
+from hep.view.store.protocol import CallStore
 
 MOST_RECORDS: Final = 2000
 """Packets of a picture. A longer one takes a browser seconds to draw."""
 
-EVENTS_BEFORE: Final = 60_000_000
+EVENTS_BEFORE: Final = 60 * MICROSECONDS
 """Microseconds before a call in which the events of its connections belong to its picture: a phone
 connects and calls."""
 
-EVENTS_AFTER: Final = 600_000_000
+EVENTS_AFTER: Final = 600 * MICROSECONDS
 """Microseconds after a call in which they do: a lost connection is noticed late."""
 
 MOST_TIMELINES: Final = 4
 """Connections whose events a call shows; a call has two or four."""
 
-MOST_SIBLINGS: Final = 20
-"""Later connections of a phone that are looked at for its return."""
+MOST_SIBLINGS: Final = 500
+"""Connections of a user that are read at once, one in 1.2 s of `RETURN_WITHIN`. With more of them
+the verdict names none, because the first ones would be missing."""
 
-SIBLINGS_WITHIN: Final = 600_000_000
+RETURN_WITHIN: Final = 600 * MICROSECONDS
 """Microseconds after the end of a connection in which another one of the same phone counts as its
 return."""
+
+ABSENT_WITHIN: Final = 600 * MICROSECONDS
+"""Microseconds before a call in which the end of a connection of the callee is named. An end
+longer ago does not explain the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +45,15 @@ class CallParts:
     records: list[Record]
     """Its packets."""
     connections: list[ConnectionSummary]
-    """Its connections, their other legs, and the later ones of its phones."""
+    """Its connections, and their other legs."""
     verdict: Verdict
     ladder: Ladder
     cut: int
-    """Messages beyond the most that are read."""
+    """Messages that the ladder lacks because there are too many."""
 
 
 def parts_of_call(
-    store: Store, call_id: str, now: int, *, keepalives: bool = False
+    store: CallStore, call_id: str, now: int, *, keepalives: bool = False
 ) -> CallParts | None:
     """Read a call.
 
@@ -66,17 +70,28 @@ def parts_of_call(
     if call is None:
         return None
     records = store.records_of_call(call_id, MOST_RECORDS)
-    messages = sum(record.kind is Kind.SIP for record in records)
     own = _connections_of(store, call)
-    said = verdict(records, [*own, *_siblings(store, own)], now)
+    said = verdict(records, [*own, *_siblings(store, call, own)], now)
     drawn = sorted(_merged(records, _events(store, call, own)), key=lambda record: record.at)
     picture = ladder(drawn, own, keepalives=keepalives)
-    full = len(records) >= MOST_RECORDS
-    cut = max(0, call.messages - messages) if full else 0
-    return CallParts(call, records, own, said, picture, cut)
+    return CallParts(call, records, own, said, picture, cut(call.messages, records, picture))
 
 
-def _connections_of(store: Store, call: CallSummary) -> list[ConnectionSummary]:
+def cut(messages: int, records: Sequence[Record], picture: Ladder) -> int:
+    """Count the messages that are neither drawn nor keep-alives, because there are too many.
+
+    Args:
+        messages: of the call or the connection.
+        records: those of its packets that were read.
+        picture: the ladder of them.
+    """
+    if max(len(records), len(picture.steps)) < MOST_RECORDS:
+        return 0
+    drawn = sum(step.kind == "sip" for step in picture.steps)
+    return max(0, messages - drawn - picture.left_out)
+
+
+def _connections_of(store: CallStore, call: CallSummary) -> list[ConnectionSummary]:
     """The connections that a call used, each followed by its other leg."""
     found: dict[str, ConnectionSummary] = {}
     for name in call.connections:
@@ -91,29 +106,34 @@ def _connections_of(store: Store, call: CallSummary) -> list[ConnectionSummary]:
     return [*found.values()]
 
 
-def _siblings(store: Store, own: Sequence[ConnectionSummary]) -> list[ConnectionSummary]:
-    """Later connections of the phones of a call: a phone that was lost may come back."""
+def _siblings(
+    store: CallStore, call: CallSummary, own: Sequence[ConnectionSummary]
+) -> list[ConnectionSummary]:
+    """Other connections of the users of a call, which the verdict compares.
+
+    A phone that was lost may come back, so there are later ones. A callee that is not reached may
+    have gone before, so there are earlier ones.
+    """
+    callee = f"{call.to_user}@{call.to_host}" if call.to_user else ""
+    wanted = [(callee, call.first - ABSENT_WITHIN, call.first)]
+    wanted += [
+        (connection.aor, connection.until, connection.until + RETURN_WITHIN)
+        for connection in own[:MOST_TIMELINES]
+        if connection.until
+    ]
     known = {connection.id for connection in own}
     found: dict[str, ConnectionSummary] = {}
-    for connection in own[:MOST_TIMELINES]:
-        if not connection.aor or not connection.until:
-            continue
-        wanted = ConnectionFilter(
-            since=connection.until,
-            until=connection.until + SIBLINGS_WITHIN,
-            text=connection.aor,
-        )
-        for each in store.connections(wanted, MOST_SIBLINGS, None).rows:
-            if (
-                each.aor == connection.aor
-                and each.since > connection.since
-                and each.id not in known
-            ):
-                found.setdefault(each.id, each)
+    # The legs of a relayed connection have the same user.
+    for aor, since, until in dict.fromkeys(each for each in wanted if each[0]):
+        several = store.connections_of(aor, MOST_SIBLINGS, since=since, until=until)
+        if len(several) < MOST_SIBLINGS:
+            found |= {each.id: each for each in several if each.id not in known}
     return sorted(found.values(), key=lambda connection: connection.since)
 
 
-def _events(store: Store, call: CallSummary, own: Sequence[ConnectionSummary]) -> Iterable[Record]:
+def _events(
+    store: CallStore, call: CallSummary, own: Sequence[ConnectionSummary]
+) -> Iterable[Record]:
     """The events of a call's connections, as far as they belong to its time."""
     for connection in own[:MOST_TIMELINES]:
         for record in store.records_of_connection(connection.id, MOST_RECORDS):

@@ -18,18 +18,13 @@ import uvicorn
 from hep.codec.packet import Packet
 from hep.errors import HepError
 from hep.receiving.collector import BAD, UNAUTHENTICATED, Collector, Source
-from hep.view.export import export
-from hep.view.export.masks import without_credentials
 from hep.view.files import CaptureReading
 from hep.view.intake import Intake
-from hep.view.model.events import read_event
-from hep.view.model.ladder import ladder
 from hep.view.model.summary import CallSummary, ConnectionSummary
-from hep.view.model.verdict import verdict
 from hep.view.store.keep import Keep
 from hep.view.store.store import Store
 from hep.view.web.app import make_app
-from hep.view.web.backend import Facts, Pictures
+from hep.view.web.backend import Facts
 from hep.view.web.control import ControlClient
 from hep.view.web.live import LiveFeed
 from hep.view.web.models import FileStatus, Listening
@@ -122,8 +117,6 @@ class Viewer:
         self.settings = settings
         self.live = LiveFeed()
         """Where changes are published."""
-        self.pictures = Pictures(verdict, ladder, export, read_event, without_credentials)
-        """The functions that make pictures."""
         self.control: ControlClient | None = None
         """The sipws that is controlled; None without one."""
         self.files: list[CaptureReading] = []

@@ -67,23 +67,16 @@ class Api:
 
     async def call(self, request: Request, query: queries.CallQuery) -> Answered:
         """``GET call``."""
-        backend = self._backend
         view = await self._readers.run(
-            views.call_view,
-            backend.store,
-            backend.pictures,
-            query.id,
-            keepalives=query.keepalives,
+            views.call_view, self._backend.store, query.id, keepalives=query.keepalives
         )
         return _found(view, f"there is no call with the Call-ID {shown(query.id)}")
 
     async def call_export(self, request: Request, query: queries.ExportQuery) -> Answered:
         """``GET call/export``."""
-        backend = self._backend
         content = await self._readers.run(
             views.call_file,
-            backend.store,
-            backend.pictures,
+            self._backend.store,
             query.id,
             query.format,
             anonymous=query.anonymous,
@@ -100,9 +93,8 @@ class Api:
 
     async def message(self, request: Request, query: queries.MessageQuery) -> Answered:
         """``GET message``."""
-        backend = self._backend
         found = await self._readers.run(
-            views.message, backend.store, backend.pictures, query.id, masked=query.masked
+            views.message, self._backend.store, query.id, masked=query.masked
         )
         return _found(found, f"there is no packet {query.id}; it may have been removed with age")
 
@@ -119,13 +111,8 @@ class Api:
 
     async def connection(self, request: Request, query: queries.ConnectionQuery) -> Answered:
         """``GET connection``."""
-        backend = self._backend
         view = await self._readers.run(
-            views.connection_view,
-            backend.store,
-            backend.pictures,
-            query.id,
-            keepalives=query.keepalives,
+            views.connection_view, self._backend.store, query.id, keepalives=query.keepalives
         )
         return _found(view, f"there is no connection with the id {shown(query.id)}")
 

@@ -4,7 +4,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from hep.view.model.picture import Ladder, Party, Step, StepKind, Verdict
 from hep.view.model.record import Kind, Record, read_sip
 from hep.view.model.summary import CallSummary, ConnectionSummary
 from hep.view.store.query import (
@@ -34,7 +33,7 @@ from hep.view.store.query import (
 )
 from hep.view.store.segment import StoreError
 from hep.view.web.app import make_app
-from hep.view.web.backend import Controlling, Facts, Pictures
+from hep.view.web.backend import Controlling, Facts
 from hep.view.web.live import LiveFeed
 from hep.view.web.models import FileStatus, Listening
 from hep.view.web.settings import WebSettings
@@ -46,6 +45,7 @@ INVITE = (
     "INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bK1\r\n"
     "From: <sip:alice@example.com>;tag=1\r\nTo: <sip:bob@example.com>\r\n"
     f"Call-ID: {CALL_ID}\r\nCSeq: 1 INVITE\r\nX-CID: other\r\nSubject: one\r\n  two\r\n"
+    'Authorization: Digest username="alice", response="0123456789abcdef"\r\n'
     "Content-Type: application/sdp\r\n\r\nv=0\r\n"
 )
 
@@ -56,11 +56,15 @@ class FakeStore:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.before_answering: Callable[[], object] = lambda: None
-        event = {"Ws-Request": "GET / HTTP/1.1\r\n\r\n", "Ws-Reply": "HTTP/1.1 101 S\r\n\r\n"}
+        opened = {
+            "Protocol": "WS", "Event": "ACCEPTED", "Status": "SUCCESS",
+            "Ws-Request": "GET / HTTP/1.1\r\n\r\n", "Ws-Reply": "HTTP/1.1 101 S\r\n\r\n",
+        }  # fmt: skip
+        closed = {"Event": "CLOSED", "Status": "FAILURE", "Close_Code": "1006"}
         payloads = [
-            (Kind.EVENT, START - SECOND, json.dumps(event).encode()),
+            (Kind.EVENT, START - SECOND, json.dumps(opened).encode()),
             (Kind.SIP, START, INVITE.encode()),
-            (Kind.EVENT, START + SECOND, b'{"Event": "CLOSED"}'),
+            (Kind.EVENT, START + SECOND, json.dumps(closed).encode()),
             (Kind.OTHER, START + 2 * SECOND, b"\x00\xff<script>\xe2\x80\xae"),
         ]
         self.records = {
@@ -78,13 +82,14 @@ class FakeStore:
             "other": CallSummary("other", "call"),
         }  # fmt: skip
         own = ConnectionSummary(
-            "77", "WS", "10.0.0.1:5060", since=START - SECOND, until=START + SECOND,
-            state="closed", aor="alice@example.com", relayed_with="78", calls=[CALL_ID, "gone"],
+            "77", "WS", "10.0.0.1:5060", "10.0.0.2:5060", since=START - SECOND,
+            until=START + SECOND, state="closed", code=1006, closed_by="peer",
+            aor="alice@example.com", relayed_with="78", calls=[CALL_ID, "gone"],
         )  # fmt: skip
         self.lines = {
             "77": own,
             "78": ConnectionSummary("78", "WS", leg="upstream", relayed_with="77"),
-            "79": replace(own, id="79", since=START + 2 * SECOND, until=0, relayed_with=""),
+            "79": replace(own, id="79", since=START + 2 * SECOND, until=0, state="open"),
         }
 
     def _note(self, *asked: Any) -> None:
@@ -117,6 +122,12 @@ class FakeStore:
     def connection(self, id: str) -> ConnectionSummary | None:
         return self.lines.get(id)
 
+    def connections_of(
+        self, aor: str, limit: int = 20, since: int | None = None, until: int | None = None
+    ) -> list[ConnectionSummary]:
+        self._note("connections_of", aor, limit, since, until)
+        return [line for line in self.lines.values() if line.aor == aor]
+
     def records_of_connection(self, id: str, limit: int = 2000) -> list[Record]:
         return [*self.records.values()] if id == "77" else []
 
@@ -140,63 +151,12 @@ class FakeStore:
         return len(self.summaries), 1, 1
 
 
-def fake_verdict(records: Sequence[Record], connections: Any, now: int) -> Verdict:
-    names = " ".join(connection.id for connection in connections)
-    return Verdict(f"{len(records)} records, connections {names}", "ok")
-
-
-KINDS: dict[Kind, StepKind] = {
-    Kind.SIP: "sip", Kind.EVENT: "event", Kind.LOG: "log", Kind.OTHER: "other",
-}  # fmt: skip
-
-
-def fake_ladder(records: Sequence[Record], connections: Any, *, keepalives: bool = False) -> Ladder:
-    steps = [
-        Step(
-            record.id, record.at, KINDS[record.kind], 0, 1, record.src, record.dst, record.kind.name
-        )
-        for record in records
-    ]
-    return Ladder([Party("alice", "phone"), Party("sipws", "server")], steps, int(not keepalives))
-
-
-def fake_export(
-    call: CallSummary,
-    verdict: Any,
-    ladder: Any,
-    records: Any,
-    format: str,
-    *,
-    anonymous: bool = False,
-) -> bytes:
-    return f"{call.call_id} {format} {anonymous}".encode()
-
-
-@dataclass
-class Handshake:
-    request: str
-    reply: str
-
-
-def fake_event(payload: bytes) -> Handshake | None:
-    read = json.loads(payload)
-    return Handshake(read.get("Ws-Request", ""), read.get("Ws-Reply", ""))
-
-
-def fake_masked(payload: bytes, kind: Kind) -> bytes:
-    return payload.replace(b"alice", b"***")
-
-
-PICTURES = Pictures(fake_verdict, fake_ladder, fake_export, fake_event, fake_masked)
-
-
 @dataclass
 class FakeBackend:
     """A program that has received four packets."""
 
     store: FakeStore = field(default_factory=FakeStore)
     live: LiveFeed = field(default_factory=LiveFeed)
-    pictures: Pictures = PICTURES
     control: Controlling | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 

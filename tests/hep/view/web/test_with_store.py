@@ -1,4 +1,4 @@
-"""The service over a real store, with real pictures: a phone that is lost and comes back."""
+"""The service over a real store: a phone that is lost and comes back."""
 
 import base64
 import json
@@ -9,15 +9,9 @@ from typing import Any
 import pytest
 
 import hep
-from hep.view.export import export
-from hep.view.export.masks import without_credentials
-from hep.view.model.events import read_event
-from hep.view.model.ladder import ladder
 from hep.view.model.record import Record, record_of
-from hep.view.model.verdict import verdict
 from hep.view.store.keep import Keep
 from hep.view.store.store import Store
-from hep.view.web.backend import Pictures
 
 NOW = 1_764_500_000
 PHONE, AGAIN, SERVER = ("10.1.0.7", 50123), ("10.1.0.7", 50999), ("10.0.0.1", 8080)
@@ -85,7 +79,6 @@ def store() -> Iterator[Store]:
 def service(make_service: Any, store: Store) -> Any:
     service = make_service()
     service.backend.store = store
-    service.backend.pictures = Pictures(verdict, ladder, export, read_event, without_credentials)
     return service
 
 
