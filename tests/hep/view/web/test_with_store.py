@@ -3,15 +3,17 @@
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 import hep
-from hep.view.model.record import Record, record_of
+from hep.view.model.record import Record, read_sip, record_of
+from hep.view.parts import parts_of_call
 from hep.view.store.keep import Keep
 from hep.view.store.store import Store
+from hep.view.web.status import now
 
 NOW = 1_764_500_000
 PHONE, AGAIN, SERVER = ("10.1.0.7", 50123), ("10.1.0.7", 50999), ("10.0.0.1", 8080)
@@ -99,6 +101,38 @@ async def test_a_lost_call_is_shown_with_its_connection(client: Any) -> None:
     assert "12 s later" in view["verdict"]["text"]
 
 
+async def test_page_export_and_command_say_the_same(client: Any, store: Store) -> None:
+    view = await get(client, "call", id="call")
+    export = await get(client, "call/export", id="call", format="json")
+    parts = parts_of_call(store, "call", now())
+    assert parts is not None
+    assert view["verdict"] == export["verdict"] == asdict(parts.verdict)
+    assert view["steps"] == export["steps"] == [asdict(step) for step in parts.ladder.steps]
+    assert view["call"] == export["call"] == asdict(parts.call)
+
+
+async def test_keep_alives_are_shown_on_request(client: Any, store: Store) -> None:
+    assert store.add([sip(2, "call", "OPTIONS")])
+    for keepalives in (0, 1):
+        view = await get(client, "call", id="call", keepalives=keepalives)
+        labels = [step["label"] for step in view["steps"]]
+        assert (view["left_out"], "OPTIONS" in labels) == (1 - keepalives, bool(keepalives))
+
+
+async def test_a_callee_who_was_lost_before_the_call_is_named(client: Any, store: Store) -> None:
+    failed = sip(15, "late", "INVITE", 480, up=False)
+    failed.payload = failed.payload.replace(b"bob", b"alice")
+    invite = sip(14, "late", "INVITE", src=("10.1.0.8", 50123))
+    invite.payload = invite.payload.replace(b"bob", b"alice")
+    assert store.add([replace(each, sip=read_sip(each.payload)) for each in (invite, failed)])
+    for format_ in ("json", "text", "html"):
+        answer = await client.get("/api/v1/call/export", params={"id": "late", "format": format_})
+        assert "alice@example.com was not connected" in answer.text
+    notes = (await get(client, "call", id="late"))["verdict"]["notes"]
+    gone = "alice@example.com was not connected: the connection had closed with 1006 5 s before."
+    assert gone in notes
+
+
 async def test_a_step_leads_to_its_message(client: Any) -> None:
     view = await get(client, "call", id="call")
     number = view["steps"][1]["record"]
@@ -132,6 +166,8 @@ async def test_credentials_are_masked_on_request(client: Any, store: Store) -> N
 async def test_the_other_leg_is_related(client: Any) -> None:
     view = await get(client, "call", id="leg")
     assert {"call_id": "call", "why": "X-CID"} in view["related"]
+    # The call that is named does not name it.
+    assert (await get(client, "call", id="call"))["related"] == []
 
 
 async def test_a_connection_is_shown_with_its_handshake(client: Any) -> None:
