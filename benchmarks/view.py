@@ -1,8 +1,8 @@
 """What the viewer needs: storing, finding, memory, and the time until its page is there.
 
 Packets are made of the messages that Chromium with JsSIP sent in a real call: each call has its own
-Call-ID, tags, branches, users and addresses, and 200 calls run at a time. They are encoded as HEP
-and go through what ``hep view`` does with them: decode, read, store.
+Call-ID, tags, branches, users and addresses, and 200 calls run at a time. They are a file of HEP
+packets, which goes through what ``hep view FILE`` does with it: decode, read, store.
 
 Beside it, in the same run: bare ``executemany`` of the same rows into the same tables, without
 decoding anything. Both begin where the store has as many packets as ``--packets`` says.
@@ -28,8 +28,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hep
+from hep.cli.view import SWITCH_INTERVAL
+from hep.view.files import CaptureReading
 from hep.view.intake import Intake
-from hep.view.model.record import record_of
+from hep.view.reader_process import read
 from hep.view.store.keep import Keep
 from hep.view.store.query import CallFilter
 from hep.view.store.segment import WRITER_CACHE
@@ -82,13 +84,27 @@ def packets(first: int, count: int) -> Iterator[bytes]:
                     return
 
 
-def store_all(store: Store, raw: list[bytes]) -> tuple[float, float]:
-    """Store packets as ``hep view`` does; returns seconds, and seconds of processor time."""
-    intake = Intake(store)
-    began, cpu = time.perf_counter(), time.process_time()
-    intake.receive_all(map(hep.decode, raw), threading.Event())
+def store_all(store: Store, path: Path, *, beside: bool = True) -> tuple[float, float]:
+    """Store a file as ``hep view`` does; returns seconds, and seconds of processor time.
+
+    Args:
+        store: where to.
+        path: a file of HEP packets.
+        beside: whether another process reads it, as of files; without, all is done in this one, as
+            with packets that come from the network.
+    """
+    intake, stop = Intake(store), threading.Event()
+    reading = CaptureReading(str(path))
+    began, cpu = time.perf_counter(), sum(os.times()[:4])
+    if beside:
+        intake.store_all(read(reading, stop))
+    else:
+        for packet in reading.read():
+            while not intake.receive(packet):
+                time.sleep(0.01)
     intake.close()
-    return time.perf_counter() - began, time.process_time() - cpu
+    store.overflowed = 0
+    return time.perf_counter() - began, sum(os.times()[:4]) - cpu
 
 
 def bare(folder: Path, store: Store, count: int) -> float:
@@ -185,6 +201,7 @@ def start_page(folder: Path) -> None:
 
 def main() -> None:
     """Fill a store, and measure."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--packets", type=int, default=500_000, help="packets in the store")
     parser.add_argument("--folder", type=Path, help="where the store is made")
@@ -193,31 +210,32 @@ def main() -> None:
     try:
         store = Store(folder / "store", Keep())
         done = call = 0
+        path = folder / "packets.hep"
         while done < args.packets:
             count = min(MEASURED, args.packets - done)
-            raw = list(packets(call, count))
+            path.write_bytes(b"".join(packets(call, count)))
             # A group's last calls may be cut: the next packets are of other calls.
             call += -(-count // (len(FLOW) * AT_A_TIME)) * AT_A_TIME
-            ours, cpu = store_all(store, raw)
+            ours, cpu = store_all(store, path)
             done += count
         status = store.status()
         assert status.stored == args.packets
         assert not status.dropped
         print(f"{status.packets} packets in {status.segments} segments, {status.bytes / 1e9:.2f} GB"
               f" ({status.bytes / status.packets:.0f} bytes a packet)")  # fmt: skip
-        began = time.perf_counter()
-        for each in raw:
-            record_of(hep.decode(each), 0.0)
-        decoding = (time.perf_counter() - began) / count
         plain = bare(folder, store, min(MEASURED, store._segments[0].packets))
         each = ours / count
         print(f"storing the last {count}: {1 / each:.0f} packets a second,"
-              f" {each * 1e6:.1f} us a packet ({cpu / count * 1e6:.1f} us of processor time,"
-              f" {decoding * 1e6:.1f} us to decode and read)")  # fmt: skip
+              f" {each * 1e6:.1f} us a packet"
+              f" ({cpu / count * 1e6:.1f} us of processor time)")  # fmt: skip
         print(f"bare executemany of the same rows: {1 / plain:.0f} packets a second;"
               f" ratio {plain / each:.2f}")  # fmt: skip
-        print(f"memory of this process: {memory():.0f} MB, with the packets to store")
-        del raw
+        path.write_bytes(b"".join(packets(call, count)))
+        alone, cpu = store_all(store, path, beside=False)
+        print(f"in one process, as packets from the network: {count / alone:.0f} packets a second,"
+              f" {cpu / count * 1e6:.1f} us of processor time;"
+              f" ratio {plain / alone * count:.2f}")  # fmt: skip
+        print(f"memory of this process: {memory():.0f} MB, most of it for the comparison")
         print("finding:")
         lookups(store, call - AT_A_TIME)
         store.close()

@@ -24,6 +24,10 @@ DEFAULT_HTTP: Final = "127.0.0.1:9080"
 TOKEN_VARIABLE: Final = "HEP_VIEW_TOKEN"  # noqa: S105 - a name
 """Environment variable with the token of the page."""
 
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds for which a thread may compute while another one waits for the interpreter. With Python's
+5 ms, the thread that writes to the store waits most of the time."""
+
 CONTROL_TOKEN_VARIABLE: Final = "SIPWS_CONTROL_TOKEN"  # noqa: S105 - a name
 """Environment variable with the token of the control interface."""
 
@@ -115,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
     """
     try:
         settings = settings_of(args)
+        sys.setswitchinterval(SWITCH_INTERVAL)
         return asyncio.run(_view(settings, args))
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in ("starlette", "uvicorn", "httpx", "anyio"):

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from hep.captures.capture_file import MAGICS
+from hep.captures.extra import require_scapy
 from hep.captures.pcap import Capture, losses
 from hep.captures.source import STANDARD_INPUT, Source
 from hep.codec.any_version import decode
@@ -40,9 +42,21 @@ class CaptureReading:
     """What was not read, and why."""
 
     def __post_init__(self) -> None:
-        if self.name != STANDARD_INPUT:
-            # A name that is wrong is an error at the start, not a row on a page.
-            Source(self.name).close()
+        if self.is_standard_input or Path(self.name).is_fifo():
+            # Opening it waits for the other end, and takes what comes first.
+            return
+        # A name that is wrong is an error at the start, not a row on a page.
+        source = Source(self.name)
+        try:
+            if not source.is_live and source.peek(4) in MAGICS:
+                require_scapy("reading a capture file")
+        finally:
+            source.close()
+
+    @property
+    def is_standard_input(self) -> bool:
+        """Whether it is the standard input."""
+        return self.name == STANDARD_INPUT
 
     def read(self) -> Iterator[Packet]:
         """Yield the packets; blocks. Damage ends it, and is in ``problem``."""

@@ -1,7 +1,8 @@
-"""Brings packets into a store: a bounded queue, a thread that makes rows and one that writes them.
+"""Brings packets into a store: bounded queues, a thread that makes rows and one that writes them.
 
 The event loop, which receives packets, waits for neither. A queue that is full drops packets, and
-counts them.
+counts them. A thread that reads a file makes the rows of its packets itself, and waits for the
+writer.
 """
 
 import logging
@@ -9,12 +10,11 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from hep.codec.packet import Packet
-from hep.view.model.record import record_of
+from hep.view.model.record import Record, record_of
 from hep.view.store.store import Store
 from hep.view.store.writer import Batch
 
@@ -35,7 +35,7 @@ ENOUGH: Final = 512
 GATHER: Final = 0.05
 """Seconds for which fewer packets are gathered. A browser is told four times a second."""
 
-RATE_TIME: Final = 10
+RATE_TIME: Final = 10.0
 """Seconds over which `Intake.rate` counts."""
 
 _END: Final = 10.0
@@ -52,84 +52,65 @@ class Intake:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: deque[Packet] = deque()
-        self._bytes = 0
-        self._taken = 0
-        self._done = 0
-        self._lock = threading.Lock()
+        # Counters that one thread writes each: the event loop's, and the one that makes rows.
+        self._received = self._received_bytes = 0
+        self._taken_bytes = 0
+        self._done = self._done_received = 0
+        self._preparing = threading.Lock()
+        self._progress = threading.Condition()
         self._arrived = threading.Event()
-        self._room = threading.Event()
-        self._idle = threading.Condition(self._lock)
-        self._batches: queue.Queue[tuple[Batch | None, int] | None] = queue.Queue(maxsize=1)
-        self._is_closed = False
         self._is_urgent = threading.Event()
-        self._per_second: deque[tuple[int, int]] = deque(maxlen=RATE_TIME + 1)
-        self._threads = [
-            threading.Thread(target=self._prepare, name="hep view rows", daemon=True),
-            threading.Thread(target=self._commit, name="hep view store", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._is_closed = False
+        self._batches: queue.Queue[tuple[Batch | None, int, bool] | None] = queue.Queue(maxsize=1)
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._rows = threading.Thread(target=self._take, name="hep view rows", daemon=True)
+        self._writer = threading.Thread(target=self._commit, name="hep view store", daemon=True)
+        self._rows.start()
+        self._writer.start()
 
     def receive(self, packet: Packet) -> bool:
-        """Queue a packet, from any thread; returns at once.
+        """Queue a packet; returns at once. For one thread, such as that of an event loop.
 
         Returns:
             whether there was room for it.
         """
-        with self._lock:
-            if len(self._waiting) >= MOST_WAITING or self._bytes >= MOST_BYTES:
-                self._store.overflowed += 1
-                return False
-            self._waiting.append(packet)
-            self._bytes += len(packet.payload)
-            self._taken += 1
-            self._count()
-        self._arrived.set()
+        size = len(packet.payload)
+        waiting_bytes = self._received_bytes - self._taken_bytes
+        if len(self._waiting) >= MOST_WAITING or waiting_bytes + size > MOST_BYTES:
+            self._store.overflowed += 1
+            return False
+        self._received_bytes += size
+        self._received += 1
+        self._waiting.append(packet)
+        if not self._arrived.is_set():
+            self._arrived.set()
         return True
 
-    def receive_all(self, packets: Iterable[Packet], stop: threading.Event) -> int:
-        """Queue packets, and wait for room for each; for a thread that reads a file.
+    def store_all(self, records: Iterable[Sequence[Record]]) -> None:
+        """Store packets that have been read, and wait for the writer.
+
+        A thread that reads a file calls it.
 
         Args:
-            packets: the packets.
-            stop: ends it when set.
-
-        Returns:
-            how many were queued.
+            records: lists of packets, at most `MOST_AT_ONCE` each.
         """
-        count = 0
-        for packet in packets:
-            while len(self._waiting) >= MOST_AT_ONCE and not stop.is_set():
-                self._room.clear()
-                if len(self._waiting) >= MOST_AT_ONCE:
-                    self._room.wait(GATHER)
-            if stop.is_set():
+        for each in records:
+            if self._is_closed:
                 break
-            count += self.receive(packet)
-        return count
-
-    def _count(self) -> None:
-        second = int(time.monotonic())
-        if self._per_second and self._per_second[-1][0] == second:
-            self._per_second[-1] = second, self._per_second[-1][1] + 1
-        else:
-            self._per_second.append((second, 1))
+            self._submit(each)
 
     @property
     def rate(self) -> float:
-        """Packets per second, over the last `RATE_TIME` whole seconds."""
-        now = int(time.monotonic())
-        with self._lock:
-            counts = list(self._per_second)
-        return sum(n for second, n in counts if now - RATE_TIME <= second < now) / RATE_TIME
-
-    @property
-    def waiting(self) -> int:
-        """Packets that are not stored yet."""
-        return self._taken - self._done
+        """Packets stored per second, over the last `RATE_TIME` seconds."""
+        samples, now = self._samples, time.monotonic()
+        samples.append((now, self._done))
+        while len(samples) > 1 and samples[1][0] <= now - RATE_TIME:
+            samples.popleft()
+        since, count = samples[0]
+        return (self._done - count) / max(now - since, 1.0)
 
     def flush(self, timeout: float = 1.0) -> bool:
-        """Wait until what was queued so far is stored, from any thread but the event loop's.
+        """Wait until what was received so far is stored, from any thread but the event loop's.
 
         Args:
             timeout: seconds to wait at most.
@@ -137,61 +118,71 @@ class Intake:
         Returns:
             whether all is stored, or dropped.
         """
-        with self._idle:
-            wanted = self._taken
-            if self._done >= wanted:
-                return True
-            self._is_urgent.set()
-            self._arrived.set()
-            return self._idle.wait_for(lambda: self._done >= wanted, timeout)
+        wanted = self._received
+        if self._done_received >= wanted:
+            return True
+        self._is_urgent.set()
+        self._arrived.set()
+        with self._progress:
+            return self._progress.wait_for(lambda: self._done_received >= wanted, timeout)
 
-    def _prepare(self) -> None:
+    def _take(self) -> None:
+        """Make rows of what was received."""
+        waiting = self._waiting
         while True:
             self._arrived.wait()
-            if not self._is_urgent.is_set() and len(self._waiting) < ENOUGH and not self._is_closed:
-                # Wakes at once if a reader waits.
+            if len(waiting) < ENOUGH and not self._is_closed:
+                # Ends at once if a reader waits.
                 self._is_urgent.wait(GATHER)
-            with self._lock:
-                self._is_urgent.clear()
-                self._arrived.clear()
-                waiting = self._waiting
+            self._is_urgent.clear()
+            self._arrived.clear()
+            is_last = self._is_closed
+            while waiting:
                 packets = [waiting.popleft() for _ in range(min(len(waiting), MOST_AT_ONCE))]
-                self._bytes -= sum(len(packet.payload) for packet in packets)
-                if waiting:
-                    self._arrived.set()
-                is_last = self._is_closed and not waiting
-            self._room.set()
-            if packets:
-                batch: Batch | None = None
+                self._taken_bytes += sum(len(packet.payload) for packet in packets)
                 now = time.time()
-                try:
-                    batch = self._store.prepare([record_of(packet, now) for packet in packets])
-                except Exception:
-                    # A fault of ours in one batch must not end the storing of all others.
-                    log.exception("%d packets are not stored", len(packets))
-                    self._store.dropped += len(packets)
-                self._batches.put((batch, len(packets)))
+                self._submit([record_of(packet, now) for packet in packets], received=True)
             if is_last:
-                self._batches.put(None)
                 return
 
+    def _submit(self, records: Sequence[Record], *, received: bool = False) -> None:
+        """Make rows of packets, and hand them to the writer."""
+        count = len(records)
+        with self._preparing:
+            batch: Batch | None = None
+            try:
+                batch = self._store.prepare(records)
+            except Exception:
+                # A fault of ours in one batch must not end the storing of all others.
+                log.exception("%d packets are not stored", count)
+                self._store.dropped += count
+            # In the order in which they were made.
+            self._batches.put((batch, count, received))
+
     def _commit(self) -> None:
+        """Write rows."""
         while (work := self._batches.get()) is not None:
-            batch, count = work
+            batch, count, received = work
             try:
                 if batch is not None:
                     self._store.commit(batch)
             except Exception:
                 log.exception("%d packets are not stored", count)
                 self._store.dropped += count
-            with self._idle:
+            with self._progress:
                 self._done += count
-                self._idle.notify_all()
+                self._done_received += count * received
+                self._progress.notify_all()
 
     def close(self) -> None:
         """Store what waits, and end. Blocks for some seconds at most."""
         self._is_closed = True
         self._arrived.set()
-        with suppress(RuntimeError):
-            for thread in self._threads:
-                thread.join(_END)
+        self._is_urgent.set()
+        self._rows.join(_END)
+        try:
+            self._batches.put(None, timeout=_END)
+        except queue.Full:
+            log.error("the store does not answer; what waits for it is lost")
+            return
+        self._writer.join(_END)

@@ -21,6 +21,7 @@ from hep.receiving.collector import BAD, UNAUTHENTICATED, Collector, Source
 from hep.view.files import CaptureReading
 from hep.view.intake import Intake
 from hep.view.model.summary import CallSummary, ConnectionSummary
+from hep.view.reader_process import read
 from hep.view.store.keep import Keep
 from hep.view.store.store import Store
 from hep.view.web.app import make_app
@@ -189,7 +190,7 @@ class Viewer:
         stack.callback(self._is_stopped.set)
         for file in self.files:
             threading.Thread(
-                target=intake.receive_all, args=(file.read(), self._is_stopped), daemon=True
+                target=intake.store_all, args=(read(file, self._is_stopped),), daemon=True
             ).start()
 
     async def _listen(self, stack: AsyncExitStack) -> None:
