@@ -59,14 +59,14 @@ def _fitted(parts: list[tuple[str, str]], columns: int, encoding: str) -> list[t
     if not _has(encoding, ellipsis):
         ellipsis = "..."
     parts = [(_escaped(text, encoding), paint) for text, paint in parts]
-    if sum(_width(text) for text, _ in parts) <= columns:
+    if sum(width_of(text) for text, _ in parts) <= columns:
         return parts
     fitted, left = [], columns - len(ellipsis)
     for text, paint in parts:
         kept, width = "", 0
         # A character is no narrower than nothing, so that few of a long text are looked at.
         for char in text[: 2 * columns]:
-            width += _width(char)
+            width += width_of(char)
             if width > left:
                 break
             kept += char
@@ -89,7 +89,7 @@ def _escaped(text: str, encoding: str) -> str:
     return text if _has(encoding, text) else text.encode("ascii", "backslashreplace").decode()
 
 
-def _width(text: str) -> int:
+def width_of(text: str) -> int:
     """Columns of a text in a terminal: East Asian characters have two, combining ones none."""
     if text.isascii():
         return len(text)

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from hep.cli import decode, doctor, listen, replay, send, view
+from hep.cli import decode, doctor, listen, replay, send, view, why
 from hep.cli.usage import CommandParser, WrongInputError, run_command
 
 
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_parser(commands)
     doctor.add_parser(commands)
     view.add_parser(commands, _version())
+    why.add_parser(commands)
     return parser
 
 

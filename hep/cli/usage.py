@@ -8,6 +8,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from hep.codec.chunks import ProtocolType
@@ -209,6 +210,31 @@ def server_tls(option: str, certificate: str | None, key: str | None) -> ssl.SSL
             f"{files}: not a certificate with its private key: {exc.strerror or exc}"
         ) from exc
     return context
+
+
+def secret(option: str, file: str | None, variable: str) -> str | None:
+    """A token from a file, or from an environment variable; None without both.
+
+    A token is no argument: everybody on the machine can read those.
+
+    Args:
+        option: the argument with the file, for messages.
+        file: its value; ``-`` is the standard input, None if the argument is missing.
+        variable: the environment variable.
+
+    Raises:
+        WrongInputError: the file cannot be read, or is empty.
+    """
+    if file is None:
+        return os.environ.get(variable) or None
+    try:
+        text = sys.stdin.readline() if file == "-" else Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
+        raise WrongInputError(f"{option} {file}: cannot be read: {why}") from exc
+    if not text.strip():
+        raise WrongInputError(f"{option} {file} is empty: write a token into it")
+    return text.strip()
 
 
 def protocol_type(text: str) -> int | None:

@@ -4,12 +4,12 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hep.cli.usage import DONE, WrongInputError, on_signals, server_tls
+from hep.cli.usage import secret as _secret
 from hep.errors import HepError
 
 if TYPE_CHECKING:
@@ -252,23 +252,3 @@ def _host_port(option: str, text: str) -> tuple[str, int]:
 
 def _shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _secret(option: str, file: str | None, variable: str) -> str | None:
-    """A token from a file, or from an environment variable; None without both.
-
-    A token is no argument: everybody on the machine can read those.
-
-    Raises:
-        WrongInputError: the file cannot be read, or is empty.
-    """
-    if file is None:
-        return os.environ.get(variable) or None
-    try:
-        text = sys.stdin.readline() if file == "-" else Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
-        raise WrongInputError(f"{option} {file}: cannot be read: {why}") from exc
-    if not text.strip():
-        raise WrongInputError(f"{option} {file} is empty: write a token into it")
-    return text.strip()

@@ -70,7 +70,7 @@ def text_ladder(
         row = _list_row
     first = ladder.steps[0].at
     for step in ladder.steps:
-        said = row(ladder, step, at, signs)
+        said = row(ladder, step, at, signs, width)
         line = f"{since(step.at, first):>{_TIME - 1}} {said[_TIME:]}".rstrip()
         if colour and (sign := _COLOURS.get(step.tone)):
             line = f"{sign}{line}{_PLAIN}"
@@ -113,12 +113,13 @@ def _said(step: Step) -> str:
     return text
 
 
-def _list_row(ladder: Ladder, step: Step, at: list[int], signs: str) -> str:
+def _list_row(ladder: Ladder, step: Step, at: list[int], signs: str, width: int) -> str:
     arrow = "->" if step.kind == "sip" else "*"
-    return f"{' ' * _TIME}{step.source + 1} {arrow} {step.destination + 1}  {_said(step)}"
+    said = f"{step.source + 1} {arrow} {step.destination + 1}  {_said(step)}"
+    return " " * _TIME + _cut(said, width - _TIME, signs)
 
 
-def _row(ladder: Ladder, step: Step, at: list[int], signs: str) -> str:
+def _row(ladder: Ladder, step: Step, at: list[int], signs: str, width: int) -> str:
     bar, line, right, left, dots = (*signs[:5],)
     row = [" "] * (at[-1] + 1)
     for column in at:
@@ -126,9 +127,10 @@ def _row(ladder: Ladder, step: Step, at: list[int], signs: str) -> str:
     low, high = sorted((at[step.source], at[step.destination]))
     text = _said(step)
     if step.kind != "sip" or low == high:
-        # It has the room up to the right end, and more if it needs it.
-        start = low + 2
-        row[start : start + len(text) + 2] = list(f"{dots} {text}")
+        # It has the room up to the right end, and begins further left if it needs more.
+        text = _cut(f"{dots} {text}", width - _TIME, signs)
+        start = max(_TIME, min(low + 2, width - len(text)))
+        row[start : start + len(text) + 1] = list(f"{text} ")
         return "".join(row)
     row[low + 1 : high] = line * (high - low - 1)
     if step.source < step.destination:

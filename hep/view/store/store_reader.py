@@ -56,6 +56,15 @@ class StoreReader:
             self.before_reading()
         return self._segments
 
+    def extent(self) -> tuple[int, int, int]:
+        """Packets that it holds, and the times of the oldest and the newest one."""
+        segments = [segment for segment in self._current() if segment.packets]
+        return (
+            sum(segment.packets for segment in segments),
+            min((segment.oldest for segment in segments), default=0),
+            max((segment.newest for segment in segments), default=0),
+        )
+
     def calls(self, wanted: CallFilter, limit: int, before: Cursor | None = None) -> CallPage:
         """A part of the list of calls; see `hep.view.store.reader.calls`."""
         return reader.calls(self._current(), wanted, limit, before)
