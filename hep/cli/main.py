@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from hep.cli import decode, doctor, listen, replay, send, view, why
+from hep.cli import decode, doctor, listen, replay, send, top, view, why
 from hep.cli.usage import CommandParser, WrongInputError, run_command
 
 
@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_parser(commands)
     view.add_parser(commands, _version())
     why.add_parser(commands)
+    top.add_parser(commands)
     return parser
 
 

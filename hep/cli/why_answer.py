@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -213,13 +213,20 @@ def _print_text(answer: _Answer, style: Style) -> None:
         print_error("hep", why_text.nothing(args.text, answer.source.where, extent, today))
         return
     parts: list[list[str]] = []
+    drawn = answer.shown()
+    for place, shown in drawn:
+        # The row cannot know what became of the connections later.
+        row, outcome = answer.calls[place], shown.verdict.outcome
+        if row.outcome == "open" and outcome != "open":
+            ended = row.ended or ("connection lost" if outcome == "lost" else outcome)
+            answer.calls[place] = replace(row, outcome=outcome, ended=ended)
     if len(answer.calls) > 1:
         parts.append(_table(answer, style))
     if answer.connections:
         most = 1 if answer.has_calls else MOST_CONNECTIONS
         lines = why_text.connections(answer.connections, answer.refused, today, style, most)
         parts.append(_without_names(lines, answer) if args.anonymous else lines)
-    for place, shown in answer.shown():
+    for place, shown in drawn:
         number = place + 1 if len(answer.calls) > 1 else None
         lines = [*why_text.head(shown, today, style, number), ""]
         lines += why_text.picture(shown, style)

@@ -248,6 +248,9 @@ def store_on_disk(path: Path) -> StoreSource:
     Raises:
         WrongInputError: there is none, or it cannot be read.
     """
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise WrongInputError(f"--store {path} {what}: name the folder of hep view --store")
     for attempt in range(_ATTEMPTS):
         try:
             return StoreSource(StoreReader.of(path), f"the store {path}")
@@ -277,8 +280,10 @@ def captures(names: Sequence[str], note: Callable[[str], object]) -> StoreSource
         while batch := [record_of(packet, now) for packet in islice(packets, AT_ONCE)]:
             store.add(batch)
         if reading.problem and not reading.packets:
-            # Such as scapy, which is missing.
-            raise WrongInputError(_named(reading.name, reading.problem))
+            problem = reading.problem
+            if "needs scapy" not in problem:
+                problem = f"there are no packets in it: {problem}"
+            raise WrongInputError(_named(reading.name, problem))
         if reading.problem:
             note(_named(reading.name, reading.problem))
     held = store.status()

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from hep.cli.display import width_of
 from hep.cli.why_sources import Extent, ShownCall
+from hep.cli.why_words import clock, how, local, party, what
 from hep.view.export import text_ladder
 from hep.view.export.plain import one_line, plain
 from hep.view.model.durations import spoken
@@ -21,9 +22,6 @@ LONGEST: Final = 400
 COLOURS: Final = {"ok": "32", "open": "36", "cancelled": "33", "rejected": "33", "failed": "31",
                   "lost": "31"}  # fmt: skip
 """Colours of outcomes, as numbers of terminals."""
-
-WHAT: Final = {"registration": "register", "subscription": "subscribe"}
-"""Short words for kinds of calls; the others are short."""
 
 _BOLD: Final = "1"
 _DIM: Final = "2"
@@ -84,41 +82,6 @@ class Column:
     """Where its texts stand."""
 
 
-def clock(at: int, today: datetime) -> str:
-    """A time of this machine's zone, with the date unless it is today.
-
-    Args:
-        at: microseconds since the epoch.
-        today: any time of today.
-    """
-    when = local(at)
-    if when is None:
-        return str(at)
-    return f"{when:%H:%M:%S}" if when.date() == today.date() else f"{when:%Y-%m-%d %H:%M:%S}"
-
-
-def local(at: int) -> datetime | None:
-    """A time of this machine's zone; None if it is none.
-
-    Args:
-        at: microseconds since the epoch.
-    """
-    try:
-        return datetime.fromtimestamp(at / MICROSECONDS).astimezone()
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def party(user: str, host: str) -> str:
-    """A user of a call, or the host of one that has no user."""
-    return one_line(user or host) or "-"
-
-
-def how(call: CallSummary) -> str:
-    """How a call ended, or where it is, in some words."""
-    return one_line(call.ended or (call.state if call.state != "ended" else call.outcome))
-
-
 def table(calls: Sequence[CallSummary], today: datetime, style: Style, first: int = 1) -> list[str]:
     """A table of calls.
 
@@ -142,7 +105,7 @@ def table(calls: Sequence[CallSummary], today: datetime, style: Style, first: in
             party(call.to_user, call.to_host),
         ]
         if kinds:
-            row.append(one_line(WHAT.get(call.kind, call.kind)))
+            row.append(what(call))
         row += [one_line(call.outcome), how(call), one_line(call.call_id)]
         rows.append([text[:LONGEST] for text in row])
     widths = _widths(columns, rows, style)
@@ -265,9 +228,9 @@ def refusals(handshakes: Iterable[ConnectionSummary], today: datetime, *, since:
         counts[key] += 1
         last[key] = max(last.get(key, 0), each.since)
     return [
-        f"{address or 'A client'}: {what} {_times(count)}{' since' if since else ''}, "
-        f"{'last ' if count > 1 else ''}at {clock(last[address, what], today)}."
-        for (address, what), count in counts.most_common(5)
+        f"{address or 'A client'}: {reason} {_times(count)}{' since' if since else ''}, "
+        f"{'last ' if count > 1 else ''}at {clock(last[address, reason], today)}."
+        for (address, reason), count in counts.most_common(5)
     ]
 
 
