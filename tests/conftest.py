@@ -41,6 +41,7 @@ SLOW = [
     "sipws/workers/test_worker_traces", "sipws/workers/test_workers", "sipws/service/test_start",
     "sipws/service/test_start_up", "sipws/service/test_systemd", "sipws/cli/test_main",
     "adapters/test_examples", "hep/cli/test_replay", "hep/cli/test_listen", "hep/cli/test_main",
+    "hep/cli/test_why", "hep/cli/test_top",
     # Many random cases, or large ones.
     "property/", "sipws/ws/test_inflated", "sipws/transport/test_idle",
     "tracing/filter/test_bounds",
