@@ -1,6 +1,8 @@
 """``hep why``: say what became of a call, with its ladder."""
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,10 +75,19 @@ def run(args: argparse.Namespace) -> int:
         WrongInputError: an argument is wrong, or the place to search cannot be read.
     """
     _check(args)
+    if args.width is None:
+        args.width = _columns()
     # It brings the store and the exports, which other subcommands do not wait for.
     from hep.cli.why_answer import answer
 
     return answer(args)
+
+
+def _columns() -> int:
+    """The width of the terminal, within what can be drawn."""
+    if not sys.stdout.isatty():
+        return PIPE_WIDTH
+    return min(max(shutil.get_terminal_size((PIPE_WIDTH, 24)).columns, NARROWEST), WIDEST)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 import sys
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -12,7 +11,6 @@ from typing import Any, Final
 from hep.cli import view_client, why_text
 from hep.cli.usage import DONE, FAILED, WrongInputError, print_error
 from hep.cli.view_client import ViewClient, ViewerError
-from hep.cli.why import NARROWEST, PIPE_WIDTH, WIDEST
 from hep.cli.why_sources import ShownCall, Source, ViewerSource, captures, store_on_disk
 from hep.cli.why_text import Style
 from hep.view.export.pseudonyms import Pseudonyms
@@ -35,7 +33,7 @@ def answer(args: argparse.Namespace) -> int:
     """Answer ``hep why``.
 
     Args:
-        args: the parsed arguments, which are checked.
+        args: the parsed arguments, which are checked and have a width.
 
     Returns:
         the exit status: `FAILED` if nothing was found.
@@ -82,13 +80,10 @@ def _answers(client: ViewClient) -> bool:
 
 
 def _style(args: argparse.Namespace) -> Style:
-    """How it is printed: colours and the width of the terminal for a terminal alone."""
+    """How it is printed: with colours on a terminal alone."""
     is_terminal = sys.stdout.isatty()
-    width = args.width
-    if width is None:
-        width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns if is_terminal else PIPE_WIDTH
     return Style(
-        width=min(max(width, NARROWEST), WIDEST),
+        width=args.width,
         colour=is_terminal and has_colours(),
         ascii_only=args.ascii or not _has_lines(sys.stdout.encoding),
     )
