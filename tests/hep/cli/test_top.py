@@ -33,6 +33,7 @@ from hep.cli.top_calls import (
     status_of,
 )
 from hep.cli.top_screen import Picture
+from hep.cli.view_client import ViewClient
 from hep.view.model.record import record_of
 from hep.view.model.summary import CallSummary, Outcome
 from hep.view.store.keep import Keep
@@ -231,6 +232,9 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_pipe_gets_a_line_when_a_call_has_finished(start_viewer: Callable[..., Any]) -> None:
     viewer = start_viewer()
+    viewer.send(packets(talk("old", "486 Busy Here")))
+    while not ViewClient(viewer.url).get("calls")["calls"]:
+        pass
     with running("--url", viewer.url, "--user", "alice") as process:
         assert process.stdout is not None
         lines: list[str] = []

@@ -22,6 +22,8 @@ from hep.cli.main import main
 from hep.cli.view_client import ViewClient, ViewerError
 from hep.cli.why_sources import shown_call
 from hep.cli.why_text import Style
+from hep.view.export import text_ladder
+from hep.view.model.picture import Ladder, Party, Step
 from hep.view.model.record import record_of
 from hep.view.model.summary import CallSummary, ConnectionSummary
 from hep.view.store.keep import Keep
@@ -212,6 +214,27 @@ def test_a_user_without_a_call_is_told_what_became_of_the_connection(
         second,
     )
     assert "\nRegistration alice@example.com" in out.replace("\n\n", "\n")
+
+
+def test_handshakes_before_the_connection_are_not_counted(
+    why: Run, write_hep: Callable[..., str]
+) -> None:
+    early = Talk("none")
+    early.now -= MINUTE
+    event(early, "ACCEPTED", "FAILURE", "3", "10.1.2.3:9", Reply_Code="403", Error="no-origin")
+    out = why("alice", write_hep(early, registered()))[1]
+    assert "origin-not-allowed 3 times since" in out.replace("\n  ", " ")
+    assert "no-origin" not in out
+
+
+def test_an_event_begins_further_left_if_it_needs_the_room() -> None:
+    parties = [Party("a", "phone"), Party("b", "server")]
+    step = Step(1, START, "event", 1, 1, "", "", 62 * "x")
+    for length, whole in ((20, True), (62, True), (99, False)):
+        step.label = length * "x"
+        last = text_ladder(Ladder(parties, [step]), width=80).splitlines()[-1]
+        assert len(last) <= 80
+        assert (length * "x" in last) is whole
 
 
 def test_an_address_that_was_only_refused_is_found(why: Run, write_hep: Callable[..., str]) -> None:
