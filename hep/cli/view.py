@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import sys
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
