@@ -73,6 +73,7 @@ class Store(StoreReader):
         self._writer = Writer(self._find_call, self._find_connection)
         self._preparing = threading.Lock()
         self._writing = threading.Lock()
+        self._changing = threading.Lock()
         self._has_failed = False
         self._lost_until = 0
         self._size_of_first = 0
@@ -174,13 +175,15 @@ class Store(StoreReader):
             if self.problem:
                 log.info("packets are stored again; %d were not", self.dropped)
                 self.problem = ""
-            for segment in self._segments[1:3]:
-                if segment is not batch.segment:
+            current = batch.segment.number
+            for segment in self._segments[1:4]:
+                # Rows for a later one may have been made already.
+                if segment.number < current:
                     segment.finish()
             now = time.monotonic()
             if now >= self._keep_at:
                 self._keep_at = now + KEEP_INTERVAL
-                self._trim()
+                self._trim(current)
         if self.on_change is not None and batch.changes is not None:
             self.on_change(*batch.changes)
         return True
@@ -213,7 +216,8 @@ class Store(StoreReader):
         path = None if self.path is None else self.path / f"{number:08}{SUFFIX}"
         segment = Segment(number, path)
         self._size_of_first = 0
-        self._segments = (segment, *segments)
+        with self._changing:
+            self._segments = (segment, *self._segments)
         return segment
 
     def _next_number(self) -> int:
@@ -224,13 +228,17 @@ class Store(StoreReader):
             max((int(each.name[:8]) for each in self.path.glob("[0-9]" * 8 + ".*")), default=0) + 1
         )
 
-    def _trim(self) -> None:
-        """Remove the oldest segments that are beyond what is kept."""
+    def _trim(self, current: int) -> None:
+        """Remove the oldest segments that are beyond what is kept.
+
+        Args:
+            current: number of the segment that was written last, which stays.
+        """
         segments = list(self._segments)
         sizes = [segment.size for segment in segments]
         self._size_of_first = sizes[0]
         now = time.time()
-        while len(segments) > 1:
+        while segments and segments[-1].number < current:
             oldest = segments[-1]
             age = now - oldest.closed / MICROSECONDS
             is_old = self.keep.seconds is not None and age > self.keep.seconds
@@ -238,7 +246,8 @@ class Store(StoreReader):
             if not is_old and not is_much:
                 break
             del segments[-1], sizes[-1]
-            self._segments = tuple(segments)
+            with self._changing:
+                self._segments = tuple(each for each in self._segments if each is not oldest)
             with suppress(OSError):
                 oldest.remove()
         self._size = sum(sizes)

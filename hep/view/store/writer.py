@@ -128,9 +128,10 @@ class Writer:
 
     def counts(self) -> tuple[int, int]:
         """Calls and connections in memory that go on."""
-        calls = sum(entry.thing.summary.outcome == "open" for entry in self._calls.values())
+        # Copies, since another thread may add to them.
+        calls = sum(entry.thing.summary.outcome == "open" for entry in list(self._calls.values()))
         connections = sum(
-            entry.thing.summary.state == "open" for entry in self._connections.values()
+            entry.thing.summary.state == "open" for entry in list(self._connections.values())
         )
         return calls, connections
 

@@ -386,6 +386,43 @@ def test_what_is_too_old_or_too_much_goes_by_whole_segments(
     assert store.search("alice", 1000).complete
 
 
+def test_segments_that_end_while_their_rows_wait_are_written(
+    opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PACKETS", 1)
+    monkeypatch.setattr(module, "KEEP_INTERVAL", 0.0)
+    store = opened()
+    batches = [store.prepare(call(f"{number}", NOW + number)) for number in range(5)]
+    assert len({batch.segment.number for batch in batches}) == 5
+    assert all(store.commit(batch) for batch in batches)
+    assert listed(store) == ["4", "3", "2", "1", "0"]
+    # A file that is not written any more is closed.
+    if store.path is not None:
+        assert [each.writer is not None for each in store._segments[:2]] == [True, False]
+
+
+def test_counts_are_read_while_others_are_written(store: Store) -> None:
+    done = threading.Event()
+    faults: list[Exception] = []
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                store.counts()
+                store.status()
+            except Exception as exc:
+                faults.append(exc)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(300):
+        store.add([event(f"{number}", "ACCEPTED", src=f"10.1.0.1:{number + 1}"), sip(f"{number}")])
+    done.set()
+    reader.join(30)
+    assert not faults
+    assert store.counts() == (300, 300, 300)
+
+
 def test_age_is_that_of_the_last_packet_stored(
     opened: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
