@@ -28,7 +28,10 @@ def pytest_asyncio_loop_factories(
     factories = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     if any(f"/{each}/" in item.nodeid for each in ("e2e", "interop", "homer")):
         del factories["uvloop"]
-    if item.path.stem in ("test_supervisor", "test_worker_traces", "test_worker_settings"):
+    if item.path.stem in (
+        "test_supervisor", "test_worker_traces", "test_worker_settings", "test_process",
+        "test_viewer",
+    ):  # fmt: skip
         del factories["asyncio"]
     return factories
 
@@ -40,6 +43,7 @@ SLOW = [
     "sipws/workers/test_supervisor", "sipws/workers/test_worker_settings",
     "sipws/workers/test_worker_traces", "sipws/workers/test_workers", "sipws/service/test_start",
     "sipws/service/test_start_up", "sipws/service/test_systemd", "sipws/cli/test_main",
+    "sipws/service/test_viewer", "hep/view/test_process",
     "adapters/test_examples", "hep/cli/test_replay", "hep/cli/test_listen", "hep/cli/test_main",
     "hep/cli/test_why", "hep/cli/test_top",
     # Many random cases, or large ones.

@@ -197,10 +197,12 @@ async def _view(settings: "ViewerSettings", args: argparse.Namespace) -> int:
         if args.open:
             await asyncio.to_thread(webbrowser.open, viewer.url)
         await stop.wait()
-        held = viewer.store.status()
     if not args.child:
-        dropped = f", {held.dropped} dropped" if held.dropped else ""
-        print(f"\n{held.stored} packets{dropped}", flush=True)
+        # What waited was stored at the end.
+        store = viewer.store
+        lost = store.dropped + store.overflowed
+        dropped = f", {lost} dropped" if lost else ""
+        print(f"\n{store.stored} packets{dropped}", flush=True)
     return DONE
 
 
