@@ -141,11 +141,38 @@ def merged(
     for connection in connections:
         if connection.peer and connection.local:
             classes.talk(connection.peer, connection.local)
+    _keep_apart(classes, messages, connections)
     _merge_legs(classes, messages, connections)
     copies = _forwarded(classes, messages)
     _merge_listeners(classes, messages, copies)
     _merge_phones(classes, messages, copies, connections, events)
     return classes, copies
+
+
+def _keep_apart(
+    classes: Classes, messages: Sequence[Message], connections: Sequence[ConnectionSummary]
+) -> None:
+    """Keep apart what the legs of connections say are different parties.
+
+    A phone is no upstream, and a phone that gets a request is not the one that sent it. Otherwise
+    an upstream that passes messages on unchanged would be taken for a port of the phones, and two
+    phones in one page, which have the same made-up host, for one that has connected again.
+    """
+    phones = {each.peer for each in connections if each.leg == "client"} - {""}
+    upstreams = {each.peer for each in connections if each.leg == "upstream"} - {""}
+    for phone in phones - upstreams:
+        for upstream in upstreams - phones:
+            classes.talk(phone, upstream)
+    senders: dict[tuple[int, str, str], str] = {}
+    for message in messages:
+        sip, record = message.sip, message.record
+        if not sip.is_request:
+            continue
+        turn = (sip.cseq, sip.method, sip.from_tag)
+        if record.src in phones:
+            senders.setdefault(turn, record.src)
+        elif record.dst in phones and senders.get(turn, record.dst) != record.dst:
+            classes.talk(senders[turn], record.dst)
 
 
 def _merge_legs(

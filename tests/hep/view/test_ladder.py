@@ -545,3 +545,33 @@ def test_no_packets_raise_and_each_row_has_its_columns(
     assert [step.at for step in picture.steps] == sorted(step.at for step in picture.steps)
     shown = [address for party in picture.parties for address in party.addresses]
     assert len(shown) == len(set(shown))
+
+
+def test_two_phones_of_one_page_are_two_parties_behind_an_upstream_that_adds_no_via() -> None:
+    """Phones in one page may have the same made-up host, and not every exchange is a SIP proxy."""
+    talk, bob_leg = Talk(), "192.168.7.1:45002"
+    payload = talk.request(ALICE, SERVER, "INVITE", body=SDP)
+    talk.raw(LEG, UP, payload)
+    talk.raw(UP, bob_leg, payload)
+    talk.raw(SERVER, BOB, payload)
+    payload = talk.answer(BOB, SERVER, "200 OK", agent="ua")
+    talk.raw(bob_leg, UP, payload)
+    talk.raw(UP, LEG, payload)
+    talk.raw(SERVER, ALICE, payload)
+    bye = talk.request(BOB, SERVER, "BYE", user="bob", to="alice", tags=("tb", "fa"))
+    talk.raw(bob_leg, UP, bye)
+    talk.raw(UP, LEG, bye)
+    talk.raw(SERVER, ALICE, bye)
+    more = [
+        ConnectionSummary("9", "WSS", BOB, SERVER, "client", since=START, relayed_with="10"),
+        ConnectionSummary(
+            "10", "WS", UP, bob_leg, "upstream", since=START, relayed_with="9", client=BOB
+        ),
+    ]
+    drawn = ladder(talk.records, [*legs(), *more])
+    assert [(party.role, party.addresses) for party in drawn.parties] == [
+        ("phone", [ALICE]),
+        ("server", [SERVER, LEG, bob_leg]),
+        ("upstream", [UP]),
+        ("phone", [BOB]),
+    ]
