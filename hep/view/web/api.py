@@ -216,8 +216,11 @@ class Api:
         since, until = query.since, query.until
         if since is None or until is None:
             held = self._backend.store.status()
+            if until is None:
+                # All of a capture of last year ends with it; the last hour ends now.
+                is_all = since is None and held.packets
+                until = held.newest if is_all else max(now(), held.newest)
             since = held.oldest if since is None else since
-            until = max(now(), held.newest) if until is None else until
         _check_period(since, until)
         return since, until
 

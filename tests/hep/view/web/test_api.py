@@ -190,10 +190,13 @@ async def test_a_time_that_is_not_given_is_that_of_the_store(
 ) -> None:
     assert (await get(client, "closes"))["buckets"] == [{"at": START, "counts": {"1006": 1}}]
     assert (await get(client, "refusals", until=START + 9))["total"] == 2
-    [(_, since, until, buckets), (_, *period)] = service.backend.store.asked
-    assert (since, buckets) == (START, 60)
-    assert until > START + SECOND
+    await get(client, "closes", since=START + 1)
+    [(_, *whole), (_, *period), (_, since, until, _)] = service.backend.store.asked
+    # All that an old capture holds ends with it; what has a start goes on until now.
+    assert whole == [START, START + SECOND, 60]
     assert period == [START, START + 9]
+    assert since == START + 1
+    assert until > START + SECOND
 
 
 async def test_search_says_why(client: httpx.AsyncClient) -> None:
