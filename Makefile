@@ -11,7 +11,7 @@ READY  := $(VENV)/.ready
 SHOWN  := $(VENV)/.shown
 OLDEST := .venv-oldest
 
-.PHONY: run test test-fast test-oldest lint types e2e record autobahn soak fuzz fuzz-recorded bench budget
+.PHONY: run test test-fast test-oldest lint types e2e screenshots record autobahn soak fuzz fuzz-recorded bench budget
 .PHONY: format clean
 
 run: $(SHOWN)
@@ -45,6 +45,10 @@ types: $(READY)
 e2e: $(READY)
 	npm ci --prefix tests/e2e --no-audit --no-fund
 	$(BIN)/pytest -m e2e
+
+# The pictures of the viewer in docs/images.
+screenshots: $(READY)
+	$(BIN)/python tests/e2e/screenshots.py
 
 # What the clients of the end-to-end tests send, into the files that tests and benchmarks read.
 record: $(READY)
