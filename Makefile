@@ -11,14 +11,21 @@ READY  := $(VENV)/.ready
 SHOWN  := $(VENV)/.shown
 OLDEST := .venv-oldest
 
-.PHONY: run test test-fast test-oldest lint types e2e screenshots record autobahn soak fuzz fuzz-recorded bench budget
+.PHONY: run test test-here test-beside test-fast test-oldest lint types e2e screenshots record autobahn soak fuzz fuzz-recorded bench budget
 .PHONY: format clean
 
 run: $(SHOWN)
 	$(BIN)/sipws demo
 
-test: $(READY)
-	$(BIN)/pytest
+# Two runs, which `make --jobs` does side by side: the second waits for browsers most of the time.
+test: test-here test-beside
+
+test-here: $(READY)
+	$(BIN)/pytest -m "not e2e"
+
+# With clients and collectors that are not ours.
+test-beside: $(READY)
+	$(BIN)/pytest -m e2e
 
 # What has no processes to start and no time limit to wait for: under a minute.
 test-fast: $(READY)
@@ -26,7 +33,7 @@ test-fast: $(READY)
 
 # On the oldest versions that pyproject.toml allows, the tests that come near a dependency.
 test-oldest: $(OLDEST)/.ready
-	$(OLDEST)/bin/pytest -q tests/adapters tests/property tests/tracing/filter \
+	$(OLDEST)/bin/pytest -q tests/adapters tests/property tests/tracing/filter tests/hep/view/web \
 	    tests/hep/captures tests/hep/sending/test_senders.py tests/hep/sending/test_tls.py \
 	    tests/sipws/ws tests/sipws/transport/test_client.py \
 	    tests/sipws/transport/test_client_failures.py tests/sipws/transport/test_server.py \
