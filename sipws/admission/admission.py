@@ -163,12 +163,11 @@ class Admission:
     """
 
     def __init__(self, rules: Rules | None = None, wss_rules: Rules | None = None) -> None:
-        self.rules = rules or Rules()
-        self.wss_rules = self.rules if wss_rules is None else wss_rules
-        self.examines = self.rules.examines or self.wss_rules.examines
-        """Whether upgrade requests are checked at all."""
-        self._ws_checks = _Checks(self.rules)
-        self._wss_checks = _Checks(self.wss_rules)
+        self.rules = Rules()
+        self._total_rate = _Meter(None)
+        self._address_rate = _Meter(None)
+        self._of_address: dict[str, int] = {}
+        self.renew(rules or Rules(), wss_rules)
         self.draining: float | None = None
         """Once set, every connection is refused with this ``Retry-After``, in seconds."""
         self.refused: Counter[ErrorKind] = Counter()
@@ -177,15 +176,33 @@ class Admission:
         self.connections = 0
         """Accepted connections that have not closed yet."""
         self._answered = 0
+
+    def renew(self, rules: Rules, wss_rules: Rules | None = None) -> None:
+        """Replace the rules. The counts go on, and open connections stay.
+
+        A rate that changes is metered anew. Connections that came while there was no limit per
+        address are not counted for one.
+
+        Args:
+            rules: as for a new admission.
+            wss_rules: as for a new admission.
+        """
+        old, self.rules = self.rules, rules
+        self.wss_rules = rules if wss_rules is None else wss_rules
+        self.examines = rules.examines or self.wss_rules.examines
+        """Whether upgrade requests are checked at all."""
+        self._ws_checks = _Checks(rules)
+        self._wss_checks = _Checks(self.wss_rules)
         # Most servers have no limits per address; their connections skip that work.
         self._claims = not (
-            self.rules.max_connections_per_address is None
-            and self.rules.max_rate is None
-            and self.rules.max_rate_per_address is None
+            rules.max_connections_per_address is None
+            and rules.max_rate is None
+            and rules.max_rate_per_address is None
         )
-        self._of_address: dict[str, int] = {}
-        self._total_rate = _Meter(self.rules.max_rate)
-        self._address_rate = _Meter(self.rules.max_rate_per_address)
+        if rules.max_rate != old.max_rate:
+            self._total_rate = _Meter(rules.max_rate)
+        if rules.max_rate_per_address != old.max_rate_per_address:
+            self._address_rate = _Meter(rules.max_rate_per_address)
 
     @property
     def addresses(self) -> int:
@@ -261,12 +278,12 @@ class Admission:
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 _retry_after(wait),
             )
-        if limit is not None:
-            self._of_address[key] = self._of_address.get(key, 0) + 1
+        # Also without a limit: a reload may set one.
+        self._of_address[key] = self._of_address.get(key, 0) + 1
         return None
 
     def _release(self, key: str | None) -> None:
-        if key is None or self.rules.max_connections_per_address is None:
+        if key is None:
             return
         if (left := self._of_address[key] - 1) > 0:
             self._of_address[key] = left

@@ -18,6 +18,7 @@ from sipws import __version__, log
 from sipws.cli import ctl as ctl_cli
 from sipws.cli import filter as filter_cli
 from sipws.cli import homer as homer_cli
+from sipws.config.changes import Source
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import DEFAULT_LISTENER, Config
 from sipws.errors import ConfigurationError, SipwsError
@@ -176,12 +177,8 @@ def _run(args: argparse.Namespace) -> int:
     flags = {"level": args.log_level, "format": args.log_format}
     # Reading a configuration logs too, before its own settings of the log are known.
     log.setup(**{name: chosen for name, chosen in flags.items() if chosen is not None})
-    config = Config() if args.config is None else Config.load(args.config)
-    files = [str(file) for file in (args.config, args.opensips_cfg) if file is not None]
-    source = " and ".join([*files, "command line"])
-    if args.opensips_cfg is not None:
-        config = config.with_opensips_cfg(args.opensips_cfg)
-    config = overridden(config, args, source)
+    source = _source(args)
+    config = source.read()
     log.setup(config.log.level, config.log.format)
     # One worker is this process; several have it as their parent.
     is_alone = config.transport.workers == 1
@@ -196,11 +193,23 @@ def _run(args: argparse.Namespace) -> int:
             view=view,
         )
         return _loop((console if is_alone else parent).serve_embedded(config, shown))
-    resolved = ResolvedConfig.of(config, source)
+    resolved = ResolvedConfig.of(config, source.name)
     sockets = serving.inherited(resolved)
-    return _loop(
-        console.serve(resolved, sockets) if is_alone else parent.serve(resolved, sockets, source)
-    )
+    return _loop((console if is_alone else parent).serve(resolved, sockets, source))
+
+
+def _source(args: argparse.Namespace) -> Source:
+    """The files and the options that the configuration comes from."""
+    files = [str(file) for file in (args.config, args.opensips_cfg) if file is not None]
+    name = " and ".join([*files, "command line"])
+
+    def read() -> Config:
+        config = Config() if args.config is None else Config.load(args.config)
+        if args.opensips_cfg is not None:
+            config = config.with_opensips_cfg(args.opensips_cfg)
+        return overridden(config, args, name)
+
+    return Source(name, read)
 
 
 def _view(args: argparse.Namespace, *, default: bool) -> bool:

@@ -75,6 +75,7 @@ class Relay:
         self._messages_told = messages_told
         self._sip_counts = sip_counts
         self._dialer: Dialer | None = None
+        self._context: FlowContext[Flow] | None = None
         self._monotonic: Callable[[], float] = time.monotonic
         # After a 503 with Retry-After no connect starts before this time.
         self._asked_until = -math.inf
@@ -94,7 +95,7 @@ class Relay:
             raise TransportError("a relay is for one server; make another one for this server")
         if self.upstream.proto == "wss":
             context = wss_context
-        own = FlowContext(
+        own = self._context = FlowContext(
             bus=context.bus if self._messages_told else _without_messages(context.bus),
             handler=self.carry,
             limits=context.limits,
@@ -107,6 +108,18 @@ class Relay:
         )
         self._monotonic = context.monotonic
         self._dialer = Dialer(own, self._tls)
+
+    def renew(self, context: FlowContext[Flow], wss_context: FlowContext[Flow]) -> None:
+        """Take the limits of connections to the upstream that are made from now on.
+
+        Args:
+            context: of flows over ``ws``.
+            wss_context: of flows over ``wss``, whose limits a ``wss`` upstream has.
+        """
+        if self._context is not None:
+            limits = (wss_context if self.upstream.proto == "wss" else context).limits
+            self._context = replace(self._context, limits=limits)
+            self._dialer = Dialer(self._context, self._tls)
 
     def carry(self, flow: Flow, message: bytes) -> None:
         """Send a message to the other side: the handler of both legs."""

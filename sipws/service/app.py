@@ -6,13 +6,16 @@ socket.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Self
 
+from sipws.address import PROTOCOLS
 from sipws.bus import Bus
+from sipws.config.changes import Source, refused
 from sipws.config.resolved import Filter, ResolvedConfig
+from sipws.config.settings import Config, Log
 from sipws.control import mi
 from sipws.control.server import ControlServer
 from sipws.errors import ConfigurationError
@@ -21,7 +24,9 @@ from sipws.metrics.lag_sampler import LagSampler
 from sipws.relay.relay import Relay
 from sipws.service import responder
 from sipws.service.commands import methods_of
+from sipws.service.event_log import ConnectionLog, log_connections
 from sipws.service.http_pages import pages_of
+from sipws.service.running import Reloaded
 from sipws.service.systemd import Assigned
 from sipws.service.traces import Traces
 from sipws.sip_counts import SipCounts
@@ -42,6 +47,10 @@ class Application:
         sockets: sockets that are bound already, by listener. Other listeners open their own.
         counts_sip: whether SIP messages are counted for metrics, also without a control interface
             of its own.
+        source: reads the configuration again; without one, a reload reads only the files that it
+            names.
+        set_log: sets up the log of the program as a reload finds it; without one, its level and
+            format stay.
     """
 
     def __init__(
@@ -51,10 +60,17 @@ class Application:
         *,
         sockets: Assigned | None = None,
         counts_sip: bool = False,
+        source: Source | None = None,
+        set_log: Callable[[Log], object] | None = None,
     ) -> None:
         transport = resolved.config.transport
         sockets = sockets or Assigned()
         self.resolved = resolved
+        """The configuration that is in force. A reload replaces it."""
+        self.connection_log: ConnectionLog | None = None
+        """The log entries about connections; see `log_connections`."""
+        self._source = source
+        self._set_log = set_log
         self.bus = Bus()
         self.sip_counts: Mapping[str, SipCounts] = (
             _sip_counts(resolved) if counts_sip or _is_controlled(resolved) else {}
@@ -105,13 +121,8 @@ class Application:
             # The control interface outlives the server, to report that it stops.
             await self._start_control(stack)
             await stack.enter_async_context(LagSampler(self.lag))
-            transport = self.resolved.config.transport
             await self.server.start()
-            stack.push_async_callback(
-                self.server.aclose,
-                grace=transport.shutdown_grace / 1000,
-                spread=transport.shutdown_spread / 1000,
-            )
+            stack.push_async_callback(self._close_server)
             self._stack = stack.pop_all()
         self.unready = None
         return self
@@ -120,6 +131,19 @@ class Application:
         """Close all connections, then send the last packets of their traces."""
         self.unready = "stopping"
         await self._stack.aclose()
+
+    async def _close_server(self) -> None:
+        transport = self.resolved.config.transport
+        grace, spread = transport.shutdown_grace / 1000, transport.shutdown_spread / 1000
+        await self.server.aclose(grace=grace, spread=spread)
+
+    def log_connections(self) -> None:
+        """Log the connections from now on, unless ``log.connections`` is off."""
+        config = self.resolved.config
+        if config.log.connections:
+            all_sent = not config.upstream.upstream_trace_sip
+            masking = config.tracing.masking
+            self.connection_log = log_connections(self.bus, masking, all_sent=all_sent)
 
     async def _start_control(self, stack: AsyncExitStack) -> None:
         control = self.resolved.config.control
@@ -162,10 +186,86 @@ class Application:
         connections = [flow.connection for flow in self.server.flows]
         self.traces.start(trace_id, uri, filters, settings, connections)
 
-    def reload(self) -> tuple[str, ...]:
-        """Reload the filter and the certificates. Open connections keep their old ones.
+    def reload(self) -> Reloaded:
+        """Read the configuration again, and the files that it names; log what came of it.
 
-        If one of them is wrong, its old state stays, and the other is reloaded all the same.
+        A configuration with a mistake is refused whole. If it has not changed, its filter and its
+        certificates are read; if one of them is wrong, its old state stays, and the other is
+        reloaded all the same.
+
+        Raises:
+            ConfigurationError: what is wrong, and that its old state stays.
+        """
+        if self._source is None:
+            return Reloaded(warnings=self.reload_files())
+        found, config = self._source.compared_to(self.resolved.config)
+        found.log()
+        if not found.live:
+            return Reloaded(found, self.reload_files())
+        self.apply(resolved := self.resolve(config, self._source.name))
+        return Reloaded(found, resolved.warnings)
+
+    def resolve(self, config: Config, source: str) -> ResolvedConfig:
+        """Check a configuration to the end, without an effect on the program.
+
+        Args:
+            config: the configuration in force with other live settings; see
+                `sipws.config.changes.with_live`.
+            source: the files that it comes from, for messages.
+
+        Raises:
+            ConfigurationError: a filter or a certificate is wrong.
+        """
+        try:
+            return ResolvedConfig.of(config, source)
+        except ConfigurationError as exc:
+            raise refused(exc) from exc
+
+    def apply(self, resolved: ResolvedConfig) -> None:
+        """Use another configuration from now on.
+
+        Args:
+            resolved: what `resolve` has returned.
+        """
+        old, new = self.resolved.config, resolved.config
+        if self.resolved.certificates is not None and resolved.certificates is not None:
+            # The listeners have it.
+            self.resolved.certificates.take(resolved.certificates)
+            resolved = replace(resolved, certificates=self.resolved.certificates)
+        self.resolved = resolved
+        transport = new.transport
+        self.server.renew(
+            limits=transport.limits,
+            wss_limits=transport.wss_limits,
+            rules=replace(transport.rules, max_connections=most_connections(resolved)),
+            wss_rules=transport.of_wss.rules,
+            compression=transport.permessage_deflate,
+            health_path=transport.health_path,
+        )
+        self.traces.renew(resolved.traces)
+        for proto in PROTOCOLS:
+            # What a command has switched stays, unless the configuration changes.
+            if (on := proto in new.tracing.protocols_on) != (proto in old.tracing.protocols_on):
+                self.traces.switch(on=on, proto=proto)
+        self._renew_log(old, new)
+        log.info("configuration, filter and certificates reloaded")
+
+    def _renew_log(self, old: Config, new: Config) -> None:
+        is_set = (old.log.level, old.log.format) != (new.log.level, new.log.format)
+        if is_set and self._set_log is not None:
+            self._set_log(new.log)
+        if self.connection_log is not None:
+            self.connection_log.masking = new.tracing.masking
+        if old.log == new.log:
+            return
+        if self.connection_log is not None and not new.log.connections:
+            self.connection_log.close()
+            self.connection_log = None
+        elif self.connection_log is None:
+            self.log_connections()
+
+    def reload_files(self) -> tuple[str, ...]:
+        """Reload the filter and the certificates; see `reload`.
 
         Returns:
             warnings: what is allowed in the new filter but most likely not meant.

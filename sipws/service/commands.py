@@ -43,6 +43,17 @@ def methods_of(application: Running) -> dict[str, Method]:
         method = method_named(text_of(mi_cmd, "mi_cmd"))
         return {"Help": method.about, "Exported by": method.module}
 
+    def reload() -> str:
+        """Read the configuration again, and the files that it names."""
+        try:
+            reloaded = application.reload()
+        except ConfigurationError as exc:
+            log.error("not all is reloaded:\n%s", exc)
+            raise MiError(str(exc)) from exc
+        for warning in reloaded.warnings:
+            log.warning("%s", warning)
+        return reloaded.found.answer
+
     def reloading(reload: Callable[[], object], failure: str) -> Callable[[], str]:
         """Make a function that calls ``reload``, and logs ``failure`` where that raises."""
 
@@ -60,9 +71,9 @@ def methods_of(application: Running) -> dict[str, Method]:
         "which": Method(which, ((), ("command",)), "core", "lists the methods, or parameters"),
         "help": Method(help_, ((), ("mi_cmd",)), "core", "prints what a method does"),
         "reload": Method(
-            reloading(application.reload, "not all is reloaded"),
+            reload,
             ((),),
-            about="reads filter and certificates again",
+            about="reads the configuration again, with its filter and certificates",
         ),
         "reload_routes": Method(
             reloading(application.reload_filter, "the new filter is refused, the old one stays"),

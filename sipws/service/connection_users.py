@@ -7,10 +7,10 @@ messages the latest is kept, and its Call-ID is read when an entry is written.
 
 import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hep.sip import ROWS, call_id, finder
-from sipws.bus import Bus
+from sipws.bus import Bus, Hook
 from sipws.events import (
     LONGEST_CALL_ID,
     Accepted,
@@ -162,11 +162,20 @@ class Uses:
         """Connections with registrations that are not answered, and the time of the latest."""
         self._changed = changed
         self._sent_hook = bus.message_sent
-        bus.accepted.subscribe(self._accepted)
-        bus.connected.subscribe(self._connected)
-        bus.message_received.subscribe(self._receiver())
+        self._subscriptions: list[tuple[Hook[Any], Callable[[Any], object]]] = [
+            (bus.accepted, self._accepted),
+            (bus.connected, self._connected),
+            (bus.message_received, self._receiver()),
+        ]
         if all_sent:
-            bus.message_sent.subscribe(self._keep_sent)
+            self._subscriptions.append((bus.message_sent, self._keep_sent))
+        for hook, subscriber in self._subscriptions:
+            hook.subscribe(subscriber)
+
+    def close(self) -> None:
+        """Read no more events."""
+        for hook, subscriber in (*self._subscriptions, (self._sent_hook, self._sent)):
+            hook.unsubscribe(subscriber)
 
     def of(self, connection: Connection) -> Use | None:
         """The use of a connection; None before the handshake of the client is done."""

@@ -6,15 +6,16 @@ from pathlib import Path
 from shutil import which
 from typing import Final, Self
 
+from sipws import log
 from sipws.address import Listener
+from sipws.config.changes import Source
 from sipws.config.resolved import ResolvedConfig
-from sipws.config.settings import DEFAULT_LISTENER, Config
+from sipws.config.settings import DEFAULT_LISTENER, Config, Log
 from sipws.control.server import ControlServer
 from sipws.errors import ConfigurationError, TransportError
 from sipws.service import serving
 from sipws.service.app import Application
 from sipws.service.embedded import EmbeddedCollector
-from sipws.service.event_log import log_connections
 from sipws.service.serving import Shown, Totals, say
 from sipws.service.statistics import ledger_over
 from sipws.service.systemd import Assigned, Notifier
@@ -59,7 +60,7 @@ class OneProcess:
         return totals_of(self.application)
 
     async def reload(self) -> None:
-        """Read filter and certificates again."""
+        """Read the configuration again."""
         reload(self.application)
 
     async def __aenter__(self) -> Self:
@@ -95,20 +96,20 @@ class _Demo(OneProcess):
         return await super().__aenter__()
 
 
-async def serve(resolved: ResolvedConfig, sockets: Assigned | None = None) -> int:
+async def serve(
+    resolved: ResolvedConfig, sockets: Assigned | None = None, source: Source | None = None
+) -> int:
     """Run as a service; see `sipws.service.serving.serve`.
 
     Args:
         resolved: a checked configuration.
         sockets: sockets that are bound already, by listener.
+        source: reads the configuration again.
     """
 
     def make(notifier: Notifier) -> OneProcess:
-        application = Application(resolved, sockets=sockets)
-        config = resolved.config
-        if config.log.connections:
-            all_sent = not config.upstream.upstream_trace_sip
-            log_connections(application.bus, config.tracing.masking, all_sent=all_sent)
+        application = Application(resolved, sockets=sockets, source=source, set_log=set_log)
+        application.log_connections()
         return OneProcess(application)
 
     return await serving.serve(resolved, make)
@@ -127,8 +128,7 @@ async def serve_embedded(config: Config, shown: Shown) -> int:
 
     def make(resolved: ResolvedConfig) -> OneProcess:
         application = Application(resolved)
-        if resolved.config.log.connections:
-            log_connections(application.bus, resolved.config.tracing.masking)
+        application.log_connections()
         return OneProcess(application)
 
     return await serving.serve_at_terminal(config, make, shown)
@@ -201,9 +201,19 @@ def totals_of(application: Application) -> Totals | None:
     return Totals(tracer.counters["traced"], tracer.offered, sent, bounced, dropped)
 
 
+def set_log(settings: Log, worker: int | None = None) -> None:
+    """Set up the log of this process as it is configured.
+
+    Args:
+        settings: of the log.
+        worker: the number of this process among several.
+    """
+    log.setup(settings.level, settings.format, worker)
+
+
 def reload(application: Application) -> None:
-    """Read filter and certificates again; an error keeps the old ones, and is logged."""
+    """Read the configuration again; an error keeps the old one, and is logged."""
     try:
-        serving.log_warnings(application.reload())
+        serving.log_warnings(application.reload().warnings)
     except ConfigurationError as exc:
         logger.error("%s", exc)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sipws.bus import Bus
+from sipws.bus import Bus, Hook
 from sipws.events import (
     Accepted,
     Closed,
@@ -42,7 +42,9 @@ MOST_NAMED: Final = 4
 _is_http: Final = re.compile(rb"[!-~]++ [^\s]++ HTTP/").match
 
 
-def log_connections(bus: Bus, masking: Masking = USUAL, *, all_sent: bool = False) -> bool:
+def log_connections(
+    bus: Bus, masking: Masking = USUAL, *, all_sent: bool = False
+) -> "ConnectionLog | None":
     """Log the start, the registrations, the errors and the end of each connection, as level info.
 
     Args:
@@ -51,12 +53,11 @@ def log_connections(bus: Bus, masking: Masking = USUAL, *, all_sent: bool = Fals
         all_sent: see `Uses`.
 
     Returns:
-        whether level info is logged. Otherwise nothing is subscribed, and no entry built.
+        the log; None if level info is not logged. Then nothing is subscribed, and no entry built.
     """
     if not log.isEnabledFor(logging.INFO):
-        return False
-    ConnectionLog(bus, masking, all_sent=all_sent)
-    return True
+        return None
+    return ConnectionLog(bus, masking, all_sent=all_sent)
 
 
 class ConnectionLog:
@@ -69,23 +70,35 @@ class ConnectionLog:
     """
 
     def __init__(self, bus: Bus, masking: Masking = USUAL, *, all_sent: bool = False) -> None:
-        self._masking = masking
+        self.masking = masking
+        """Removes the credentials of handshakes. It may be replaced at any time."""
         self.uses = Uses(bus, self._registered, all_sent=all_sent)
         """What the open connections were used for."""
 
         def masked(write: Callable[[E], None]) -> Callable[[E], None]:
-            return lambda event: write(masking.event(event))
+            return lambda event: write(self.masking.event(event))
 
-        # The lines of these two quote no handshake.
-        bus.accepted.subscribe(self._accepted)
-        bus.connected.subscribe(self._connected)
-        bus.connect_failed.subscribe(masked(self._connect_failed))
-        bus.handshake_failed.subscribe(masked(self._handshake_failed))
-        bus.error_occurred.subscribe(masked(self._error_occurred))
-        bus.superseded.subscribe(self._superseded)
-        bus.closed.subscribe(masked(self._closed))
-        # Apart from the subscriber that writes the entry: if that one raises, it is forgotten too.
-        bus.closed.subscribe(self.uses.forget)
+        self._subscriptions: list[tuple[Hook[Any], Callable[[Any], object]]] = [
+            # The lines of these two quote no handshake.
+            (bus.accepted, self._accepted),
+            (bus.connected, self._connected),
+            (bus.connect_failed, masked(self._connect_failed)),
+            (bus.handshake_failed, masked(self._handshake_failed)),
+            (bus.error_occurred, masked(self._error_occurred)),
+            (bus.superseded, self._superseded),
+            (bus.closed, masked(self._closed)),
+            # Apart from the subscriber that writes the entry: if that one raises, it is forgotten
+            # too.
+            (bus.closed, self.uses.forget),
+        ]
+        for hook, subscriber in self._subscriptions:
+            hook.subscribe(subscriber)
+
+    def close(self) -> None:
+        """Write no more entries."""
+        for hook, subscriber in self._subscriptions:
+            hook.unsubscribe(subscriber)
+        self.uses.close()
 
     # Subscribers.
 
@@ -194,10 +207,10 @@ class ConnectionLog:
     def _masked(self, connection: Connection, texts: Sequence[str]) -> Sequence[str]:
         """Mask credentials of the handshake in texts of SIP, none of which has a line end."""
         request = connection.request
-        if request is None or self._masking.handshake(request.raw) is request.raw:
+        if request is None or self.masking.handshake(request.raw) is request.raw:
             # Nearly no handshake has one, and reading texts takes longer.
             return texts
-        masked = self._masking.about(connection, "\n".join(texts)).split("\n")
+        masked = self.masking.about(connection, "\n".join(texts)).split("\n")
         return masked if len(masked) == len(texts) else ["***"] * len(texts)
 
 

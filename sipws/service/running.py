@@ -5,9 +5,10 @@ only this, so that no two modules import each other.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sipws.bus import Bus
+from sipws.config.changes import Changes
 from sipws.config.resolved import ResolvedConfig
 from sipws.control.server import ControlServer
 from sipws.metrics.counters import Counts, Lag
@@ -15,6 +16,14 @@ from sipws.relay.relay import Relay
 from sipws.service.traces import Traces
 from sipws.sip_counts import SipCounts
 from sipws.transport.server import Server
+
+
+class Reloaded(NamedTuple):
+    """What a reload has done."""
+
+    found: Changes = Changes()
+    warnings: tuple[str, ...] = ()
+    """What is allowed in the new configuration but most likely not meant."""
 
 
 class Running(Protocol):
@@ -53,11 +62,8 @@ class Running(Protocol):
             TraceError: the name is taken, the uri or a filter is wrong, or there are too many.
         """
 
-    def reload(self) -> tuple[str, ...]:
-        """Reload the filter and the certificates.
-
-        Returns:
-            warnings about the new filter.
+    def reload(self) -> Reloaded:
+        """Read the configuration again, and the files that it names.
 
         Raises:
             ConfigurationError: what is wrong; its old state stays.

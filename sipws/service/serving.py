@@ -64,7 +64,7 @@ class Program(Protocol):
         """The numbers of the run, once left; None if nothing is traced."""
 
     async def reload(self) -> None:
-        """Read filter and certificates again; an error keeps the old ones, and is logged."""
+        """Read the configuration again; an error keeps the old one, and is logged."""
 
     async def __aenter__(self) -> object: ...
 
@@ -305,8 +305,10 @@ def on_hangup(reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
 def stop_on_signals() -> asyncio.Event:
     """Make an event that the first SIGINT or SIGTERM sets; a second one ends the program at once.
 
+    SIGUSR1, which would end the program, is ignored: other servers write their log anew at it.
     Needs a running event loop.
     """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -146,6 +146,17 @@ class Traces:
                 raise ConfigurationError(f"hep_spool: {exc}") from exc
             self.configured.append(trace)
 
+    def renew(self, resolved: Iterable[ResolvedTrace]) -> None:
+        """Use the settings and filters of a new configuration with the same destinations.
+
+        Args:
+            resolved: the traces of that configuration.
+        """
+        # Events until now are decided and written by the old ones.
+        self.bus.flush()
+        for trace, new in zip(self.configured, resolved, strict=True):
+            trace.renew(new.settings, new.filter.decide)
+
     def start(
         self,
         name: str,

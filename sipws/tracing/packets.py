@@ -140,6 +140,11 @@ class ConnectionPackets:
         self.broken = 0
         """Messages that collectors drop or misfile."""
 
+    def renew(self, settings: PacketSettings) -> None:
+        """Use other values from the next packet on."""
+        self._settings = settings
+        self._events = self._incoming = self._outgoing = None
+
     def network_event(self, time: float, payload: bytes, correlation_id: bytes | None) -> bytes:
         """Encode a packet about the connection.
 

@@ -37,6 +37,11 @@ class Paused(Generic[State]):
             is_on = ("wss" if number in self.wss else "ws") in on
             (self._active if is_on else self._paused)[number] = state
 
+    @property
+    def states(self) -> list[State]:
+        """The states of all connections, also of those of protocols that are on."""
+        return [*self._active.values(), *self._paused.values()]
+
     def forget(self, number: int) -> None:
         """Forget a connection that has ended."""
         if self._paused:

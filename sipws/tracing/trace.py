@@ -120,6 +120,18 @@ class Trace:
         self._losses = tuple(Losses(sender.counters, now) for sender in self.senders)
         self._look_later()
 
+    def renew(self, settings: TraceSettings, decide: Decide | None) -> None:
+        """Use another filter for new connections, and other settings for all events from now on.
+
+        Args:
+            settings: how events are written.
+            decide: the filter.
+        """
+        if settings != self._settings:
+            self.tracer.renew(settings)
+            self._settings = settings
+        self.tracer.decide = decide
+
     @property
     def peer_has_gone(self) -> bool:
         """Whether a collector was reached and is not any more, or never was."""

@@ -155,30 +155,12 @@ class Tracer:
         """Packets that could not be encoded, by cause."""
         self._bus = bus
         self._send = send
-        self._settings = settings
-        self._room = settings.packets.room()
-        self._room_for_sip = settings.packets.quick_room_for_sip()
-        self._writer = Writer(
-            settings.masking,
-            mask_sip=settings.mask_sip,
-            homer5=settings.homer5,
-            delimiter=settings.homer5_delimiter,
-            keys=settings.keys,
-        )
+        self._select = select
         self._next_log = -math.inf
-        self._mask = masker(settings.mask_sip)
-        # Requests have credentials (RFC 3261 section 20, table 2). Responses have only
-        # Authentication-Info, which is not a token.
-        self._masks_requests = settings.mask_sip == "tokens"
+        self._set(settings)
         self.decide = decide
         """The filter. It may be replaced at any time; earlier decisions stay."""
         self._remarks: dict[int, str] = {}
-        self._selects = [each for each in (select, selector(settings.messages)) if each is not None]
-        self._correlate = correlator(settings.messages)
-        self._call_logs = settings.call_logs
-        self._logs_calls = (
-            settings.trace_sip and settings.call_logs > 0 and settings.packets.version == 3
-        )
         self._protocols = frozenset(protocols)
         self._on: frozenset[Proto] = frozenset()
         # A connection that is missing here was opened while tracing was off.
@@ -192,6 +174,49 @@ class Tracer:
         self._forgets = False
         at_start = (PROTOCOLS if on else ()) if isinstance(on, bool) else on
         self._switch_to(self._protocols.intersection(at_start))
+
+    def _set(self, settings: TraceSettings) -> None:
+        """Take settings while no event is subscribed to."""
+        self._room = settings.packets.room()
+        self._settings = settings
+        self._room_for_sip = settings.packets.quick_room_for_sip()
+        self._writer = Writer(
+            settings.masking,
+            mask_sip=settings.mask_sip,
+            homer5=settings.homer5,
+            delimiter=settings.homer5_delimiter,
+            keys=settings.keys,
+        )
+        self._mask = masker(settings.mask_sip)
+        # Requests have credentials (RFC 3261 section 20, table 2). Responses have only
+        # Authentication-Info, which is not a token.
+        self._masks_requests = settings.mask_sip == "tokens"
+        selects = (self._select, selector(settings.messages))
+        self._selects = [each for each in selects if each is not None]
+        self._correlate = correlator(settings.messages)
+        self._call_logs = settings.call_logs
+        self._logs_calls = (
+            settings.trace_sip and settings.call_logs > 0 and settings.packets.version == 3
+        )
+
+    def renew(self, settings: TraceSettings) -> None:
+        """Write the events from now on by other settings, those of open connections too.
+
+        Args:
+            settings: how events are written; the version of HEP is the one before.
+
+        Raises:
+            HepEncodeError: a value of ``settings.packets`` does not fit its chunk.
+        """
+        settings.packets.room()
+        on = self._on
+        # The settings decide what is subscribed to. Events until now are written by the old ones.
+        self._switch_to(frozenset())
+        self._set(settings)
+        for state in self._paused.states:
+            if isinstance(state, ConnectionPackets):
+                state.renew(settings.packets)
+        self._switch_to(on)
 
     @property
     def on(self) -> bool:

@@ -31,6 +31,11 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_used(self) -> bool:
+        """Whether a connection is in the line, or was until a moment ago."""
+        return self._timer is not None
+
     def enter(self, limited: Limited) -> None:
         """Start the time of a connection, which is in no line yet."""
         self._deadlines[limited] = self._loop.time() + self._limit
@@ -77,6 +82,10 @@ class Deadlines:
         if line is None:
             line = self._lines[limit] = Line(limit)
         return line
+
+    def forget_unused(self) -> None:
+        """Forget the lines in which nothing waits; `line` makes them again."""
+        self._lines = {limit: line for limit, line in self._lines.items() if line.is_used}
 
     def close(self) -> None:
         """Cancel the timers; no connection is left."""

@@ -29,6 +29,20 @@ class PingScheduler:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
+    def renew(self, intervals: Intervals) -> None:
+        """Check as often as new connections need it, and no less often than the old ones do.
+
+        Args:
+            intervals: the times of new connections.
+        """
+        if intervals.look < self._pause:
+            self._pause = intervals.look
+            if self._task is not None:
+                # It may be in a long pause.
+                self._task.cancel()
+                self._task = None
+                self.start()
+
     async def aclose(self) -> None:
         """Stop the task."""
         task, self._task = self._task, None

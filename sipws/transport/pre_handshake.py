@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-from sipws.address import Address, Listener, address_of_socket
+from sipws.address import Address, Listener, Proto, address_of_socket
 from sipws.admission.admission import AdmissionSlot
 from sipws.admission.proxy_headers import (
     LONGEST_V2,
@@ -87,6 +87,15 @@ class PreHandshake:
         self._loop = asyncio.get_running_loop()
         self._listening: list[socket.socket] = []
         self._arriving: set[asyncio.Task[None]] = set()
+
+    @property
+    def proto(self) -> Proto:
+        """The protocol of the listener."""
+        return self._listener.proto
+
+    def renew(self, context: FlowContext[Flow]) -> None:
+        """Replace what flows share from now on."""
+        self._context = context
 
     def serve(self, listening: socket.socket) -> None:
         """Accept connections on a bound socket, which `close` closes."""

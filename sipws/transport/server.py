@@ -56,6 +56,9 @@ class MessageRelay(Protocol):
     def carry(self, flow: Flow, message: bytes) -> None:
         """Send a message to the other side: the handler of the server's flows."""
 
+    def renew(self, context: FlowContext[Flow], wss_context: FlowContext[Flow]) -> None:
+        """Take the contexts of flows that are made from now on; see `bind`."""
+
     async def aclose(self) -> None:
         """Cancel connects in progress."""
 
@@ -146,11 +149,7 @@ class Server:
             registrations=self.registrations,
             sip_counts=sip_counts,
         )
-        if wss_limits is None:
-            self._wss_context = self._context
-        else:
-            wss_limits = replace(wss_limits, intervals=self._context.limits.intervals)
-            self._wss_context = replace(self._context, limits=wss_limits)
+        self._wss_context = _over_wss(self._context, wss_limits)
         if relay is not None:
             relay.bind(self._context, self._wss_context)
         self._ping_scheduler = PingScheduler(self.flows, self._context.limits.intervals)
@@ -184,6 +183,41 @@ class Server:
             raise
         self._ping_scheduler.start()
         self._context.descriptors.start()
+
+    def renew(
+        self,
+        *,
+        limits: Limits,
+        wss_limits: Limits | None = None,
+        rules: Rules,
+        wss_rules: Rules | None = None,
+        compression: bool = False,
+        health_path: str | None = None,
+    ) -> None:
+        """Replace what holds for new connections. Open ones keep theirs, and the counts go on.
+
+        A connection whose upgrade request has not come whole is checked by the new rules.
+
+        Args:
+            limits: as for a new server, like all that follow.
+            wss_limits: of connections over ``wss``.
+            rules: which connections are accepted; `Rules.proxy_protocol` is that of the start.
+            wss_rules: the checks over ``wss``.
+            compression: whether permessage-deflate is accepted.
+            health_path: the path for health checks.
+        """
+        self.admission.renew(rules, wss_rules)
+        self._context = replace(
+            self._context, limits=limits, compression=compression, health_path=health_path
+        )
+        self._wss_context = _over_wss(self._context, wss_limits)
+        for pre_handshake in self._pre_handshakes:
+            is_wss = pre_handshake.proto == "wss"
+            pre_handshake.renew(self._wss_context if is_wss else self._context)
+        if self._relay is not None:
+            self._relay.renew(self._context, self._wss_context)
+        self._ping_scheduler.renew(limits.intervals)
+        self._context.deadlines.forget_unused()
 
     async def aclose(self, grace: float = 5.0, spread: float = 0.0) -> None:
         """Refuse new handshakes with 503, close every open connection with 1001, stop listening.
@@ -304,7 +338,7 @@ class Server:
         loop = asyncio.get_running_loop()
         servers = [
             await loop.create_server(
-                lambda: self._make_flow(bound, context, None),
+                lambda: self._make_flow(bound, self._context, None),
                 sock=listening,
                 backlog=BACKLOG,
                 start_serving=False,
@@ -315,6 +349,19 @@ class Server:
         for server in servers:
             await server.start_serving()
         return bound
+
+
+def _over_wss(context: FlowContext[Flow], limits: Limits | None) -> FlowContext[Flow]:
+    """The context of flows over ``wss``.
+
+    Args:
+        context: that of flows over ``ws``.
+        limits: of flows over ``wss``; None for those of ``ws``. The intervals of pings are the
+            same for both.
+    """
+    if limits is None:
+        return context
+    return replace(context, limits=replace(limits, intervals=context.limits.intervals))
 
 
 def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSLContext] | None:

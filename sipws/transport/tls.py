@@ -88,6 +88,13 @@ class Certificates:
         """
         self._context = self._read()
 
+    def take(self, other: "Certificates") -> None:
+        """Use what others have read, files and rules, from the next handshake on."""
+        self._certificates = other._certificates
+        self._verify_client, self._client_ca = other._verify_client, other._client_ca
+        self.expiries, self.warnings = other.expiries, other.warnings
+        self._context = other._context
+
     def _read(self) -> ssl.SSLContext:
         contexts = [self._context_of(certificate) for certificate in self._certificates]
         by_name = {

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from hep.cli.usage import FAILED, WRONG_INPUT
 from sipws.address import Listener
+from sipws.config.changes import Source
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 from sipws.control import mi
@@ -75,7 +76,7 @@ class SeveralProcesses:
         return Totals(*map(sum, zip(*found, strict=True))) if found else None
 
     async def reload(self) -> None:
-        """Make all workers read filter and certificates again."""
+        """Read the configuration again, for all workers."""
         await self._supervisor.reload()
 
     async def __aenter__(self) -> Self:
@@ -100,13 +101,13 @@ class SeveralProcesses:
         await self._stack.aclose()
 
 
-async def serve(resolved: ResolvedConfig, sockets: Assigned, source: str) -> int:
+async def serve(resolved: ResolvedConfig, sockets: Assigned, source: Source) -> int:
     """Run as a service; see `sipws.service.serving.serve`.
 
     Args:
         resolved: a checked configuration with more than one worker.
         sockets: sockets that are bound already, by listener.
-        source: the files that it comes from, for messages.
+        source: the files that it comes from, and how they are read again.
 
     Returns:
         the exit status; if a worker cannot start, that worker's, after its own message.
@@ -117,7 +118,7 @@ async def serve(resolved: ResolvedConfig, sockets: Assigned, source: str) -> int
 
     def make(notifier: Notifier) -> SeveralProcesses:
         hung = notifier.watchdog
-        supervisor = Supervisor(resolved, source, sockets=sockets, hung=hung)
+        supervisor = Supervisor(resolved, source.name, sockets=sockets, hung=hung, reads=source)
         return SeveralProcesses(supervisor, sockets.control)
 
     try:

@@ -12,15 +12,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, Self
 
+from sipws.config.changes import Changes, Source, refused
 from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
 from sipws.control.mi import BAD_VALUE, FAILED, Content
+from sipws.errors import ConfigurationError
 from sipws.metrics.prometheus_text import Family
+from sipws.service.console import set_log
 from sipws.service.statistics import process_families
 from sipws.service.systemd import Assigned
 from sipws.tracing.trace import FLUSH_TIMEOUT
 from sipws.transport.listening import fresh, open_sockets
 from sipws.workers.trace_relay import TraceRelays
-from sipws.workers.worker_config import Start, config_of_worker
+from sipws.workers.worker_config import Start, as_text, config_of_worker
 from sipws.workers.worker_link import LinkError
 from sipws.workers.worker_process import WorkerEndedError, WorkerProcess, how_ended, is_orderly
 from sipws.workers.worker_results import (
@@ -79,6 +83,8 @@ class Supervisor:
             listeners each worker has its own sockets.
         is_service: whether workers log as a service.
         hung: seconds without an answer after which a worker is killed; None for `HUNG`.
+        reads: reads the configuration again; without it, a reload reads only the files that the
+            configuration names.
     """
 
     def __init__(
@@ -89,8 +95,11 @@ class Supervisor:
         sockets: Assigned | None = None,
         is_service: bool = True,
         hung: float | None = None,
+        reads: Source | None = None,
     ) -> None:
         self.resolved = resolved
+        """The configuration of all workers. A reload replaces it."""
+        self._reads = reads
         self.listeners = list(resolved.config.transport.listeners)
         """The listeners as configured; once started, with their real ports."""
         self.numbers = range(1, resolved.config.transport.workers + 1)
@@ -190,6 +199,8 @@ class Supervisor:
         workers = [each for _, each in sorted(self.workers.items())]
         if not workers:
             return _failed("no worker serves")
+        if method == "reload":
+            return await self._reload(workers)
         named = params_by_name(method, params)
         if method == "trace_start":
             try:
@@ -250,9 +261,80 @@ class Supervisor:
         return [up, restarts, *by_worker(parts)]
 
     async def reload(self) -> None:
-        """Make all workers read filter and certificates again; they log errors."""
+        """Read the configuration again, for all workers; errors are logged."""
+        # Also while no worker serves: those that start later use what is read now.
         self._reloads += 1
-        await asyncio.gather(*map(_reload, list(self.workers.values())))
+        try:
+            async with self.switching:
+                found = await self._take_over()
+        except ConfigurationError as exc:
+            log.error("%s", exc)
+            return
+        if not found.live:
+            await asyncio.gather(*map(_reload, list(self.workers.values())))
+
+    async def _reload(self, workers: Sequence[WorkerProcess]) -> Content:
+        """As `reload`, for MI; the caller holds `switching`."""
+        self._reloads += 1
+        try:
+            found = await self._take_over()
+        except ConfigurationError as exc:
+            log.error("nothing is reloaded:\n%s", exc)
+            return _failed(str(exc))
+        if not found.live:
+            contents = await asyncio.gather(*(each.call("reload", None) for each in workers))
+            pairs = zip(workers, contents, strict=True)
+            contents = [one for each, one in pairs if not each.reading.done()] or contents
+            if "error" in (content := combined("reload", contents)):
+                return content
+        return {"result": found.answer}
+
+    async def _take_over(self) -> Changes:
+        """Read the configuration, and apply it in all workers or in none.
+
+        Returns:
+            what differs from the one before; without live changes, the workers have done nothing.
+
+        Raises:
+            ConfigurationError: it is wrong, or a worker refuses it.
+        """
+        if self._reads is None:
+            return Changes()
+        old = self.resolved.config
+        found, config = self._reads.compared_to(old)
+        found.log()
+        if not found.live:
+            return found
+        try:
+            resolved = ResolvedConfig.of(config, self._reads.name)
+        except ConfigurationError as exc:
+            raise refused(exc) from exc
+        workers = sorted(self.workers.items())
+        problems = await asyncio.gather(*(self._prepare(each, config) for _, each in workers))
+        if wrong := [text for text in problems if text is not None]:
+            for _, each in workers:
+                each.link.notify("abandon")
+            raise refused(ConfigurationError("\n".join(wrong)))
+        self.resolved = resolved
+        self.switches.forget(old, config)
+        if (old.log.level, old.log.format) != (config.log.level, config.log.format):
+            set_log(config.log)
+        for warning in resolved.warnings:
+            log.warning("%s", warning)
+        await asyncio.gather(*(_apply(each) for _, each in workers))
+        return found
+
+    async def _prepare(self, worker: WorkerProcess, config: Config) -> str | None:
+        """Let a worker check a configuration; returns why it refuses, None if it does not."""
+        own = config_of_worker(
+            config, worker.number, self.listeners, trace_on=self.switches.trace_on
+        )
+        try:
+            why = await worker.ask("prepare", as_text(own))
+        except LinkError as exc:
+            # A worker that has ended has a successor, which gets the configuration in force.
+            return None if worker.reading.done() else f"worker {worker.number} {exc}"
+        return None if why is None else f"worker {worker.number}: {why}"
 
     @property
     def quiet(self) -> list[int]:
@@ -307,7 +389,12 @@ class Supervisor:
                     error = content["error"]
                     why = error.get("data", error["message"])
                     log.error("worker %d cannot do %s as the others did: %s", number, method, why)
-            if self._reloads != reloads:
+            if self.resolved.config is not config:
+                # The others have got another configuration meanwhile.
+                if (why := await self._prepare(worker, self.resolved.config)) is not None:
+                    log.error("the configuration is not in force everywhere: %s", why)
+                await _apply(worker)
+            elif self._reloads != reloads:
                 # It may have read the files as they were before.
                 await worker.call("reload", None)
             self.workers[number] = worker
@@ -430,6 +517,15 @@ async def _families(worker: WorkerProcess) -> list[Family]:
     except LinkError as exc:
         log.error("worker %d %s, and its metrics are missing", worker.number, exc)
         return []
+
+
+async def _apply(worker: WorkerProcess) -> None:
+    """Let a worker use the configuration that it has prepared."""
+    try:
+        await worker.ask("apply")
+    except LinkError as exc:
+        if not worker.reading.done():
+            log.error("worker %d %s, and may still use the old configuration", worker.number, exc)
 
 
 async def _reload(worker: WorkerProcess) -> None:

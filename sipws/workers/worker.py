@@ -19,19 +19,19 @@ import uvloop
 from hep.cli.usage import DONE, WRONG_INPUT, print_error
 from sipws import log
 from sipws.config.resolved import ResolvedConfig
+from sipws.config.settings import Config
 from sipws.control import mi
 from sipws.errors import SipwsError, TraceError
 from sipws.service.app import Application
 from sipws.service.commands import methods_of
-from sipws.service.console import OneProcess, reload
-from sipws.service.event_log import log_connections
+from sipws.service.console import OneProcess, reload, set_log
 from sipws.service.serving import on_hangup, stop_on_signals, summary
 from sipws.service.statistics import families
 from sipws.service.systemd import Assigned
 from sipws.transport import descriptors
 from sipws.transport.registrations import Phone
 from sipws.workers.trace_relay import relay_destination, remove_sockets
-from sipws.workers.worker_config import Start
+from sipws.workers.worker_config import Start, from_text
 from sipws.workers.worker_link import LENGTH, Link
 from sipws.workers.worker_results import families_as_json
 
@@ -89,10 +89,11 @@ class _Worker:
             ResolvedConfig.of(start.config, start.source),
             sockets=Assigned(dict(zip(listeners, sockets, strict=True))),
             counts_sip=start.counts_sip,
+            set_log=partial(set_log, worker=start.number),
         )
-        if start.is_service and start.config.log.connections:
-            all_sent = not start.config.upstream.upstream_trace_sip
-            log_connections(self._application.bus, start.config.tracing.masking, all_sent=all_sent)
+        if start.is_service:
+            self._application.log_connections()
+        self._prepared: ResolvedConfig | None = None
         self._application.traces.way_to = partial(relay_destination, start.relays)
         self._methods = methods_of(self._application)
 
@@ -141,6 +142,8 @@ class _Worker:
     def _on_notice(self, name: str, content: Any) -> None:
         if name == "stop":
             self._stop.set()
+        elif name == "abandon":
+            self._prepared = None
         elif name == "registered":
             (record, instance, registration), connection = content
             self._application.server.supersede((record, instance, registration), connection)
@@ -148,6 +151,15 @@ class _Worker:
             # A worker could not start this trace, so that all others end it.
             with suppress(TraceError):
                 self._application.traces.stop(content)
+
+    def _prepare(self, config: Config) -> str | None:
+        """Check a configuration, which `apply` then uses; returns why it is refused."""
+        self._prepared = None
+        try:
+            self._prepared = ResolvedConfig.of(config, self._start.source)
+        except SipwsError as exc:
+            return str(exc)
+        return None
 
     def _answer(self, name: str, content: Any) -> Any:
         match name:
@@ -157,6 +169,11 @@ class _Worker:
                 return families_as_json(families(self._application))
             case "reload":
                 reload(self._application)
+            case "prepare":
+                return self._prepare(from_text(content))
+            case "apply" if self._prepared is not None:
+                self._application.apply(self._prepared)
+                self._prepared = None
             case "ping":
                 return list(self._application.traces.started)
         return None

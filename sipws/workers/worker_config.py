@@ -1,5 +1,7 @@
 """The configuration of each worker, made of that of the whole program. Pure."""
 
+import base64
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -75,6 +77,17 @@ def config_of_worker(
             "control": Control(),
         }
     )
+
+
+def as_text(config: Config) -> str:
+    """Write a configuration as text, for the link: JSON cannot hold it."""
+    return base64.b64encode(pickle.dumps(config)).decode()
+
+
+def from_text(text: str) -> Config:
+    """Read what `as_text` wrote; only for text from the parent."""
+    config: Config = pickle.loads(base64.b64decode(text))  # noqa: S301 - our parent's
+    return config
 
 
 def _switched(tracing: Tracing, trace_on: Mapping[Proto, bool]) -> Tracing:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sipws.address import PROTOCOLS, Proto
+from sipws.config.settings import Config
 from sipws.control.mi import BAD_VALUE, NOT_FOUND, Content, MiError, text_of
 from sipws.metrics.prometheus_text import Family, Histogram
 
@@ -137,6 +138,19 @@ class Switches:
                 self._traces[name] = {"id": name, **rest}
             case "trace_stop", {"id": name}:
                 self._traces.pop(name, None)
+
+    def forget(self, old: Config, new: Config) -> None:
+        """Forget what a new configuration overrides.
+
+        Args:
+            old: the configuration before.
+            new: the configuration from now on.
+        """
+        for proto in PROTOCOLS:
+            if (proto in old.tracing.protocols_on) != (proto in new.tracing.protocols_on):
+                self.trace_on.pop(proto, None)
+        if old.log.level != new.log.level:
+            self.levels.pop("log_level", None)
 
     @property
     def traces(self) -> Mapping[str, Mapping[str, Any]]:
