@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel
 
+from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 from sipws.errors import ConfigurationError
 
@@ -141,6 +142,26 @@ class Source:
             return found, with_live(running, new, found, self.name)
         except ConfigurationError as exc:
             raise refused(exc) from exc
+
+
+def resolve_again(config: Config, source: str) -> ResolvedConfig:
+    """Check a configuration to the end, while the program runs with another one.
+
+    Args:
+        config: what `Source.compared_to` has returned.
+        source: the files that it comes from, for messages.
+
+    Raises:
+        ConfigurationError: a filter or a certificate is wrong.
+    """
+    try:
+        return ResolvedConfig.of(config, source)
+    except ConfigurationError as exc:
+        raise refused(exc) from exc
+    except Exception as exc:
+        # The module of a filter function is code of the operator.
+        log.exception("the new configuration cannot be checked")
+        raise refused(ConfigurationError(f"{type(exc).__name__}: {exc}")) from exc
 
 
 def refused(exc: ConfigurationError) -> ConfigurationError:

@@ -13,7 +13,7 @@ from typing import Self
 
 from sipws.address import PROTOCOLS
 from sipws.bus import Bus
-from sipws.config.changes import Source, refused
+from sipws.config.changes import Source, resolve_again
 from sipws.config.resolved import Filter, ResolvedConfig
 from sipws.config.settings import Config, Log
 from sipws.control import mi
@@ -202,30 +202,15 @@ class Application:
         found.log()
         if not found.live:
             return Reloaded(found, self.reload_files())
-        self.apply(resolved := self.resolve(config, self._source.name))
+        self.apply(resolved := resolve_again(config, self._source.name))
         return Reloaded(found, resolved.warnings)
-
-    def resolve(self, config: Config, source: str) -> ResolvedConfig:
-        """Check a configuration to the end, without an effect on the program.
-
-        Args:
-            config: the configuration in force with other live settings; see
-                `sipws.config.changes.with_live`.
-            source: the files that it comes from, for messages.
-
-        Raises:
-            ConfigurationError: a filter or a certificate is wrong.
-        """
-        try:
-            return ResolvedConfig.of(config, source)
-        except ConfigurationError as exc:
-            raise refused(exc) from exc
 
     def apply(self, resolved: ResolvedConfig) -> None:
         """Use another configuration from now on.
 
         Args:
-            resolved: what `resolve` has returned.
+            resolved: the configuration in force with other live settings, checked; see
+                `sipws.config.changes.resolve_again`.
         """
         old, new = self.resolved.config, resolved.config
         if self.resolved.certificates is not None and resolved.certificates is not None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, Self
 
-from sipws.config.changes import Changes, Source, refused
+from sipws.config.changes import Changes, Source, refused, resolve_again
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config
 from sipws.control.mi import BAD_VALUE, FAILED, Content
@@ -305,10 +305,7 @@ class Supervisor:
         found.log()
         if not found.live:
             return found
-        try:
-            resolved = ResolvedConfig.of(config, self._reads.name)
-        except ConfigurationError as exc:
-            raise refused(exc) from exc
+        resolved = resolve_again(config, self._reads.name)
         workers = sorted(self.workers.items())
         problems = await asyncio.gather(*(self._prepare(each, config) for _, each in workers))
         if wrong := [text for text in problems if text is not None]:

@@ -159,6 +159,10 @@ class _Worker:
             self._prepared = ResolvedConfig.of(config, self._start.source)
         except SipwsError as exc:
             return str(exc)
+        except Exception as exc:
+            # The module of a filter function is code of the operator.
+            logger.exception("the new configuration cannot be checked")
+            return f"{type(exc).__name__}: {exc}"
         return None
 
     def _answer(self, name: str, content: Any) -> Any:
