@@ -16,6 +16,7 @@ import hep
 import sipws
 from hep.codec.chunks import GENERIC
 from hep.homer import jsonb
+from sipws.config.changes import EFFECTS
 from sipws.config.opensips.parameters import NOT_TAKEN, RULES
 from sipws.config.settings import Config
 from sipws.service.app import Application, ResolvedConfig
@@ -90,6 +91,15 @@ def test_every_setting_is_documented_with_its_name() -> None:
                 assert f"`[{section}.{setting}]`" in documented
                 for name in field.annotation.model_fields:
                     assert f"`{name}`" in documented, name
+
+
+def test_what_a_reload_does_with_each_setting_is_documented() -> None:
+    documented = {}
+    page = (ROOT / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| `\[(\w+)\]` \| ([a-z ]+) \| (.+) \|$", page, re.MULTILINE)
+    for section, effect, names in rows:
+        documented |= {f"{section}.{name}": effect for name in re.findall(r"`([\w.]+)`", names)}
+    assert documented == {name: effect.value for name, effect in EFFECTS.items()}
 
 
 def test_the_configuration_in_the_readme_is_right() -> None:

@@ -1,8 +1,10 @@
-"""How a tracer writes events and messages."""
+"""How a tracer chooses connections, and writes events and messages."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
+from sipws.events import Connection
 from sipws.masking.handshakes import Masking
 from sipws.masking.sip_messages import Scope
 from sipws.tracing.messages import MessageRules
@@ -12,6 +14,18 @@ from sipws.tracing.payloads import Keys
 CALL_LOGS: Final = 16
 """Calls per connection that get log lines: a phone has a call or two, a registration and some
 subscriptions at a time. A peer that carries the calls of many users has its network events."""
+
+
+class Verdict(NamedTuple):
+    """The decision of a filter about a connection."""
+
+    traced: bool
+    remark: str = ""
+    """A remark on the decision, which goes into the connection's first packet."""
+
+
+Decide = Callable[[Connection], Verdict]
+"""A filter: whether a connection is traced (OpenSIPS ``trace_filter_route``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import Enum
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from hep import HepEncodeError
 from hep.codec.correlation import LONGEST_ID, call_of, identifier
@@ -62,26 +62,16 @@ from sipws.tracing.payloads import (
     no_sip,
 )
 from sipws.tracing.trace_settings import CALL_LOGS as CALL_LOGS
+from sipws.tracing.trace_settings import Decide as Decide
 from sipws.tracing.trace_settings import TraceSettings as TraceSettings
+from sipws.tracing.trace_settings import Verdict as Verdict
 from sipws.tracing.writer import Writer
 
 log = logging.getLogger(__name__)
 
 
-class Verdict(NamedTuple):
-    """The decision of a filter about a connection."""
-
-    traced: bool
-    remark: str = ""
-    """A remark on the decision, which goes into the connection's first packet."""
-
-
 Encode = Callable[[float, bytes, Any], bytes]
 """Encodes a packet from a time, a payload and a correlation id."""
-
-Decide = Callable[[Connection], Verdict]
-"""A filter: whether a connection is traced (OpenSIPS ``trace_filter_route``)."""
-
 
 _TO_VALUE: Final = len(SECOND) + 1
 
@@ -180,13 +170,7 @@ class Tracer:
         self._room = settings.packets.room()
         self._settings = settings
         self._room_for_sip = settings.packets.quick_room_for_sip()
-        self._writer = Writer(
-            settings.masking,
-            mask_sip=settings.mask_sip,
-            homer5=settings.homer5,
-            delimiter=settings.homer5_delimiter,
-            keys=settings.keys,
-        )
+        self._writer = Writer.of(settings)
         self._mask = masker(settings.mask_sip)
         # Requests have credentials (RFC 3261 section 20, table 2). Responses have only
         # Authentication-Info, which is not a token.

@@ -10,7 +10,7 @@ from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, Self
 
 from sipws.events import Accepted, Closed, Connected, Connection, ConnectionEvent, ErrorOccurred
 from sipws.masking.handshakes import E, Masking
@@ -24,6 +24,7 @@ from sipws.tracing.payloads import (
     as_json,
     with_members,
 )
+from sipws.tracing.trace_settings import TraceSettings
 
 LONGEST_PAYLOAD: Final = 60_000
 """Bytes of a payload of parts. A longer one would not fit a datagram, and a cut one is not JSON."""
@@ -78,6 +79,17 @@ class Writer:
         self._delimiter = delimiter
         self._keys: Keys = keys
         self._templates: dict[tuple[object, ...], bytes] = {}
+
+    @classmethod
+    def of(cls, settings: TraceSettings) -> Self:
+        """Make the writer that settings ask for."""
+        return cls(
+            settings.masking,
+            mask_sip=settings.mask_sip,
+            homer5=settings.homer5,
+            delimiter=settings.homer5_delimiter,
+            keys=settings.keys,
+        )
 
     def event(self, event: ConnectionEvent, more: tuple[Part, ...] = ()) -> bytes:
         """Write the payload of an event.

@@ -389,8 +389,11 @@ class Supervisor:
             if self.resolved.config is not config:
                 # The others have got another configuration meanwhile.
                 if (why := await self._prepare(worker, self.resolved.config)) is not None:
-                    log.error("the configuration is not in force everywhere: %s", why)
-                await _apply(worker)
+                    # It is started again, with that configuration.
+                    log.error("%s; it is killed", why)
+                    worker.kill()
+                else:
+                    await _apply(worker)
             elif self._reloads != reloads:
                 # It may have read the files as they were before.
                 await worker.call("reload", None)

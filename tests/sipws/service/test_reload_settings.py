@@ -236,7 +236,7 @@ async def test_a_new_filter_decides_about_new_connections(
     running: Running, collector: Collector, tmp_path: Path
 ) -> None:
     (tmp_path / "f.cfg").write_text("route[all] { exit; } route[none] { drop; }")
-    tracing = f'trace_destination = "127.0.0.1:{collector.port};transport=udp"\ntrace_on = true\nscript = "f.cfg"\n'
+    tracing = f'{collector.setting}\ntrace_on = true\nscript = "f.cfg"\n'
     running.write(tracing=f'{tracing}trace_filter_route = "all"')
     async with running.make() as application:
         [trace] = application.traces.configured
@@ -271,9 +271,7 @@ async def test_the_log_is_set_up_anew(running: Running, caplog: pytest.LogCaptur
 
 
 async def test_a_hundred_reloads_leave_nothing(running: Running, collector: Collector) -> None:
-    destination = (
-        f'trace_destination = "127.0.0.1:{collector.port};transport=udp"\ntrace_on = true\n'
-    )
+    destination = f"{collector.setting}\ntrace_on = true\n"
     running.write(tracing=destination)
     async with running.make() as application, running.phone() as phone:
 
