@@ -124,6 +124,25 @@ async def test_run_relays_to_an_upstream(start: Start) -> None:
     assert "Traceback" not in running.seen
 
 
+async def test_a_reload_reads_the_file_and_the_options_win(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "sipws.toml"
+    file.write_text("")
+    running = await start("run", "-c", str(file), "--listen", "ws:127.0.0.1:0", "--require-origin")
+    await running.line_with("listening on")
+    # Other servers write their log anew at this signal; by default it ends a program.
+    running.process.send_signal(signal.SIGUSR1)
+    file.write_text("[transport]\nrequire_origin = false\nws_port = 81\nmax_headers = 9")
+    running.process.send_signal(signal.SIGHUP)
+    await running.line_with("not in force: transport.ws_port needs a restart")
+    await running.line_with("configuration, filter and certificates reloaded")
+    assert "changed in the configuration: transport.max_headers\n" in running.seen
+    file.write_text("[transport")
+    running.process.send_signal(signal.SIGHUP)
+    await running.line_with("the new configuration is refused, the old one stays")
+    assert await running.stop(signal.SIGTERM) == 0
+    assert "Traceback" not in running.seen
+
+
 async def test_tracing_can_be_off(start: Start) -> None:
     running = await start("run", "--listen", "ws:127.0.0.1:0", "--no-trace-on")
     listening = await running.line_with("SIP over WebSocket; answers REGISTER and OPTIONS")

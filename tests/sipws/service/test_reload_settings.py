@@ -4,17 +4,19 @@ import asyncio
 import gc
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from hep import decode
-from sipws import ConfigurationError
+from sipws import ConfigurationError, Server
 from sipws.config.changes import Source
 from sipws.config.resolved import ResolvedConfig
 from sipws.config.settings import Config, Log
@@ -299,3 +301,74 @@ async def test_a_hundred_reloads_leave_nothing(running: Running, collector: Coll
         subscribers = len(application.bus.accepted.subscribers)
         assert subscribers <= 4
         assert await is_served(phone)
+
+
+async def test_new_handshakes_of_tls_have_another_certificate(running: Running) -> None:
+    folder, authority = running.path.parent, trustme.CA()
+    for name in ("old", "new"):
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(folder / f"{name}.pem")
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    def configure(name: str, more: str = "") -> None:
+        running.path.write_text(
+            f'[transport]\nlisten = "wss:127.0.0.1:0"\ntls_certificate = "{name}.pem"\n{more}'
+        )
+
+    async def shown(phone: ClientConnection) -> str:
+        found = phone.transport.get_extra_info("peercert")
+        return str(found["serialNumber"])
+
+    configure("old")
+    async with running.make() as application:
+        url = f"wss://127.0.0.1:{application.server.listeners[0].port}/"
+        sip = [Subprotocol("sip")]
+        origin = Origin("https://phone.example.com")
+        async with connect(url, subprotocols=sip, origin=origin, ssl=trusting) as old:
+            configure("new", "[transport.wss]\nrequire_origin = false\nwss_max_msg_chunks = 1")
+            found = application.reload().found
+            assert found.live == (
+                "transport.tls_certificate",
+                "transport.wss.require_origin",
+                "transport.wss.wss_max_msg_chunks",
+            )
+            async with connect(url, subprotocols=sip, ssl=trusting) as new:
+                assert await shown(new) != await shown(old)
+                await new.send([b"OPTIONS sip:a", b" SIP/2.0\r\n\r\n"])
+                await new.wait_closed()
+            assert await is_served(old)
+        configure("missing")
+        with pytest.raises(ConfigurationError, match="refused"):
+            application.reload()
+        async with connect(url, subprotocols=sip, ssl=trusting) as still:
+            assert await is_served(still)
+
+
+async def test_new_connections_to_the_upstream_have_the_new_limits(running: Running) -> None:
+    long = MESSAGE % (b"x" * 400)
+    async with Server(["ws:127.0.0.1:0"], lambda flow, _: flow.send(long)) as upstream:
+        port = upstream.listeners[0].port
+        more = f'[upstream]\nupstream_uri = "ws://127.0.0.1:{port}/"'
+        running.write(more=more)
+        async with running.make(), running.phone() as old:
+            running.reload("max_message_size = 300", "", more)
+            async with running.phone() as new:
+                await new.send(MESSAGE % b"a")
+                await new.wait_closed()
+            await old.send(MESSAGE % b"a")
+            assert await old.recv(decode=False) == long
+            assert running.reload("", "", "") == (
+                "OK; applied: transport.max_message_size; upstream.upstream_uri needs a restart"
+            )
+
+
+async def test_a_proxy_is_trusted_from_now_on(running: Running) -> None:
+    running.write('trusted_proxies = ["192.0.2.1"]\nproxy_protocol = true')
+    async with running.make() as application:
+        assert await status_of(running.phone()) == 101
+        running.reload('trusted_proxies = ["127.0.0.1"]\nproxy_protocol = true')
+        with pytest.raises((InvalidMessage, OSError)):
+            # No PROXY header comes.
+            await running.phone(open_timeout=10)
+        assert application.server.admission.refused.total() == 1
