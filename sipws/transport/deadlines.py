@@ -33,8 +33,8 @@ class Line:
 
     @property
     def is_used(self) -> bool:
-        """Whether a connection is in the line, or was until a moment ago."""
-        return self._timer is not None
+        """Whether a connection is in the line."""
+        return bool(self._deadlines)
 
     def enter(self, limited: Limited) -> None:
         """Start the time of a connection, which is in no line yet."""
@@ -85,7 +85,10 @@ class Deadlines:
 
     def forget_unused(self) -> None:
         """Forget the lines in which nothing waits; `line` makes them again."""
-        self._lines = {limit: line for limit, line in self._lines.items() if line.is_used}
+        for limit, line in list(self._lines.items()):
+            if not line.is_used:
+                line.close()
+                del self._lines[limit]
 
     def close(self) -> None:
         """Cancel the timers; no connection is left."""

@@ -105,6 +105,11 @@ async def is_served(phone: ClientConnection, size: int = 0) -> bool:
     return b"served" in bytes(await phone.recv(decode=False))
 
 
+async def closed(phone: ClientConnection) -> None:
+    async with asyncio.timeout(10):
+        await phone.wait_closed()
+
+
 @pytest.mark.parametrize(
     ("setting", "status"),
     [
@@ -161,7 +166,7 @@ async def test_open_connections_keep_their_limits(running: Running) -> None:
         running.reload("max_message_size = 300")
         async with running.phone() as new:
             await new.send(MESSAGE % b"served" + b" " * 300)
-            await new.wait_closed()
+            await closed(new)
             assert new.close_code == 1009
         await old.send(MESSAGE % (b"served" + b"x" * 300))
         assert b"served" in bytes(await old.recv(decode=False))
@@ -277,13 +282,15 @@ async def test_a_hundred_reloads_leave_nothing(running: Running, collector: Coll
     running.write(tracing=destination)
     async with running.make() as application, running.phone() as phone:
 
-        def change(number: int) -> None:
+        async def change(number: int) -> None:
             running.reload(
                 f"ws_handshake_timeout = {5000 + number}\nmax_connections_per_address ="
                 f" {10 + number}",
                 f"{destination}trace_sample = {0.5 + number / 1000}",
                 f"[log]\nconnections = {'true' if number % 2 else 'false'}",
             )
+            async with running.phone() as other:
+                assert await is_served(other)
 
         def held() -> dict[str, int]:
             gc.collect()
@@ -292,10 +299,10 @@ async def test_a_hundred_reloads_leave_nothing(running: Running, collector: Coll
             return {name: kinds.count(name) for name in counted}
 
         for number in range(4):
-            change(number)
+            await change(number)
         before = held()
         for number in range(4, 104):
-            change(number)
+            await change(number)
         after = held()
         assert {name for name in after if after[name] > before[name] + 2} == set()
         subscribers = len(application.bus.accepted.subscribers)
@@ -336,7 +343,7 @@ async def test_new_handshakes_of_tls_have_another_certificate(running: Running) 
             async with connect(url, subprotocols=sip, ssl=trusting) as new:
                 assert await shown(new) != await shown(old)
                 await new.send([b"OPTIONS sip:a", b" SIP/2.0\r\n\r\n"])
-                await new.wait_closed()
+                await closed(new)
             assert await is_served(old)
         configure("missing")
         with pytest.raises(ConfigurationError, match="refused"):
@@ -355,7 +362,7 @@ async def test_new_connections_to_the_upstream_have_the_new_limits(running: Runn
             running.reload("max_message_size = 300", "", more)
             async with running.phone() as new:
                 await new.send(MESSAGE % b"a")
-                await new.wait_closed()
+                await closed(new)
             await old.send(MESSAGE % b"a")
             assert await old.recv(decode=False) == long
             assert running.reload("", "", "") == (
