@@ -14,7 +14,7 @@ import re
 from typing import Final, Literal
 
 from hep.sip import first
-from hep.view.model.record import Record, Sip
+from hep.view.model.record import MICROSECONDS, Record, Sip
 from hep.view.model.summary import MOST_ADDRESSES, CallKind, CallSummary, Outcome
 
 MOST_TAGS: Final = 32
@@ -241,10 +241,25 @@ class Call:
             return False
         return address == self._caller or (bool(self._answers) and address == self._callee)
 
+    def is_registered(self, address: str, at: int) -> bool:
+        """Whether a phone has a registration that it can lose.
+
+        Args:
+            address: ``IP:PORT`` of the phone.
+            at: time, microseconds since the epoch.
+        """
+        return bool(address) and address == self._caller and self._is_registered(at)
+
+    def _is_registered(self, at: int) -> bool:
+        if self.summary.method != "REGISTER" or not 200 <= self._final < 300 or not self._expires:
+            return False
+        return self._expires < 0 or at <= self._final_at + self._expires * MICROSECONDS
+
     def lose(self, at: int) -> None:
         """Take the end of a connection that the call needs. A later message takes it back.
 
-        The call is lost unless it has ended. Ask `needs` first.
+        The call is lost unless it has ended, and a registration unless it has expired. Ask `needs`
+        or `is_registered` first.
 
         Args:
             at: time of the end, microseconds since the epoch.
@@ -511,10 +526,13 @@ class Call:
             summary.ended_at, why = self._terminated
             summary.ended = f"terminated: {why}" if why else "terminated"
             summary.outcome, summary.state = "ok", "ended"
+        elif self._lost_at >= summary.last and self._is_registered(self._lost_at):
+            summary.outcome, summary.state, summary.ended = "lost", "ended", "connection lost"
+            summary.ended_at = self._lost_at
         elif status:
             summary.outcome, summary.state = outcome_of(status), "ended"
             summary.ended_at = self._final_at
-            summary.ended = self._granted_text() or said(status, self._final_reason)
+            summary.ended = self.granted() or said(status, self._final_reason)
         elif self._lost_at >= summary.last:
             summary.outcome, summary.state, summary.ended = "lost", "ended", "connection lost"
             summary.ended_at = self._lost_at
@@ -525,7 +543,8 @@ class Call:
             summary.outcome, summary.state = "open", "trying"
             summary.ended, summary.ended_at = "", 0
 
-    def _granted_text(self) -> str:
+    def granted(self) -> str:
+        """What the final response granted, such as ``registered for 600 s``; may be empty."""
         if self._final >= 300:
             return ""
         seconds = self._expires

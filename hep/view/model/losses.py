@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from hep.view.model.calls import Call
-from hep.view.model.durations import spoken
+from hep.view.model.durations import SECOND, spoken
 from hep.view.model.events import read_event
 from hep.view.model.record import Kind, Record, text_of
 from hep.view.model.sides import Side, Sides
@@ -56,7 +56,9 @@ class Loss:
         why = f" ({end.error.replace('-', ' ')})" if end.error else ""
         said = f"{owner}'s connection {how}{why}"
         if self.last:
-            said += f", {spoken(end.until - self.last)} after its last message"
+            span = end.until - self.last
+            after = f"{spoken(span)} after" if span >= SECOND // 10 else "right after"
+            said += f", {after} its last message"
         if self.again:
             said += f"; it registered again {spoken(self.again - end.until)} later"
         return said
@@ -73,12 +75,16 @@ def losses(sides: Sides, messages: Sequence[Record], connections: Iterable[Conne
         call: the call.
     """
     found = []
-    end = call.summary.ended_at or None
+    # A registration goes on after its answer, until it expires.
+    is_registered = call.summary.ended.startswith("registered")
+    end = None if is_registered else call.summary.ended_at or None
     rest = list(connections)
     for each in sides.connections:
         side = sides.side(each)
         if side == "upstream" and each.closed_by == "local" and not each.error:
             continue  # the consequence of a client's end, or of a shutdown
+        if is_registered and not (each.broke and call.is_registered(each.peer, each.until)):
+            continue
         if not each.until or not side or (end is not None and each.until > end):
             continue
         sent = [record.at for record in messages if record.src == each.peer]

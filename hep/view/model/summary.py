@@ -20,7 +20,7 @@ Outcome = Literal["open", "ok", "cancelled", "rejected", "failed", "lost"]
 - ``rejected``: the other user or the server declined (3xx to 6xx but those of ``failed``): 486,
   603, 404. A challenge (401, 407) that was answered is no rejection.
 - ``failed``: a fault, such as 408, 5xx, or no answer at all.
-- ``lost``: a connection that the call needed ended.
+- ``lost``: a connection that the call needed ended, or that of a registered phone broke.
 """
 
 Tone = Literal["good", "bad", "warn", "info", "quiet"]
@@ -28,6 +28,9 @@ Tone = Literal["good", "bad", "warn", "info", "quiet"]
 
 MOST_ADDRESSES: Final = 32
 """Addresses, connections and Call-IDs that a summary names; further ones are in its packets."""
+
+_LEFT: Final = (1000, 1001)
+"""Close codes of an end that is meant: a normal closure, and going away (RFC 6455 section 7.4.1)."""
 
 
 @dataclass(slots=True)
@@ -140,3 +143,9 @@ class ConnectionSummary:
     """Address of the client, in the connection to an upstream."""
     calls: list[str] = field(default_factory=list)
     """Call-IDs that it carried, the latest at the end, at most `MOST_ADDRESSES`."""
+
+    @property
+    def broke(self) -> bool:
+        """Whether it ended by a fault. A phone that leaves closes with 1000 or 1001."""
+        is_left = self.code in (0, *_LEFT) and not self.error
+        return bool(self.until) and not is_left

@@ -56,7 +56,7 @@ def verdict(
     sides = Sides(messages, call, used)
     lost = losses(sides, messages, used, call)
     loss = _decisive(lost, sides, call)
-    if loss is not None and not call.summary.ended:
+    if loss is not None and (not call.summary.ended or call.summary.kind == "registration"):
         call.lose(loss.connection.until)
     said_of = _Sentence(messages, call, sides, loss, now)
     text = said_of.text()
@@ -146,6 +146,8 @@ class _Sentence:
         if summary.answered_at:
             span = spoken(loss.connection.until - summary.answered_at)
             return f"lost {span} after the answer: {text}"
+        if granted := self._call.granted():
+            return f"{granted}, then lost: {loss.text('the phone')}"
         if loss.side == "caller":
             return f"lost before an answer: {text}"
         return f"no answer: {text}"

@@ -252,12 +252,15 @@ class Writer:
         return entry
 
     def _lose_calls(self, connection: ConnectionSummary, batch: Batch, segment: Segment) -> None:
-        """Tell the calls that go on, and need a connection, that it has ended."""
+        """Tell the calls that need a connection, and its registrations, that it has ended."""
         for call_id in connection.calls:
             entry = self._calls.get(call_id)
-            if entry is None or entry.thing.summary.outcome != "open":
+            if entry is None:
                 continue
-            if entry.thing.needs(connection.peer):
+            call, peer = entry.thing, connection.peer
+            if (call.summary.outcome == "open" and call.needs(peer)) or (
+                connection.broke and call.is_registered(peer, connection.until)
+            ):
                 self._call(call_id, batch, segment).thing.lose(connection.until)
 
     @staticmethod
