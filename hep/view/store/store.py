@@ -73,6 +73,7 @@ class Store(StoreReader):
         self._writer = Writer(self._find_call, self._find_connection)
         self._preparing = threading.Lock()
         self._writing = threading.Lock()
+        # One thread adds segments, and another one removes them.
         self._changing = threading.Lock()
         self._has_failed = False
         self._lost_until = 0
@@ -215,8 +216,8 @@ class Store(StoreReader):
         number = segments[0].number + 1 if segments else self._next_number()
         path = None if self.path is None else self.path / f"{number:08}{SUFFIX}"
         segment = Segment(number, path)
-        self._size_of_first = 0
         with self._changing:
+            self._size_of_first = 0
             self._segments = (segment, *self._segments)
         return segment
 
@@ -236,7 +237,9 @@ class Store(StoreReader):
         """
         segments = list(self._segments)
         sizes = [segment.size for segment in segments]
-        self._size_of_first = sizes[0]
+        with self._changing:
+            if segments[0] is self._segments[0]:
+                self._size_of_first = sizes[0]
         now = time.time()
         while segments and segments[-1].number < current:
             oldest = segments[-1]

@@ -13,7 +13,7 @@ import pytest
 from hep.view.store import store as module
 from hep.view.store.keep import Keep
 from hep.view.store.query import CallFilter, ConnectionFilter
-from hep.view.store.segment import StoreError
+from hep.view.store.segment import Segment, StoreError
 from hep.view.store.store import Store
 from hep.view.store.store_reader import StoreReader
 
@@ -91,6 +91,87 @@ def test_a_call_is_lost_with_the_connection_that_it_needs(store: Store) -> None:
     store.add([event("7", "CLOSED", at=NOW + 20, Close_Code=1006, Closed_By="peer")])
     assert store.call("one").outcome == "lost"
     assert store.call("two").outcome == "rejected"
+
+
+def registration(call_id: str, at: float = NOW, src: str = "10.1.0.7:50123") -> list:
+    back = {"src": "10.0.0.1:8080", "dst": src}
+    return [
+        sip(call_id, at=at, method="REGISTER", src=src),
+        sip(call_id, at=at + 1, method="REGISTER", status=200, **back),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "outcome", "ended"),
+    [
+        (1006, "connection-lost", "lost", "connection lost"),
+        (1002, "", "lost", "connection lost"),
+        (1000, "", "ok", "registered"),
+        (1001, "", "ok", "registered"),
+    ],
+)
+def test_a_registration_is_lost_with_a_connection_that_breaks(
+    store: Store, code: int, error: str, outcome: str, ended: str
+) -> None:
+    store.add([event("7", "ACCEPTED"), *registration("one")])
+    assert store.call("one").outcome == "ok"
+    store.add([event("7", "CLOSED", at=NOW + 20, Close_Code=code, Closed_By="peer", Error=error)])
+    row = store.call("one")
+    assert (row.outcome, row.ended, row.code) == (outcome, ended, 200)
+
+
+def test_a_registration_that_was_lost_is_made_again_on_another_connection(store: Store) -> None:
+    store.add([event("7", "ACCEPTED"), *registration("one")])
+    store.add([event("7", "CLOSED", at=NOW + 20, Close_Code=1006, Closed_By="peer")])
+    store.add([event("8", "ACCEPTED", src="10.1.0.7:50124")])
+    again = registration("one", NOW + 30, src="10.1.0.7:50124")
+    store.add([*again, event("7", "CLOSED", at=NOW + 40, Close_Code=1006, Closed_By="peer")])
+    assert (store.call("one").outcome, store.call("one").ended) == ("ok", "registered")
+
+
+def test_a_segment_that_begins_while_old_ones_are_removed_is_not_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PACKETS", 1)
+    monkeypatch.setattr(module, "KEEP_INTERVAL", 0.0)
+    for number in range(3):
+        store.add([sip(f"{number}")])
+    remove = Segment.remove
+    prepared: list = []
+
+    def meanwhile(segment: Segment) -> None:
+        # What the thread that makes rows does while the one that writes removes a file.
+        if not prepared:
+            prepared.append(store.prepare([sip("new")]))
+        remove(segment)
+
+    monkeypatch.setattr(Segment, "remove", meanwhile)
+    store.keep = Keep(bytes=1)
+    store.add([sip("last")])
+    assert prepared
+    assert store.commit(prepared[0])
+    assert listed(store)[0] == "new"
+
+
+def test_a_segment_that_takes_long_to_begin_brings_none_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_PACKETS", 1)
+    monkeypatch.setattr(module, "KEEP_INTERVAL", 0.0)
+    for number in range(3):
+        store.add([sip(f"{number}")])
+    batch = store.prepare([sip("3")])
+    create = Segment.__init__
+
+    def slow(segment: Segment, *given: object, **named: object) -> None:
+        # What the thread that writes does while a file is created.
+        create(segment, *given, **named)
+        store.keep = Keep(bytes=1)
+        assert store.commit(batch)
+
+    monkeypatch.setattr(Segment, "__init__", slow)
+    assert store.prepare([sip("4")]) is not None
+    assert store.status().segments == 2
 
 
 def test_calls_are_listed_the_latest_first_and_in_parts(store: Store) -> None:
