@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from hep.view.model.durations import spoken
 from hep.view.model.events import Event, read_event
 from hep.view.model.record import Kind, Record, Sip
 from hep.view.model.summary import MOST_ADDRESSES, ConnectionSummary
@@ -9,6 +10,36 @@ from hep.view.model.summary import MOST_ADDRESSES, ConnectionSummary
 _OPENINGS: Final = ("ACCEPTED", "CONNECTED")
 _MICROSECONDS: Final = 1_000_000
 _SUCCESS: Final = range(200, 300)
+
+
+def sentence(connection: ConnectionSummary, now: int) -> str:
+    """Say what became of a connection, in one sentence.
+
+    Args:
+        connection: what is known of it.
+        now: time in microseconds since the epoch.
+    """
+    aor, status, error = connection.aor, connection.status, connection.error.replace("-", " ")
+    by = {"peer": " by the peer", "local": " by the server"}.get(connection.closed_by, "")
+    span = spoken((connection.until or now) - connection.since)
+    match connection.state:
+        case "open":
+            text = f"open for {span}" + (f", registered as {aor}" if aor else "")
+        case "closed":
+            code = f" with {connection.code}" if connection.code else ""
+            text = f"closed{code}{by} after {span}"
+            why = error or connection.reason
+            # sipws says the code there if the peer gave no reason.
+            text += f": {why}" if why and f" code {connection.code}" not in why else ""
+        case "refused" | "failed":
+            text = (
+                "the handshake failed" if connection.leg == "client" else "it could not be opened"
+            )
+            if connection.state == "refused":
+                text = f"refused with {status}"
+            text += f": {why}" if (why := connection.error_detail or error) else ""
+    text = " ".join(text.split())
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 class Connection:

@@ -29,8 +29,9 @@ Tone = Literal["good", "bad", "warn", "info", "quiet"]
 MOST_ADDRESSES: Final = 32
 """Addresses, connections and Call-IDs that a summary names; further ones are in its packets."""
 
-_LEFT: Final = (1000, 1001)
-"""Close codes of an end that is meant: a normal closure, and going away (RFC 6455 section 7.4.1)."""
+_LEFT: Final = (1000, 1001, 1005)
+"""Close codes of an end that is meant: a normal closure, going away, and a close frame without a
+code, as browsers send it (RFC 6455 section 7.4.1)."""
 
 
 @dataclass(slots=True)
@@ -146,6 +147,6 @@ class ConnectionSummary:
 
     @property
     def broke(self) -> bool:
-        """Whether it ended by a fault. A phone that leaves closes with 1000 or 1001."""
+        """Whether it ended by a fault."""
         is_left = self.code in (0, *_LEFT) and not self.error
         return bool(self.until) and not is_left

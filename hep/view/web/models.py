@@ -156,6 +156,8 @@ class ConnectionView(Answer):
     """``GET /api/v1/connection?id=ID``: a connection and its timeline; 404 if there is none."""
 
     connection: ConnectionSummary
+    sentence: str = ""
+    """What became of it."""
     other: ConnectionSummary | None = None
     """The other leg of a relayed connection."""
     request: str = ""

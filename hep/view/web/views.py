@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from hep.sip import finder
 from hep.view.export import Format, export
 from hep.view.export.masks import without_credentials
+from hep.view.model.connections import sentence
 from hep.view.model.events import read_event
 from hep.view.model.ladder import ladder
 from hep.view.model.record import Kind, Record, text_of
@@ -80,6 +81,7 @@ def connection_view(store: CallStore, name: str, *, keepalives: bool) -> Connect
     messages = connection.messages_in + connection.messages_out
     return ConnectionView(
         connection=connection,
+        sentence=sentence(connection, now()),
         other=other,
         request=request,
         reply=reply,

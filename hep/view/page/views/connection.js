@@ -3,8 +3,7 @@ import { get } from '../api.js';
 import { clear, data, h, icon, pieces, settle, throttled } from '../dom.js';
 import { callLink, connectionLink, fragment, replace } from '../router.js';
 import { bytes, clock, count, duration, plural, visible, visibleLines } from '../text.js';
-import { endOf } from './connections.js';
-import { chip, connectionBadge, connectionChip, fact, facts, problem } from './parts.js';
+import { chip, connectionBadge, connectionChip, connectionTone, fact, facts, problem } from './parts.js';
 import { PicturePart } from './picture.js';
 import { outcomeTone, stateOf } from './calls.js';
 
@@ -54,17 +53,16 @@ export class ConnectionView {
 
   again() { this.load(); }
 
-  #head({ connection: row, other, request, reply, calls, cut }) {
+  #head({ connection: row, sentence, other, request, reply, calls, cut }) {
     const open = this.handshake?.open;
     this.handshake = request || reply ? h('details', { class: 'handshake', open }, h('summary', null, 'Handshake as sent'),
       h('div', { class: 'handshake-texts' }, this.#text('Request', request), this.#text('Reply', reply))) : null;
-    const end = endOf(row);
     clear(this.head,
       h('div', { class: 'call-line' },
         h('a', { class: 'icon-button', href: '#/connections', 'aria-label': 'Back to the connections', title: 'Back (Esc)' }, icon('back')),
         connectionChip(row), h('h1', { class: 'call-title' }, data(row.peer || row.id, { class: 'mono' }), row.aor ? [' ', h('strong', null, data(row.aor, { longest: 100 }))] : null),
         h('span', { class: 'call-facts muted' }, [visible(row.protocol, 10), clock(row.since, { date: true }), duration((row.until || this.app.now()) - row.since)].filter(Boolean).join(' · '))),
-      end && h('p', { class: `verdict small-verdict tone-${row.state === 'closed' ? 'quiet' : 'bad'}` }, pieces(visible(end, 1000))),
+      sentence && h('p', { class: `verdict small-verdict tone-${connectionTone(row)}` }, pieces(visible(sentence, 1000))),
       facts(
         fact('Id', row.id, { mono: true, copies: true }), fact('Server', row.local, { mono: true }),
         fact('Opened by', row.leg === 'upstream' ? 'the server, to an upstream' : 'the client'),

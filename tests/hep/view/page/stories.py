@@ -17,6 +17,7 @@ from story import (
     two_columns,
 )
 
+from hep.view.model.connections import sentence
 from hep.view.model.picture import Party, Verdict
 from hep.view.model.summary import CallSummary, ConnectionSummary
 from hep.view.web.models import ConnectionView, Related
@@ -191,6 +192,7 @@ def _connections(world: World) -> None:
         hostile = row.id == "ws-evil"
         world.connections[row.id] = ConnectionView(
             connection=row,
+            sentence=sentence(row, row.last),
             request=f"GET {HOSTILE} HTTP/1.1\r\nX: {TRICKS}\r\n\r\n" if hostile else UPGRADE,
             reply=SWITCHING if row.status == 101 else f"HTTP/1.1 {row.status or 0} Refused\r\n\r\n",
             parties=story.parties,

@@ -108,6 +108,7 @@ def registration(call_id: str, at: float = NOW, src: str = "10.1.0.7:50123") -> 
         (1002, "", "lost", "connection lost"),
         (1000, "", "ok", "registered"),
         (1001, "", "ok", "registered"),
+        (1005, "", "ok", "registered"),
     ],
 )
 def test_a_registration_is_lost_with_a_connection_that_breaks(

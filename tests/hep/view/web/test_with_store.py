@@ -175,6 +175,7 @@ async def test_a_connection_is_shown_with_its_handshake(client: Any) -> None:
     assert (view["request"], view["reply"]) == (REQUEST, REPLY)
     assert {call["call_id"] for call in view["calls"]} == {"call", "reg"}
     assert view["connection"]["code"] == 1006
+    assert view["sentence"].startswith("Closed with 1006 by the peer after ")
 
 
 async def test_lists_go_on_where_they_ended(client: Any) -> None:
