@@ -229,6 +229,8 @@ def _quote(value: bytes) -> str:
 def _repeated(messages: Sequence[Record], call: Call) -> Iterator[str]:
     counts: dict[object, int] = {}
     names: dict[object, str] = {}
+    asked: dict[object, tuple[str, int, str]] = {}
+    answered: set[tuple[str, int, str]] = set()
     for record in messages:
         sip = record.sip
         if sip is None:
@@ -238,12 +240,19 @@ def _repeated(messages: Sequence[Record], call: Call) -> Iterator[str]:
             record.capture_id, record.node,
         )  # fmt: skip
         counts[key] = counts.get(key, 0) + 1
+        one_of = (sip.method, sip.cseq, sip.from_tag)
+        if sip.status:
+            answered.add(one_of)
+        elif sip.method != "ACK":
+            asked[key] = one_of
         names[key] = f"The {said(sip.status, sip.reason)} to the {sip.method}" if sip.status else (
             f"The {sip.method}"
         )  # fmt: skip
     for one in sorted(counts, key=lambda each: -counts[each])[:MOST_OF_A_KIND]:
         if counts[one] > 1 and call.summary.ended != "no answer":
-            yield f"{names[one]} was sent {counts[one]} times."
+            in_vain = one in asked and asked[one] not in answered
+            without = " without an answer" if in_vain else ""
+            yield f"{names[one]} was sent {counts[one]} times{without}."
 
 
 def _reported(records: Sequence[Record], call: Call, lost: Sequence[Loss]) -> Iterator[str]:
