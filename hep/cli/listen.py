@@ -12,7 +12,15 @@ from typing import Any, Final
 from hep.captures.pcap_writer import PcapWriter
 from hep.cli import display, filters
 from hep.cli.filters import Filter
-from hep.cli.usage import DONE, FAILED, WrongInputError, on_signals, print_error, server_tls
+from hep.cli.usage import (
+    DONE,
+    FAILED,
+    WrongInputError,
+    auth_key,
+    on_signals,
+    print_error,
+    server_tls,
+)
 from hep.codec.chunks import protocol_name
 from hep.codec.packet import Packet
 from hep.errors import HepError
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         raise WrongInputError(f"--count {args.count} is not a number of packets; use 1 or more")
     where = {"udp": args.udp, "tcp": args.tcp, "tls": args.tls}
     if not any(where.values()):
-        where = {"udp": DEFAULT_ADDRESS, "tcp": DEFAULT_ADDRESS}
+        where["udp"] = where["tcp"] = DEFAULT_ADDRESS
     return asyncio.run(_receive(where, _tls_context(args), args, filters.from_arguments(args)))
 
 
@@ -89,6 +97,7 @@ async def _receive(
     args: argparse.Namespace,
     wanted: Filter,
 ) -> int:
+    key = auth_key(args.auth)
     stop = asyncio.Event()
     on_signals(stop.set)
     is_terminal = sys.stdout.isatty()
@@ -123,15 +132,13 @@ async def _receive(
         if args.count is not None and by_protocol.total() >= args.count:
             stop.set()
 
-    # Arguments that are not UTF-8 are passed on byte by byte.
-    auth_key = args.auth.encode(errors="surrogateescape") if args.auth is not None else None
     collector = Collector(
         show,
         udp=where["udp"],
         tcp=where["tcp"],
         tls=where["tls"],
         tls_context=tls_context,
-        auth_key=auth_key,
+        auth_key=key,
     )
     try:
         await collector.start()

@@ -53,6 +53,22 @@ def open_standard_streams() -> None:
         reconfigure(errors="backslashreplace")
 
 
+def auth_key(given: str | None) -> bytes | None:
+    """The authenticate key of ``--auth``, as packets must have it; None if any packet will do.
+
+    Args:
+        given: the value of the option. Arguments that are not UTF-8 are passed on byte by byte.
+
+    Raises:
+        WrongInputError: it is empty, which every packet without a key would meet.
+    """
+    if given == "":
+        raise WrongInputError(
+            "--auth is empty, so that any packet would do: give a key, or omit it"
+        )
+    return None if given is None else given.encode(errors="surrogateescape")
+
+
 def clipped(message: str) -> str:
     """Shorten a message to `MOST_LINES` lines of `LONGEST_LINE` characters each."""
     lines = message.split("\n")

@@ -9,7 +9,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hep.cli.usage import DONE, WrongInputError, on_signals, server_tls
+from hep.cli.usage import DONE, WrongInputError, auth_key, on_signals, server_tls
 from hep.cli.usage import secret as _secret
 from hep.errors import HepError
 
@@ -146,7 +146,7 @@ def settings_of(args: argparse.Namespace) -> "ViewerSettings":
     from hep.view.store.keep import IN_MEMORY, ON_DISK, parse_keep
     from hep.view.web.settings import WebSettings
 
-    host, port = _host_port("--http", args.http or DEFAULT_HTTP)
+    host, port = _host_port("--http", DEFAULT_HTTP if args.http is None else args.http)
     web = WebSettings(
         host=host,
         port=port,
@@ -168,8 +168,7 @@ def settings_of(args: argparse.Namespace) -> "ViewerSettings":
         tcp=tcp,
         tls=tls,
         tls_context=context,
-        # Arguments that are not UTF-8 are passed on byte by byte.
-        auth_key=args.auth.encode(errors="surrogateescape") if args.auth is not None else None,
+        auth_key=auth_key(args.auth),
         web=web,
         may_move=args.http is None,
         store=args.store,

@@ -19,6 +19,7 @@ import trustme
 
 import hep
 from hep.captures.pcap import Capture
+from hep.cli import listen
 from hep.cli.main import main
 
 
@@ -167,6 +168,14 @@ def test_a_wrong_argument_is_one_message_and_status_2(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_without_an_address_it_listens_on_udp_and_tcp(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(listen, "DEFAULT_ADDRESS", "192.0.2.1:1")
+    assert main(["listen"]) == 2
+    assert "192.0.2.1" in capsys.readouterr().err
 
 
 def test_a_capture_is_not_overwritten_by_a_command_that_cannot_listen(

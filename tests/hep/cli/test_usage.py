@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hep.cli.usage import CommandParser, WrongInputError, print_error, readable, run_command
+from hep.cli.usage import (
+    CommandParser,
+    WrongInputError,
+    auth_key,
+    print_error,
+    readable,
+    run_command,
+)
 
 
 @given(st.text())
@@ -69,3 +76,9 @@ def test_other_errors_are_bugs_and_are_raised() -> None:
     parser.set_defaults(run=fails(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         run_command(parser, [], WrongInputError)
+
+
+def test_an_empty_authenticate_key_does_not_let_all_packets_in() -> None:
+    with pytest.raises(WrongInputError, match="--auth is empty"):
+        auth_key("")
+    assert (auth_key(None), auth_key("k\udcff")) == (None, b"k\xff")
