@@ -193,6 +193,11 @@ def _run(args: argparse.Namespace) -> int:
             view=view,
         )
         return _loop((console if is_alone else parent).serve_embedded(config, shown))
+    if args.view:
+        raise ConfigurationError(
+            "--view shows what has no trace destination of its own, and no configuration file:"
+            " run 'hep view', and send the traces to the address that it prints"
+        )
     resolved = ResolvedConfig.of(config, source.name)
     sockets = serving.inherited(resolved)
     return _loop((console if is_alone else parent).serve(resolved, sockets, source))

@@ -42,6 +42,12 @@ class WebSettings:
     """The folder with the files of the page."""
 
     def __post_init__(self) -> None:
+        for name in self.names:
+            if " " in name or _name_of(name) is None:
+                raise WebSettingsError(
+                    f"--name {name!r} is no host name: write it as browsers have it in the address,"
+                    " such as view.example.com or view.example.com:8443"
+                )
         if self.token is None:
             if not is_loopback(self.host):
                 raise WebSettingsError(

@@ -164,6 +164,7 @@ async def test_tracing_can_be_off(start: Start) -> None:
             ["run", "--trace-destination", "homer"],
             "tracing.trace_destination 'homer' is not a hep_id",
         ),
+        (["run", "--view", "--trace-destination", "127.0.0.1:9060"], "--view shows what has no"),
         (["run", "-c", "/none.toml"], "/none.toml: cannot be read: No such file or directory"),
         (["config", "check", "/none.toml"], "/none.toml: cannot be read"),
     ],

@@ -49,6 +49,12 @@ def test_loopback_needs_none(host: str) -> None:
     WebSettings(host)
 
 
+@pytest.mark.parametrize("name", ["", "a b", "http://view.example.com", "a/b", "a:b", "a\n"])
+def test_a_name_that_no_host_header_has_is_refused(name: str) -> None:
+    with pytest.raises(WebSettingsError, match="is no host name"):
+        WebSettings(names=("view.example.com:8443", name))
+
+
 @pytest.mark.parametrize("token", ["", " ", "a b", "é", "a\n", "a" * 4097])
 def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
     with pytest.raises(WebSettingsError, match="the token is empty"):
