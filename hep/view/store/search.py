@@ -1,5 +1,6 @@
 """The search for a user, number, address, Call-ID, connection or branch."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ from hep.view.store import reader, schema
 from hep.view.store.asking import Ask, Segments, each, places
 from hep.view.store.conditions import any_contains, of_connections
 from hep.view.store.query import ConnectionFilter, Found, Match
-from hep.view.store.reader import CALLS, CONNECTIONS, LATEST, rows_of
+from hep.view.store.reader import CALLS, CONNECTIONS, LATEST, PATIENCE, rows_of
 from hep.view.store.schema import Row
 from hep.view.store.terms import digits_of, ip_of, number_term, same_number, term
 
@@ -70,6 +71,7 @@ def search(segments: Segments, text: str, limit: int) -> Found:
     connections: dict[str, ConnectionSummary] = {}
     why: dict[tuple[str, str], str] = {}
     complete = True
+    deadline = time.monotonic() + PATIENCE
 
     def add_call(row: Row, reason: str | None) -> None:
         call = schema.call_of(row)
@@ -95,17 +97,15 @@ def search(segments: Segments, text: str, limit: int) -> Found:
             (0, schema.SELECT_CALL, add_call, calls),
             (1, schema.SELECT_CONNECTION, add_connection, connections),
         ):
-            things = ask(
-                f"SELECT DISTINCT thing FROM terms WHERE hash IN ({places(hashes)})"  # noqa: S608
-                " AND thing & 1 = ? ORDER BY thing DESC LIMIT ?",
-                *hashes, kind, limit + 1,
-            )  # fmt: skip
-            for row in _by_numbers(ask, select, [thing >> 1 for (thing,) in things]):
+            for row in _rows_with(ask, select, kind, hashes):
+                add(row, None)
                 if len(found) > limit:
                     break
-                add(row, None)
+                if time.monotonic() > deadline:
+                    complete = False
+                    break
     if not why:
-        complete = _search_parts(segments, text, limit, add_call, add_connection)
+        complete &= _search_parts(segments, text, limit, add_call, add_connection)
     complete = complete and len(calls) <= limit and len(connections) <= limit
     latest_calls = sorted(calls.values(), key=lambda call: -call.first)[:limit]
     latest_connections = sorted(connections.values(), key=lambda each: -each.since)[:limit]
@@ -171,6 +171,24 @@ def _search_parts(
     for row in rows:
         add_connection(row, "part")
     return call_stop is None and connection_stop is None
+
+
+def _rows_with(ask: Ask, select: str, kind: int, hashes: list[int]) -> Iterator[Row]:
+    """The rows of calls (0) or connections (1) that have a term, the latest first.
+
+    They are read in parts: all users of a name have one term, at whichever host they are.
+    """
+    top = LATEST
+    while True:
+        things = ask(
+            f"SELECT DISTINCT thing FROM terms WHERE hash IN ({places(hashes)})"  # noqa: S608
+            " AND thing & 1 = ? AND thing < ? ORDER BY thing DESC LIMIT ?",
+            *hashes, kind, top, _AT_ONCE,
+        )  # fmt: skip
+        yield from _by_numbers(ask, select, [thing >> 1 for (thing,) in things])
+        if len(things) < _AT_ONCE:
+            return
+        top = things[-1][0]
 
 
 def _by_numbers(ask: Ask, select: str, numbers: list[int]) -> Iterator[Row]:

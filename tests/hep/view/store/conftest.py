@@ -24,6 +24,7 @@ def sip(
     status: int = 0,
     caller: str = "alice",
     callee: str = "bob",
+    host: str = "example.com",
     branch: str = "z9hG4bKfirst",
     cseq: int = 1,
     body: str = "",
@@ -31,7 +32,7 @@ def sip(
     start = f"SIP/2.0 {status} Reason" if status else f"{method} sip:{callee}@example.com SIP/2.0"
     message = (
         f"{start}\r\nVia: SIP/2.0/WS a.invalid;branch={branch}\r\n"
-        f"From: <sip:{caller}@example.com>;tag=one\r\nTo: <sip:{callee}@example.com>"
+        f"From: <sip:{caller}@{host}>;tag=one\r\nTo: <sip:{callee}@example.com>"
         f"{';tag=two' if status > 100 else ''}\r\n"
         f"Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\nUser-Agent: a phone\r\n"
         f"Content-Length: {len(body)}\r\n\r\n{body}"

@@ -401,6 +401,17 @@ def test_a_connection_without_events_is_found_by_its_user_in_each_segment(
     assert [each.id for each in newest.connections_of("alice@example.com")] == ["50123"]
 
 
+def test_a_user_is_found_behind_many_of_the_same_name_at_another_host(store: Store) -> None:
+    store.add([sip("here", at=NOW, caller="100", host="b.example.com")])
+    store.add([sip(f"{number}", at=NOW + number, caller="100") for number in range(1, 1200)])
+    found = store.search("100@b.example.com", 10)
+    assert [call.call_id for call in found.calls] == ["here"]
+    assert found.complete
+    assert not store.search("100@c.example.com", 10).calls
+    many = store.search("100@example.com", 10)
+    assert (len(many.calls), many.calls[0].call_id, many.complete) == (10, "1199", False)
+
+
 def test_an_ipv6_address_is_found_with_and_without_brackets(store: Store) -> None:
     store.add([sip("one", src="2001:db8::1:50123")])
     for text in ("2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:50123"):
