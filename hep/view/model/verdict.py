@@ -121,7 +121,8 @@ class _Sentence:
     def text(self) -> str:
         summary = self._summary
         text = self._lost() or (self._call_text() if summary.kind == "call" else self._other())
-        return text[:1].upper() + text[1:] + "."
+        # A reason phrase at its end may have a full stop of its own.
+        return text[:1].upper() + text[1:].rstrip(" .") + "."
 
     def _lost(self) -> str:
         loss, summary = self._loss, self._summary

@@ -85,10 +85,11 @@ export function gap(microseconds) {
   if (!microseconds) return '0';
   const size = Math.abs(microseconds);
   const sign = microseconds < 0 ? '−' : '';
-  if (size < 1000) return `${sign}${Math.round(size)} µs`;
-  if (size < 1e5) return `${sign}${(size / 1000).toFixed(1)} ms`;
-  if (size < 1e6) return `${sign}${Math.round(size / 1000)} ms`;
-  if (size < 6e7) return `${sign}${(size / 1e6).toFixed(size < 1e7 ? 2 : 1)} s`;
+  // The limits are those of the rounded numbers: 100 ms, not 100.0 ms, which has no room beside a narrow ladder.
+  if (size < 999.5) return `${sign}${Math.round(size)} µs`;
+  if (size < 99_950) return `${sign}${(size / 1000).toFixed(1)} ms`;
+  if (size < 999_500) return `${sign}${Math.round(size / 1000)} ms`;
+  if (size < 59.95e6) return `${sign}${(size / 1e6).toFixed(size < 9.995e6 ? 2 : 1)} s`;
   const seconds = Math.round(size / 1e6);
   if (seconds < 3600) return `${sign}${Math.floor(seconds / 60)}m ${twoDigits(seconds % 60)}s`;
   return `${sign}${Math.floor(seconds / 3600)}h ${twoDigits(Math.floor((seconds % 3600) / 60))}m`;

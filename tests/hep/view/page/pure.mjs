@@ -37,6 +37,8 @@ test('long text is cut before it is looked through', () => {
 test('times between steps', () => {
   assert.deepEqual([0, 612, 31_402, 212_000, 2_281_000, 59_400_000, 182_000_000, 7_260_000_000, -1500].map(gap),
     ['0', '612 µs', '31.4 ms', '212 ms', '2.28 s', '59.4 s', '3m 02s', '2h 01m', '−1.5 ms']);
+  assert.deepEqual([999.6, 99_949, 99_999, 999_499, 999_999, 9_999_999, 59_999_999].map(gap),
+    ['1.0 ms', '99.9 ms', '100 ms', '999 ms', '1.00 s', '10.0 s', '1m 00s']);
 });
 
 test('lengths and sizes', () => {
