@@ -80,7 +80,7 @@ const scenarios = {
     const { connections } = await ask('connections');
     const lost = connections.find((each) => each.code === 1006);
     await at(callOf(lost.calls[0]));
-    assert.match(await shown('.verdict'), /Registered for 600 s/);
+    assert.match(await shown('.verdict'), /Registered for 600 s, then lost/);
     await says('closed 1006');
     await at('#/refusals');
     await says('no-subprotocol');

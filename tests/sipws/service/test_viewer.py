@@ -188,13 +188,18 @@ async def test_a_demo_is_shown_with_its_three_stories(run: Start) -> None:
     running = await run("demo")
     assert f"See it in a browser: {running.url}" in running.said
     page = await running.until("connections", lambda page: len(page["connections"]) == 3)
+    refused = next(each for each in page["connections"] if each["state"] == "refused")
+    said = (await running.json(f"connection?id={refused['id']}"))["sentence"]
+    assert said.startswith("Refused with 400: the WebSocket subprotocol 'sip' must be offered")
     assert {(each["state"], each["code"]) for each in page["connections"]} == {
         ("closed", 1000), ("refused", 0), ("closed", 1006),
     }  # fmt: skip
     calls = (await running.json("calls"))["calls"]
-    assert [call["outcome"] for call in calls] == ["ok", "ok"]
+    assert [call["outcome"] for call in calls] == ["lost", "ok"]
     lost = await running.json(f"call?id={calls[0]['call_id']}")
-    assert lost["verdict"]["text"] == "Registered for 600 s."
+    assert lost["verdict"]["text"].startswith(
+        "Registered for 600 s, then lost: the phone's connection closed with 1006"
+    )
     assert "closed 1006 by the peer" in json.dumps(lost["steps"])
     viewer = running.viewer_pid()
     assert "Stopped: 3 connections traced" in await assert_ends(running)
