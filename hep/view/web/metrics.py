@@ -59,8 +59,12 @@ def _lines(status: Status, facts: Facts, clients: int) -> Iterator[str]:
             int(bool(store.problem)),
         ),
         ("calls", "Calls in the store.", status.calls),
-        ("calls_open", "Calls that go on.", status.calls_open),
-        ("connections_open", "WebSocket connections that are open.", status.connections_open),
+        ("calls_open", "Calls that go on, among the latest 8,192.", status.calls_open),
+        (
+            "connections_open",
+            "WebSocket connections that are open, among the latest 16,384.",
+            status.connections_open,
+        ),
         ("live_clients", "Browsers that follow the live list.", clients),
         ("start_time_seconds", "Start time in seconds since the epoch.", status.started / 1e6),
     ]

@@ -51,9 +51,9 @@ class Status(Answer):
     calls: int
     """Calls in the store."""
     calls_open: int
-    """Calls that go on."""
+    """Calls that go on, among the latest 8,192."""
     connections_open: int
-    """WebSocket connections that are open."""
+    """WebSocket connections that are open, among the latest 16,384."""
     rate: float
     """Packets per second, over the last 10 seconds."""
     listening: list[Listening]
