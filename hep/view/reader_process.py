@@ -20,8 +20,14 @@ from hep.view.model.record import Kind, Record, Sip, record_of
 MOST_AT_ONCE: Final = 4_096
 """Records of a batch."""
 
+MOST_BYTES: Final = 8 << 20
+"""Payload bytes of a batch, beyond which no record is added. Two processes hold it twice each."""
+
 GATHER: Final = 0.05
 """Seconds for which the records of a live capture are gathered."""
+
+_PAYLOAD: Final = 4
+"""Place of the payload in a row."""
 
 _LENGTH: Final = struct.Struct("!I")
 _END: Final = 5.0
@@ -110,12 +116,14 @@ class _Writer:
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
         self._rows: list[Row] = []
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def add(self, row: Row) -> None:
         with self._lock:
             self._rows.append(row)
-            if len(self._rows) >= MOST_AT_ONCE:
+            self._bytes += len(row[_PAYLOAD])
+            if len(self._rows) >= MOST_AT_ONCE or self._bytes >= MOST_BYTES:
                 self._write(done=False, problem="")
 
     def flush(self, *, done: bool = False, problem: str = "") -> None:
@@ -124,7 +132,7 @@ class _Writer:
                 self._write(done=done, problem=problem)
 
     def _write(self, *, done: bool, problem: str) -> None:
-        rows, self._rows = self._rows, []
+        rows, self._rows, self._bytes = self._rows, [], 0
         batch = marshal.dumps((rows, done, problem))
         self._pipe.write(_LENGTH.pack(len(batch)) + batch)
         self._pipe.flush()

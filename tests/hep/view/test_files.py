@@ -12,7 +12,7 @@ import hep
 from hep.errors import HepError
 from hep.view.files import CaptureReading
 from hep.view.model.record import Record, record_of
-from hep.view.reader_process import read, record_of_row, row_of
+from hep.view.reader_process import MOST_BYTES, read, record_of_row, row_of
 
 DATA = Path(__file__).parents[2] / "data"
 PACKETS = sorted((DATA / "opensips-3.6.8/hep").glob("v3_*.bin"))[:40]
@@ -43,6 +43,18 @@ def test_records_pass_through_rows_unchanged() -> None:
         again = record_of_row(row_of(record))
         assert again == record
         assert again.kind is record.kind
+
+
+def test_batches_of_large_packets_are_bounded_by_their_bytes(tmp_path: Path) -> None:
+    large = hep.Packet(
+        src_ip="10.0.0.1", src_port=5060, dst_ip="10.0.0.2", dst_port=5060, protocol_type=1,
+        seconds=1_700_000_000, microseconds=0, payload=bytes(60_000),
+    )  # fmt: skip
+    path = tmp_path / "large.hep"
+    path.write_bytes(hep.encode(large) * 400)
+    batches = list(read(CaptureReading(str(path)), threading.Event()))
+    assert sum(map(len, batches)) == 400
+    assert max(map(len, batches)) <= MOST_BYTES // 60_000 + 1
 
 
 def test_a_file_may_be_compressed(packets: Path) -> None:
