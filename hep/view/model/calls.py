@@ -251,7 +251,7 @@ class Call:
         return bool(address) and address == self._caller and self._is_registered(at)
 
     def _is_registered(self, at: int) -> bool:
-        if self.summary.method != "REGISTER" or not 200 <= self._final < 300 or not self._expires:
+        if self.summary.method != "REGISTER" or not 200 <= self._final < 300:
             return False
         return self._expires < 0 or at <= self._final_at + self._expires * MICROSECONDS
 

@@ -147,6 +147,5 @@ class ConnectionSummary:
 
     @property
     def broke(self) -> bool:
-        """Whether it ended by a fault."""
-        is_left = self.code in (0, *_LEFT) and not self.error
-        return bool(self.until) and not is_left
+        """Whether it ended by a fault. An error before a close that is meant is none."""
+        return bool(self.until) and (self.code not in _LEFT if self.code else bool(self.error))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hep.view.store import search
 from hep.view.store import store as module
 from hep.view.store.keep import Keep
 from hep.view.store.query import CallFilter, ConnectionFilter
@@ -109,6 +110,9 @@ def registration(call_id: str, at: float = NOW, src: str = "10.1.0.7:50123") -> 
         (1000, "", "ok", "registered"),
         (1001, "", "ok", "registered"),
         (1005, "", "ok", "registered"),
+        (1000, "sip-unreadable", "ok", "registered"),
+        (0, "connection-lost", "lost", "connection lost"),
+        (0, "", "ok", "registered"),
     ],
 )
 def test_a_registration_is_lost_with_a_connection_that_breaks(
@@ -401,7 +405,9 @@ def test_a_connection_without_events_is_found_by_its_user_in_each_segment(
     assert [each.id for each in newest.connections_of("alice@example.com")] == ["50123"]
 
 
-def test_a_user_is_found_behind_many_of_the_same_name_at_another_host(store: Store) -> None:
+def test_a_user_is_found_behind_many_of_the_same_name_at_another_host(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.add([sip("here", at=NOW, caller="100", host="b.example.com")])
     store.add([sip(f"{number}", at=NOW + number, caller="100") for number in range(1, 1200)])
     found = store.search("100@b.example.com", 10)
@@ -410,6 +416,8 @@ def test_a_user_is_found_behind_many_of_the_same_name_at_another_host(store: Sto
     assert not store.search("100@c.example.com", 10).calls
     many = store.search("100@example.com", 10)
     assert (len(many.calls), many.calls[0].call_id, many.complete) == (10, "1199", False)
+    monkeypatch.setattr(search, "PATIENCE", -1.0)
+    assert not store.search("100@c.example.com", 10).complete
 
 
 def test_an_ipv6_address_is_found_with_and_without_brackets(store: Store) -> None:
