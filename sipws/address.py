@@ -85,7 +85,9 @@ class Listener:
         proto, colon, where = words[0].partition(":")
         proto = proto.lower()
         if proto not in ("ws", "wss") or not colon:
-            raise _refused(definition, "it does not start with 'ws:' or 'wss:'")
+            raise _refused(definition, "it does not start with 'ws:' or 'wss:'" + _hint(words[0]))
+        if where.startswith("//"):
+            raise _refused(definition, f"it is a URL{_hint(where, proto)}")
         host, port = split_host_port(where)
         try:
             host.encode("idna")
@@ -191,6 +193,22 @@ def is_authority(text: str) -> bool:
 
 def _bracketed(ip: str) -> str:
     return f"[{ip}]" if ":" in ip else ip
+
+
+def _hint(text: str, proto: str = "ws") -> str:
+    """How to write the host and the port of a definition that is not written as a listener."""
+    where = re.sub(r"\A(?:[a-z]+:)?//", "", text, flags=re.IGNORECASE)
+    where = re.split("[/?#]", where, maxsplit=1)[0]
+    try:
+        host, port = split_host_port(where)
+    except AddressError:
+        return ""
+    # A user and a password have no place in a listener, nor in an error.
+    if "@" in host or (port is None and "//" not in text):
+        return ""
+    if text.lower().startswith(("https:", "wss:")):
+        proto = "wss"
+    return f"; write '{proto}:{where}'"
 
 
 def _refused(definition: str, problem: str) -> AddressError:

@@ -37,6 +37,8 @@ from sipws.events import (
     Superseded,
 )
 
+__all__ = ["STREAM_LIMIT", "Bus", "EventStream", "Hook"]
+
 E = TypeVar("E", bound=Event)
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ LOG_INTERVAL: Final = 1.0
 
 STREAM_LIMIT: Final = 1000
 """Events that an `EventStream` holds by default: some seconds of a busy server's events."""
+
+_STREAM_FORM: Final = "async with bus.stream(...) as stream: async for event in stream: ..."
 
 
 class Hook(Generic[E]):
@@ -81,12 +85,15 @@ class Hook(Generic[E]):
         """Call ``subscriber`` with every event of this type from now on.
 
         Raises:
-            TypeError: it is a coroutine function, which is never awaited; see `Bus.stream`.
+            TypeError: it cannot be called, or it is a coroutine function, which is never awaited;
+                see `Bus.stream`.
         """
-        if inspect.iscoroutinefunction(subscriber):
+        if not callable(subscriber):
+            raise TypeError(f"{subscriber!r} is not callable: a subscriber is called with the event")
+        if _is_coroutine_function(subscriber):
             raise TypeError(
                 f"{_name(subscriber)} is a coroutine function: subscribers are called, not awaited;"
-                " use 'async for event in bus.stream(...)' instead"
+                f" use '{_STREAM_FORM}' instead"
             )
         self.subscribers = (*self.subscribers, subscriber)
 
@@ -217,8 +224,18 @@ class Bus:
         return Hook(event_type)
 
     def hook(self, event_type: type[E]) -> Hook[E]:
-        """The hook for an event type."""
-        return self._hooks[event_type]
+        """The hook for an event type.
+
+        Raises:
+            TypeError: this is not an event type of `sipws.events`.
+        """
+        try:
+            return self._hooks[event_type]
+        except (KeyError, TypeError):
+            # Another value, such as a name or an event, is an easy slip.
+            raise TypeError(
+                f"{event_type!r} is not an event type; use a class of sipws.events, such as Closed"
+            ) from None
 
     def publish(self, event: Event) -> None:
         """Hand an event to the subscribers of its type; never raises."""
@@ -227,9 +244,14 @@ class Bus:
             hook.publish(event)
 
     def subscribe(self, subscriber: Callable[[Any], object], *event_types: type[Event]) -> None:
-        """Subscribe to several event types; to all if none is given."""
-        for event_type in event_types or get_args(Event):
-            self._hooks[event_type].subscribe(subscriber)
+        """Subscribe to several event types; to all if none is given.
+
+        Raises:
+            TypeError: see `Hook.subscribe` and `hook`. Nothing is subscribed then.
+        """
+        hooks = [self.hook(event_type) for event_type in event_types or get_args(Event)]
+        for hook in hooks:
+            hook.subscribe(subscriber)
 
     def unsubscribe(self, subscriber: Callable[[Any], object]) -> None:
         """Remove a subscriber from every hook."""
@@ -239,9 +261,19 @@ class Bus:
     def stream(self, *event_types: type[Event], limit: int = STREAM_LIMIT) -> "EventStream":
         """Return events as an asynchronous iterator, for consumers that await something.
 
+        The stream has the events of its ``async with`` block::
+
+            async with bus.stream(Closed) as stream:
+                async for event in stream:
+                    await note(event)
+
         Args:
             event_types: the event types; all if none is given.
-            limit: events that may wait; beyond it the oldest is dropped and counted.
+            limit: events that may wait, 1 or more; beyond it the oldest is dropped and counted.
+
+        Raises:
+            TypeError: an event type is none.
+            ValueError: the limit is below 1.
         """
         return EventStream(self, event_types, limit)
 
@@ -260,6 +292,8 @@ class Bus:
 class EventStream:
     """A bounded queue of events: ``async with bus.stream(Closed) as stream: async for …``.
 
+    Iteration ends after the ``async with`` block, when the queued events have been taken.
+
     Args:
         bus: source of the events.
         event_types: the types of the events that are queued.
@@ -267,25 +301,41 @@ class EventStream:
     """
 
     def __init__(self, bus: Bus, event_types: tuple[type[Event], ...], limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"a stream with the limit {limit} holds no event; use 1 or more")
+        for event_type in event_types:
+            bus.hook(event_type)
         self.dropped = 0
         """Events dropped because the consumer was too slow."""
         self._bus = bus
         self._event_types = event_types
         self._events: deque[Event] = deque(maxlen=limit)
         self._arrived = asyncio.Event()
+        # None before the block, False after it.
+        self._subscribed: bool | None = None
 
     async def __aenter__(self) -> Self:
+        if self._subscribed:
+            raise RuntimeError("this stream is in use; call bus.stream again for another one")
         self._bus.subscribe(self._put, *self._event_types)
+        self._subscribed = True
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._bus.unsubscribe(self._put)
+        self._subscribed = False
+        # A consumer in another task may wait for an event.
+        self._arrived.set()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
+        if self._subscribed is None:
+            raise RuntimeError(f"this stream gets no events yet; write '{_STREAM_FORM}'")
         while not self._events:
+            if not self._subscribed:
+                raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
         return self._events.popleft()
@@ -297,6 +347,13 @@ class EventStream:
         self._arrived.set()
 
 
+def _is_coroutine_function(subscriber: Callable[..., object]) -> bool:
+    """Whether a call returns a coroutine; of an object its ``__call__`` says so."""
+    return inspect.iscoroutinefunction(subscriber) or inspect.iscoroutinefunction(
+        getattr(type(subscriber), "__call__", None)
+    )
+
+
 def _name(subscriber: Callable[..., object]) -> str:
     return getattr(subscriber, "__qualname__", None) or repr(subscriber)
 
@@ -304,3 +361,7 @@ def _name(subscriber: Callable[..., object]) -> str:
 def _called_by(subscriber: Callable[[E], object]) -> Callable[[E], object]:
     """Return the subscriber itself, also while it is suspended."""
     return subscriber.subscriber if isinstance(subscriber, _Suspended) else subscriber
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -66,7 +66,7 @@ class Client:
     Raises:
         ConfigurationError: a header or a subprotocol must not be sent, or the listener does not
             parse.
-        TypeError: the handler is a coroutine function, which would never run.
+        TypeError: the handler cannot be called, or is a coroutine function, which would never run.
     """
 
     def __init__(

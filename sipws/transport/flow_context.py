@@ -81,10 +81,21 @@ class FlowContext(Generic[F]):
     """Counts the SIP messages that arrive; None counts none."""
 
     def __post_init__(self) -> None:
-        if inspect.iscoroutinefunction(self.handler):
+        handler: object = self.handler
+        if not callable(handler):
+            hint = ""
+            if isinstance(handler, str) and ":" in handler:
+                hint = "; a client gets its destination in connect() or send()"
             raise TypeError(
-                f"{self.handler.__qualname__} is a coroutine function: a handler is called, not"
-                " awaited; let it start a task, or put the message into a queue"
+                f"the handler {handler!r} is not callable: a handler is a function that is called"
+                f" with a flow and a message{hint}"
+            )
+        call = handler if inspect.isroutine(handler) else getattr(type(handler), "__call__", None)
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call):
+            raise TypeError(
+                f"{getattr(handler, '__qualname__', repr(handler))} is a coroutine function: a"
+                " handler is called, not awaited; let a plain function start a task"
+                " (asyncio.create_task), or put the message into a queue that a task reads"
             )
 
     def note_registration(self, register: MessageReceived) -> None:

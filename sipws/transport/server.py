@@ -72,10 +72,10 @@ class Server:
             print(flow.connection.peer, message)
 
         async with Server(["ws:127.0.0.1:8080"], answer) as server:
-            await asyncio.sleep(3600)
+            await server.serve_forever()
 
     Args:
-        listeners: definitions, as text or parsed.
+        listeners: a list of definitions, as text or parsed.
         handler: called with the flow and the message, for each message except keep-alives. It must
             not block. An exception is logged and published as `ErrorOccurred`.
         relay: relays messages to another server, instead of a handler.
@@ -102,7 +102,8 @@ class Server:
 
     Raises:
         AddressError: a listener definition does not parse.
-        TypeError: the handler is a coroutine function, which would never run.
+        TypeError: the listeners are not a list of definitions; or the handler cannot be called, or
+            is a coroutine function, which would never run.
     """
 
     def __init__(
@@ -123,10 +124,7 @@ class Server:
         sip_counts: SipCounts | None = None,
         inherited: Mapping[Listener, Sequence[socket.socket]] | None = None,
     ) -> None:
-        self.listeners = [
-            Listener.parse(listener) if isinstance(listener, str) else listener
-            for listener in listeners
-        ]
+        self.listeners = _parsed(listeners)
         """As configured; once started, with the real ports."""
         self.bus = bus or Bus()
         self.flows: Registry[Flow] = Registry()
@@ -157,6 +155,8 @@ class Server:
         self._tls = tls
         self._inherited = inherited or {}
         self._servers: list[asyncio.Server] = []
+        # Set when the server is closed; None before its first start.
+        self._closed: asyncio.Event | None = None
 
     @property
     def out_of_descriptors(self) -> int:
@@ -174,6 +174,7 @@ class Server:
             raise ConfigurationError(f"listener {wss[0]} needs a TLS certificate, and none is set")
         # A closed server may be started again.
         self.admission.draining = None
+        self._closed = asyncio.Event()
         try:
             for index, listener in enumerate(self.listeners):
                 self.listeners[index] = await self._listen(listener)
@@ -219,6 +220,30 @@ class Server:
         self._ping_scheduler.renew(limits.intervals)
         self._context.deadlines.forget_unused()
 
+    async def serve_forever(self, grace: float = 5.0, spread: float = 0.0) -> None:
+        """Serve until this call is cancelled, or until `aclose` is called elsewhere.
+
+        It starts a server that is not started. In a program with `asyncio.run`, Ctrl-C cancels it.
+
+        Args:
+            grace: for `aclose`, which a cancellation calls.
+            spread: for `aclose`, too.
+
+        Returns:
+            when another task has closed the server.
+
+        Raises:
+            asyncio.CancelledError: it was cancelled. All connections are closed then.
+            ConfigurationError, TransportError: see `start`.
+        """
+        if self._closed is None or self._closed.is_set():
+            await self.start()
+        try:
+            await self._closed.wait()
+        except asyncio.CancelledError:
+            await self.aclose(grace, spread)
+            raise
+
     async def aclose(self, grace: float = 5.0, spread: float = 0.0) -> None:
         """Refuse new handshakes with 503, close every open connection with 1001, stop listening.
 
@@ -234,12 +259,16 @@ class Server:
         if (refusal := self.admission.ending) is not None:
             for flow in self.flows:
                 flow.turn_away(refusal)
-        async with orderly_end(self._context, CloseCode.GOING_AWAY, SHUTDOWN, grace):
-            try:
-                await self._ping_scheduler.aclose()
-                await self._close_spread(spread)
-            finally:
-                await self._stop_listening()
+        try:
+            async with orderly_end(self._context, CloseCode.GOING_AWAY, SHUTDOWN, grace):
+                try:
+                    await self._ping_scheduler.aclose()
+                    await self._close_spread(spread)
+                finally:
+                    await self._stop_listening()
+        finally:
+            if self._closed is not None:
+                self._closed.set()
 
     async def _stop_listening(self) -> None:
         self._context.descriptors.close()
@@ -362,6 +391,28 @@ def _over_wss(context: FlowContext[Flow], limits: Limits | None) -> FlowContext[
     if limits is None:
         return context
     return replace(context, limits=replace(limits, intervals=context.limits.intervals))
+
+
+def _parsed(listeners: Sequence[Listener | str]) -> list[Listener]:
+    """The listeners of a server, parsed.
+
+    Raises:
+        AddressError: a definition does not parse.
+        TypeError: this is not a list of definitions.
+    """
+    if isinstance(listeners, str | bytes | Listener):
+        shown = str(listeners) if isinstance(listeners, Listener) else listeners
+        raise TypeError(
+            f"the listeners of a server are a list, and {shown!r} is one listener;"
+            f" write Server([{shown!r}], ...)"
+        )
+    for listener in listeners:
+        if not isinstance(listener, str | Listener):
+            raise TypeError(
+                f"{listener!r} is not a listener: use a text such as 'ws:127.0.0.1:8080',"
+                " or a sipws.Listener"
+            )
+    return [Listener.parse(each) if isinstance(each, str) else each for each in listeners]
 
 
 def _contexts(tls: Certificates | ssl.SSLContext | None) -> Callable[[], ssl.SSLContext] | None:
