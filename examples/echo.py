@@ -36,7 +36,7 @@ async def main() -> None:
     ) as server:
         server.bus.message_received.subscribe(lambda event: echo(server, event))
         print(f"listening on {server.listeners[0]}", flush=True)
-        await asyncio.Event().wait()
+        await server.serve_forever()
 
 
 if __name__ == "__main__":

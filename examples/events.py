@@ -56,8 +56,7 @@ async def main() -> None:
     numbers = Numbers(bus)
     logging = asyncio.create_task(log(bus))
     try:
-        async with sipws.Server(["ws:127.0.0.1:8080"], answer, bus=bus):
-            await asyncio.Event().wait()
+        await sipws.Server(["ws:127.0.0.1:8080"], answer, bus=bus).serve_forever()
     finally:
         logging.cancel()
         print(dict(numbers.messages))

@@ -10,7 +10,7 @@ import secrets
 import sys
 
 import sipws
-from sipws.sip import Message
+from sipws.sip import CSeq, Response
 
 EXPIRES = 600
 """Requested lifetime of the registration, in seconds."""
@@ -34,7 +34,7 @@ class Phone:
         self.call_id, self.tag = secrets.token_hex(8), secrets.token_hex(4)
         self.cseq = 0
 
-    async def request(self, method: str, *more: str) -> Message:
+    async def request(self, method: str, *more: str) -> Response:
         """Send a request, on a new connection if there is none, and wait for the final response."""
         self.cseq += 1
         transport = "WSS" if sipws.Destination.parse(self.server).proto == "wss" else "WS"
@@ -53,12 +53,11 @@ class Phone:
         async with asyncio.timeout(32):  # RFC 3261, timer F
             await self.client.send(self.server, message)
             while True:
-                answer = Message.parse(await self.answers.get())
-                ours = answer and answer.get("cseq") == f"{self.cseq} {method}"
-                if answer and ours and not answer.start_line.startswith("SIP/2.0 1"):
+                answer = Response.parse(await self.answers.get())
+                if answer and answer.is_final and answer.cseq == CSeq(self.cseq, method):
                     return answer
 
-    async def register(self, expires: int) -> Message:
+    async def register(self, expires: int) -> Response:
         """Register this connection as the contact of the user."""
         contact = f"<sip:{self.user}@{self.host};transport=ws>;expires={expires}"
         return await self.request("REGISTER", f"Contact: {contact}")
@@ -70,13 +69,13 @@ async def main(server: str, aor: str) -> None:
     async with phone.client:
         registered = await phone.register(EXPIRES)
         print(f"REGISTER: {registered.start_line}")
-        print(f"  Contact: {registered.get('contact')}")
+        print(f"  Contact: {registered.headers.get('contact')}")
         options = await phone.request("OPTIONS")
         print(f"OPTIONS: {options.start_line}")
-        print(f"  Allow: {options.get('allow')}")
+        print(f"  Allow: {options.headers.get('allow')}")
         gone = await phone.register(0)
         print(f"REGISTER: {gone.start_line}")
-        print(f"  Contact: {gone.get('contact')}")
+        print(f"  Contact: {gone.headers.get('contact')}")
 
 
 if __name__ == "__main__":

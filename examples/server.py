@@ -12,8 +12,8 @@ from sipws.sip import Request, response
 
 def answer(flow: sipws.Flow, message: bytes) -> None:
     """Called with each SIP message; answers go back on the flow that it came in on."""
-    request = Request.read(message)
-    if request is not None and request.method == b"OPTIONS":
+    request = Request.parse(message)
+    if request is not None and request.method == "OPTIONS":
         flow.send(response(request, 200))
 
 
@@ -32,7 +32,7 @@ async def main() -> None:
     async with sipws.Server(["ws:127.0.0.1:8080"], answer) as server:
         server.bus.accepted.subscribe(came)
         server.bus.closed.subscribe(went)
-        await asyncio.Event().wait()
+        await server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -119,4 +119,5 @@ if not TYPE_CHECKING:
         return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        """The public names alone, those that are not imported yet too."""
+        return sorted(__all__)

@@ -11,7 +11,7 @@ A server in a few lines::
     async def main() -> None:
         async with sipws.Server(["ws:127.0.0.1:8080"], answer) as server:
             server.bus.closed.subscribe(print)
-            await asyncio.sleep(3600)
+            await server.serve_forever()
 
     asyncio.run(main())
 
@@ -21,6 +21,7 @@ and a client in fewer::
         await client.send("wss://sip.example.com/ws", b"OPTIONS sip:example.com SIP/2.0…")
 
 What happens on their connections is published on their ``bus`` as the events of `sipws.events`.
+`sipws.sip` reads SIP messages and writes responses.
 The tracing plugin is in `sipws.tracing`.
 """
 
@@ -31,7 +32,7 @@ from sipws import own_hep
 # Before anything of `hep` is used: its errors would not say why.
 own_hep.check()
 
-from sipws import events
+from sipws import events, sip
 from sipws.address import Address, Listener
 from sipws.admission.admission import Rules
 from sipws.bus import Bus, EventStream
@@ -82,4 +83,10 @@ __all__ = [
     "UpgradeRequest",
     "__version__",
     "events",
+    "sip",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names alone: other modules of the package are internal."""
+    return sorted(__all__)

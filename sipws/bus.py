@@ -89,7 +89,9 @@ class Hook(Generic[E]):
                 see `Bus.stream`.
         """
         if not callable(subscriber):
-            raise TypeError(f"{subscriber!r} is not callable: a subscriber is called with the event")
+            raise TypeError(
+                f"{subscriber!r} is not callable: a subscriber is called with the event"
+            )
         if _is_coroutine_function(subscriber):
             raise TypeError(
                 f"{_name(subscriber)} is a coroutine function: subscribers are called, not awaited;"
@@ -350,7 +352,7 @@ class EventStream:
 def _is_coroutine_function(subscriber: Callable[..., object]) -> bool:
     """Whether a call returns a coroutine; of an object its ``__call__`` says so."""
     return inspect.iscoroutinefunction(subscriber) or inspect.iscoroutinefunction(
-        getattr(type(subscriber), "__call__", None)
+        type(subscriber).__call__
     )
 
 

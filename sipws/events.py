@@ -33,6 +33,30 @@ from sipws.address import Address, Listener
 from sipws.errors import ErrorKind as ErrorKind
 from sipws.request import UpgradeRequest
 
+__all__ = [
+    "ABNORMAL",
+    "NO_STATUS",
+    "Accepted",
+    "Closed",
+    "ConnectFailed",
+    "ConnectStarted",
+    "Connected",
+    "Connection",
+    "ConnectionEvent",
+    "ConnectionOpened",
+    "ErrorKind",
+    "ErrorOccurred",
+    "Event",
+    "HandshakeFailed",
+    "HandshakeReply",
+    "HandshakeRequest",
+    "MessageReceived",
+    "MessageSent",
+    "Probe",
+    "Side",
+    "Superseded",
+]
+
 T = TypeVar("T")
 
 
@@ -341,3 +365,7 @@ Event = (
     | Closed
 )
 """Any event."""
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,13 @@
-"""SIP messages for handlers: headers as text, and responses. Pure.
+"""SIP messages for handlers: requests and responses with typed headers, and answers. Pure.
 
 The transport carries messages whole and unread; this is for handlers that need a header of one, or
-answer it. `hep.sip` reads the messages.
+answer it::
+
+    request = Request.parse(message)
+    if request is not None and request.method == "OPTIONS":
+        flow.send(response(request, 200, source=flow.connection.peer))
+
+`hep.sip` reads the messages.
 """
 
 import re
@@ -25,16 +31,24 @@ from hep.sip import (
     unfolded,
 )
 from sipws.address import Address
+from sipws.sip_values import CSeq, Headers, NameAddress, split_value, split_values
 
 __all__ = [
     "COMPACT_FORMS",
     "LINE_ENDS",
+    "CSeq",
+    "Headers",
     "Message",
+    "NameAddress",
     "Request",
+    "RequestHead",
+    "Response",
     "call_id",
     "end_of_head",
     "flow_timer",
+    "parse",
     "response",
+    "split_value",
     "split_values",
     "unfolded",
 ]
@@ -139,8 +153,11 @@ class Message:
         return f"Message(start_line={self.start_line!r}, headers={self.headers!r})"
 
 
-class Request(NamedTuple):
-    """What a response repeats of a request (RFC 3261 section 8.2.6.2), and registrations; bytes."""
+class RequestHead(NamedTuple):
+    """What a response repeats of a request (RFC 3261 section 8.2.6.2), and registrations; bytes.
+
+    `Request.read` returns it: the fastest way to read a request.
+    """
 
     method: bytes
     version: bytes
@@ -157,38 +174,12 @@ class Request(NamedTuple):
     expires: bytes
     """Of a REGISTER; empty where there is none."""
 
-    @staticmethod
-    def read(message: bytes) -> "Request | None":
-        """Read a message in one pass.
-
-        Returns:
-            None for a response, for what is not SIP, and for a request that lacks a header without
-            which no response finds its way.
-        """
-        # All that handle a message read it one after another, and it is looked at once.
-        global _last
-        last, read = _last
-        if message is last:
-            return read
-        start = message.lstrip(LINE_ENDS)
-        if start[:9] == REGISTER:
-            found = _find_registration(start)
-        elif found := _find_request(start):
-            found += _NO_REGISTRATION
-        # Contact and Expires need not be there.
-        if found and found[2] and found[3] and found[4] and found[5] and found[6]:
-            read = _new(Request, found)
-        else:
-            read = None
-        _last = message, read
-        return read
-
 
 REGISTER: Final = b"REGISTER "
 """How a registration begins."""
 
 _NO_REGISTRATION: Final = (b"", b"")
-_last: tuple[bytes | None, Request | None] = (None, None)
+_last: tuple[bytes | None, RequestHead | None] = (None, None)
 """The message that was read last, and what it was read as."""
 
 _new: Final = tuple.__new__
@@ -197,6 +188,184 @@ _find_registration: Final = finder(
     "via", "from", "to", "call-id", "cseq", "contact", "expires",
     every=("via", "contact"), request=True,
 )  # fmt: skip
+_find_response: Final = finder("via", "from", "to", "call-id", "cseq")
+_is_status_line: Final = re.compile(r"SIP/[0-9]\.[0-9] [1-6][0-9]{2} .*", re.DOTALL).fullmatch
+_is_body: Final = re.compile(rb"\r?\n\r?\n").match
+_is_size: Final = re.compile(r"[0-9]{1,10}").fullmatch
+_FINAL: Final = 200
+
+
+def _read_request(message: bytes) -> RequestHead | None:
+    """Read what a response repeats, in bytes and in one pass; see `Request.parse` for all else.
+
+    Returns:
+        None for a response, for what is not SIP, and for a request that lacks a header without
+        which no response finds its way.
+    """
+    # All that handle a message read it one after another, and it is looked at once.
+    global _last
+    last, read = _last
+    if message is last:
+        return read
+    start = message.lstrip(LINE_ENDS)
+    if start[:9] == REGISTER:
+        found = _find_registration(start)
+    elif found := _find_request(start):
+        found += _NO_REGISTRATION
+    # Contact and Expires need not be there.
+    if found and found[2] and found[3] and found[4] and found[5] and found[6]:
+        read = _new(RequestHead, found)
+    else:
+        read = None
+    _last = message, read
+    return read
+
+
+class _Parsed:
+    """What requests and responses have in common. Headers are read when one is needed."""
+
+    __slots__ = ("_headers", "_message", "call_id", "cseq")
+
+    def __init__(self, message: Message, call_id: bytes, cseq: CSeq) -> None:
+        self._message = message
+        self._headers: Headers | None = None
+        self.call_id: Final = _text(call_id)
+        self.cseq: Final = cseq
+        """Number and method."""
+
+    @property
+    def headers(self) -> Headers:
+        """All headers by name, in any case and form."""
+        if self._headers is None:
+            self._headers = Headers(self._message.headers)
+        return self._headers
+
+    @property
+    def from_(self) -> NameAddress:
+        """From: who sent the request, with `NameAddress.tag`."""
+        return NameAddress.parse(self.headers["from"])
+
+    @property
+    def to(self) -> NameAddress:
+        """To: whom the request is for, with `NameAddress.tag`."""
+        return NameAddress.parse(self.headers["to"])
+
+    @property
+    def contact(self) -> NameAddress | None:
+        """The first Contact; None where there is none."""
+        return next(iter(self.contacts), None)
+
+    @property
+    def contacts(self) -> list[NameAddress]:
+        """All Contacts, those of several lines and those between commas."""
+        return [NameAddress.parse(each) for each in self.headers.get_list("contact")]
+
+    @property
+    def body(self) -> bytes:
+        """What follows the head, as far as Content-Length says (RFC 3261 section 18.3)."""
+        data = self.data
+        match = _is_body(data, end_of_head(data))
+        if match is None:
+            return b""
+        body = data[match.end() :]
+        size = self.headers.get("content-length", "")
+        return body[: int(size)] if _is_size(size) else body
+
+    @property
+    def start_line(self) -> str:
+        """The request line or the status line, without its line end."""
+        return self._message.start_line
+
+    @property
+    def data(self) -> bytes:
+        """The message as it came."""
+        return self._message.data
+
+    def __eq__(self, other: object) -> bool:
+        return self.data == other.data if isinstance(other, _Parsed) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._message.start_line!r} {self.call_id!r}>"
+
+
+class Request(_Parsed):
+    """A SIP request: method, URI and typed headers as text, read when they are needed.
+
+    `Request.parse` makes one. It has Via, From, To, Call-ID and a CSeq that can be read, so that it
+    can be answered with `response`.
+    """
+
+    __slots__ = ("head", "method", "uri", "version")
+
+    def __init__(self, message: Message, head: RequestHead, cseq: CSeq) -> None:
+        super().__init__(message, head.call_id, cseq)
+        self.head: Final = head
+        """What a response repeats, in bytes."""
+        self.method, self.uri, self.version = message.start_line.split(" ")
+        """In upper case, as upper case matters (RFC 3261 section 7.1)."""
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Request | None":
+        """Read a message.
+
+        Returns:
+            None for a response, for what is not SIP, and for a request that lacks one of Via, From,
+            To, Call-ID and CSeq or whose CSeq is not a number and a method.
+        """
+        head = _read_request(data)
+        if head is None or (cseq := CSeq.parse(_text(head.cseq))) is None:
+            return None
+        message = Message.parse(data)
+        if message is None or not message.is_request:
+            return None
+        return cls(message, head, cseq)
+
+    read = staticmethod(_read_request)
+
+
+class Response(_Parsed):
+    """A SIP response: status, reason and typed headers as text; `Response.parse` makes one."""
+
+    __slots__ = ("reason", "status", "version")
+
+    def __init__(self, message: Message, call_id: bytes, cseq: CSeq) -> None:
+        super().__init__(message, call_id, cseq)
+        self.version, status, self.reason = message.start_line.split(" ", 2)
+        self.status: Final = int(status)
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Response | None":
+        """Read a message.
+
+        Returns:
+            None for a request, for what is not SIP, and for a response that lacks one of Via, From,
+            To, Call-ID and CSeq or whose CSeq is not a number and a method.
+        """
+        message = Message.parse(data)
+        if message is None or not _is_status_line(message.start_line):
+            return None
+        found = _find_response(data)
+        if found is None or not all(found) or (cseq := CSeq.parse(_text(found[4]))) is None:
+            return None
+        return cls(message, found[3], cseq)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this ends the transaction: 2xx to 6xx (RFC 3261 section 7.2)."""
+        return self.status >= _FINAL
+
+
+def parse(data: bytes) -> Request | Response | None:
+    """Read a message as a `Request` or a `Response`; None where it is neither."""
+    return Request.parse(data) or Response.parse(data)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
 
 REASONS: Final = {
     100: "Trying",
@@ -241,6 +410,9 @@ _STARTS: Final = {
     status: f"SIP/2.0 {status} {reason}\r\nVia: ".encode() for status, reason in REASONS.items()
 }
 _EMPTY: Final = b"Content-Length: 0\r\n\r\n"
+_WRITTEN: Final = frozenset({"via", "from", "to", "call-id", "cseq", "content-length"})
+"""Headers that every response gets from its request or from its body."""
+
 _TRYING: Final = 100
 _COMMA: Final = ord(",")
 _ROW_END: Final = ord(ROWS)
@@ -258,7 +430,7 @@ _TAG: Final = b";tag=" + secrets.token_hex(4).encode()
 
 
 def response(
-    request: Request | Message | bytes,
+    request: Request | RequestHead | Message | bytes,
     status: int,
     reason: str | None = None,
     *,
@@ -275,8 +447,8 @@ def response(
         request: the request. A handler that has read it already hands over what it has.
         status: 100 to 699.
         reason: the reason phrase; that of RFC 3261 by default.
-        headers: further headers by name; or whole lines, each with its CRLF, as bytes, which are
-            written as they are.
+        headers: further headers by name, without those named above; or whole lines, each with its
+            CRLF, as bytes, which are written as they are.
         body: what follows; ``headers`` then names its Content-Type.
         source: where the request came from, for ``received`` and ``rport`` of the topmost Via
             (section 18.2.1, RFC 3581); None leaves that as it is.
@@ -285,8 +457,8 @@ def response(
         ValueError: this is not a request, it lacks a header that a response repeats, or a status, a
             reason or a header cannot be written.
     """
-    if type(request) is not Request:
-        request = _read(cast("Message | bytes", request))
+    if type(request) is not RequestHead:
+        request = _read(cast("Request | Message | bytes", request))
     _, _, via, caller, to, call_id, cseq, _, _ = request
     if source is None:
         received = ip = b""
@@ -322,9 +494,11 @@ def response(
     )  # fmt: skip
 
 
-def _read(request: Message | bytes) -> Request:
+def _read(request: Request | Message | bytes) -> RequestHead:
+    if isinstance(request, Request):
+        return request.head
     data = request.data if isinstance(request, Message) else request
-    read = Request.read(data)
+    read = _read_request(data)
     if read is None:
         raise ValueError(
             f"no response can be written to {data[:40]!r}: it is not a SIP request, or lacks one of"
@@ -347,6 +521,8 @@ def _lines(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> bytes:
     for name, text in headers.items() if isinstance(headers, Mapping) else headers:
         if not _is_name(name):
             raise ValueError(f"{name!r} is not a header's name (RFC 3261 section 25.1, token)")
+        if COMPACT_FORMS.get(low := name.lower(), low) in _WRITTEN:
+            raise ValueError(f"the header {name} is written by response() itself; leave it out")
         if _breaks(text):
             raise ValueError(f"the value {text!r} of {name} has a line end; a header is one line")
         lines.append(f"{name}: {text}\r\n")
@@ -390,28 +566,5 @@ def _with_port(via: bytes, match: re.Match[bytes] | None, port: int) -> bytes:
     return b"".join(kept)
 
 
-def split_values(header: str) -> list[str]:
-    """Split a header value at its commas, except those in quotes or in angle brackets."""
-    if "," not in header:
-        return [only] if (only := header.strip()) else []
-    values, start, quoted, bracketed, escaped = [], 0, False, False, False
-    for index, character in enumerate(header):
-        if escaped:
-            escaped = False
-        elif quoted:
-            escaped = character == "\\"
-            quoted = character != '"'
-        elif character == '"':
-            quoted = True
-        elif character in "<>":
-            bracketed = character == "<"
-        elif character == "," and not bracketed:
-            values.append(header[start:index].strip())
-            start = index + 1
-    values.append(header[start:].strip())
-    return [value for value in values if value]
-
-
-def split_value(header: bytes) -> list[bytes]:
-    """Split a header value in bytes as `split_values` does."""
-    return [each.encode("latin-1") for each in split_values(header.decode("latin-1"))]
+def __dir__() -> list[str]:
+    return sorted(__all__)

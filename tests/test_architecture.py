@@ -24,7 +24,7 @@ MODULES = {
 LONGEST_FILE = 600
 """Lines. A longer file is two files."""
 
-ROOTS: Final = "address errors events limits liveness printable request sip sip_counts"
+ROOTS: Final = "address errors events limits liveness printable request sip sip_counts sip_values"
 """Modules of `sipws` that are values and pure functions; every package may import them."""
 
 LAYERS: Final[dict[str, str]] = {
@@ -57,7 +57,8 @@ LAYERS: Final[dict[str, str]] = {
     "sipws.limits": "liveness",
     "sipws.address": "errors",
     "sipws.events": "address errors request",
-    "sipws.sip": "address",
+    "sipws.sip_values": "",
+    "sipws.sip": "address sip_values",
     "sipws.log": "errors printable",
     "sipws.bus": "events",
     "sipws.deferred_bus": "bus",

@@ -20,7 +20,7 @@ from sipws.events import (
     MessageReceived,
     MessageSent,
 )
-from sipws.sip import Request, split_value
+from sipws.sip import Request, RequestHead, split_value
 
 SHORTEST_SIP: Final = 64
 """Bytes of a message from which on it may be SIP. Via, From, To, Call-ID and CSeq take more; what
@@ -334,7 +334,7 @@ def address_of(header: bytes) -> str | None:
     return _text(address) if len(address) <= LONGEST_NAME else None
 
 
-def _asked(request: Request, words: int) -> _Asked | None:
+def _asked(request: RequestHead, words: int) -> _Asked | None:
     """Read a REGISTER; None if it registers nothing, or has values of no phone."""
     cseq, contact = _cseq(request.cseq), request.contact
     is_long = len(request.call_id) > LONGEST_CALL_ID or len(contact) > LONGEST_CONTACT

@@ -11,7 +11,7 @@ from typing import Final
 from hep.sip import ROWS
 from sipws import __version__
 from sipws.address import Address
-from sipws.sip import Request, response, split_value
+from sipws.sip import Request, RequestHead, response, split_value
 from sipws.transport.flow import Flow
 
 DEFAULT_EXPIRES: Final = 3600
@@ -63,7 +63,7 @@ def respond(message: bytes, source: Address) -> bytes | None:
     return response(request, 501, headers=_ALLOW, source=source)
 
 
-def _register(request: Request, source: Address) -> bytes:
+def _register(request: RequestHead, source: Address) -> bytes:
     asked = request.expires
     expires = _seconds(asked) if asked.isdigit() else DEFAULT_EXPIRES
     contacts = _contacts(request.contact)

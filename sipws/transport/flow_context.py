@@ -90,8 +90,10 @@ class FlowContext(Generic[F]):
                 f"the handler {handler!r} is not callable: a handler is a function that is called"
                 f" with a flow and a message{hint}"
             )
-        call = handler if inspect.isroutine(handler) else getattr(type(handler), "__call__", None)
-        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call):
+        # An object with a method ``__call__`` is a handler too.
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+            type(handler).__call__
+        ):
             raise TypeError(
                 f"{getattr(handler, '__qualname__', repr(handler))} is a coroutine function: a"
                 " handler is called, not awaited; let a plain function start a task"

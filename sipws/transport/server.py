@@ -155,8 +155,9 @@ class Server:
         self._tls = tls
         self._inherited = inherited or {}
         self._servers: list[asyncio.Server] = []
-        # Set when the server is closed; None before its first start.
-        self._closed: asyncio.Event | None = None
+        # Set unless the server is started.
+        self._closed = asyncio.Event()
+        self._closed.set()
 
     @property
     def out_of_descriptors(self) -> int:
@@ -174,7 +175,7 @@ class Server:
             raise ConfigurationError(f"listener {wss[0]} needs a TLS certificate, and none is set")
         # A closed server may be started again.
         self.admission.draining = None
-        self._closed = asyncio.Event()
+        self._closed.clear()
         try:
             for index, listener in enumerate(self.listeners):
                 self.listeners[index] = await self._listen(listener)
@@ -236,7 +237,7 @@ class Server:
             asyncio.CancelledError: it was cancelled. All connections are closed then.
             ConfigurationError, TransportError: see `start`.
         """
-        if self._closed is None or self._closed.is_set():
+        if self._closed.is_set():
             await self.start()
         try:
             await self._closed.wait()
@@ -267,8 +268,7 @@ class Server:
                 finally:
                     await self._stop_listening()
         finally:
-            if self._closed is not None:
-                self._closed.set()
+            self._closed.set()
 
     async def _stop_listening(self) -> None:
         self._context.descriptors.close()

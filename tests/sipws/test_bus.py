@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -216,8 +217,52 @@ def test_one_that_raises_now_and_then_stays(bus: Bus, opened: ConnectionOpened) 
 def test_a_coroutine_function_is_refused_with_what_to_use_instead(bus: Bus) -> None:
     async def asynchronous(event: Event) -> None: ...
 
-    with pytest.raises(TypeError, match=r"bus\.stream"):
-        bus.closed.subscribe(asynchronous)
+    class Asynchronous:
+        async def __call__(self, event: Event) -> None: ...
+
+    for each in (asynchronous, Asynchronous()):
+        with pytest.raises(TypeError, match=r"use 'async with bus\.stream\(\.\.\.\) as stream"):
+            bus.closed.subscribe(each)
+
+
+def test_what_is_no_subscriber_or_no_event_type_is_refused(bus: Bus) -> None:
+    nothing: Any = None
+    name: Any = "Closed"
+    with pytest.raises(TypeError, match="None is not callable"):
+        bus.subscribe(nothing, Closed)
+    with pytest.raises(TypeError, match=r"'Closed' is not an event type; use a class of sipws\.ev"):
+        bus.subscribe(print, Closed, name)
+    assert not bus.closed.subscribers
+    for wrong in ("Closed", [Closed], int):
+        with pytest.raises(TypeError, match="is not an event type"):
+            bus.stream(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the limit 0 holds no event"):
+        bus.stream(Closed, limit=0)
+
+
+async def test_a_stream_without_its_block_says_what_to_write(bus: Bus) -> None:
+    with pytest.raises(
+        RuntimeError, match=r"write 'async with bus\.stream\(\.\.\.\) as stream: async"
+    ):
+        async for _ in bus.stream(Closed):
+            pass
+
+
+async def test_a_stream_ends_behind_its_block_with_the_events_that_it_has(
+    bus: Bus, opened: ConnectionOpened
+) -> None:
+    stream = bus.stream(ConnectionOpened)
+    async with stream:
+        waiting = asyncio.create_task(anext(stream, None))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="this stream is in use"):
+            await stream.__aenter__()
+    async with asyncio.timeout(5):
+        assert await waiting is None, "a consumer in another task is not left waiting"
+    async with stream:
+        bus.publish(opened)
+    bus.publish(opened)
+    assert [event async for event in stream] == [opened]
 
 
 async def test_a_stream_hands_events_to_who_takes_time(bus: Bus, opened: ConnectionOpened) -> None:

@@ -166,6 +166,12 @@ def test_what_cannot_be_written_is_refused(arguments: Any, named: str) -> None:
         response(*arguments)
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "l", "VIA", "t", "CSeq"])
+def test_no_header_comes_twice_in_a_response(name: str) -> None:
+    with pytest.raises(ValueError, match=f"header {name} is written by response"):
+        response(REQUEST, 200, headers={"Server": "x", name: "5"})
+
+
 @pytest.mark.parametrize("header", [("X", "a\r\nVia: b"), ("X", "a\n"), ("X\r\nY", "a"), ("", "a")])
 def test_no_header_smuggles_another(header: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="header"):

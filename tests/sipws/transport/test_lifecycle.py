@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trustme
 
-from sipws import Client, Server, TransportError
+from sipws import Client, Listener, Server, TransportError
 from sipws.events import Accepted, Closed
 from sipws.transport.flow import Flow
 from sipws.transport.tls import server_context
@@ -122,6 +122,79 @@ async def test_ending_twice_at_a_time_does_no_harm(serve: Serve, upgrade: bytes)
     await server.aclose()
     assert len(server.flows) == 0
     client.close()
+
+
+async def test_serving_ends_with_a_cancellation_that_closes_all(
+    serve: Serve, upgrade: bytes
+) -> None:
+    server, events = await serve()
+    client = await dial(server.listeners[0].address, upgrade)
+    await events.wait_for(Accepted)
+    serving = asyncio.create_task(server.serve_forever(grace=0.05))
+    await turns(3)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert len(server.flows) == 0
+    assert (await events.wait_for(Closed)).code == 1001
+    with pytest.raises(ConnectionRefusedError):
+        await dial(server.listeners[0].address, upgrade)
+    client.close()
+
+
+async def test_serving_starts_a_server_and_ends_when_another_task_closes_it() -> None:
+    server = Server(["ws:127.0.0.1:0"])
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            serving = asyncio.create_task(server.serve_forever())
+            other = asyncio.create_task(server.serve_forever())
+            while not server.listeners[0].port or not server._servers:
+                await turns(1)
+            _, writer = await asyncio.open_connection(*server.listeners[0].address)
+            writer.close()
+            await server.aclose(grace=0)
+            await asyncio.gather(serving, other)
+
+
+async def test_serving_where_nothing_can_listen_says_so(tls: ssl.SSLContext) -> None:
+    async with Server(["ws:127.0.0.1:0"]) as server:
+        with pytest.raises(TransportError, match="cannot listen"):
+            await Server([server.listeners[0]]).serve_forever()
+
+
+@pytest.mark.parametrize(
+    ("listeners", "problem"),
+    [
+        ("ws:127.0.0.1:8080", r"is one listener; write Server\(\['ws:127.0.0.1:8080'\], ...\)"),
+        (Listener.parse("ws:a:80"), r"write Server\(\['ws:a:80'\], ...\)"),
+        (b"ws:a", "is one listener"),
+        ([8080], "8080 is not a listener: use a text such as"),
+        ([b"ws:a"], "b'ws:a' is not a listener"),
+    ],
+)
+def test_listeners_are_a_list_of_definitions(listeners: Any, problem: str) -> None:
+    with pytest.raises(TypeError, match=problem):
+        Server(listeners)
+
+
+@pytest.mark.parametrize("make", [lambda each: Server([], each), Client])
+def test_a_handler_is_callable(make: Callable[[Any], object]) -> None:
+    with pytest.raises(TypeError, match="the handler 3 is not callable: a handler is a function"):
+        make(3)
+    with pytest.raises(TypeError, match=r"'http://a' is not callable.* in connect\(\) or send\(\)"):
+        make("http://a")
+
+
+class Asynchronous:
+    async def __call__(self, flow: Flow, message: bytes) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Server([], Asynchronous()), lambda: Client(Asynchronous())]
+)
+def test_an_object_that_would_never_run_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match="is a coroutine function: a handler is called"):
+        make()
 
 
 async def never_run(flow: Flow, message: bytes) -> None:
