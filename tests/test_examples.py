@@ -1,8 +1,10 @@
 """The examples do what they say, against our own server."""
 
 import asyncio
+import hashlib
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +14,10 @@ import pytest
 import sipws
 from sipws.events import Accepted
 from sipws.service.responder import answer
+from sipws.sip import Response
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+TYPED = ("busy", "echo", "events", "register", "registrar", "server")
 OPTIONS = (
     b"OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid\r\nFrom: <sip:a@b>;tag=1\r\n"
     b"To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n"
@@ -99,3 +103,131 @@ async def test_the_events_example_counts_and_logs() -> None:
         "closed with 1006 by local",
     ]
     assert numbers.messages == {"in OPTIONS": 1, "out SIP/2.0": 1}
+
+
+def sent(method: str, *lines: str, cseq: int = 1, to: str = "<sip:alice@example.com>") -> bytes:
+    head = [
+        f"{method} sip:example.com SIP/2.0",
+        f"Via: SIP/2.0/WS a.invalid;branch=z9hG4bK{cseq};rport",
+        "From: <sip:alice@example.com>;tag=1",
+        f"To: {to}",
+        "Call-ID: c1",
+        f"CSeq: {cseq} {method}",
+        *lines,
+    ]
+    return "\r\n".join([*head, "Content-Length: 0", "", ""]).encode()
+
+
+class Asked:
+    """A client that sends a request and waits for its response."""
+
+    def __init__(self, server: sipws.Server) -> None:
+        self.url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+        self.answers: asyncio.Queue[bytes] = asyncio.Queue()
+        self.client = sipws.Client(lambda flow, message: self.answers.put_nowait(message))
+
+    async def ask(self, message: bytes) -> Response:
+        await self.client.send(self.url, message)
+        answer = Response.parse(await self.answers.get())
+        assert answer is not None
+        assert ";received=127.0.0.1" in answer.headers["via"]
+        assert answer.to.tag
+        assert answer.headers["content-length"] == "0"
+        return answer
+
+
+async def test_the_busy_example_is_busy() -> None:
+    async with (
+        asyncio.timeout(5),
+        sipws.Server(["ws:127.0.0.1:0"], example("busy").answer) as server,
+    ):
+        phone = Asked(server)
+        async with phone.client:
+            busy = await phone.ask(sent("INVITE"))
+            assert (busy.status, busy.headers["retry-after"]) == (486, "60")
+            # Neither gets a response, so the next one is that of the CANCEL.
+            await phone.client.send(phone.url, sent("ACK"))
+            await phone.client.send(phone.url, b"SIP/2.0 200 OK\r\n\r\n")
+            assert (await phone.ask(sent("CANCEL"))).status == 481
+            assert (await phone.ask(sent("OPTIONS"))).status == 200
+            other = await phone.ask(sent("PUBLISH"))
+            assert (other.status, "INVITE" in other.headers["allow"]) == (405, True)
+
+
+def hashed(*parts: str) -> str:
+    return hashlib.md5(":".join(parts).encode(), usedforsecurity=False).hexdigest()
+
+
+async def test_the_registrar_example_asks_for_the_password() -> None:
+    module = example("registrar")
+    async with asyncio.timeout(5), sipws.Server(["ws:127.0.0.1:0"], module.answer) as server:
+        phone = Asked(server)
+        async with phone.client:
+
+            async def register(
+                *lines: str,
+                password: str = "wonderland",
+                to: str = "<sip:alice@example.com>",
+                nonce: str = "",
+                qop: bool = True,
+            ) -> Response:
+                challenge = (await phone.ask(sent("REGISTER"))).headers["www-authenticate"]
+                match = re.fullmatch(
+                    r'Digest realm="example.com", nonce="([^"]+)", qop="auth"', challenge
+                )
+                assert match is not None
+                nonce = nonce or match[1]
+                # RFC 2617 section 3.2.2, written out.
+                a1, a2 = (
+                    hashed("alice", "example.com", password),
+                    hashed("REGISTER", "sip:example.com"),
+                )
+                middle = ("00000001", "abc", "auth") if qop else ()
+                more = ', qop=auth, nc=00000001, cnonce="abc"' if qop else ""
+                return await phone.ask(
+                    sent(
+                        "REGISTER",
+                        f'Authorization: Digest username="alice", realm="example.com", '
+                        f'nonce="{nonce}", uri="sip:example.com", '
+                        f'response="{hashed(a1, nonce, *middle, a2)}"{more}',
+                        *lines,
+                        to=to,
+                    )
+                )
+
+            contact = "Contact: <sip:a@a.invalid;transport=ws>"
+            registered = await register(contact)
+            assert registered.status == 200
+            assert [(each.uri, each.parameters) for each in registered.contacts] == [
+                ("sip:a@a.invalid;transport=ws", {"expires": "600"})
+            ]
+            second = await register("m: <sip:b@b.invalid>;expires=60", qop=False)
+            assert [each.parameters["expires"] for each in second.contacts] == ["600", "60"]
+            for refused in (
+                await register(contact, password="looking glass"),
+                await register(contact, nonce="1.abc"),
+                await register(contact, nonce=module.nonce("1000")),
+                await phone.ask(sent("REGISTER", "Authorization: Basic YTpi")),
+                await phone.ask(sent("REGISTER", 'Authorization: Digest username="alice"')),
+            ):
+                assert refused.status == 401
+            assert (await register(contact, to="<sip:bob@example.com>")).status == 403
+            assert (await register(*(f"m: <sip:{n}@b>" for n in range(11)))).status == 403
+            gone = await register(f"{contact};expires=0")
+            assert [each.uri for each in gone.contacts] == ["sip:b@b.invalid"]
+            assert (await register("Contact: *", "Expires: 0")).contacts == []
+            assert module.contacts == {"alice": {}}
+            assert (await phone.ask(sent("INVITE"))).status == 405
+
+
+@pytest.mark.slow
+def test_the_examples_are_typed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", *(EXAMPLES / f"{n}.py" for n in TYPED)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    for name in ("busy", "registrar"):
+        assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 80
