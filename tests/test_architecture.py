@@ -84,6 +84,7 @@ LAYERS: Final[dict[str, str]] = {
     "sipws.service": f"{ROOTS} bus deferred_bus log masking metrics ws admission transport relay"
     " control config tracing tracing.filter",
     "sipws.workers": f"{ROOTS} log metrics transport control config tracing service",
+    "sipws.testing": f"{ROOTS} bus registry ws transport",
     "sipws.homer": "errors",
     "sipws.cli": f"{ROOTS} log transport control config config.opensips tracing tracing.filter"
     " service workers homer",
@@ -107,6 +108,7 @@ HEP_USERS: Final = {
     "sipws.service": "sending cli",
     "sipws.workers": "codec cli",
     "sipws.cli": "cli",
+    "sipws.testing": "",
 }
 """Packages of `sipws` that know `hep`, and what of it besides its public names."""
 
