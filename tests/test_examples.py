@@ -17,7 +17,7 @@ from sipws.service.responder import answer
 from sipws.sip import Response
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TYPED = ("busy", "echo", "events", "register", "registrar", "server")
+TYPED = ("busy", "echo", "events", "register", "registrar", "server", "slow_answers")
 OPTIONS = (
     b"OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid\r\nFrom: <sip:a@b>;tag=1\r\n"
     b"To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n"
@@ -231,3 +231,44 @@ def test_the_examples_are_typed() -> None:
     assert done.returncode == 0, done.stdout
     for name in ("busy", "registrar"):
         assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) < 80
+
+
+async def test_the_example_of_slow_answers_keeps_order_and_bounds() -> None:
+    module = example("slow_answers")
+    may_answer = asyncio.Event()
+    started: list[bytes] = []
+    cancelled = asyncio.Event()
+
+    async def slow(flow: sipws.Flow, message: bytes) -> None:
+        started.append(message[-1:])
+        try:
+            await may_answer.wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        if message.endswith(b"2"):
+            raise LookupError("odd")
+        flow.send(message)
+
+    tasks = module.Tasks(slow)
+    printed: list[str] = []
+    module.print = printed.append  # type: ignore[attr-defined]
+    answers: asyncio.Queue[bytes] = asyncio.Queue()
+    server = sipws.Server(["ws:127.0.0.1:0"], tasks.handle)
+    server.bus.closed.subscribe(tasks.ended)
+    async with asyncio.timeout(10), server:
+        url = f"ws://127.0.0.1:{server.listeners[0].port}/"
+        async with sipws.Client(lambda flow, message: answers.put_nowait(message)) as client:
+            flow = await client.connect(url)
+            for number in b"123":
+                flow.send(OPTIONS + bytes([number]))
+            may_answer.set()
+            assert [(await answers.get())[-1:] for _ in range(2)] == [b"1", b"3"]
+            assert [line.partition(": ")[2] for line in printed] == ["LookupError: odd"]
+            may_answer.clear()
+            for _ in range(module.MOST_WAITING + 2):
+                flow.send(OPTIONS)
+            await flow.wait_closed()
+        await server.flows.wait_empty()
+        await cancelled.wait()
+    assert tasks._flows == {}

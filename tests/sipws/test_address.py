@@ -55,6 +55,7 @@ def test_the_default_ports_can_be_changed() -> None:
         ("ws://127.0.0.1:8080/", "it is a URL; write 'ws:127.0.0.1:8080';"),
         ("WSS://[::1]:8443/ws?x=1 tag edge", "it is a URL; write 'wss:[::1]:8443';"),
         ("ws://u:p@a:80", "it is a URL; a listener is written"),
+        ("ws://u@a:80", "it is a URL; a listener is written"),
         ("ws://", "it is a URL; a listener is written"),
         ("ws:", "names no host"),
         ("ws::8080", "names no host"),
