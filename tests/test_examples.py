@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import importlib.util
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,10 @@ import sipws
 from sipws.events import Accepted
 from sipws.service.responder import answer
 from sipws.sip import Response
+from sipws.testing import MemoryFlow
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TYPED = ("busy", "echo", "events", "register", "registrar", "server", "slow_answers")
+TYPED = ("busy", "echo", "events", "options", "register", "registrar", "server", "slow_answers")
 OPTIONS = (
     b"OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid\r\nFrom: <sip:a@b>;tag=1\r\n"
     b"To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n"
@@ -272,3 +274,30 @@ async def test_the_example_of_slow_answers_keeps_order_and_bounds() -> None:
         await server.flows.wait_empty()
         await cancelled.wait()
     assert tasks._flows == {}
+
+
+async def test_the_first_example_answers_as_rfc_3261_requires() -> None:
+    flow = MemoryFlow(example("options").answer)
+    flow.receive(OPTIONS.replace(b"\r\n\r\n", b"\r\nm: <sip:a@a.invalid>\r\nl: 4\r\n\r\nbody"))
+    flow.receive(sent("INVITE"))
+    [answered] = flow.responses
+    assert answered.status == 200
+    assert answered.to.tag
+    assert answered.body == b""
+    assert list(answered.headers) == ["via", "from", "to", "call-id", "cseq", "content-length"]
+    assert answered.headers["content-length"] == "0"
+
+
+async def test_the_first_example_serves_until_it_is_interrupted() -> None:
+    code = (EXAMPLES / "options.py").read_text().replace("ws:127.0.0.1:8080", "ws:127.0.0.1:0")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "import logging; logging.basicConfig(level=10)\n" + code),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        # asyncio logs the selector of its event loop; the program serves then, or is about to.
+        await process.stderr.readuntil(b"selector")
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+    assert process.returncode == -signal.SIGINT
