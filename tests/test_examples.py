@@ -295,9 +295,14 @@ async def test_the_first_example_serves_until_it_is_interrupted() -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
-    async with asyncio.timeout(30):
-        # asyncio logs the selector of its event loop; the program serves then, or is about to.
-        await process.stderr.readuntil(b"selector")
-        process.send_signal(signal.SIGINT)
-        await process.wait()
+    try:
+        async with asyncio.timeout(30):
+            # asyncio logs the selector of its event loop; the program serves then, or is about to.
+            await process.stderr.readuntil(b"selector")
+            process.send_signal(signal.SIGINT)
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode == -signal.SIGINT
