@@ -258,8 +258,17 @@ def test_ctrl_c_ends_the_wait_for_a_collector_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def opened(to: hep.HepId) -> hep.Sender:
-        asyncio.get_running_loop().call_later(0.2, signal.raise_signal, signal.SIGINT)
-        return hep.open_sender(to)
+        sender, loop = hep.open_sender(to), asyncio.get_running_loop()
+
+        def interrupt() -> None:
+            # When all of the capture waits to be sent.
+            if sender.counters.queued == 10:
+                signal.raise_signal(signal.SIGINT)
+            else:
+                loop.call_later(0.01, interrupt)
+
+        loop.call_soon(interrupt)
+        return sender
 
     monkeypatch.setattr(replaying, "PATIENCE", 60)
     monkeypatch.setattr(replaying, "open_sender", opened)
