@@ -62,7 +62,7 @@ usual: Final = re.compile(
     rb"\r\n(?:C(?:all-ID: ([!-~]+)\r\nCSeq: [0-9]+ [A-Z]{3,}+(?=\r\n)"
     rb"|Seq: [0-9]+ [A-Z]{3,}+\r\nCall-ID: ([!-~]+)(?=\r\n[^ \t]))"
     rb"|(?:CALL-ID|Call-Id|[cC]all-id|Call-ID)[ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?"
-    rb"|[iI][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?|[cC][aA][lL][lL]-[iI][dD][ \t]*+:|\r)"
+    rb"|[iI][ \t]*+:(?:[ \t]*+([!-~]+)\r\n%b)?|[cC][aA][lL][lL]-[iI][dD][ \t]*+:|[\r\n])"
     % ((rb"(?:C[sS]eq|CSEQ|cseq)[ \t]*+:[ \t]*+[0-9]+[ \t]++[A-Z]{3,}+(?=\r\n)",) * 2)
 ).search
 """Finds Call-ID and CSeq of a message at one look; see `has_second` for what it does not see."""

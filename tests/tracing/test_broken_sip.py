@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import hep
@@ -246,6 +246,12 @@ def test_broken_sip_is_told_without_the_credentials_of_its_connection() -> None:
 DAMAGE = st.tuples(st.integers(0, 200), st.integers(0, 30), st.binary(max_size=12))
 
 
+@example(
+    # An empty line of LF alone ends the head, though lines before it end in CRLF.
+    b"OPTIONS sip:a@b SIP/2.0\r\nFrom: <sip:a@b>;tag=1\r\n\nCall-ID: c1\r\nCSeq: 1 OPTIONS\r\n"
+    b"Call-ID: c1\r\nUser-Agent: x\r\n\r\n",
+    [],
+)
 @given(st.sampled_from(SOUND), st.lists(DAMAGE, max_size=4))
 def test_whatever_is_damaged_is_traced_or_told(sip: bytes, damages) -> None:
     for at, gone, added in damages:
