@@ -53,6 +53,10 @@ TLS_FAILED: Final = "tls_failed"
 """Counter: connections whose TLS handshake failed."""
 
 
+_ITERATIONS: Final = 4
+"""Iterations of an event loop that accepting and dropping a connection takes."""
+
+
 class Collector:
     """Receives HEP and calls a function with each packet.
 
@@ -126,6 +130,7 @@ class Collector:
         self._tls_context = tls_context
         self._auth_key = auth_key
         self._rubbish_limit = float("inf") if rubbish_limit is None else rubbish_limit
+        self._is_closed = False
         self._endpoint: asyncio.DatagramTransport | None = None
         self._servers: dict[str, asyncio.Server] = {}
         self._connections: set[asyncio.Transport] = set()
@@ -161,6 +166,7 @@ class Collector:
             OSError: the system refuses an address, for instance because it is in use.
         """
         loop = asyncio.get_running_loop()
+        self._is_closed = False
         try:
             if (udp := self._where["udp"]) is not None:
                 self._endpoint, _ = await loop.create_datagram_endpoint(
@@ -184,10 +190,13 @@ class Collector:
             server.close()
         for handshake in self._handshakes:
             handshake.cancel()
+        self._is_closed = True
         for connection in tuple(self._connections):
             connection.abort()
-        # Closing takes effect in the next iteration of the event loop.
-        await asyncio.sleep(0)
+        # Closing takes effect in the next iteration of the event loop. A connection that was just
+        # accepted is made and dropped in the following ones.
+        for _ in range(_ITERATIONS):
+            await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -286,6 +295,8 @@ class _Stream(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername") or ("", 0)
         self._source = self._source._replace(ip=peer[0], port=peer[1])
+        if self._collector._is_closed:
+            self._transport.abort()
         self._collector._connections.add(self._transport)
 
     def data_received(self, data: bytes) -> None:

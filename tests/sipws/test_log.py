@@ -27,7 +27,7 @@ from sipws.events import (
 )
 from sipws.masking.handshakes import Masking
 from sipws.request import UpgradeRequest
-from sipws.service import console
+from sipws.service import app, console
 from sipws.service.event_log import log_connections
 
 
@@ -196,7 +196,7 @@ async def test_the_log_masks_what_the_configuration_says(monkeypatch: pytest.Mon
     def told(bus: Bus, masking: Masking, **_: bool) -> None:
         raise ToldError(masking.text("/?door=5&token=6"))
 
-    monkeypatch.setattr(console, "log_connections", told)
+    monkeypatch.setattr(app, "log_connections", told)
     table = {"tracing": {"trace_mask_parameters": ["door"]}, "log": {"level": "info"}}
     with pytest.raises(ToldError, match=r"/\?door=\*\*\*&token=6"):
         await console.serve(ResolvedConfig.of(Config.of(table, "test")))

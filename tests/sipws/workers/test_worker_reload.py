@@ -25,10 +25,15 @@ PATIENCE = 20.0
 FIRST_TWO = """
 from pathlib import Path
 
-made = len(list(Path({folder!r}).glob("read-*")))
-if made == 2:
+for number in range(2):
+    try:
+        # Fails if another process was first, also at the same time.
+        Path({folder!r}, f"read-{{number}}").touch(exist_ok=False)
+        break
+    except FileExistsError:
+        pass
+else:
     raise RuntimeError("a third process is too many")
-Path({folder!r}, f"read-{{made}}").touch()
 
 def decide(connection):
     return True
