@@ -11,6 +11,7 @@ decoding anything. Both begin where the store has as many packets as ``--packets
 """
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -28,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hep
-from hep.cli.view import SWITCH_INTERVAL
+from hep.cli.view import COLLECT_AFTER, SWITCH_INTERVAL
 from hep.view.files import CaptureReading
 from hep.view.intake import Intake
 from hep.view.reader_process import read
@@ -202,6 +203,7 @@ def start_page(folder: Path) -> None:
 def main() -> None:
     """Fill a store, and measure."""
     sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.set_threshold(*COLLECT_AFTER)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--packets", type=int, default=500_000, help="packets in the store")
     parser.add_argument("--folder", type=Path, help="where the store is made")

@@ -1,12 +1,12 @@
-"""Brings packets into a store: bounded queues, a thread that makes rows and one that writes them.
+"""Brings packets into a store: a bounded queue, and a thread that stores what is in it.
 
-The event loop, which receives packets, waits for neither. A queue that is full drops packets, and
-counts them. A thread that reads a file makes the rows of its packets itself, and waits for the
-writer.
+The event loop, which receives packets, does not wait for the store. A queue that is full drops
+packets, and counts them. A thread that reads a file stores its packets itself, in turn with the
+other one. Two threads that share the work, one that makes rows and one that writes them, took as
+long: both need the interpreter.
 """
 
 import logging
-import queue
 import threading
 import time
 from collections import deque
@@ -16,7 +16,6 @@ from typing import Final
 from hep.codec.packet import Packet
 from hep.view.model.record import Record, record_of
 from hep.view.store.store import Store
-from hep.view.store.writer import Batch
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ RATE_TIME: Final = 10.0
 """Seconds over which `Intake.rate` counts."""
 
 _END: Final = 10.0
-"""Seconds to wait for the threads at the end."""
+"""Seconds to wait for the thread at the end."""
 
 
 class Intake:
@@ -52,21 +51,18 @@ class Intake:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: deque[Packet] = deque()
-        # Counters that one thread writes each: the event loop's, and the one that makes rows.
+        # Counters that one thread writes each: the event loop's, and the one that stores.
         self._received = self._received_bytes = 0
         self._taken_bytes = 0
         self._done = self._done_received = 0
-        self._preparing = threading.Lock()
+        self._storing = threading.Lock()
         self._progress = threading.Condition()
         self._arrived = threading.Event()
         self._is_urgent = threading.Event()
         self._is_closed = False
-        self._batches: queue.Queue[tuple[Batch | None, int, bool] | None] = queue.Queue(maxsize=1)
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
-        self._rows = threading.Thread(target=self._take, name="hep view rows", daemon=True)
-        self._writer = threading.Thread(target=self._commit, name="hep view store", daemon=True)
-        self._rows.start()
-        self._writer.start()
+        self._thread = threading.Thread(target=self._take, name="hep view store", daemon=True)
+        self._thread.start()
 
     def receive(self, packet: Packet) -> bool:
         """Queue a packet; returns at once. For one thread, such as that of an event loop.
@@ -87,7 +83,7 @@ class Intake:
         return True
 
     def store_all(self, records: Iterable[Sequence[Record]]) -> None:
-        """Store packets that have been read, and wait for the writer.
+        """Store packets that have been read; blocks.
 
         A thread that reads a file calls it.
 
@@ -127,7 +123,7 @@ class Intake:
             return self._progress.wait_for(lambda: self._done_received >= wanted, timeout)
 
     def _take(self) -> None:
-        """Make rows of what was received."""
+        """Store what was received."""
         waiting = self._waiting
         while True:
             self._arrived.wait()
@@ -146,27 +142,13 @@ class Intake:
                 return
 
     def _submit(self, records: Sequence[Record], *, received: bool = False) -> None:
-        """Make rows of packets, and hand them to the writer."""
+        """Store packets, one thread at a time."""
         count = len(records)
-        with self._preparing:
-            batch: Batch | None = None
+        with self._storing:
             try:
-                batch = self._store.prepare(records)
+                self._store.add(records)
             except Exception:
                 # A fault of ours in one batch must not end the storing of all others.
-                log.exception("%d packets are not stored", count)
-                self._store.dropped += count
-            # In the order in which they were made.
-            self._batches.put((batch, count, received))
-
-    def _commit(self) -> None:
-        """Write rows."""
-        while (work := self._batches.get()) is not None:
-            batch, count, received = work
-            try:
-                if batch is not None:
-                    self._store.commit(batch)
-            except Exception:
                 log.exception("%d packets are not stored", count)
                 self._store.dropped += count
             with self._progress:
@@ -179,10 +161,6 @@ class Intake:
         self._is_closed = True
         self._arrived.set()
         self._is_urgent.set()
-        self._rows.join(_END)
-        try:
-            self._batches.put(None, timeout=_END)
-        except queue.Full:
+        self._thread.join(_END)
+        if self._thread.is_alive():
             log.error("the store does not answer; what waits for it is lost")
-            return
-        self._writer.join(_END)

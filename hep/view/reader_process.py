@@ -4,6 +4,7 @@ Reading a capture takes as much time as storing what it holds. Two processes use
 the page is answered meanwhile. Records pass through a pipe, in batches of `marshal`.
 """
 
+import gc
 import marshal
 import signal
 import struct
@@ -142,6 +143,8 @@ def main() -> int:
     """Read the file that the argument names, and write its records to the standard output."""
     # Ctrl-C goes to all processes of the terminal; the viewer ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It makes many values and no cycles.
+    gc.disable()
     reading = CaptureReading(sys.argv[1])
     writer = _Writer(sys.stdout.buffer)
 

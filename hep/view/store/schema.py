@@ -100,8 +100,8 @@ MOST_VALUES: Final = _most_values()
 class Rows:
     """A statement that writes many rows in one step.
 
-    SQLite runs without the interpreter's lock during a step. With a step for each row, a thread
-    that computes meanwhile would take the lock each time, and hold it for 5 ms.
+    SQLite runs without the interpreter's lock during a step. With a step for each row, other
+    threads would take the lock each time.
 
     Args:
         table: where the rows go.

@@ -116,7 +116,7 @@ class Store(StoreReader):
     def prepare(self, records: Sequence[Record]) -> Batch | None:
         """Make the rows of packets.
 
-        It computes, and `commit` waits for the disk, so that a thread each is best.
+        The rows of further packets may be made before `commit` has written these.
 
         Args:
             records: the packets in order of arrival, at least one; they get their ids.
