@@ -97,6 +97,10 @@ MOST_VALUES: Final = _most_values()
 """Values that a statement may have: 32,766 unless SQLite was built otherwise."""
 
 
+_SIZES: Final = (1024, 256, 64, 16, 4, 1)
+"""Rows of the statements that write what is left."""
+
+
 class Rows:
     """A statement that writes many rows in one step.
 
@@ -129,8 +133,11 @@ class Rows:
         if update:
             settings = ", ".join(f"{x} = excluded.{x}" for x in columns if x != "id")
             self._end = f" ON CONFLICT (id) DO UPDATE SET {settings}"
-        self._at_once = min(at_once, MOST_VALUES // len(columns))
-        self._whole = self._sql(self._at_once)
+        most = min(at_once, MOST_VALUES // len(columns))
+        # Of a few sizes each statement is compiled once. Compiling one for a thousand rows takes
+        # as long as writing these.
+        sizes = sorted({most, *(size for size in _SIZES if size < most)}, reverse=True)
+        self._statements = [(size, self._sql(size)) for size in sizes]
 
     def _sql(self, rows: int) -> str:
         return f"{self._begin}{', '.join([self._row] * rows)}{self._end}"
@@ -141,11 +148,12 @@ class Rows:
         Raises:
             sqlite3.Error: a row was not written.
         """
-        most = self._at_once
-        for start in range(0, len(rows), most):
-            part = rows[start : start + most]
-            sql = self._whole if len(part) == most else self._sql(len(part))
-            database.execute(sql, tuple(chain.from_iterable(part)))
+        start, count = 0, len(rows)
+        for size, sql in self._statements:
+            while count - start >= size:
+                part = rows[start : start + size]
+                database.execute(sql, tuple(chain.from_iterable(part)))
+                start += size
 
 
 _CALL_FIELDS: Final = tuple(each.name for each in fields(CallSummary))
