@@ -78,7 +78,7 @@ class Batch:
         self.connection_rows: list[Row] = []
         self.facts: list[tuple[str, int]] = []
         self.changes: tuple[list[CallSummary], list[ConnectionSummary]] | None = None
-        """Copies of what it changes, for who follows; None if nobody does."""
+        """Copies of what it changes; None if no program follows."""
 
     def write(self) -> None:
         """Write it in one transaction.
@@ -214,16 +214,7 @@ class Writer:
                     del cache[key]
 
     def _call(self, call_id: str, batch: Batch, segment: Segment) -> _Entry[Call]:
-        entry = self._calls.get(call_id)
-        if entry is None:
-            entry = self._calls[call_id] = _Entry(Call(call_id))
-            found = self._find_call(call_id)
-            if found is not None:
-                records, entry.segment, entry.number = found
-                for record in records:
-                    entry.thing.feed(record)
-        else:
-            self._calls.move_to_end(call_id)
+        entry = _known(self._calls, call_id, Call, self._find_call)
         if entry.segment != segment.number:
             segment.calls += 1
             _move(entry, segment, segment.calls)
@@ -233,16 +224,7 @@ class Writer:
         return entry
 
     def _connection(self, key: str, batch: Batch, segment: Segment) -> _Entry[Connection]:
-        entry = self._connections.get(key)
-        if entry is None:
-            entry = self._connections[key] = _Entry(Connection(key))
-            found = self._find_connection(key)
-            if found is not None:
-                records, entry.segment, entry.number = found
-                for record in records:
-                    entry.thing.feed(record)
-        else:
-            self._connections.move_to_end(key)
+        entry = _known(self._connections, key, Connection, self._find_connection)
         if entry.segment != segment.number:
             segment.connections += 1
             _move(entry, segment, segment.connections)
@@ -319,6 +301,32 @@ class Writer:
         entry.terms.add(text)
         batch.terms.append((term(text), thing))
         return True
+
+
+def _known(
+    cache: OrderedDict[str, _Entry[T]],
+    key: str,
+    make: Callable[[str], T],
+    find: Callable[[str], tuple[list[Record], int, int] | None],
+) -> _Entry[T]:
+    """A call or connection from memory, or from the store, or a new one.
+
+    Args:
+        cache: what is in memory; the one that is used goes to its end.
+        key: Call-ID or id.
+        make: makes a new one.
+        find: as in `Writer`.
+    """
+    entry = cache.get(key)
+    if entry is not None:
+        cache.move_to_end(key)
+        return entry
+    entry = cache[key] = _Entry(make(key))
+    if (found := find(key)) is not None:
+        records, entry.segment, entry.number = found
+        for record in records:
+            entry.thing.feed(record)
+    return entry
 
 
 def _move(entry: _Entry[Any], segment: Segment, number: int) -> None:
