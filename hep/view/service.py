@@ -31,9 +31,6 @@ from hep.view.web.live import LiveFeed
 from hep.view.web.models import FileStatus, Listening
 from hep.view.web.settings import WebSettings
 
-DEFAULT_PORT: Final = 9080
-"""Port of the page."""
-
 BACKLOG: Final = 128
 """Browsers that may wait to be accepted."""
 

@@ -80,14 +80,6 @@ def connection(segments: Segments, key: str) -> ConnectionSummary | None:
     return None
 
 
-def place(segments: Segments, table: Table, key: str) -> tuple[int, int] | None:
-    """Segment and number of the latest row of a call or a connection; None if there is none."""
-    for segment, ask in each(segments):
-        for row in ask(f"SELECT id FROM {table.name} WHERE {table.key} = ?", key):  # noqa: S608
-            return segment.number, row[0]
-    return None
-
-
 def records_of_call(segments: Segments, call_id: str, limit: int) -> list[Record]:
     """The packets of a call in the order of their times; of more than ``limit`` the first ones."""
     return _records(segments, CALLS, "call", call_id, limit)

@@ -57,7 +57,7 @@ class Store(StoreReader):
         self.path = path
         self.keep = keep
         self.on_change: Changes | None = None
-        """Told of changes; None if nobody listens."""
+        """Called with what each batch has changed; None if no program follows."""
         self.stored = 0
         """Packets stored since the start."""
         self.dropped = 0
@@ -89,11 +89,6 @@ class Store(StoreReader):
         except BaseException:
             self.close()
             raise
-
-    @classmethod
-    def open(cls, path: Path | None, keep: Keep) -> Self:
-        """Open a store; see the class."""
-        return cls(path, keep)
 
     def __enter__(self) -> Self:
         return self
